@@ -1,0 +1,51 @@
+"""jaxalloc: cluster-aware portfolio allocation for thousands of universes at once."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from jaxalloc import datasets as datasets
+    from jaxalloc.allocation import Allocation as Allocation
+    from jaxalloc.allocation import allocate as allocate
+    from jaxalloc.batch import allocate_batch as allocate_batch
+    from jaxalloc.config import AllocationConfig as AllocationConfig
+    from jaxalloc.data import Panel as Panel
+    from jaxalloc.data import read_returns as read_returns
+    from jaxalloc.errors import InputError as InputError
+    from jaxalloc.status import Status as Status
+    from jaxalloc.status import explain as explain
+
+# name -> module; each loads where it is first used, so that `import jaxalloc` costs next to nothing
+_HOMES = {
+    "Allocation": "allocation",
+    "AllocationConfig": "config",
+    "InputError": "errors",
+    "Panel": "data",
+    "Status": "status",
+    "allocate": "allocation",
+    "allocate_batch": "batch",
+    "datasets": "datasets",
+    "explain": "status",
+    "read_returns": "data",
+}
+__all__ = ["__version__", *_HOMES]
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name from its module."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'jaxalloc' has no attribute {name!r}")
+    import importlib
+
+    module = importlib.import_module(f"jaxalloc.{_HOMES[name]}")
+    value = module if name == _HOMES[name] else getattr(module, name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """List the public names."""
+    return sorted(__all__)

@@ -1,0 +1,451 @@
+"""allocate(): one universe through both layers.
+
+`estimate` turns returns into what every profile shares (moments, clusters, scores); `solve` turns that into portfolios.
+They are apart because a batch sorts its universes by their number of clusters in between.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from jaxalloc.barbell import (
+    Sleeve,
+    antifragility,
+    choose_sleeve,
+    panel_tail_gain,
+    sample_tail_gain,
+    skewness,
+)
+from jaxalloc.clustering import Clusters, cluster_assets, correlation_distance, given_clusters
+from jaxalloc.config import AllocationConfig, cast_config, check_config
+from jaxalloc.errors import InputError
+from jaxalloc.feasible import Bounds, bounds
+from jaxalloc.linalg import dot
+from jaxalloc.moments import Moments, SharedPanel, panel_moments, sample_moments
+from jaxalloc.profiles import PROFILES, solve_profiles
+from jaxalloc.quadratic import Solution
+from jaxalloc.status import Status
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_RAISE_STEPS = 200  # of the search for a cluster's theta, which ends in a handful
+
+
+@dataclasses.dataclass(frozen=True)
+class Allocation:
+    """Portfolios of one universe, or of many with a leading batch axis; a JAX pytree.
+
+    P profiles in the order of ``config.profiles``, N assets in the order of the returns' columns. Entries by cluster
+    are padded to N. Of an `Status.INVALID` universe the numbers are NaN, labels and leads -1, counts 0.
+
+    Attributes:
+        weights: (..., P, N) weight of each asset, a fraction; at least 0, sum 1, 0 for an inactive asset.
+        cluster_labels: (..., N) int, 0..K-1 in order of each cluster's first asset; -1 for an inactive asset.
+        n_clusters: (...) int K.
+        cluster_weights: (..., P, N) weight of each cluster, a fraction; 0 past K.
+        lead_assets: (..., P, N) int, each cluster's asset of highest weight (in a barbell's sleeve, the aggressor) as a
+            column index; -1 past K.
+        aggressors: (..., N) bool, the assets of the barbell's sleeve; False if no barbell was asked for.
+        antifragility: (..., N) score of each asset, 0 to 2; 0 for an inactive asset.
+        volatility: (..., P) annual volatility of the portfolio, a fraction.
+        expected_return: (..., P) annual mean return of the portfolio, a fraction.
+        risk_contributions: (..., P, N) share of each asset in the variance, sum 1; the weights if there is no variance.
+        optimality_gap: (..., P) how far the Layer-1 solution (the barbell's core) is from optimal, scale-free.
+        iterations: (..., P) int, solver iterations: blocks of projected gradient, or sweeps of risk parity.
+        status: (..., P) int, bit field of `Status`.
+    """
+
+    weights: Any
+    cluster_labels: Any
+    n_clusters: Any
+    cluster_weights: Any
+    lead_assets: Any
+    aggressors: Any
+    antifragility: Any
+    volatility: Any
+    expected_return: Any
+    risk_contributions: Any
+    optimality_gap: Any
+    iterations: Any
+    status: Any
+
+    def to_frame(self, assets: Any = None, profiles: tuple[str, ...] | None = None) -> pd.DataFrame:
+        """Return the weights as a pandas frame; see `jaxalloc.summary.weights_frame`."""
+        from jaxalloc.summary import weights_frame
+
+        return weights_frame(self, assets, profiles)
+
+
+RESULT_FIELDS = tuple(f.name for f in dataclasses.fields(Allocation))
+jax.tree_util.register_dataclass(Allocation, data_fields=RESULT_FIELDS, meta_fields=())
+
+
+class Estimates(NamedTuple):
+    """What the profiles of one universe share. Annual units; entries of an inactive asset are 0.
+
+    Attributes:
+        mean: (N,) annual mean return.
+        covariance: (N, N) annual covariance.
+        active: (N,) bool.
+        labels: (N,) int32 cluster labels.
+        n_clusters: () int32.
+        antifragility: (N,) scores.
+        dropped: () bool, an asset of the mask left.
+        valid: () bool.
+    """
+
+    mean: Array
+    covariance: Array
+    active: Array
+    labels: Array
+    n_clusters: Array
+    antifragility: Array
+    dropped: Array
+    valid: Array
+
+
+class Given(NamedTuple):
+    """What a caller gives in place of an estimate: annual mean (N,), annual covariance (N, N), labels (N,); or None."""
+
+    mean: Array | None = None
+    covariance: Array | None = None
+    clusters: Array | None = None
+
+
+def allocate(
+    returns: Any,
+    config: AllocationConfig | None = None,
+    observation_weights: Any = None,
+    asset_mask: Any = None,
+    mean: Any = None,
+    covariance: Any = None,
+    clusters: Any = None,
+) -> Allocation:
+    """Allocate one universe; a pure function that `jax.jit` and `jax.vmap` take.
+
+    It computes in float64 if and only if JAX's x64 mode is on. Bad data gives the status `Status.INVALID`.
+
+    Args:
+        returns: (T, N) simple returns per period, a fraction. Where the mask is False or the observation weight is 0
+            they are never read and may be NaN.
+        config: settings; `AllocationConfig()` by default.
+        observation_weights: (T,) frequency of each row, at least 0; ones by default. Counts equal repeated rows.
+        asset_mask: (N,) bool, the assets that take part; all by default.
+        mean: (N,) annual mean returns, in place of the sample's.
+        covariance: (N, N) annual covariance, in place of the sample's.
+        clusters: (N,) int cluster labels, at least 0 for an active asset, in place of the linkage.
+
+    Returns:
+        `Allocation` of JAX arrays, without a batch axis.
+
+    Raises:
+        InputError: a setting is out of range, or shapes do not match.
+
+    Example:
+        >>> import jaxalloc as ja
+        >>> market = ja.datasets.synthetic_market(n_assets=12)
+        >>> result = ja.allocate(market.to_numpy(), ja.AllocationConfig(profiles=("risk_parity",)))
+        >>> result.weights.shape
+        (1, 12)
+    """
+    config = check_config(AllocationConfig() if config is None else config)
+    if hasattr(returns, "to_numpy"):
+        returns = returns.to_numpy()
+    x = jnp.asarray(returns, dtype=float)
+    if x.ndim != 2:
+        raise InputError(f"returns must have two axes, observations and assets, not shape {x.shape}")
+    if 0 in x.shape:
+        raise InputError(f"returns must have at least one observation and one asset, not shape {x.shape}")
+    n_rows, n_assets = x.shape
+    c = jnp.ones(n_rows, x.dtype) if observation_weights is None else jnp.asarray(observation_weights, x.dtype)
+    a = jnp.ones(n_assets, bool) if asset_mask is None else jnp.asarray(asset_mask, bool)
+    given = Given(
+        None if mean is None else jnp.asarray(mean, x.dtype),
+        None if covariance is None else jnp.asarray(covariance, x.dtype),
+        None if clusters is None else jnp.asarray(clusters, jnp.int32),
+    )
+    wanted = {"observation_weights": (c, (n_rows,)), "asset_mask": (a, (n_assets,))}
+    wanted |= {name: (value, (n_assets,)) for name, value in (("mean", given.mean), ("clusters", given.clusters))}
+    wanted |= {"covariance": (given.covariance, (n_assets, n_assets))}
+    for name, (value, shape) in wanted.items():
+        if value is not None and value.shape != shape:
+            raise InputError(f"{name} must have shape {shape} to match returns {x.shape}, not {value.shape}")
+    return _allocate(x, cast_config(config, x.dtype), c, a, given)
+
+
+@jax.jit
+def _allocate(x: Array, config: AllocationConfig, c: Array, a: Array, given: Given) -> Allocation:
+    return solve(estimate(x, config, c, a, given), config, x.shape[1])
+
+
+def estimate(x: Array, config: AllocationConfig, weights: Array, mask: Array, given: Given) -> Estimates:
+    """Moments, clusters and scores of one universe (T, N) with its own returns."""
+    with jax.named_scope("moments"):
+        moments = sample_moments(x, weights, mask)
+    with jax.named_scope("antifragility"):
+        gain = sample_tail_gain(x, weights, mask)
+    return _cluster(moments, gain, config, given)
+
+
+def estimate_shared(panel: SharedPanel, config: AllocationConfig, weights: Array, mask: Array) -> Estimates:
+    """`estimate` for a universe of a shared panel."""
+    with jax.named_scope("moments"):
+        moments = panel_moments(panel, weights, mask)
+    with jax.named_scope("antifragility"):
+        gain = panel_tail_gain(panel, weights)
+    return _cluster(moments, gain, config, Given())
+
+
+def _cluster(moments: Moments, gain: Array, config: AllocationConfig, given: Given) -> Estimates:
+    active = moments.active
+    both = active[:, None] & active[None, :]
+    valid = moments.valid
+    mean = config.periods_per_year * moments.mean
+    covariance = config.periods_per_year * moments.covariance
+    if given.mean is not None:
+        mean = jnp.where(active, given.mean, 0)
+        valid = valid & jnp.all(jnp.isfinite(mean))
+    if given.covariance is not None:
+        covariance = jnp.where(both, (given.covariance + given.covariance.T) / 2, 0)
+        valid = valid & jnp.all(jnp.isfinite(covariance)) & jnp.all(~active | (jnp.diagonal(covariance) > 0))
+    with jax.named_scope("antifragility"):
+        score = antifragility(skewness(moments), gain, active)
+    # an invalid universe goes on as one that is trivially fine, so that no NaN reaches a loop's stopping rule
+    index = jnp.arange(active.shape[0], dtype=jnp.int32)
+    identity = (index[:, None] == index[None, :]).astype(covariance.dtype)
+    covariance = jnp.where(valid, jnp.where(both, covariance, 0), identity)
+    mean = jnp.where(valid, mean, 0)
+    active = jnp.where(valid, active, True)
+    if given.clusters is not None:
+        clusters, labels_ok = given_clusters(given.clusters, active)
+        clusters = Clusters(jnp.where(labels_ok, clusters.labels, 0), jnp.where(labels_ok, clusters.count, 1))
+        valid = valid & labels_ok
+    else:
+        with jax.named_scope("clusters"):
+            clusters = cluster_assets(correlation_distance(covariance, config.distance), active, config)
+    return Estimates(mean, covariance, active, clusters.labels, clusters.count, score, moments.dropped, valid)
+
+
+class _Layers(NamedTuple):
+    """One universe seen by clusters: membership (N, K), v (N,), sizes (K,), S (K, K), e (K,), no variance (K,)."""
+
+    membership: Array
+    inner: Array
+    sizes: Array
+    covariance: Array
+    excess: Array
+    riskless: Array
+
+
+def solve(estimates: Estimates, config: AllocationConfig, n_clusters: int) -> Allocation:
+    """Portfolios of one universe.
+
+    Args:
+        estimates: from `estimate`.
+        config: settings with cast numbers.
+        n_clusters: static size that clusters are padded to, at least the universe's K.
+
+    Returns:
+        `Allocation` of one universe.
+    """
+    with jax.named_scope("layer_2"):
+        layers = _layers(estimates, config, n_clusters)
+    sleeve = None
+    if any(PROFILES[profile].sleeve for profile in config.profiles):
+        with jax.named_scope("sleeve"):
+            sleeve = choose_sleeve(
+                estimates.antifragility, layers.membership, estimates.n_clusters, config.n_aggressors
+            )
+    rooms = [_room(profile, layers, sleeve, config) for profile in config.profiles]
+    uppers = jnp.stack([room.upper for room in rooms])
+    solutions = solve_profiles(config.profiles, layers.covariance, layers.excess, uppers)
+    with jax.named_scope("asset_weights"):
+        shared = jax.vmap(share_out, in_axes=(0, None, None, None, 0))(
+            solutions.weights, layers.inner, estimates.labels, layers.membership, jnp.stack([r.asset for r in rooms])
+        )
+    parts = []
+    for i, profile in enumerate(config.profiles):
+        solution = jax.tree.map(lambda leaf, i=i: leaf[i], solutions)
+        altered = PROFILES[profile].altered
+        if altered == Status.RISK_REGULARIZED:
+            regularized = solution.altered | jnp.any(layers.riskless & (rooms[i].upper > 0))
+            solution = solution._replace(altered=regularized)
+        status = _status(solution, rooms[i], altered, estimates)
+        part = _Portfolio(shared[i], solution.weights, shared[i], solution.gap, solution.iterations, status)
+        if sleeve is not None and PROFILES[profile].sleeve:
+            part = _add_sleeve(part, sleeve, config.aggressor_weight)
+        parts.append(part)
+    return _finish(estimates, layers, jax.tree.map(lambda *leaves: jnp.stack(leaves), *parts), sleeve)
+
+
+def _layers(estimates: Estimates, config: AllocationConfig, n_clusters: int) -> _Layers:
+    """Inverse-variance weights inside the clusters, and the clusters' synthetic moments S = V'Sigma V, m = V'mu."""
+    labels, dtype = estimates.labels, estimates.covariance.dtype
+    index = jnp.arange(n_clusters, dtype=jnp.int32)
+    membership = labels[:, None] == index[None, :]
+    variance = jnp.diagonal(estimates.covariance)
+    safe = jnp.where(estimates.active, variance, 1)
+    smallest = jnp.min(jnp.where(membership, safe[:, None], jnp.inf), axis=0)  # of each cluster: v is scale-free in it
+    of_asset = jnp.clip(labels, 0, n_clusters - 1)
+    raw = jnp.where(estimates.active, smallest[of_asset] / safe, 0)
+    total = jnp.sum(jnp.where(membership, raw[:, None], 0), axis=0)
+    inner = jnp.where(estimates.active, raw / jnp.where(total > 0, total, 1)[of_asset], 0)
+    v = jnp.where(membership, inner[:, None], 0)
+    synthetic = dot(v.T, dot(estimates.covariance, v))
+    synthetic = (synthetic + synthetic.T) / 2
+    exists = index < estimates.n_clusters
+    # An opposed pair inside one cluster leaves it no variance. A hair of its members' own is put in its place, so that
+    # it can be divided by; the reader is told where that matters.
+    members = jnp.sum(jnp.where(membership, inner[:, None] ** 2 * variance[:, None], 0), axis=0)
+    hair = (1e-10 if dtype == jnp.float64 else 1e-5) * members
+    diagonal = jnp.diagonal(synthetic)
+    riskless = exists & (diagonal <= 32 * jnp.finfo(dtype).eps * members)
+    diagonal = jnp.where(exists, jnp.where(riskless, hair, diagonal), 1)
+    synthetic = jnp.where(index[:, None] == index[None, :], diagonal[None, :], synthetic)
+    excess = jnp.where(exists, dot(estimates.mean, v) - config.risk_free_rate, 0)
+    sizes = jnp.sum(membership, axis=0, dtype=dtype)
+    return _Layers(membership, inner, sizes, synthetic, excess, riskless)
+
+
+class _Portfolio(NamedTuple):
+    """One profile: asset weights (N,), cluster weights (K,), what ranks the leads (N,), gap, iterations, status."""
+
+    weights: Array
+    cluster_weights: Array
+    ranking: Array
+    gap: Array
+    iterations: Array
+    status: Array
+
+
+def _room(profile: str, layers: _Layers, sleeve: Sleeve | None, config: AllocationConfig) -> Bounds:
+    """Bounds of a profile; those of a barbell's core are computed as if the aggressor clusters did not exist."""
+    sizes = layers.sizes
+    if sleeve is not None and PROFILES[profile].sleeve:
+        sizes = jnp.where(sleeve.clusters, 0, sizes)
+    return bounds(sizes, config.cluster_cap, config.asset_cap, config.slack)
+
+
+def _add_sleeve(core: _Portfolio, sleeve: Sleeve, aggressor_weight: Array) -> _Portfolio:
+    """Put the sleeve beside the core: equal shares of ``aggressor_weight``, to which no bound applies."""
+    total = jnp.where(sleeve.size > 0, aggressor_weight, 0)
+    each = total / jnp.maximum(sleeve.size, 1).astype(core.weights.dtype)
+    weights = jnp.where(sleeve.assets, each, (1 - total) * core.weights)
+    return core._replace(
+        weights=weights,
+        cluster_weights=jnp.where(sleeve.clusters, each, (1 - total) * core.cluster_weights),
+        ranking=jnp.where(sleeve.assets, 1, weights),  # leads its cluster even where the sleeve's weight is 0
+        status=core.status | _bit(sleeve.fewer, Status.FEWER_AGGRESSORS),
+    )
+
+
+def share_out(cluster_weights: Array, inner: Array, labels: Array, membership: Array, asset_bound: Array) -> Array:
+    """Share each cluster's weight W out: x_i = min(beta, theta v_i) with theta such that the members sum to W.
+
+    This is the entropy projection: members below the bound keep their inverse-variance proportions.
+
+    Args:
+        cluster_weights: (K,) W, at most p beta for a cluster of p assets.
+        inner: (N,) v, sum 1 in each cluster.
+        labels: (N,) int32; -1 for an asset without a cluster.
+        membership: (N, K) bool.
+        asset_bound: () beta.
+
+    Returns:
+        (N,) asset weights.
+    """
+    of_asset = jnp.clip(labels, 0, membership.shape[1] - 1)
+    member = labels >= 0
+
+    def by_cluster(values: Array) -> Array:
+        return jnp.sum(jnp.where(membership, values[:, None], 0), axis=0)
+
+    def theta_of(full: Array) -> Array:
+        held = asset_bound * by_cluster(full.astype(inner.dtype))
+        free = by_cluster(jnp.where(full, 0, inner))
+        return jnp.where(free > 0, (cluster_weights - held) / jnp.where(free > 0, free, 1), 0)
+
+    # theta only grows as members reach the bound, so that the set of full members only grows too
+    def step(state: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
+        full, _, i = state
+        new = full | (member & (theta_of(full)[of_asset] * inner > asset_bound))
+        return new, jnp.any(new != full), i + 1
+
+    def growing(state: tuple[Array, Array, Array]) -> Array:
+        return state[1] & (state[2] < _RAISE_STEPS)
+
+    none = jnp.zeros_like(member)
+    full, _, _ = jax.lax.while_loop(growing, step, (none, jnp.bool_(True), jnp.int32(0)))
+    shared = jnp.minimum(theta_of(full)[of_asset] * inner, asset_bound)
+    return jnp.where(member, jnp.where(full, asset_bound, jnp.maximum(shared, 0)), 0)
+
+
+def _lead_assets(ranking: Array, membership: Array) -> Array:
+    """(K,) each cluster's asset of highest weight, the first of equals; -1 where there is no cluster."""
+    n_assets = membership.shape[0]
+    asset = jnp.arange(n_assets, dtype=jnp.int32)
+    highest = jnp.max(jnp.where(membership, ranking[:, None], -1), axis=0)
+    leads = membership & (ranking[:, None] == highest[None, :])
+    first = jnp.min(jnp.where(leads, asset[:, None], n_assets), axis=0)
+    return jnp.where(first < n_assets, first, -1)
+
+
+def _status(solution: Solution, room: Bounds, altered: Status, estimates: Estimates) -> Array:
+    return (
+        _bit(estimates.dropped, Status.ASSET_DROPPED)
+        | _bit(room.cap_relaxed, Status.CLUSTER_CAP_RELAXED)
+        | _bit(room.asset_raised, Status.ASSET_BOUND_RAISED)
+        | _bit(solution.altered, altered)
+        | _bit(~solution.converged, Status.NOT_CONVERGED)
+    )
+
+
+def _bit(flag: Array, bit: Status) -> Array:
+    return jnp.where(flag, jnp.int32(bit.value), jnp.int32(0))
+
+
+def _finish(estimates: Estimates, layers: _Layers, parts: _Portfolio, sleeve: Sleeve | None) -> Allocation:
+    """Portfolio statistics; NaN, -1 and 0 for an invalid universe."""
+    valid, n_assets = estimates.valid, estimates.active.shape[0]
+    with jax.named_scope("statistics"):
+        marginal = dot(parts.weights, estimates.covariance)
+        variance = jnp.sum(parts.weights * marginal, axis=1)
+        positive = variance > 0
+        share = parts.weights * marginal / jnp.where(positive, variance, 1)[:, None]
+        contributions = jnp.where(positive[:, None], share, parts.weights)
+        expected = dot(parts.weights, estimates.mean)
+    with jax.named_scope("lead_assets"):
+        leads = jax.vmap(_lead_assets, in_axes=(0, None))(parts.ranking, layers.membership)
+    pad = ((0, 0), (0, n_assets - leads.shape[1]))
+
+    def number(x: Array) -> Array:
+        return jnp.where(valid, x, jnp.nan)
+
+    aggressors = jnp.zeros(n_assets, bool) if sleeve is None else sleeve.assets
+    return Allocation(
+        weights=number(parts.weights),
+        cluster_labels=jnp.where(valid, estimates.labels, -1),
+        n_clusters=jnp.where(valid, estimates.n_clusters, 0),
+        cluster_weights=number(jnp.pad(parts.cluster_weights, pad)),
+        lead_assets=jnp.where(valid, jnp.pad(leads, pad, constant_values=-1), -1),
+        aggressors=aggressors & valid,
+        antifragility=number(estimates.antifragility),
+        volatility=number(jnp.sqrt(jnp.maximum(variance, 0))),
+        expected_return=number(expected),
+        risk_contributions=number(contributions),
+        optimality_gap=number(parts.gap),
+        iterations=jnp.where(valid, parts.iterations, 0),
+        status=jnp.where(valid, parts.status, jnp.int32(Status.INVALID.value)),
+    )
+
+
+def valid_universes(status: np.ndarray) -> np.ndarray:
+    """(...) bool from status (..., P): True where the universe has portfolios."""
+    return (np.asarray(status)[..., 0] & Status.INVALID.value) == 0

@@ -1,0 +1,256 @@
+"""Correlation distance, agglomerative linkage by reciprocal nearest neighbours, and flat clusters.
+
+None of the four linkages inverts and all are reducible: merging two clusters that are each other's nearest neighbour
+never brings a third one nearer than it was. So every pair of reciprocal nearest neighbours can merge in the same round,
+and the tree is the one that merging a pair at a time gives (Bruynooghe 1977; Murtagh 1983). A round costs O(N^2) of
+dense, branch-free work, and about 8 to 32 rounds replace N - 1 steps.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jax import Array, lax
+
+from jaxalloc.config import AllocationConfig
+
+
+class Tree(NamedTuple):
+    """A merge tree. A cluster is known by its first asset, and a merge by the asset that it absorbs.
+
+    Attributes:
+        parent: (N,) int32, the first asset of the cluster that absorbed asset j's cluster; j itself where none did.
+        height: (N,) the distance at which that happened; infinity where it did not.
+        round: (N,) int32, the round in which it happened.
+    """
+
+    parent: Array
+    height: Array
+    round: Array
+
+
+class Clusters(NamedTuple):
+    """A partition: labels (N,) int32, 0..K-1 in order of each cluster's first asset, -1 if inactive; count () K."""
+
+    labels: Array
+    count: Array
+
+
+def correlation_distance(covariance: Array, kind: str = "correlation") -> Array:
+    """Distance between assets: sqrt((1 - rho) / 2), or sqrt((1 - |rho|) / 2) for ``kind="absolute"``.
+
+    Args:
+        covariance: (N, N). An entry whose variance is 0 is treated as uncorrelated with the rest.
+        kind: ``"correlation"`` or ``"absolute"``, which puts an inverse fund beside its underlying.
+
+    Returns:
+        (N, N) in [0, 1], zero on the diagonal.
+    """
+    variance = jnp.diagonal(covariance)
+    inverse = jnp.where(variance > 0, 1 / jnp.sqrt(jnp.where(variance > 0, variance, 1)), 0)
+    rho = jnp.clip(covariance * inverse[:, None] * inverse[None, :], -1, 1)
+    if kind == "absolute":
+        rho = jnp.abs(rho)
+    index = jnp.arange(variance.shape[0], dtype=jnp.int32)
+    return jnp.where(index[:, None] == index[None, :], 0, jnp.sqrt((1 - rho) / 2))
+
+
+def merge_tree(distance: Array, active: Array, linkage: str, stop: Array | float = jnp.inf) -> Tree:
+    """Merge tree of the active assets, up to height ``stop``.
+
+    Args:
+        distance: (N, N) symmetric, finite where both assets are active.
+        active: (N,) bool.
+        linkage: ``"average"``, ``"single"``, ``"complete"`` or ``"ward"``.
+        stop: () no merge above this height is made; infinity gives the whole tree.
+
+    Returns:
+        `Tree`. Ties are broken by the first indices.
+    """
+    n = distance.shape[0]
+    index = jnp.arange(n, dtype=jnp.int32)
+    apart = active[:, None] & active[None, :] & (index[:, None] != index[None, :])
+    table = jnp.where(apart, distance, jnp.inf)
+    sizes = jnp.ones(n, distance.dtype)
+    tree = Tree(index, jnp.full(n, jnp.inf, distance.dtype), jnp.zeros(n, jnp.int32))
+
+    def merge_round(state: tuple[Array, Array, Tree, Array, Array]) -> tuple[Array, Array, Tree, Array, Array]:
+        table, sizes, tree, number, _ = state
+        nearest = jnp.min(table, axis=1)
+        # min and compare: XLA's argmin costs many times its min on a CPU
+        neighbour = jnp.min(jnp.where(table == nearest[:, None], index[None, :], n - 1), axis=1)
+        mutual = (neighbour[neighbour] == index) & (nearest <= stop) & jnp.isfinite(nearest)
+        keeps, goes = mutual & (index < neighbour), mutual & (index > neighbour)
+        tree = Tree(
+            jnp.where(goes, neighbour, tree.parent),
+            jnp.where(goes, nearest, tree.height),
+            jnp.where(goes, number, tree.round),
+        )
+        table, sizes = _merge(table, sizes, keeps, goes, neighbour, nearest, linkage)
+        return table, sizes, tree, number + 1, jnp.any(mutual)
+
+    def merging(state: tuple[Array, Array, Tree, Array, Array]) -> Array:
+        return state[4]
+
+    state = (table, sizes, tree, jnp.int32(0), jnp.any(active))
+    return lax.while_loop(merging, merge_round, state)[2]
+
+
+def _merge(
+    table: Array, sizes: Array, keeps: Array, goes: Array, neighbour: Array, height: Array, linkage: str
+) -> tuple[Array, Array]:
+    """Update the distances and sizes for all pairs of one round.
+
+    The rows are merged, the table is transposed, and the same again: once for rows, once for columns. Written as a
+    loop of two because XLA's CPU backend would compute the first half anew for each entry of the second.
+    """
+    index = jnp.arange(keeps.shape[0], dtype=jnp.int32)
+    partner = jnp.where(keeps, neighbour, index)
+    partner_sizes = sizes[partner]
+    merged_sizes = jnp.where(keeps, sizes + partner_sizes, sizes)
+
+    def half(i: Array, table: Array) -> Array:
+        others = jnp.where(i == 0, sizes, merged_sizes)
+        both = _lance_williams(table, table[partner], sizes, partner_sizes, others, height, linkage)
+        return jnp.where(keeps[:, None], both, table).T
+
+    table = lax.fori_loop(0, 2, half, table)
+    gone = goes[:, None] | goes[None, :] | (index[:, None] == index[None, :])
+    # the two orders of merging differ in the last bit, and an unsymmetric table could leave no reciprocal pair
+    table = jnp.where(gone, jnp.inf, jnp.maximum(table, table.T))
+    return table, merged_sizes
+
+
+def _lance_williams(
+    first: Array, second: Array, n_first: Array, n_second: Array, n_other: Array, height: Array, linkage: str
+) -> Array:
+    """Distance from the union of row i's two clusters to each other cluster (Lance & Williams 1967)."""
+    if linkage == "single":
+        return jnp.minimum(first, second)
+    if linkage == "complete":
+        return jnp.maximum(first, second)
+    a, b = n_first[:, None], n_second[:, None]
+    if linkage == "average":
+        return (a * first + b * second) / (a + b)
+    c, h = n_other[None, :], height[:, None]
+    h = jnp.where(jnp.isfinite(h), h, 0)
+    squared = ((a + c) * first**2 + (b + c) * second**2 - c * h**2) / (a + b + c)
+    return jnp.sqrt(jnp.maximum(squared, 0))
+
+
+def cut(tree: Tree, active: Array, height: Array) -> Clusters:
+    """Flat clusters: the partition that the merges at or below ``height`` leave.
+
+    Args:
+        tree: from `merge_tree`.
+        active: (N,) bool.
+        height: () the cut.
+
+    Returns:
+        `Clusters`, exactly scipy's ``fcluster(Z, height, "distance")`` renumbered by first asset.
+    """
+    n = active.shape[0]
+    index = jnp.arange(n, dtype=jnp.int32)
+    root = jnp.where(tree.height <= height, tree.parent, index)
+    for _ in range(max(n - 1, 1).bit_length()):  # pointer jumping: the path to the root halves each time
+        root = root[root]
+    return label_by_first(root, active)
+
+
+def label_by_first(root: Array, active: Array) -> Clusters:
+    """Number the clusters 0..K-1 by their first asset, given each asset's first asset ``root`` (N,)."""
+    index = jnp.arange(root.shape[0], dtype=jnp.int32)
+    first = active & (root == index)
+    number = jnp.cumsum(first, dtype=jnp.int32) - 1
+    return Clusters(jnp.where(active, number[root], -1), jnp.sum(first, dtype=jnp.int32))
+
+
+def maxclust_height(tree: Tree, active: Array, max_clusters: Array) -> Array:
+    """Smallest height of the tree that leaves at most ``max_clusters`` clusters; below every merge if none is needed.
+
+    Args:
+        tree: a whole tree, from `merge_tree` without ``stop``.
+        active: (N,) bool.
+        max_clusters: () int, at least 1.
+
+    Returns:
+        () the height at which to `cut`.
+    """
+    merges = jnp.sum(active, dtype=jnp.int32) - jnp.maximum(max_clusters, 1)
+    heights = jnp.sort(tree.height)
+    return jnp.where(merges > 0, heights[jnp.clip(merges - 1, 0, heights.shape[0] - 1)], -1)
+
+
+def cluster_assets(distance: Array, active: Array, config: AllocationConfig) -> Clusters:
+    """Cluster the active assets as ``config`` says: linkage, criterion and its threshold.
+
+    Args:
+        distance: (N, N) from `correlation_distance`.
+        active: (N,) bool.
+        config: linkage, criterion, distance_threshold, max_clusters.
+
+    Returns:
+        `Clusters`.
+    """
+    if config.criterion == "maxclust":
+        tree = merge_tree(distance, active, config.linkage)
+        return cut(tree, active, maxclust_height(tree, active, config.max_clusters))
+    tree = merge_tree(distance, active, config.linkage, config.distance_threshold)
+    return cut(tree, active, config.distance_threshold)
+
+
+def given_clusters(labels: Array, active: Array) -> tuple[Clusters, Array]:
+    """Renumber a caller's labels (N,) 0..K-1 by first asset; the second value is False where an active one is < 0."""
+    same = (labels[:, None] == labels[None, :]) & active[None, :]
+    index = jnp.arange(labels.shape[0], dtype=jnp.int32)
+    root = jnp.min(jnp.where(same, index[None, :], labels.shape[0] - 1), axis=1)
+    return label_by_first(root, active), jnp.all(jnp.where(active, labels >= 0, True))
+
+
+def linkage_matrix(distance: Array, linkage: str = "average") -> Array:
+    """Full merge tree in the form of `scipy.cluster.hierarchy.linkage`, for dendrograms.
+
+    Args:
+        distance: (N, N) symmetric, N >= 2.
+        linkage: ``"average"``, ``"single"``, ``"complete"`` or ``"ward"``.
+
+    Returns:
+        (N - 1, 4), a row a merge by growing height: the two clusters' ids (a merge of row m has id N + m), the
+        height, and the number of assets.
+    """
+    n = distance.shape[0]
+    tree = merge_tree(distance, jnp.ones(n, bool), linkage)
+    # A merge never comes before the ones inside it; rounding may put its height a bit below theirs, so that they are
+    # raised to a running maximum along rounds before sorting. The root, asset 0, is never absorbed and comes last.
+    height = _monotone(tree)
+    order = jnp.lexsort((tree.round, height))[: n - 1]
+
+    def merge(m: Array, state: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
+        rows, ids, sizes = state
+        j = order[m]
+        i = tree.parent[j]
+        size = sizes[i] + sizes[j]
+        low, high = jnp.minimum(ids[i], ids[j]), jnp.maximum(ids[i], ids[j])
+        row = jnp.stack([low.astype(distance.dtype), high.astype(distance.dtype), height[j], size])
+        return rows.at[m].set(row), ids.at[i].set(n + m), sizes.at[i].set(size)
+
+    rows = jnp.zeros((n - 1, 4), distance.dtype)
+    state = (rows, jnp.arange(n, dtype=jnp.int32), jnp.ones(n, distance.dtype))
+    return lax.fori_loop(0, n - 1, merge, state)[0]
+
+
+def _monotone(tree: Tree) -> Array:
+    """Heights (N,) raised so that no merge lies below a merge inside it."""
+    n = tree.height.shape[0]
+    index = jnp.arange(n, dtype=jnp.int32)
+
+    def raise_round(number: Array, height: Array) -> Array:
+        # merges of this round: both sides' own highest merge so far
+        now = jnp.isfinite(tree.height) & (tree.round == number)
+        tops = jnp.where(jnp.isfinite(tree.height) & (tree.round < number), height, 0)
+        top_of = jnp.zeros(n, height.dtype).at[tree.parent].max(jnp.where(tree.parent == index, 0, tops))
+        floor = jnp.maximum(top_of, top_of[tree.parent])
+        return jnp.where(now, jnp.maximum(height, floor), height)
+
+    return lax.fori_loop(0, jnp.max(tree.round) + 1, raise_round, tree.height)

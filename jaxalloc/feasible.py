@@ -1,0 +1,153 @@
+"""The feasible set of Layer 1: caps, bounds, the capped simplex, its projection and its linear programs."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jax import Array, lax
+
+_MAX_STEPS = 200  # each search below ends in a handful of steps; the limit only guards against NaN
+
+
+class Bounds(NamedTuple):
+    """Upper bounds of one universe.
+
+    Attributes:
+        upper: (K,) largest weight of each cluster, 0 for a cluster that takes no part.
+        cluster: () the cluster cap in force, kappa.
+        asset: () the asset bound in force, beta.
+        cap_relaxed: () bool, kappa is larger than the cap asked for.
+        asset_raised: () bool, beta had to rise so that the clusters can hold the whole portfolio.
+    """
+
+    upper: Array
+    cluster: Array
+    asset: Array
+    cap_relaxed: Array
+    asset_raised: Array
+
+
+def bounds(sizes: Array, cluster_cap: Array, asset_cap: Array, slack: Array) -> Bounds:
+    """Bounds that leave room for a portfolio: u = min(kappa, p beta), with sum u >= 1.
+
+    kappa = max(cluster_cap, slack / K) and beta = max(asset_cap, slack / N). Where the clusters together still hold
+    less than 1, beta rises to the smallest value that gives sum u = slack; it exists because K kappa >= slack.
+
+    Args:
+        sizes: (K,) number of assets p of each cluster; 0 where a cluster takes no part.
+        cluster_cap: () largest weight of a cluster.
+        asset_cap: () largest weight of an asset.
+        slack: () at least 1.
+
+    Returns:
+        `Bounds`. With no cluster at all the bounds are 0.
+    """
+    dtype = sizes.dtype
+    n_clusters = jnp.maximum(jnp.sum(sizes > 0, dtype=dtype), 1)
+    n_assets = jnp.maximum(jnp.sum(sizes), 1)
+    kappa = jnp.maximum(cluster_cap, slack / n_clusters)
+    beta = jnp.maximum(asset_cap, slack / n_assets)
+    held = jnp.sum(jnp.minimum(kappa, sizes * beta))
+    raised = held < 1
+
+    # h(beta) = sum min(kappa, p beta) is concave and piecewise linear, so Newton from the left never passes the root
+    # and ends on its piece: at each step the clusters at kappa are fixed and the others solve a linear equation.
+    def full(b: Array) -> Array:
+        return sizes * b >= kappa
+
+    def step(state: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
+        b, _, i = state
+        capped = full(b)
+        free_assets = jnp.sum(jnp.where(capped, 0, sizes))
+        n_capped = jnp.sum(capped & (sizes > 0), dtype=dtype)
+        target = (slack - kappa * n_capped) / jnp.maximum(free_assets, 1)
+        new = jnp.where(free_assets > 0, jnp.maximum(b, target), b)
+        return new, b, i + 1
+
+    def moving(state: tuple[Array, Array, Array]) -> Array:
+        b, previous, i = state
+        return raised & (b > previous) & (i < _MAX_STEPS)
+
+    risen, _, _ = lax.while_loop(moving, step, (beta, jnp.full_like(beta, -1), jnp.int32(0)))
+    beta = jnp.where(raised, risen, beta)
+    return Bounds(jnp.minimum(kappa, sizes * beta), kappa, beta, kappa > cluster_cap, raised)
+
+
+def project(point: Array, upper: Array, normal: Array | None = None) -> Array:
+    """Project onto the capped simplex {0 <= y <= upper, normal . y = 1}, exactly.
+
+    The projection is y(mu) = clip(point - mu normal, 0, upper), and normal . y(mu) falls piecewise linearly in mu;
+    Newton's method on that root ends on the right piece, and bisection takes over where Newton leaves the bracket.
+
+    Args:
+        point: (K,) the point to project.
+        upper: (K,) upper bounds, 0 for an entry that must be 0.
+        normal: (K,) positive; ones by default. With y = sigma w and normal = 1 / sigma this is the projection of the
+            weights in the variance metric.
+
+    Returns:
+        (K,) the nearest point of the set. Where normal . upper < 1 the set is empty and ``upper`` comes back.
+    """
+    a = jnp.ones_like(point) if normal is None else normal
+    movable = upper > 0
+    eps = jnp.finfo(point.dtype).eps
+    low = jnp.min(jnp.where(movable, (point - upper) / a, jnp.inf))
+    high = jnp.max(jnp.where(movable, point / a, -jnp.inf))
+    any_movable = jnp.any(movable)
+    low, high = jnp.where(any_movable, low, 0), jnp.where(any_movable, high, 0)
+    start = (jnp.sum(jnp.where(movable, a * point, 0)) - 1) / jnp.maximum(jnp.sum(jnp.where(movable, a * a, 0)), eps)
+
+    def step(state: tuple[Array, Array, Array, Array, Array]) -> tuple[Array, Array, Array, Array, Array]:
+        mu, lower, higher, _, i = state
+        moved = point - mu * a
+        y = jnp.clip(moved, 0, upper)
+        excess = jnp.sum(a * y) - 1
+        slope = jnp.sum(jnp.where((moved > 0) & (moved < upper), a * a, 0))
+        lower = jnp.where(excess >= 0, mu, lower)
+        higher = jnp.where(excess <= 0, mu, higher)
+        newton = mu + excess / jnp.where(slope > 0, slope, 1)
+        inside = (slope > 0) & (newton >= lower) & (newton <= higher)
+        new = jnp.where(inside, newton, lower + (higher - lower) / 2)
+        done = (jnp.abs(excess) <= 2 * eps) | (new == mu)
+        return jnp.where(done, mu, new), lower, higher, done, i + 1
+
+    def searching(state: tuple[Array, Array, Array, Array, Array]) -> Array:
+        return ~state[3] & (state[4] < _MAX_STEPS)
+
+    start = jnp.clip(start, low, high)
+    mu, *_ = lax.while_loop(searching, step, (start, low, high, jnp.bool_(False), jnp.int32(0)))
+    return jnp.clip(point - mu * a, 0, upper)
+
+
+def linear_minimum(cost: Array, upper: Array) -> Array:
+    """Minimise cost . s over {0 <= s <= upper, sum s = 1}, greedily: fill the cheapest entries first.
+
+    Args:
+        cost: (K,) finite.
+        upper: (K,) upper bounds with sum >= 1; 0 for an entry that takes no part.
+
+    Returns:
+        (K,) a minimiser (a vertex).
+    """
+    order = jnp.argsort(jnp.where(upper > 0, cost, jnp.inf))
+    room = upper[order]
+    filled = jnp.clip(1 - (jnp.cumsum(room) - room), 0, room)
+    return jnp.zeros_like(cost).at[order].set(filled, unique_indices=True)
+
+
+def settle(weights: Array, upper: Array) -> Array:
+    """Give the rounding left in sum w - 1 to the entries strictly between their bounds, in proportion.
+
+    Args:
+        weights: (K,) within the bounds, sum 1 up to rounding.
+        upper: (K,) upper bounds.
+
+    Returns:
+        (K,) weights within the bounds whose sum is 1 to the last few bits.
+    """
+    free = (weights > 0) & (weights < upper)
+    fixed = jnp.sum(jnp.where(free, 0, weights))
+    moving = jnp.sum(jnp.where(free, weights, 0))
+    scale = jnp.where(moving > 0, (1 - fixed) / jnp.where(moving > 0, moving, 1), 1)
+    return jnp.clip(jnp.where(free, weights * jnp.maximum(scale, 0), weights), 0, upper)

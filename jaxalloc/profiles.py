@@ -1,0 +1,69 @@
+"""Layer 1: the registry of profiles, each a way to share a portfolio out over clusters."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from jaxalloc.quadratic import Solution, mean_variance
+from jaxalloc.risk_parity import risk_parity
+from jaxalloc.status import Status
+
+# takes S (K, K), e (K,) and u (K,), all annual
+Solver = Callable[[Array, Array, Array], Solution]
+
+
+class Profile(NamedTuple):
+    """How a profile is solved.
+
+    Attributes:
+        solver: the kernel; profiles that share one are solved together, in one batch.
+        rewarded: whether it sees the excess returns; otherwise they are 0.
+        sleeve: whether it is the core beside a barbell's sleeve, and leaves the aggressor clusters out.
+        altered: the bit that `Solution.altered` stands for; none where that says nothing new.
+    """
+
+    solver: Solver
+    rewarded: bool
+    sleeve: bool
+    altered: Status
+
+
+def _risk_parity(covariance: Array, excess: Array, upper: Array) -> Solution:
+    return risk_parity(covariance, upper)
+
+
+PROFILES: dict[str, Profile] = {
+    "min_variance": Profile(mean_variance, False, False, Status(0)),
+    "risk_parity": Profile(_risk_parity, False, False, Status.RISK_REGULARIZED),
+    "max_sharpe": Profile(mean_variance, True, False, Status.SHARPE_FALLBACK),
+    "barbell": Profile(_risk_parity, False, True, Status.RISK_REGULARIZED),
+}
+
+
+def solve_profiles(names: tuple[str, ...], covariance: Array, excess: Array, uppers: Array) -> Solution:
+    """Solve Layer 1 for several profiles of one universe.
+
+    Args:
+        names: P profiles.
+        covariance: (K, K) S.
+        excess: (K,) e = m - risk-free rate.
+        uppers: (P, K) upper bounds of each profile.
+
+    Returns:
+        `Solution` with a leading axis P.
+    """
+    solutions: dict[str, Solution] = {}
+    for solver in dict.fromkeys(PROFILES[name].solver for name in names):
+        together = [name for name in names if PROFILES[name].solver is solver]
+        rewards = jnp.stack([excess if PROFILES[name].rewarded else jnp.zeros_like(excess) for name in together])
+        upper = jnp.stack([uppers[names.index(name)] for name in together])
+        with jax.named_scope("_".join(together)):
+            solved = jax.vmap(solver, in_axes=(None, 0, 0))(covariance, rewards, upper)
+        for i, name in enumerate(together):
+            solutions[name] = jax.tree.map(lambda leaf, i=i: leaf[i], solved)
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *(solutions[name] for name in names))
