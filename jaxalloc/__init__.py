@@ -17,19 +17,25 @@ if TYPE_CHECKING:
     from jaxalloc.errors import InputError as InputError
     from jaxalloc.status import Status as Status
     from jaxalloc.status import explain as explain
+    from jaxalloc.study import Study as Study
+    from jaxalloc.study import run_study as run_study
+    from jaxalloc.universes import Bootstrap as Bootstrap
 
 # name -> module; each loads where it is first used, so that `import jaxalloc` costs next to nothing
 _HOMES = {
     "Allocation": "allocation",
     "AllocationConfig": "config",
+    "Bootstrap": "universes",
     "InputError": "errors",
     "Panel": "data",
     "Status": "status",
+    "Study": "study",
     "allocate": "allocation",
     "allocate_batch": "batch",
     "datasets": "datasets",
     "explain": "status",
     "read_returns": "data",
+    "run_study": "study",
 }
 __all__ = ["__version__", *_HOMES]
 

@@ -225,11 +225,12 @@ def _cluster(moments: Moments, gain: Array, config: AllocationConfig, given: Giv
     active = jnp.where(valid, active, True)
     if given.clusters is not None:
         clusters, labels_ok = given_clusters(given.clusters, active)
-        clusters = Clusters(jnp.where(labels_ok, clusters.labels, 0), jnp.where(labels_ok, clusters.count, 1))
         valid = valid & labels_ok
     else:
         with jax.named_scope("clusters"):
             clusters = cluster_assets(correlation_distance(covariance, config.distance), active, config)
+    # one cluster: a batch sends it where a solve costs least
+    clusters = Clusters(jnp.where(valid, clusters.labels, 0), jnp.where(valid, clusters.count, 1))
     return Estimates(mean, covariance, active, clusters.labels, clusters.count, score, moments.dropped, valid)
 
 
@@ -263,7 +264,13 @@ def solve(estimates: Estimates, config: AllocationConfig, n_clusters: int) -> Al
             sleeve = choose_sleeve(
                 estimates.antifragility, layers.membership, estimates.n_clusters, config.n_aggressors
             )
-    rooms = [_room(profile, layers, sleeve, config) for profile in config.profiles]
+    whole = bounds(layers.sizes, config.cluster_cap, config.asset_cap, config.slack)
+    rooms = [whole] * len(config.profiles)
+    if sleeve is not None:
+        # those of a barbell's core, as if the aggressor clusters did not exist
+        core_sizes = jnp.where(sleeve.clusters, 0, layers.sizes)
+        core = bounds(core_sizes, config.cluster_cap, config.asset_cap, config.slack)
+        rooms = [core if PROFILES[profile].sleeve else whole for profile in config.profiles]
     uppers = jnp.stack([room.upper for room in rooms])
     solutions = solve_profiles(config.profiles, layers.covariance, layers.excess, uppers)
     with jax.named_scope("asset_weights"):
@@ -323,14 +330,6 @@ class _Portfolio(NamedTuple):
     gap: Array
     iterations: Array
     status: Array
-
-
-def _room(profile: str, layers: _Layers, sleeve: Sleeve | None, config: AllocationConfig) -> Bounds:
-    """Bounds of a profile; those of a barbell's core are computed as if the aggressor clusters did not exist."""
-    sizes = layers.sizes
-    if sleeve is not None and PROFILES[profile].sleeve:
-        sizes = jnp.where(sleeve.clusters, 0, sizes)
-    return bounds(sizes, config.cluster_cap, config.asset_cap, config.slack)
 
 
 def _add_sleeve(core: _Portfolio, sleeve: Sleeve, aggressor_weight: Array) -> _Portfolio:

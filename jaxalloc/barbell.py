@@ -50,8 +50,8 @@ def skewness(moments: Moments) -> Array:
 def tail_gain(values: Array, weights: Array, count: Array) -> Array:
     """Mean of the returns strictly above the 95 % quantile, 0 if there is none.
 
-    With h = 0.95 (n - 1) and k = floor(h) the quantile is x(k) + (h - k) (x(k+1) - x(k)), where x(k) is the smallest value
-    whose cumulative weight exceeds k; for counts, pandas'. In this form a repeated value stays exactly itself.
+    With h = 0.95 (n - 1) and k = floor(h) the quantile is x(k) + (h - k) (x(k+1) - x(k)), where x(k) is the smallest
+    value whose cumulative weight exceeds k; for counts, pandas'. In this form a repeated value stays exactly itself.
 
     Args:
         values: (R, N) returns, each column from its largest to its smallest value; all of them, or as many of the

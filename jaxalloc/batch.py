@@ -1,9 +1,9 @@
 """allocate_batch(): the one place that chunks, pads and sorts universes into tiles.
 
-A universe is computed twice in tiles of fixed shape. In the first (estimate) its moments and clusters are found. Then
-its number of clusters K is read on the host, and it goes with others of its *K bucket* into a second tile (solve), of
-that bucket's size, so that a universe with 8 clusters does not pay for 100. A part tile is padded. A tile's shape depends
-on N, T, precision, the static settings and the bucket alone: the same program computes a universe whatever its company,
+A universe passes through two tiles of fixed shape. In the first (estimate) its moments and clusters are found. Then its
+number of clusters K is read on the host, and it goes with others of its *K bucket* into a second tile (solve), of that
+bucket's size, so that a universe with 8 clusters does not pay for 100. A part tile is padded. A tile's shape depends on
+N, T, precision, the static settings and the bucket alone: the same program computes a universe whatever its company,
 and its bits are the same.
 """
 
@@ -32,7 +32,7 @@ _SOLVE_TILE = 32
 
 
 def estimate_tile(n_assets: int) -> int:
-    """Number of universes in an estimate tile: large enough for a matrix product, and for N = 250 still in the cache."""
+    """Number of universes in an estimate tile: large enough for a matrix product, small enough for the cache."""
     return 64 if n_assets <= 128 else 32
 
 
@@ -51,7 +51,7 @@ def cluster_buckets(n_assets: int) -> tuple[int, ...]:
         return (n_assets,)
     steps = min(MAX_BUCKETS - 1, max(1, round(math.log(n_assets / 8, 1.4))))
     factor = (n_assets / 8) ** (1 / steps)
-    return tuple(round(8 * factor**i) for i in range(steps)) + (n_assets,)
+    return (*(round(8 * factor**i) for i in range(steps)), n_assets)
 
 
 def default_chunk_size(n_assets: int, dtype: Any) -> int:

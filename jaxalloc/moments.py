@@ -85,6 +85,7 @@ def sample_moments(returns: Array, weights: Array, mask: Array) -> Moments:
     deviation = jnp.where(used[:, None] & active[None, :], x - mean[None, :], 0)
     weighted = c[:, None] * deviation
     covariance = dot(weighted.T, deviation) / _positive(n - 1)
+    covariance = (covariance + covariance.T) / 2  # a product of two matrices is symmetric up to rounding only
     third = dot(c, deviation**3) / _positive(n)
     valid = weights_ok & ~missing & (n >= 2) & jnp.any(active)
     return _finish(n, mean, covariance, third, active, mask, valid)
@@ -103,16 +104,17 @@ def share_panel(returns: Array, max_outer_bytes: int) -> SharedPanel:
     n_rows, n_assets = returns.shape
     finite = jnp.isfinite(returns)
     centre = jnp.nan_to_num(jnp.nanmedian(jnp.where(finite, returns, jnp.nan), axis=0))
+    filled = jnp.where(finite, returns, 0)
     centred = jnp.where(finite, returns - centre[None, :], 0)
-    rows, columns = jnp.triu_indices(n_assets)
     if fits_outer(n_rows, n_assets, returns.dtype, max_outer_bytes):
+        rows, columns = jnp.triu_indices(n_assets)
         outer = centred[:, rows] * centred[:, columns]
     else:
         outer = jnp.zeros((n_rows, 0), returns.dtype)
-    filled = jnp.where(finite, returns, 0)
     order = jnp.argsort(filled, axis=0, descending=True).astype(jnp.int32)
     descending = jnp.take_along_axis(filled, order, axis=0)
-    return SharedPanel(centred, centre, centred**3, (~finite).astype(returns.dtype), outer, filled, order, descending)
+    missing = (~finite).astype(returns.dtype)
+    return SharedPanel(centred, centre, centred**3, missing, outer, filled, order, descending)
 
 
 def fits_outer(n_rows: int, n_assets: int, dtype: jnp.dtype, max_outer_bytes: int) -> bool:
@@ -170,11 +172,10 @@ def _packed_index(n: int) -> Array:
 def _finish(
     n: Array, mean: Array, covariance: Array, third: Array, active: Array, mask: Array, valid: Array
 ) -> Moments:
-    """Symmetrise, and reject a universe whose moments underflowed or overflowed: nothing can be computed with them."""
+    """Reject a universe whose moments underflowed or overflowed: nothing can be computed with them."""
     variance = jnp.diagonal(covariance)
     usable = jnp.all(jnp.where(active, (variance > 0) & jnp.isfinite(variance), True))
     usable = usable & jnp.all(jnp.isfinite(covariance)) & jnp.all(jnp.isfinite(third))
-    covariance = (covariance + covariance.T) / 2
     dropped = jnp.any(mask & ~active)
     return Moments(n, mean, covariance, third, active, dropped, valid & usable)
 

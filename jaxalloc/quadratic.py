@@ -1,12 +1,12 @@
 """Minimum variance and maximum Sharpe over the capped simplex: projected gradient, finished by an active set.
 
-Both are solved in the *variance metric*, y = sigma w: the Hessian becomes the correlation matrix C, and the feasible set
-{0 <= y <= b, a . y = 1} with a = 1 / sigma, b = sigma u. Their gradient has one form, C y - ratio e, where ratio is 0 for
-minimum variance and y'Cy / e'y for maximum Sharpe: with the ratio held fixed, a step that lowers y'Cy / 2 - ratio e'y
-raises the Sharpe ratio (by the inequality of the arithmetic and geometric means). A block of accelerated projected
-gradient steps finds which bounds hold; an active set then solves for the face exactly, ratio and all, and goes on
-exchanging bounds while their multipliers ask for it. Such exchanges can cycle, so the better of the two points
-is kept, by its optimality gap, and the next block starts from it.
+Both are solved in the *variance metric*, y = sigma w: the Hessian becomes the correlation matrix C, and the feasible
+set {0 <= y <= b, a . y = 1} with a = 1 / sigma, b = sigma u. Their gradient has one form, C y - ratio e, where ratio is
+0 for minimum variance and y'Cy / e'y for maximum Sharpe: with the ratio held fixed, a step that lowers
+y'Cy / 2 - ratio e'y raises the Sharpe ratio (by the inequality of the arithmetic and geometric means). A block of
+accelerated projected gradient steps finds which bounds hold; an active set then solves for the face exactly, ratio and
+all, and goes on exchanging bounds while their multipliers ask for it. Such exchanges can cycle, so the better of the
+two points is kept, by its optimality gap, and the next block starts from it.
 """
 
 from __future__ import annotations
@@ -160,10 +160,10 @@ def _solve(problem: _Scaled, sigma: Array, upper: Array, start: Array) -> Soluti
     curvature = _curvature(problem)
 
     def block(state: tuple[Array, Array, Array, Array]) -> tuple[Array, Array, Array, Array]:
-        y, gap, _, i = state
+        y, _, _, i = state
         walked = _projected_gradient(problem, curvature, y)
         exact = _active_set(problem, walked)
-        exact = project(jnp.where(jnp.isfinite(exact), exact, walked), problem.upper, problem.normal)
+        exact = _make_feasible(problem, jnp.where(jnp.isfinite(exact), exact, walked))
         points = jnp.stack([exact, walked])
         gaps, floors = jax.vmap(_gap, in_axes=(None, None, 0))(problem, upper, points)
         best = jnp.where(gaps[0] <= gaps[1], 0, 1)
@@ -179,6 +179,14 @@ def _solve(problem: _Scaled, sigma: Array, upper: Array, start: Array) -> Soluti
     gap, floor = _gap(problem, upper, sigma * weights)
     converged = gap <= jnp.maximum(accepted(gap.dtype), 2 * floor)
     return Solution(weights, gap, blocks, jnp.bool_(False), converged)
+
+
+def _make_feasible(problem: _Scaled, y: Array) -> Array:
+    """Clip ``y``, and project it where that is not enough: a projection would turn the zeros into rounding errors."""
+    clipped = jnp.clip(y, 0, problem.upper)
+    error = jnp.abs(jnp.sum(problem.normal * clipped) - 1)
+    rounding = y.shape[0] * jnp.finfo(y.dtype).eps
+    return jnp.where(error <= rounding, clipped, project(y, problem.upper, problem.normal))
 
 
 def _gap(problem: _Scaled, upper: Array, y: Array) -> tuple[Array, Array]:
@@ -276,10 +284,10 @@ def _active_set(problem: _Scaled, y: Array) -> Array:
     """Solve the optimality conditions on the face of ``y``, exchanging bounds until their signs agree.
 
     On the free entries F the optimum has C y = alpha e - beta a; entries at a bound stay there unless the sign of
-    their multiplier lets them go (only the worst at once, so that the face stays small), and a free entry that leaves its range goes to the bound it crossed (the primal-dual
-    active set of Hintermueller, Ito & Kunisch 2002). Unknown are y on F, beta, and where there is a reward
-    alpha = y'Cy / e'y, which turns into a linear equation once C y on F is inserted. The step from ``y`` is
-    solved for, not the point, so that each further solve refines the last.
+    their multiplier lets them go (only the worst at once, so that the face stays small), and a free entry that leaves
+    its range goes to the bound it crossed (the primal-dual active set of Hintermueller, Ito & Kunisch 2002). Unknown
+    are y on F, beta, and where there is a reward alpha = y'Cy / e'y, which turns into a linear equation once C y on F
+    is inserted. The step from ``y`` is solved for, not the point, so that each further solve refines the last.
 
     Returns:
         (K,) the last point, which may lie outside the feasible set.
@@ -315,7 +323,7 @@ def _face_step(problem: _Scaled, y: Array, gradient: Array, free: Array, full: A
     point has a . y = 1, and its variance is alpha times its reward. Without a reward alpha is 0; an empty face has no
     step, and beta is then the multiplier that keeps every entry at its upper bound there.
     """
-    c, a, b, e = problem
+    c, a, _, e = problem
     rhs = jnp.where(free[:, None], jnp.stack([gradient, a, e], axis=1), 0)
     solved = _solve_free(c, rhs, free)
     r, q, p = solved[:, 0], solved[:, 1], solved[:, 2]

@@ -1,11 +1,11 @@
 """Risk parity with upper bounds: equal risk contributions in the sense of Richard & Roncalli (2019, arXiv 1902.05710).
 
-w(lambda) minimises w'Sw / 2 - lambda sum log w over 0 < w <= u, and lambda is the smallest with sum w(lambda) = 1. In the
-scale z = sigma w / sqrt(lambda) the problem reads: minimise z'Cz / 2 - sum log z over 0 < z <= b s, with C the
-correlation matrix, b = sigma u, a = 1 / sigma, and s = 1 / sqrt(lambda) the largest number with a . z = s. Without bounds
-z does not depend on s. So it is solved twice: unbounded first (s = infinity), which is the answer where it respects the
-bounds, then from there with the bounds on. Cyclical coordinate descent (Griveau-Billion, Richard & Roncalli 2013) goes
-most of the way, and Newton's method finishes what it leaves.
+w(lambda) minimises w'Sw / 2 - lambda sum log w over 0 < w <= u, and lambda is the smallest with sum w(lambda) = 1. In
+the scale z = sigma w / sqrt(lambda) the problem reads: minimise z'Cz / 2 - sum log z over 0 < z <= b s, with C the
+correlation matrix, b = sigma u, a = 1 / sigma, and s = 1 / sqrt(lambda) the largest number with a . z = s. Without
+bounds z does not depend on s. So it is solved twice: unbounded first, which is the answer where it respects the bounds,
+then from there with the bounds on. Cyclical coordinate descent (Griveau-Billion, Richard & Roncalli 2013) goes most of
+the way, and Newton's method finishes what it leaves.
 """
 
 from __future__ import annotations
@@ -71,10 +71,8 @@ def risk_parity(covariance: Array, upper: Array) -> Solution:
     full = state.z >= problem.upper * state.s  # exactly at the bound, not a rounding below it
     weights = jnp.where(full, upper, jnp.minimum(problem.normal * state.z / state.s, upper))
     weights = jnp.where(forced, upper, settle(weights, upper))
-    index = jnp.arange(upper.shape[0], dtype=jnp.int32)
-    ridge = jnp.where(index[:, None] == index[None, :], state.ridge * covariance, 0)
-    gap = contribution_gap(covariance + ridge, upper, weights)
-    converged = gap <= jnp.maximum(accepted(gap.dtype), 2 * state.floor)
+    gap = _spread(problem, state.ridge, upper, weights)
+    converged = gap <= jnp.maximum(accepted(gap.dtype), 4 * state.floor)
     return Solution(weights, gap, state.steps, (state.ridge > 0) & ~forced, converged)
 
 
@@ -89,7 +87,12 @@ def contribution_gap(covariance: Array, upper: Array, weights: Array) -> Array:
     Returns:
         () the gap, 0 where no cluster is below its bound.
     """
-    contribution = weights * dot(covariance, weights)
+    return _spread(_scale(covariance, upper), jnp.zeros_like(weights[0]), upper, weights)
+
+
+def _spread(problem: _Problem, ridge: Array, upper: Array, weights: Array) -> Array:
+    y = jnp.where(problem.member, weights / jnp.where(problem.member, problem.normal, 1), 0)
+    contribution = y * (dot(problem.correlation, y) + ridge * y)
     largest = jnp.max(contribution)
     lowest = jnp.min(jnp.where((upper > 0) & (weights < upper), contribution, largest))
     return jnp.where(largest > 0, 1 - lowest / jnp.where(largest > 0, largest, 1), 0)
@@ -126,7 +129,7 @@ def _measure(problem: _Problem, bounded: Array, state: _State) -> _State:
     error = z * (dot(problem.correlation, z) + ridge * z) - 1
     below = z < _cap(problem, bounded, state.s)
     gap = jnp.max(jnp.where(problem.member, jnp.where(below, jnp.abs(error), error), 0))
-    floor = 4 * jnp.finfo(z.dtype).eps * jnp.max(gross)
+    floor = jnp.finfo(z.dtype).eps * jnp.max(gross)
     return state._replace(gap=gap, floor=floor, steps=state.steps + 1)
 
 
@@ -134,7 +137,7 @@ def _unfinished(state: _State) -> Array:
     # errors of both signs make a gap of twice their size; and one hedged cluster's floor may be far above the
     # others', so that it ends a search only when the goal is met
     dtype = state.gap.dtype
-    return 2 * state.gap > jnp.maximum(tolerance(dtype), jnp.minimum(2 * state.floor, accepted(dtype)))
+    return 2 * state.gap > jnp.maximum(tolerance(dtype), jnp.minimum(state.floor / 2, accepted(dtype)))
 
 
 def _rescale(problem: _Problem, bounded: Array, z: Array, s: Array) -> tuple[Array, Array]:
@@ -199,7 +202,10 @@ def _newton(problem: _Problem, bounded: Array, state: _State) -> _State:
         return swept._replace(z=z, s=s, ridge=ridge, gap=gap, floor=jnp.where(keep, stepped.floor, swept.floor)), i + 1
 
     def more(carry: tuple[_State, Array]) -> Array:
-        return _unfinished(carry[0]) & (carry[1] < _NEWTON_STEPS)
+        state, i = carry
+        # a few steps from near the goal reach what the precision allows; more would only wander in the rounding
+        wandering = (i >= 4) & (state.gap <= jnp.minimum(4 * state.floor, 1e-2))
+        return _unfinished(state) & (i < _NEWTON_STEPS) & ~wandering
 
     return lax.while_loop(more, body, (state, jnp.int32(0)))[0]
 

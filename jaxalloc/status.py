@@ -31,9 +31,7 @@ class Status(IntFlag):
     )
     ASSET_BOUND_RAISED = (
         8,
-        (
-            "the asset bound was raised because the clusters could not hold the whole portfolio under it; raise asset_cap"
-        ),
+        ("the asset bound was raised because the clusters could not hold a whole portfolio under it; raise asset_cap"),
     )
     SHARPE_FALLBACK = (
         16,

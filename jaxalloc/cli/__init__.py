@@ -1,0 +1,150 @@
+"""The command line: `jaxalloc allocate`, `jaxalloc study`.
+
+Exit status: 0 done; 1 failed in running; 2 the user's input is at fault, whether an option, a file or what is in it;
+130 interrupted. An error is one line on stderr, ``jaxalloc: error: ...``; with JAXALLOC_TRACEBACK=1 in the environment
+the traceback stands above it.
+
+Each command is a module of this package. It loads, and JAX and pandas with it, when it is called: `jaxalloc --help`
+answers at once.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import typer
+import typer.core
+
+import jaxalloc
+from jaxalloc.errors import InputError
+
+DONE, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
+
+# name of the command and of its module -> what `jaxalloc --help` says of it
+_COMMANDS = {
+    "allocate": "Allocate one portfolio of each profile to the assets of a file.",
+    "study": "Allocate to thousands of bootstrap resamples of a file, and summarise them.",
+}
+_UsageError: type[Exception] = typer.BadParameter.__bases__[0]  # what typer raises for any bad command line
+
+
+class _Commands(typer.core.TyperGroup):
+    """The commands: listed by the summaries above, loaded when called."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Find the command that the arguments name, and load it."""
+        name, command, rest = super().resolve_command(ctx, args)
+        if name in _COMMANDS:
+            command = typer.main.get_command(importlib.import_module(f"jaxalloc.cli.{name}").app)
+            command.name = name
+        return name, command, rest
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command; Ctrl-C ends it in one line."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            raise typer.Exit(_say("interrupted", INTERRUPTED)) from None
+
+
+app = typer.Typer(
+    cls=_Commands,
+    help="Cluster-aware portfolio allocation for thousands of universes at once.",
+    epilog="Start with: jaxalloc allocate prices.csv --kind prices",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for _name, _summary in _COMMANDS.items():
+    app.command(_name, help=_summary)(lambda: None)  # a stand-in, see `_Commands.resolve_command`
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"jaxalloc {jaxalloc.__version__}")
+        raise typer.Exit(DONE)
+
+
+@app.callback(invoke_without_command=True)
+def _jaxalloc(
+    context: typer.Context,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help(), nl=False)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Args:
+        arguments: what follows the program's name. None takes the process's own: jaxalloc then owns the process, and
+            keeps what JAX compiles on disk for the next one.
+
+    Returns:
+        The exit status.
+    """
+    if arguments is None:
+        keep_compiled_programs()
+    return report_errors(lambda: _run(sys.argv[1:] if arguments is None else list(arguments)))
+
+
+def _run(arguments: list[str]) -> int:
+    try:
+        status = typer.main.get_command(app).main(arguments, prog_name="jaxalloc", standalone_mode=False)
+    except _UsageError as error:
+        context = getattr(error, "ctx", None)
+        path = context.command_path if context is not None else "jaxalloc"
+        message = error.format_message().replace("Value error, ", "").rstrip(".")  # type: ignore[attr-defined]
+        return _say(f"error: {message}; see {path} --help", BAD_INPUT)
+    return status if isinstance(status, int) else DONE
+
+
+def report_errors(run: Any) -> int:
+    """Call ``run``, which gives an exit status; an exception becomes one line on stderr and a status too."""
+    try:
+        return run()
+    except InputError as error:
+        from jaxalloc.cli.options import in_flags
+
+        return _say(f"error: {in_flags(str(error))}", BAD_INPUT)
+    except (KeyboardInterrupt, typer.Abort):
+        return _say("interrupted", INTERRUPTED)
+    except BrokenPipeError:  # the reader of our output has left, as in `jaxalloc ... | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
+    except Exception as error:
+        return _say(f"error: {type(error).__name__}: {error}", FAILED)
+
+
+def _say(message: str, status: int) -> int:
+    """Say how it ended, on one line; give the status back."""
+    if os.environ.get("JAXALLOC_TRACEBACK") == "1" and sys.exception() is not None:
+        traceback.print_exc()
+    line = " ".join(message.split())
+    print("jaxalloc:", "".join(c if c.isprintable() else "?" for c in line), file=sys.stderr)
+    return status
+
+
+def keep_compiled_programs() -> None:
+    """Tell the JAX of this process to keep compiled programs on disk, which saves later processes their compilation.
+
+    They go to ``$XDG_CACHE_HOME/jaxalloc`` (``~/.cache/jaxalloc``), to the folder that JAX_COMPILATION_CACHE_DIR names,
+    or nowhere if that cannot be written. Call it before JAX is imported: JAX reads its settings from the environment.
+    """
+    home = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
+    folder = os.environ.get("JAX_COMPILATION_CACHE_DIR") or os.path.join(home, "jaxalloc", "xla")
+    try:
+        os.makedirs(folder, exist_ok=True)
+    except OSError:
+        return
+    if not os.access(folder, os.W_OK | os.X_OK):
+        return
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = folder
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")

@@ -1,0 +1,53 @@
+"""`jaxalloc allocate`: one portfolio of each profile, from a file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from jaxalloc.cli import render
+from jaxalloc.cli.documents import check_target, to_json
+from jaxalloc.cli.options import Json, Precision, Quiet, Source, expand
+from jaxalloc.cli.portfolios import WRITERS, compute, write
+from jaxalloc.config import AllocationConfig
+
+app = typer.Typer(add_completion=False)
+_CONFIG = AllocationConfig(profiles=("risk_parity",))
+
+
+@app.command(epilog="Example: jaxalloc allocate prices.csv --kind prices --profile barbell --out weights.csv")
+@expand
+def allocate(
+    source: Source,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write the asset table to a .csv, .parquet or .json file.")
+    ] = None,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Print every asset and cluster, not just the heaviest.")
+    ] = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    precision: Precision = "64",
+    config: AllocationConfig = _CONFIG,
+) -> None:
+    """Allocate one portfolio of each profile to the assets of a file.
+
+    Assets are put in clusters by correlation; capital goes to the clusters first, then to the assets in each. Printed
+    are the clusters (weight, share of the risk, size, lead asset) and the assets (weight, share of their cluster).
+    """
+    if out is not None:
+        check_target(out, source.file, WRITERS)
+    panel = source.read()
+    with render.working(f"allocating to {panel.n_assets:,} assets", quiet):
+        portfolios = compute(panel, config, int(precision), str(source.file))
+    render.say_notes(portfolios.notes, quiet)
+    if out is not None:
+        write(portfolios, out)
+    if as_json:
+        typer.echo(to_json(portfolios.document()), nl=False)
+    else:
+        render.print_portfolios(portfolios, render.stdout(), None if everything else render.FOLDED_ROWS)
+    if out is not None:
+        render.say_notes([f"Wrote {out}."], quiet)

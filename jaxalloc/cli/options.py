@@ -1,0 +1,179 @@
+"""The options that commands share: what is read, and every setting of an allocation.
+
+A command declares a parameter ``source: Source`` or ``config: AllocationConfig``; `expand` puts an option for each of
+its fields in its place. Defaults are those of `read_returns` and `AllocationConfig`: there is no second copy of one.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import inspect
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args, get_origin
+
+import typer
+
+from jaxalloc.config import CRITERIA, DISTANCES, LINKAGES, PROFILES, AllocationConfig, check_config
+from jaxalloc.data import Kind, Missing, Panel, read_returns
+from jaxalloc.tables import Layout
+
+_READING = {name: parameter.default for name, parameter in inspect.signature(read_returns).parameters.items()}
+
+Precision = Annotated[Literal["32", "64"], typer.Option(help="Bits of the numbers to compute with.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout, in place of tables.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="No notes and no progress on stderr; errors only.")]
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """What to read, and how; the arguments of `read_returns`."""
+
+    file: Annotated[Path, typer.Argument(help="CSV or Parquet file of returns or prices.")]
+    kind: Annotated[Kind, typer.Option(help="What the file holds.")] = _READING["kind"]
+    missing: Annotated[
+        Missing,
+        typer.Option(
+            metavar="WAY",
+            help="What becomes of missing returns. error: refuse them; mask: leave an asset out where it has gaps; "
+            "zero: put 0; drop-assets: drop the assets with many; drop-rows: drop every row with one.",
+        ),
+    ] = _READING["missing"]
+    missing_tolerance: Annotated[
+        float, typer.Option(metavar="SHARE", help="Missing share of an asset's returns that drop-assets tolerates.")
+    ] = _READING["missing_tolerance"]
+    layout: Annotated[
+        Layout, typer.Option(help="wide: a column for each symbol; long: columns date, symbol, value.")
+    ] = _READING["layout"]
+
+    def read(self) -> Panel:
+        """Read the panel."""
+        return read_returns(
+            self.file, self.kind, self.missing, layout=self.layout, missing_tolerance=self.missing_tolerance
+        )
+
+
+# field of AllocationConfig -> its flag, what it takes (choices, or a word for a number), help
+_SETTINGS: dict[str, tuple[str, tuple[str, ...] | str, str]] = {
+    "profiles": ("--profile", PROFILES, "Portfolio to compute, {}; repeat the option for several."),
+    "linkage": ("--linkage", LINKAGES, "How far apart two clusters are, {}."),
+    "criterion": ("--criterion", CRITERIA, "{}: cut the tree at --threshold, or into --max-clusters."),
+    "distance": ("--distance", DISTANCES, "{}: of rho, or of |rho|, which joins an asset with its inverse."),
+    "distance_threshold": ("--threshold", "HEIGHT", "Height of the cut; lower gives more clusters."),
+    "max_clusters": ("--max-clusters", "COUNT", "Most clusters that --criterion maxclust leaves."),
+    "cluster_cap": ("--cluster-cap", "SHARE", "Largest weight of a cluster."),
+    "asset_cap": ("--asset-cap", "SHARE", "Largest weight of an asset."),
+    "slack": ("--slack", "FACTOR", "Room that the caps leave where few clusters or assets force them wider."),
+    "risk_free_rate": ("--risk-free-rate", "RATE", "Annual simple rate that max_sharpe subtracts."),
+    "periods_per_year": ("--periods-per-year", "COUNT", "Rows a year: 252 for days, 52 for weeks, 12 for months."),
+    "n_aggressors": ("--n-aggressors", "COUNT", "Clusters in the barbell's sleeve."),
+    "aggressor_weight": ("--aggressor-weight", "SHARE", "Weight of the barbell's sleeve."),
+}
+
+
+def _source_options(_: Any) -> list[inspect.Parameter]:
+    hints = inspect.get_annotations(Source, eval_str=True)
+    missing = dataclasses.MISSING
+    return [
+        _parameter(f.name, hints[f.name], inspect.Parameter.empty if f.default is missing else f.default)
+        for f in dataclasses.fields(Source)
+    ]
+
+
+def _setting_options(default: AllocationConfig) -> list[inspect.Parameter]:
+    """An option for each field, whose default is that of the record which the command has for its own default."""
+    options = []
+    for name, (flag, takes, text) in _SETTINGS.items():
+        value = getattr(default, name)
+        kind: Any = type(value) if isinstance(takes, str) else Literal[takes]
+        if isinstance(value, tuple):
+            kind, value = list[kind], list(value)
+        metavar = takes if isinstance(takes, str) else "NAME"
+        words = takes if isinstance(takes, tuple) else ()
+        text = text.format(" or ".join([", ".join(words[:-1]), *words[-1:]]))
+        option = typer.Option(flag, help=text, metavar=metavar, rich_help_panel="Settings")
+        options.append(_parameter(name, Annotated[kind, option], value))
+    return options
+
+
+def _parameter(name: str, annotation: Any, default: Any) -> inspect.Parameter:
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+
+
+def _config(**values: Any) -> AllocationConfig:
+    values["profiles"] = tuple(values["profiles"])
+    return check_config(AllocationConfig(**values))
+
+
+# parameter of a command -> its options, and what makes their values into the one argument
+_GROUPS: dict[str, tuple[Callable[[Any], list[inspect.Parameter]], Callable[..., Any]]] = {
+    "source": (_source_options, Source),
+    "config": (_setting_options, _config),
+}
+
+
+def expand(command: Callable[..., None]) -> Callable[..., None]:
+    """Make a function into one that typer takes for a command.
+
+    Options stand in the place of its parameters ``source`` and ``config``, and the settings come checked. A `Literal`
+    becomes the enumeration that typer wants; the function gets the plain value.
+    """
+    parameters: list[inspect.Parameter] = []
+    groups: dict[str, list[str]] = {}
+    for name, parameter in inspect.signature(command, eval_str=True).parameters.items():
+        options = [parameter]
+        if name in _GROUPS:
+            options = _GROUPS[name][0](parameter.default)
+            groups[name] = [option.name for option in options]
+        parameters += [p.replace(kind=p.KEYWORD_ONLY, annotation=_enumerated(p.annotation)) for p in options]
+
+    def expanded(**values: Any) -> None:
+        values = {name: _plain(value) for name, value in values.items()}
+        for group, names in groups.items():
+            values[group] = _GROUPS[group][1](**{name: values.pop(name) for name in names})
+        command(**values)
+
+    expanded.__name__, expanded.__doc__ = command.__name__, command.__doc__
+    expanded.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    expanded.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return expanded
+
+
+def _enumerated(annotation: Any) -> Any:
+    """The annotation with an enumeration in the place of a `Literal`."""
+    if get_origin(annotation) is Annotated:
+        inner, *rest = get_args(annotation)
+        return Annotated[_enumerated(inner), *rest]
+    if get_origin(annotation) is list:
+        return list[_enumerated(get_args(annotation)[0])]
+    if get_origin(annotation) is Literal:
+        return enum.Enum("Choice", [(value, value) for value in get_args(annotation)])
+    return annotation
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    return value.value if isinstance(value, enum.Enum) else value
+
+
+# ---- the library's messages in the words of the command line --------------------------------------------------------
+
+_FLAGS = {name: flag for name, (flag, _, _) in _SETTINGS.items()}
+_FLAGS |= {"missing_tolerance": "--missing-tolerance", "block_length": "--block", "chunk_size": "--chunk-size"}
+_FLAGS |= {"n": "--n", "seed": "--seed"}
+_CHOICE = re.compile(r"\b(kind|missing|layout|criterion)=['\"]([\w-]+)['\"]")
+_ANOTHER_CHOICE = re.compile(rf"'({'|'.join(get_args(Missing))})'(?= \()")  # "missing='mask' (...), 'zero' (...)"
+# A name with an underscore, except in a path or a quoted symbol; a plain word only where it opens the message.
+_NAME = re.compile(rf"(?<![\w/.'\"\\-])({'|'.join(name for name in _FLAGS if '_' in name)})(?![\w/'\"-]|\.\w)")
+_FIRST_WORD = re.compile(rf"^({'|'.join(name for name in _FLAGS if '_' not in name)})(?=,| must | is | names )")
+
+
+def in_flags(message: str) -> str:
+    """Put options for arguments: ``kind='prices'`` becomes ``--kind prices``, ``cluster_cap`` ``--cluster-cap``."""
+    message = _ANOTHER_CHOICE.sub(r"\1", _CHOICE.sub(r"--\1 \2", message))
+    for names in (_NAME, _FIRST_WORD):
+        message = names.sub(lambda found: _FLAGS[found[1]], message)
+    return message

@@ -1,0 +1,129 @@
+"""What `jaxalloc allocate` finds out: the portfolios of one panel, as tables, as a document, and as a file."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pandas as pd
+
+from jaxalloc.allocation import Allocation, allocate, valid_universes
+from jaxalloc.cli.documents import records, to_json, write_whole
+from jaxalloc.config import AllocationConfig
+from jaxalloc.data import Panel
+from jaxalloc.errors import InputError
+from jaxalloc.status import Status, explain
+from jaxalloc.summary import asset_table, cluster_table, write_csv
+from jaxalloc.tables import counted, listing, quote
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Portfolios:
+    """The portfolios of one panel.
+
+    Attributes:
+        name: what the panel is called.
+        panel: the returns.
+        config: settings; ``config.profiles`` are the portfolios.
+        precision: 64 or 32 bits.
+        allocation: of the whole panel, without a batch axis, NumPy arrays.
+        notes: what was done to the input.
+    """
+
+    name: str
+    panel: Panel
+    config: AllocationConfig
+    precision: int
+    allocation: Allocation
+    notes: tuple[str, ...]
+
+    @property
+    def n_clusters(self) -> int:
+        """K."""
+        return int(self.allocation.n_clusters)
+
+    def assets(self, profile: str) -> pd.DataFrame:
+        """Return a profile's `jaxalloc.summary.asset_table`."""
+        return asset_table(self.allocation, profile, self.config, self.panel.symbols)
+
+    def clusters(self, profile: str) -> pd.DataFrame:
+        """Return a profile's `jaxalloc.summary.cluster_table`."""
+        return cluster_table(self.allocation, profile, self.config, self.panel.symbols)
+
+    def all_assets(self) -> pd.DataFrame:
+        """Return the asset tables below each other, the profile in front as the first column."""
+        tables = {profile: self.assets(profile) for profile in self.config.profiles}
+        for profile, table in tables.items():
+            table.insert(0, "profile", profile)
+        return pd.concat(tables.values(), ignore_index=True)
+
+    def figures(self, profile: str) -> dict[str, Any]:
+        """Return a profile's volatility and expected return (annual), optimality gap, status and its messages."""
+        position = self.config.profiles.index(profile)
+        status = int(self.allocation.status[position])
+        numbers = {
+            name: float(getattr(self.allocation, name)[position])
+            for name in ("volatility", "expected_return", "optimality_gap")
+        }
+        return numbers | {"status": status, "messages": explain(status)}
+
+    def document(self) -> dict[str, Any]:
+        """Return all of it as plain values."""
+        return {
+            "file": self.name,
+            "n_observations": self.panel.n_observations,
+            "n_assets": self.panel.n_assets,
+            "first": str(self.panel.dates[0]),
+            "last": str(self.panel.dates[-1]),
+            "notes": list(self.notes),
+            "config": dataclasses.asdict(self.config),
+            "precision": self.precision,
+            "n_clusters": self.n_clusters,
+            "profiles": {
+                profile: self.figures(profile)
+                | {"assets": records(self.assets(profile)), "clusters": records(self.clusters(profile))}
+                for profile in self.config.profiles
+            },
+        }
+
+
+def compute(panel: Panel, config: AllocationConfig, precision: int, name: str) -> Portfolios:
+    """Allocate the whole panel; an asset with a gap in any of its rows is left out.
+
+    Raises:
+        InputError: no asset is left, or the engine finds the data invalid.
+    """
+    complete = panel.returns.notna().all(axis=0).to_numpy()
+    notes = panel.notes
+    if not complete.any():
+        raise InputError(
+            f"{name}: no asset has a return in every row, so missing='mask' leaves none; choose missing='zero', "
+            "missing='drop-assets' or missing='drop-rows'"
+        )
+    if not complete.all():
+        left_out = [quote(symbol) for symbol, kept in zip(panel.symbols, complete, strict=True) if not kept]
+        of_all = f"{len(left_out)} of {counted(panel.n_assets, 'symbol')}"
+        notes += (f"Left {of_all} out, with weight 0: {listing(left_out, shown=len(left_out))}.",)
+    with jax.enable_x64(precision == 64):
+        allocation = jax.tree.map(np.asarray, allocate(panel.values, config, asset_mask=complete))
+    if not valid_universes(allocation.status):
+        raise InputError(f"{name}: {Status.INVALID.message}")
+    return Portfolios(name, panel, config, precision, allocation, notes)
+
+
+# suffix -> how the asset tables are written; JSON holds the whole document
+WRITERS: dict[str, Callable[[Portfolios, Path], object]] = {
+    ".csv": lambda portfolios, path: write_csv(portfolios.all_assets(), path),
+    ".parquet": lambda portfolios, path: portfolios.all_assets().to_parquet(path, engine="pyarrow", index=False),
+    ".json": lambda portfolios, path: path.write_text(to_json(portfolios.document()), encoding="utf-8"),
+}
+
+
+def write(portfolios: Portfolios, target: Path) -> None:
+    """Write the asset tables in the format that the suffix tells."""
+    writer = WRITERS[target.suffix.lower()]
+    write_whole(target, lambda path: writer(portfolios, path))

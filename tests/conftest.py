@@ -1,0 +1,62 @@
+"""A strict session: no silent broadcasting between ranks, warnings are errors, both precisions by fixture.
+
+The environment is set before NumPy and JAX load: the oracle's small matrices want one BLAS thread.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+sys.path.insert(0, str(Path(__file__).parent))
+
+import jax
+import numpy as np
+import pytest
+from helpers import TOLERANCES, Tolerance
+from hypothesis import HealthCheck, settings
+
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+# Shapes are fixed and every draw is cheap; what takes long is compiling, in the first example of each test.
+settings.register_profile(
+    "jaxalloc",
+    deadline=None,
+    derandomize=True,
+    max_examples=25,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+settings.load_profile("jaxalloc")
+
+
+@pytest.fixture(params=[np.float32, np.float64], ids=["float32", "float64"])
+def dtype(request: pytest.FixtureRequest) -> Iterator[type[np.floating]]:
+    """Run the test once in each precision, x64 on for the second only."""
+    with jax.enable_x64(request.param is np.float64):
+        yield request.param
+
+
+@pytest.fixture
+def x64() -> Iterator[type[np.floating]]:
+    """Run the test in float64."""
+    with jax.enable_x64(True):
+        yield np.float64
+
+
+@pytest.fixture
+def tol(dtype: type[np.floating]) -> Tolerance:
+    """Tolerances of the test's precision."""
+    return TOLERANCES[dtype]
+
+
+@pytest.fixture(scope="session")
+def data_folder() -> Path:
+    """The folder of real data that JAXALLOC_DATA names; the test is skipped without it."""
+    folder = os.environ.get("JAXALLOC_DATA")
+    if not folder or not Path(folder).is_dir():
+        pytest.skip("JAXALLOC_DATA names no folder of data")
+    return Path(folder)

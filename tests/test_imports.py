@@ -1,0 +1,235 @@
+"""What importing does and does not do, which way imports run, and what the kernels are made of."""
+
+from __future__ import annotations
+
+import ast
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from helpers import equations
+from jax import lax
+
+import jaxalloc
+from jaxalloc.allocation import Given, estimate, estimate_shared, solve
+from jaxalloc.clustering import linkage_matrix
+from jaxalloc.config import LINKAGES, AllocationConfig, cast_config
+from jaxalloc.moments import share_panel
+
+PACKAGE = Path(jaxalloc.__file__).parent
+
+# One way through: a module imports only from those before it. A new module takes its place here.
+ORDER = (
+    *("errors", "status", "config", "linalg", "moments", "clustering", "feasible", "quadratic", "risk_parity"),
+    *("profiles", "barbell", "allocation", "batch", "universes", "study", "summary", "report"),
+    *("tables", "layout", "data", "datasets", "cli", "__main__", "__init__"),
+)
+# `Allocation.to_frame` is a method of the result and its table is the summary's: imported where it is called.
+CALLED_LATER = {("allocation", "summary")}
+TABLES_AND_FILES = ("tables", "layout", "data", "datasets", "study", "summary", "report", "cli")
+
+IMPORTS = """
+import json, sys, time
+import jax, pandas
+modules, values = set(sys.modules), dict(jax.config.values)
+start = time.process_time()
+import jaxalloc
+for name in jaxalloc.__all__:
+    getattr(jaxalloc, name)
+seconds = time.process_time() - start
+from jax._src import xla_bridge
+print(json.dumps({
+    "seconds": seconds,
+    "modules": sorted({name.split(".")[0] for name in set(sys.modules) - modules}),
+    "settings": [name for name in values if values[name] != jax.config.values[name]],
+    "backend": xla_bridge.backends_are_initialized(),
+}))
+"""
+
+
+@pytest.fixture(scope="module")
+def fresh_import() -> dict[str, Any]:
+    """What a fresh interpreter, in which every warning is an error, has to say about importing everything public."""
+    done = subprocess.run([sys.executable, "-W", "error", "-c", IMPORTS], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    return json.loads(done.stdout)
+
+
+def test_importing_changes_no_jax_setting(fresh_import: dict[str, Any]) -> None:
+    assert fresh_import["settings"] == []
+
+
+def test_importing_touches_no_device(fresh_import: dict[str, Any]) -> None:
+    assert fresh_import["backend"] is False
+
+
+def test_importing_loads_no_heavy_library(fresh_import: dict[str, Any]) -> None:
+    assert not set(fresh_import["modules"]) & {"jaxopt", "pyarrow", "plotly", "typer", "rich", "dask", "cvxpy", "sklearn"}
+
+
+def test_importing_is_quick(fresh_import: dict[str, Any]) -> None:
+    assert fresh_import["seconds"] <= 0.3  # beyond jax and pandas, in processor time
+
+
+def test_bare_import_loads_none_of_its_modules() -> None:
+    code = "import sys, jaxalloc; print([m for m in sys.modules if m.startswith('jaxalloc.') or m in ('jax', 'pandas')])"
+    done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_public_names_are_there_and_others_are_not() -> None:
+    wanted = {"AllocationConfig", "Allocation", "Status", "InputError", "allocate", "allocate_batch", "read_returns"}
+    assert wanted <= set(dir(jaxalloc)) == set(jaxalloc.__all__)
+    with pytest.raises(AttributeError, match="no attribute 'alocate'"):
+        _ = jaxalloc.alocate  # type: ignore[attr-defined]
+
+
+# Which way imports run
+
+
+def trees() -> dict[str, ast.Module]:
+    """The parsed modules by name; a sub-package counts as one."""
+    found = {}
+    for path in sorted(PACKAGE.rglob("*.py")):
+        parts = path.relative_to(PACKAGE).with_suffix("").parts
+        found[".".join(parts)] = ast.parse(path.read_text(encoding="utf-8"))
+    return found
+
+
+def imported(tree: ast.AST) -> set[str]:
+    """Full names of the modules imported anywhere in the tree."""
+    names = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports are absolute"
+            names.add(str(node.module))
+            if node.module == "jaxalloc":
+                names |= {f"jaxalloc.{alias.name}" for alias in node.names}
+    return names
+
+
+def test_every_module_has_a_place_in_the_order() -> None:
+    assert {name.split(".")[0] for name in trees()} <= set(ORDER)
+
+
+def test_imports_run_one_way() -> None:
+    rank = {name: i for i, name in enumerate(ORDER)}
+    wrong = []
+    for name, tree in trees().items():
+        own = name.split(".")[0]
+        for module in imported(tree):
+            parts = module.split(".")
+            if parts[0] != "jaxalloc" or len(parts) == 1 or parts[1] not in rank or parts[1] == own:
+                continue
+            if rank[parts[1]] >= rank[own] and (own, parts[1]) not in CALLED_LATER:
+                wrong.append(f"{name} imports {module}")
+    assert wrong == []
+
+
+def test_an_import_against_the_order_would_be_seen() -> None:
+    later = ast.parse("def f():\n    from jaxalloc.summary import weights_frame\n")
+    assert imported(later) == {"jaxalloc.summary"}
+    assert ORDER.index("summary") > ORDER.index("allocation")
+
+
+def test_imports_called_later_are_not_made_on_loading() -> None:
+    for own, other in CALLED_LATER:
+        top = ast.Module([n for n in trees()[own].body if isinstance(n, (ast.Import, ast.ImportFrom))], [])
+        assert f"jaxalloc.{other}" not in imported(top)
+
+
+@pytest.mark.parametrize("name", [name for name in ORDER if name not in (*TABLES_AND_FILES, "__init__", "__main__")])
+def test_kernels_see_arrays_only(name: str) -> None:
+    tree = trees().get(name)
+    if tree is None:
+        pytest.skip(f"{name} is not written yet")
+    for node in ast.walk(tree):  # a name for a type checker costs nothing
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test):
+            node.body = []
+    assert not {module.split(".")[0] for module in imported(tree)} & {"pandas", "pyarrow", "scipy"}
+
+
+def test_jaxopt_is_named_in_at_most_one_module() -> None:
+    users = [name for name, tree in trees().items() if any(m.split(".")[0] == "jaxopt" for m in imported(tree))]
+    assert len(users) <= 1
+
+
+# What the kernels are made of
+
+LAPACK = ("cholesky", "lu", "eig", "svd", "qr", "triangular_solve", "householder", "schur", "tridiagonal", "hessenberg")
+
+
+def kernels() -> dict[str, Any]:
+    """Jaxprs of the kernels, 60 assets in up to 60 clusters, so that no size takes a short cut."""
+    n_rows, n = 30, 60
+    returns, c, a = jnp.zeros((n_rows, n)), jnp.ones(n_rows), jnp.ones(n, bool)
+    made = {}
+    for linkage in LINKAGES:
+        for criterion, distance in (("distance", "correlation"), ("maxclust", "absolute")):
+            config = AllocationConfig(linkage=linkage, criterion=criterion, distance=distance)
+            config = cast_config(config, returns.dtype)
+            made[f"estimate {linkage} {criterion}"] = jax.make_jaxpr(estimate)(returns, config, c, a, Given())
+        made[f"linkage_matrix {linkage}"] = jax.make_jaxpr(lambda d, how=linkage: linkage_matrix(d, how))(jnp.zeros((n, n)))
+    for budget in (0, 2**29):
+        made[f"share_panel {budget}"] = jax.make_jaxpr(lambda x, budget=budget: share_panel(x, budget))(returns)
+        panel = jax.eval_shape(lambda x, budget=budget: share_panel(x, budget), returns)
+        shared = jax.vmap(estimate_shared, in_axes=(None, None, 0, 0))
+        made[f"estimate_shared {budget}"] = jax.make_jaxpr(shared)(panel, config, c[None, :], a[None, :])
+    shapes = jax.eval_shape(estimate, returns, config, c, a, Given())
+    made["solve"] = jax.make_jaxpr(lambda e, s: solve(e, s, n))(shapes, config)
+    return made
+
+
+@pytest.fixture(scope="module")
+def kernel_equations() -> dict[str, list[Any]]:
+    return {name: list(equations(jaxpr.jaxpr)) for name, jaxpr in kernels().items()}
+
+
+def test_no_kernel_calls_lapack(kernel_equations: dict[str, list[Any]]) -> None:
+    for name, found in kernel_equations.items():
+        primitives = {equation.primitive.name for equation in found}
+        assert "mul" in primitives or name.startswith("linkage_matrix")
+        guilty = {p for p in primitives if any(p == l or p.startswith(l) for l in LAPACK)}
+        assert not guilty | {p for p in primitives if "callback" in p or "custom_call" in p}, name
+
+
+def test_every_product_names_its_precision(kernel_equations: dict[str, list[Any]]) -> None:
+    products = 0
+    for name, found in kernel_equations.items():
+        for equation in found:
+            if equation.primitive.name in ("dot_general", "conv_general_dilated"):
+                precision = equation.params["precision"]
+                products += 1
+                assert precision in (lax.Precision.HIGHEST, (lax.Precision.HIGHEST,) * 2), f"{name}: {equation}"
+    assert products > 10
+
+
+def test_lapack_and_bare_products_would_be_seen() -> None:
+    def guilty(x: jax.Array) -> jax.Array:
+        return lax.fori_loop(0, 2, lambda _, y: jnp.linalg.solve(x, x @ y), x)
+
+    names = {equation.primitive.name for equation in equations(jax.make_jaxpr(guilty)(jnp.eye(3)).jaxpr)}
+    assert {"lu", "dot_general"} <= names
+    bare = jax.make_jaxpr(lambda x: x @ x)(jnp.eye(3)).jaxpr.eqns[0]
+    assert bare.params["precision"] not in (lax.Precision.HIGHEST, (lax.Precision.HIGHEST,) * 2)
+
+
+def test_kernels_trace_with_int32_and_float32_alone(kernel_equations: dict[str, list[Any]]) -> None:
+    for name, found in kernel_equations.items():
+        kinds = {v.aval.dtype for e in found for v in e.outvars if hasattr(v.aval, "dtype")}
+        assert {np.dtype(kind) for kind in kinds} <= {np.dtype(t) for t in ("float32", "int32", "bool", "uint32")}, name
+
+
+def test_stages_have_names(kernel_equations: dict[str, list[Any]]) -> None:
+    stacks = {str(e.source_info.name_stack) for found in kernel_equations.values() for e in found}
+    names = {part for stack in stacks for part in stack.split("/")}
+    assert {"moments", "clusters", "antifragility", "layer_2", "asset_weights", "lead_assets", "statistics"} <= names

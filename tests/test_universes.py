@@ -1,0 +1,224 @@
+"""Bootstraps: written again in loops from the same draws, their laws, and what a universe may depend on."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+from helpers import count_compilations
+
+from jaxalloc.errors import InputError
+from jaxalloc.universes import Bootstrap, Sampler, stationary_rows
+
+T = 23
+BOOTSTRAPS = [
+    Bootstrap(700, "iid"),
+    Bootstrap(700, "circular", 5),
+    Bootstrap(700, "moving", 5),
+    Bootstrap(700, "stationary", 4.5),
+]
+each_bootstrap = pytest.mark.parametrize("bootstrap", BOOTSTRAPS, ids=lambda b: b.method)
+
+
+def key_of(seed: int, universe: int) -> jax.Array:
+    return jax.random.fold_in(jax.random.key(seed), universe)
+
+
+def starts_of(key: jax.Array, n_rows: int, highest: int) -> list[int]:
+    return np.asarray(jax.random.randint(key, (n_rows,), 0, highest, np.int32)).tolist()
+
+
+def rows_in_loops(bootstrap: Bootstrap, seed: int, universe: int, n_rows: int) -> list[int]:
+    """The rows of one resample, block by block as the papers tell it."""
+    key = key_of(seed, universe)
+    rows: list[int] = []
+    if bootstrap.method == "stationary":
+        assert bootstrap.block_length is not None
+        key_start, key_new = jax.random.split(key)
+        starts = starts_of(key_start, n_rows, n_rows)
+        new = np.asarray(jax.random.uniform(key_new, (n_rows,), np.float32)) < np.float32(1 / bootstrap.block_length)
+        for position in range(n_rows):
+            rows.append(starts[position] if position == 0 or new[position] else (rows[-1] + 1) % n_rows)
+        return rows
+    length = int(bootstrap.block_length or 1)
+    starts = starts_of(key, n_rows, n_rows - length + 1 if bootstrap.method == "moving" else n_rows)
+    while len(rows) < n_rows:
+        start = starts.pop(0)
+        rows += [(start + k) % n_rows for k in range(length)]
+    return rows[:n_rows]
+
+
+@each_bootstrap
+def test_counts_are_those_of_the_rows_drawn_in_loops(bootstrap: Bootstrap) -> None:
+    counts = bootstrap.counts(T, seed=7, start=250, stop=262)
+    assert counts.dtype == np.int32
+    for universe, row in zip(range(250, 262), counts, strict=True):
+        assert row.tolist() == np.bincount(rows_in_loops(bootstrap, 7, universe, T), minlength=T).tolist()
+
+
+@each_bootstrap
+def test_every_resample_is_as_long_as_the_panel(bootstrap: Bootstrap) -> None:
+    counts = bootstrap.counts(T, 0, 0, bootstrap.n)
+    assert counts.shape == (bootstrap.n, T)
+    assert (counts >= 0).all()
+    assert (counts.sum(axis=1) == T).all()
+
+
+def expected_counts(bootstrap: Bootstrap, n_rows: int) -> np.ndarray:
+    """1 on the circle and for iid; moving blocks by going through every start of every block."""
+    if bootstrap.method != "moving":
+        return np.ones(n_rows)
+    length, expected = int(bootstrap.block_length or 1), np.zeros(n_rows)
+    for first in range(0, n_rows, length):
+        starts = n_rows - length + 1
+        for start in range(starts):
+            expected[start : start + min(length, n_rows - first)] += 1 / starts
+    return expected
+
+
+@each_bootstrap
+def test_expected_counts(bootstrap: Bootstrap) -> None:
+    counts = bootstrap.counts(T, 1, 0, bootstrap.n)
+    error = counts.std(axis=0) / np.sqrt(bootstrap.n)
+    assert (np.abs(counts.mean(axis=0) - expected_counts(bootstrap, T)) < 4.5 * error).all()
+
+
+def test_stationary_rows_follow_each_other_as_geometric_blocks_do() -> None:
+    n_rows, length, lags = 40, 8.0, np.arange(1, 20)
+    keys = jax.vmap(lambda i: jax.random.fold_in(jax.random.key(2), i))(np.arange(2000, dtype=np.uint32))
+    draw = jax.jit(jax.vmap(stationary_rows, in_axes=(0, None, None)), static_argnums=1)
+    rows = np.asarray(draw(keys, n_rows, np.float32(1 / length)))
+    together = (1 - 1 / length) ** lags  # no new block within so many rows; otherwise the row is any
+    for lag, chance in zip(lags, together + (1 - together) / n_rows, strict=True):
+        follows = (rows[:, lag:] - rows[:, :-lag] - lag) % n_rows == 0
+        by_universe = follows.mean(axis=1)
+        assert abs(by_universe.mean() - chance) < 4.5 * by_universe.std() / np.sqrt(len(rows))
+
+
+@pytest.mark.parametrize("method", ["circular", "moving"])
+def test_a_block_as_long_as_the_panel_is_the_panel(method: Any) -> None:
+    assert (Bootstrap(9, method, T).counts(T, 3, 0, 9) == 1).all()
+
+
+def test_blocks_of_one_row_are_iid() -> None:
+    assert np.array_equal(Bootstrap(9, "circular", 1).counts(T, 3, 0, 9), Bootstrap(9).counts(T, 3, 0, 9))
+
+
+def test_circular_rows_come_in_whole_arcs() -> None:
+    """A count changes by the blocks that start less those that end: whole blocks of 6 do so at the same place mod 6."""
+    counts = Bootstrap(50, "circular", 6).counts(24, 4, 0, 50)
+    changes = counts - np.roll(counts, 1, axis=1)
+    assert (changes.reshape(50, 4, 6).sum(axis=1) == 0).all()
+    assert (changes != 0).any()
+
+
+# What universe i depends on: the seed and i
+
+
+@each_bootstrap
+@pytest.mark.parametrize("seed", [0, 2**31, 2**32 - 1])
+def test_precision_changes_no_draw(bootstrap: Bootstrap, seed: int) -> None:
+    drawn = []
+    for x64 in (False, True):
+        with jax.enable_x64(x64):
+            drawn.append(bootstrap.counts(T, seed, 0, 300))
+    assert drawn[0].dtype == drawn[1].dtype == np.int32
+    assert np.array_equal(*drawn)
+
+
+@each_bootstrap
+def test_chunks_change_no_draw_and_compile_nothing(bootstrap: Bootstrap) -> None:
+    whole = bootstrap.counts(T, 5, 0, 700)
+    bounds = [0, 1, 1, 255, 257, 640, 700]
+    with count_compilations() as compiled:
+        parts = [bootstrap.counts(T, 5, start, stop) for start, stop in itertools.pairwise(bounds)]
+    assert np.array_equal(np.concatenate(parts), whole)
+    assert compiled.count == 0
+
+
+def test_another_block_length_compiles_nothing() -> None:
+    Bootstrap(3, "circular", 5).counts(T, 0, 0, 3)
+    with count_compilations() as compiled:
+        Bootstrap(3, "circular", 6).counts(T, 0, 0, 3)
+    assert compiled.count == 0
+
+
+@each_bootstrap
+def test_number_of_universes_changes_no_draw(bootstrap: Bootstrap) -> None:
+    few = Bootstrap(3, bootstrap.method, bootstrap.block_length)
+    assert np.array_equal(few.counts(T, 5, 0, 3), bootstrap.counts(T, 5, 0, 3))
+
+
+def test_generator_of_the_settings_changes_no_draw() -> None:
+    drawn = BOOTSTRAPS[1].counts(T, 5, 0, 3)
+    before = jax.config.values["jax_default_prng_impl"]
+    jax.config.update("jax_default_prng_impl", "rbg")
+    try:
+        assert np.array_equal(BOOTSTRAPS[1].counts(T, 5, 0, 3), drawn)
+    finally:
+        jax.config.update("jax_default_prng_impl", before)
+
+
+@each_bootstrap
+def test_seeds_and_universes_differ(bootstrap: Bootstrap) -> None:
+    n_rows = 200  # so many that two resamples are not alike by chance
+    counts = np.concatenate([bootstrap.counts(n_rows, seed, 0, 100) for seed in (0, 1, 2**32 - 1)])
+    assert len(np.unique(counts, axis=0)) == len(counts)
+
+
+# Settings
+
+
+@pytest.mark.parametrize(
+    ("bootstrap", "message"),
+    [
+        (Bootstrap(0), "n, the number of resamples, must be a whole number at least 1, not 0"),
+        (Bootstrap(2.5), "n, the number of resamples"),  # type: ignore[arg-type]
+        (Bootstrap(True), "n, the number of resamples"),
+        (Bootstrap(5, "block", 3), "unknown bootstrap method 'block'; choose from iid, circular"),  # type: ignore[arg-type]
+        (Bootstrap(5, "iid", 3), "the iid bootstrap has no blocks"),
+        (Bootstrap(5, "circular"), "the circular bootstrap needs a block_length"),
+        (Bootstrap(5, "moving", 0), "a whole number from 1 to 23, the panel's rows, not 0"),
+        (Bootstrap(5, "circular", 24), "from 1 to 23, the panel's rows, not 24"),
+        (Bootstrap(5, "circular", 2.5), "a whole number from 1 to 23"),
+        (Bootstrap(5, "stationary", 0.5), "a number from 1 to 23"),
+        (Bootstrap(5, "stationary", float("nan")), "not nan"),
+        (Bootstrap(5, "moving", "5"), "not '5'"),  # type: ignore[arg-type]
+    ],
+)
+def test_bad_settings_are_errors_of_one_line(bootstrap: Bootstrap, message: str) -> None:
+    for call in (lambda: bootstrap.check(T), lambda: bootstrap.counts(T, 0, 0, 1)):
+        with pytest.raises(InputError) as error:
+            call()
+        assert message in str(error.value)
+        assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("seed", [-1, 2**32, 1.0, None, True, "0"])
+def test_bad_seeds_are_errors(seed: Any) -> None:
+    with pytest.raises(InputError, match="seed must be a whole number from 0 to 4294967295"):
+        Bootstrap(5).counts(T, seed, 0, 5)
+
+
+@pytest.mark.parametrize(("start", "stop"), [(0, 6), (-1, 3), (3, 2)])
+def test_ranges_outside_are_errors(start: int, stop: int) -> None:
+    with pytest.raises(InputError, match="not within 0 to n = 5"):
+        Bootstrap(5).counts(T, 0, start, stop)
+
+
+def test_numpy_numbers_are_numbers() -> None:
+    bootstrap = Bootstrap(np.int64(5), "circular", np.float64(4.0))  # type: ignore[arg-type]
+    drawn = bootstrap.counts(T, np.uint32(3), 0, 5)  # type: ignore[arg-type]
+    assert np.array_equal(drawn, Bootstrap(5, "circular", 4).counts(T, 3, 0, 5))
+    settings = {"sampler": "Bootstrap", "n": 5, "method": "circular", "block_length": 4.0}
+    assert json.loads(json.dumps(bootstrap.settings())) == settings
+
+
+def test_bootstrap_is_a_sampler() -> None:
+    assert isinstance(Bootstrap(5), Sampler)
+    assert not isinstance(Bootstrap, Sampler)
+    assert not isinstance(5, Sampler)
