@@ -43,7 +43,7 @@ def cluster_buckets(n_assets: int) -> tuple[int, ...]:
 
     Example:
         >>> cluster_buckets(100)
-        (8, 12, 17, 24, 34, 49, 70, 100)
+        (8, 11, 16, 24, 34, 49, 70, 100)
         >>> cluster_buckets(5)
         (5,)
     """

@@ -15,7 +15,7 @@ import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from jaxalloc.cli import keep_compiled_programs, report_errors
+from jaxalloc.cli import own_process, report_errors
 from jaxalloc.errors import InputError
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ _MARKER = "made-by-jaxalloc-demo.json"  # lists the files of the run that made t
 
 def main() -> int:
     """Run the demo in the current directory; return an exit status as `jaxalloc.cli` does."""
-    keep_compiled_programs()
+    own_process()
     return report_errors(lambda: run(Path(FOLDER)))
 
 

@@ -123,17 +123,44 @@ def project(point: Array, upper: Array, normal: Array | None = None) -> Array:
 def linear_minimum(cost: Array, upper: Array) -> Array:
     """Minimise cost . s over {0 <= s <= upper, sum s = 1}, greedily: fill the cheapest entries first.
 
+    Without sorting: all entries pairwise tell the cost at which the portfolio is full.
+
     Args:
         cost: (K,) finite.
         upper: (K,) upper bounds with sum >= 1; 0 for an entry that takes no part.
 
     Returns:
-        (K,) a minimiser (a vertex).
+        (K,) a minimiser; entries of the marginal cost share what is left in proportion to their bounds.
     """
-    order = jnp.argsort(jnp.where(upper > 0, cost, jnp.inf))
-    room = upper[order]
-    filled = jnp.clip(1 - (jnp.cumsum(room) - room), 0, room)
-    return jnp.zeros_like(cost).at[order].set(filled, unique_indices=True)
+    movable = upper > 0
+    up_to = jnp.sum(jnp.where(cost[None, :] <= cost[:, None], upper[None, :], 0), axis=1)
+    dearest = jnp.max(jnp.where(movable, cost, -jnp.inf))
+    marginal = jnp.minimum(jnp.min(jnp.where(movable & (up_to >= 1), cost, jnp.inf)), dearest)
+    cheaper = jnp.where(cost < marginal, upper, 0)
+    level = jnp.where(cost == marginal, upper, 0)
+    total = jnp.sum(level)
+    share = jnp.clip((1 - jnp.sum(cheaper)) / jnp.where(total > 0, total, 1), 0, 1)
+    return cheaper + share * level
+
+
+def linear_slack(cost: Array, weights: Array, upper: Array) -> Array:
+    """What cost . w exceeds the minimum of cost . s over the set by, as a sum of nonnegative terms.
+
+    By duality it is the least over nu of sum (cost - nu)^+ w + (nu - cost)^+ (upper - w), attained at one of the costs.
+    Nothing cancels, so that it is good to a few ulp of itself however close w is to optimal.
+
+    Args:
+        cost: (K,) finite.
+        weights: (K,) feasible w.
+        upper: (K,) upper bounds; 0 for an entry that takes no part.
+
+    Returns:
+        () the slack, at least 0.
+    """
+    above = cost[None, :] - cost[:, None]  # row k: costs less the k-th as nu
+    room = jnp.maximum(upper - weights, 0)
+    slack = jnp.sum(jnp.maximum(above, 0) * weights[None, :] + jnp.maximum(-above, 0) * room[None, :], axis=1)
+    return jnp.min(jnp.where(upper > 0, slack, jnp.inf))
 
 
 def settle(weights: Array, upper: Array) -> Array:

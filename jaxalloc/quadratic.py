@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from jaxalloc.feasible import linear_minimum, project, settle
+from jaxalloc.feasible import linear_minimum, linear_slack, project, settle
 from jaxalloc.linalg import dot, quadratic_form, solve_positive_definite
 
 _GRADIENT_STEPS = 30  # of one block
@@ -109,8 +109,8 @@ def optimality_gap(covariance: Array, excess: Array, upper: Array, weights: Arra
     """How far weights are from optimal, scale-free: (g'w - min over feasible s of g's) / w'Sw, g = Sw - ratio e.
 
     With e = 0 this is 1 - min s'Sw / w'Sw, which bounds the relative excess volatility of minimum variance; otherwise
-    max e's / e'w - s'Sw / w'Sw, which bounds the relative shortfall of the Sharpe ratio. The linear program
-    is solved greedily. 0 where w'Sw is 0.
+    max e's / e'w - s'Sw / w'Sw, which to first order bounds the relative shortfall of the Sharpe ratio. 0 where w'Sw
+    is 0.
 
     Args:
         covariance: (K, K) S.
@@ -196,11 +196,11 @@ def _gap(problem: _Scaled, upper: Array, y: Array) -> tuple[Array, Array]:
     reward = jnp.sum(problem.excess * y)
     ratio = jnp.where(reward > 0, variance / _positive(reward), 0)
     cost = (gradient - ratio * problem.excess) / problem.normal
-    slack = jnp.sum(cost * (problem.normal * y - linear_minimum(cost, upper)))
+    slack = linear_slack(cost, problem.normal * y, upper)
     gross = quadratic_form(jnp.abs(problem.correlation), y) / _positive(variance)
     gross_reward = jnp.where(reward > 0, jnp.sum(jnp.abs(problem.excess) * y) / _positive(reward), 0)
     floor = 4 * jnp.finfo(y.dtype).eps * jnp.maximum(gross, gross_reward)
-    return jnp.where(variance > 0, jnp.maximum(slack, 0) / _positive(variance), 0), floor
+    return jnp.where(variance > 0, slack / _positive(variance), 0), floor
 
 
 def _curvature(problem: _Scaled) -> Array:

@@ -10,11 +10,14 @@ answers at once.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import io
 import os
 import sys
 import traceback
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any
 
 import typer
@@ -83,14 +86,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line.
 
     Args:
-        arguments: what follows the program's name. None takes the process's own: jaxalloc then owns the process, and
-            keeps what JAX compiles on disk for the next one.
+        arguments: what follows the program's name. None takes the process's own; see `own_process` for what else that
+            means.
 
     Returns:
         The exit status.
     """
     if arguments is None:
-        keep_compiled_programs()
+        own_process()
     return report_errors(lambda: _run(sys.argv[1:] if arguments is None else list(arguments)))
 
 
@@ -105,7 +108,7 @@ def _run(arguments: list[str]) -> int:
     return status if isinstance(status, int) else DONE
 
 
-def report_errors(run: Any) -> int:
+def report_errors(run: Callable[[], int]) -> int:
     """Call ``run``, which gives an exit status; an exception becomes one line on stderr and a status too."""
     try:
         return run()
@@ -116,10 +119,11 @@ def report_errors(run: Any) -> int:
     except (KeyboardInterrupt, typer.Abort):
         return _say("interrupted", INTERRUPTED)
     except BrokenPipeError:  # the reader of our output has left, as in `jaxalloc ... | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        with contextlib.suppress(OSError):  # what is left in the buffer goes nowhere, instead of raising at exit
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
     except Exception as error:
-        return _say(f"error: {type(error).__name__}: {error}", FAILED)
+        return _say(f"error: {type(error).__name__}: {str(error)[:500]}", FAILED)
 
 
 def _say(message: str, status: int) -> int:
@@ -131,20 +135,24 @@ def _say(message: str, status: int) -> int:
     return status
 
 
-def keep_compiled_programs() -> None:
-    """Tell the JAX of this process to keep compiled programs on disk, which saves later processes their compilation.
+def own_process() -> None:
+    """Set up a process that runs nothing but jaxalloc; call it before JAX is imported.
 
-    They go to ``$XDG_CACHE_HOME/jaxalloc`` (``~/.cache/jaxalloc``), to the folder that JAX_COMPILATION_CACHE_DIR names,
-    or nowhere if that cannot be written. Call it before JAX is imported: JAX reads its settings from the environment.
+    Compiled programs are kept on disk, which saves later processes most of their start-up: in the folder that
+    JAX_COMPILATION_CACHE_DIR names, else in ``$XDG_CACHE_HOME/jaxalloc`` (``~/.cache/jaxalloc``), or nowhere if that
+    cannot be written. What stdout's encoding lacks is escaped.
     """
-    home = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
-    folder = os.environ.get("JAX_COMPILATION_CACHE_DIR") or os.path.join(home, "jaxalloc", "xla")
-    try:
-        os.makedirs(folder, exist_ok=True)
-    except OSError:
-        return
-    if not os.access(folder, os.W_OK | os.X_OK):
-        return
-    os.environ["JAX_COMPILATION_CACHE_DIR"] = folder
-    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
-    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+    settings = os.environ  # where JAX reads them from
+    settings.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+    settings.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
+    # a full disk, say, is no reason to speak
+    warnings.filterwarnings("ignore", message="Error (reading|writing) persistent compilation cache")
+    if "JAX_COMPILATION_CACHE_DIR" not in settings:
+        home = settings.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
+        folder = os.path.join(home, "jaxalloc", "xla")
+        with contextlib.suppress(OSError):
+            os.makedirs(folder, exist_ok=True)
+        if os.access(folder, os.W_OK | os.X_OK):
+            settings["JAX_COMPILATION_CACHE_DIR"] = folder

@@ -17,8 +17,8 @@ from jaxalloc.tables import quote
 
 
 def to_json(document: dict[str, Any]) -> str:
-    """Write a document of plain values as JSON, null for NaN and infinity."""
-    return json.dumps(_finite(document), ensure_ascii=False, indent=2, allow_nan=False) + "\n"
+    """Write a document of plain values as JSON in ASCII, null for NaN and infinity."""
+    return json.dumps(_finite(document), indent=2, allow_nan=False) + "\n"
 
 
 def records(table: pd.DataFrame) -> list[dict[str, Any]]:

@@ -31,7 +31,7 @@ Quiet = Annotated[bool, typer.Option("--quiet", help="No notes and no progress o
 class Source:
     """What to read, and how; the arguments of `read_returns`."""
 
-    file: Annotated[Path, typer.Argument(help="CSV or Parquet file of returns or prices.")]
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="CSV or Parquet file of returns or prices.")]
     kind: Annotated[Kind, typer.Option(help="What the file holds.")] = _READING["kind"]
     missing: Annotated[
         Missing,
@@ -57,10 +57,14 @@ class Source:
 
 # field of AllocationConfig -> its flag, what it takes (choices, or a word for a number), help
 _SETTINGS: dict[str, tuple[str, tuple[str, ...] | str, str]] = {
-    "profiles": ("--profile", PROFILES, "Portfolio to compute, {}; repeat the option for several."),
-    "linkage": ("--linkage", LINKAGES, "How far apart two clusters are, {}."),
-    "criterion": ("--criterion", CRITERIA, "{}: cut the tree at --threshold, or into --max-clusters."),
-    "distance": ("--distance", DISTANCES, "{}: of rho, or of |rho|, which joins an asset with its inverse."),
+    "profiles": ("--profile", PROFILES, "Portfolio to compute: {}. Repeat the option for several."),
+    "linkage": ("--linkage", LINKAGES, "Distance of two clusters, from their assets' distances: {}."),
+    "criterion": ("--criterion", CRITERIA, "Cut the tree at --threshold, or into --max-clusters: {}."),
+    "distance": (
+        "--distance",
+        DISTANCES,
+        "Distance of two assets, of rho or of |rho| (which joins inverse assets): {}.",
+    ),
     "distance_threshold": ("--threshold", "HEIGHT", "Height of the cut; lower gives more clusters."),
     "max_clusters": ("--max-clusters", "COUNT", "Most clusters that --criterion maxclust leaves."),
     "cluster_cap": ("--cluster-cap", "SHARE", "Largest weight of a cluster."),
@@ -135,7 +139,8 @@ def expand(command: Callable[..., None]) -> Callable[..., None]:
             values[group] = _GROUPS[group][1](**{name: values.pop(name) for name in names})
         command(**values)
 
-    expanded.__name__, expanded.__doc__ = command.__name__, command.__doc__
+    paragraphs = (command.__doc__ or "").split("\n\n")
+    expanded.__name__, expanded.__doc__ = command.__name__, "\n\n".join(" ".join(p.split()) for p in paragraphs)
     expanded.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     expanded.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     return expanded

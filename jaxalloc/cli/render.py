@@ -104,6 +104,8 @@ def print_portfolios(portfolios: Portfolios, console: Console, rows: int | None 
         print_clusters(portfolios, profile, console, rows)
         console.print()
         print_assets(portfolios, profile, console, rows)
+    if rows is not None and portfolios.panel.n_assets > rows:
+        console.print("\n--all shows every cluster and asset", style="dim")
 
 
 def print_header(portfolios: Portfolios, console: Console) -> None:

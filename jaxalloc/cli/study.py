@@ -30,7 +30,7 @@ def study(
     n: Annotated[int, typer.Option("--n", metavar="COUNT", help="Number of resamples.")] = 1000,
     method: Annotated[
         Method,
-        typer.Option(metavar="NAME", help="Draw rows one by one (iid) or in circular, stationary, moving blocks."),
+        typer.Option(metavar="NAME", help="Draw rows one by one (iid), or blocks: circular, stationary or moving."),
     ] = Bootstrap.method,
     block: Annotated[
         float | None,
@@ -39,10 +39,10 @@ def study(
     seed: Annotated[int, typer.Option(metavar="NUMBER", help="The same seed draws the same resamples.")] = _SEED,
     out: Annotated[
         Path | None,
-        typer.Option(metavar="FOLDER", help="New folder for the results. [default: the file's name and -study]"),
+        typer.Option(metavar="FOLDER", help="New folder for the results; by default the file's name and -study."),
     ] = None,
     chunk_size: Annotated[
-        int | None, typer.Option(metavar="COUNT", help="Resamples computed at once. [default: about 256 MiB of them]")
+        int | None, typer.Option(metavar="COUNT", help="Resamples computed at once; by default what 256 MiB hold.")
     ] = None,
     as_json: Json = False,
     quiet: Quiet = False,
