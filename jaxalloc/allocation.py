@@ -416,7 +416,9 @@ def _finish(estimates: Estimates, layers: _Layers, parts: _Portfolio, sleeve: Sl
     with jax.named_scope("statistics"):
         marginal = dot(parts.weights, estimates.covariance)
         variance = jnp.sum(parts.weights * marginal, axis=1)
-        positive = variance > 0
+        # against what it would be without any hedging; a difference within rounding has no shares to speak of
+        unhedged = dot(parts.weights, jnp.sqrt(jnp.diagonal(estimates.covariance))) ** 2
+        positive = variance > 32 * jnp.finfo(variance.dtype).eps * unhedged
         share = parts.weights * marginal / jnp.where(positive, variance, 1)[:, None]
         contributions = jnp.where(positive[:, None], share, parts.weights)
         expected = dot(parts.weights, estimates.mean)

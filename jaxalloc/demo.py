@@ -15,7 +15,7 @@ import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from jaxalloc.cli import own_process, report_errors
+from jaxalloc.cli import own_process
 from jaxalloc.errors import InputError
 
 if TYPE_CHECKING:
@@ -30,8 +30,7 @@ _MARKER = "made-by-jaxalloc-demo.json"  # lists the files of the run that made t
 
 def main() -> int:
     """Run the demo in the current directory; return an exit status as `jaxalloc.cli` does."""
-    own_process()
-    return report_errors(lambda: run(Path(FOLDER)))
+    return own_process(lambda: run(Path(FOLDER)))
 
 
 def run(folder: Path, n_resamples: int = 1000) -> int:

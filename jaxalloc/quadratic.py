@@ -380,7 +380,10 @@ def _solve_free(matrix: Array, rhs: Array, free: Array) -> Array:
 def _solve_masked(matrix: Array, rhs: Array, free: Array) -> Array:
     index = jnp.arange(free.shape[0], dtype=jnp.int32)
     block = jnp.where(free[:, None] & free[None, :], matrix, 0)
-    block = jnp.where((index[:, None] == index[None, :]) & ~free[:, None], 1, block)
+    # A proximal term of rounding size: it bounds the step where the face is singular, and as a step is what is solved
+    # for it does not move the optimum.
+    ridge = 4 * free.shape[0] * jnp.finfo(matrix.dtype).eps
+    block = jnp.where(index[:, None] == index[None, :], jnp.where(free[:, None], 1 + ridge, 1), block)
     return solve_positive_definite(block, jnp.where(free[:, None], rhs, 0))
 
 

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jax import Array, lax
 
-from jaxalloc.feasible import settle
+from jaxalloc.feasible import project, settle
 from jaxalloc.linalg import dot, solve_positive_definite
 from jaxalloc.quadratic import Solution, accepted, tolerance
 
@@ -70,7 +70,10 @@ def risk_parity(covariance: Array, upper: Array) -> Solution:
     state = lax.fori_loop(0, 2, phase, _start(problem))
     full = state.z >= problem.upper * state.s  # exactly at the bound, not a rounding below it
     weights = jnp.where(full, upper, jnp.minimum(problem.normal * state.z / state.s, upper))
-    weights = jnp.where(forced, upper, settle(weights, upper))
+    weights = settle(weights, upper)
+    # a search that gave up early may leave too much or too little
+    off = jnp.abs(jnp.sum(weights) - 1) > 8 * upper.shape[0] * jnp.finfo(upper.dtype).eps
+    weights = jnp.where(forced, upper, jnp.where(off, project(weights, upper), weights))
     gap = _spread(problem, state.ridge, upper, weights)
     converged = gap <= jnp.maximum(accepted(gap.dtype), 4 * state.floor)
     return Solution(weights, gap, state.steps, (state.ridge > 0) & ~forced, converged)
@@ -123,12 +126,14 @@ def _cap(problem: _Problem, bounded: Array, s: Array) -> Array:
 
 
 def _measure(problem: _Problem, bounded: Array, state: _State) -> _State:
-    """Fill in how far the equations z_i (Cz)_i = 1 are from holding, and how near this precision can bring them."""
+    """Fill in how far z_i (Cz)_i = 1 and a . z = s are from holding, and how near this precision can bring them."""
     z, ridge = state.z, state.ridge
     gross = z * (dot(jnp.abs(problem.correlation), z) + ridge * z)
     error = z * (dot(problem.correlation, z) + ridge * z) - 1
     below = z < _cap(problem, bounded, state.s)
     gap = jnp.max(jnp.where(problem.member, jnp.where(below, jnp.abs(error), error), 0))
+    unspent = jnp.abs(jnp.sum(problem.normal * z) / state.s - 1)
+    gap = jnp.where(bounded, jnp.maximum(gap, unspent), gap)
     floor = jnp.finfo(z.dtype).eps * jnp.max(gross)
     return state._replace(gap=gap, floor=floor, steps=state.steps + 1)
 

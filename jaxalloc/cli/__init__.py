@@ -93,8 +93,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit status.
     """
     if arguments is None:
-        own_process()
-    return report_errors(lambda: _run(sys.argv[1:] if arguments is None else list(arguments)))
+        return own_process(lambda: _run(sys.argv[1:]))
+    return report_errors(lambda: _run(list(arguments)))
 
 
 def _run(arguments: list[str]) -> int:
@@ -135,8 +135,8 @@ def _say(message: str, status: int) -> int:
     return status
 
 
-def own_process() -> None:
-    """Set up a process that runs nothing but jaxalloc; call it before JAX is imported.
+def own_process(run: Callable[[], int]) -> int:
+    """`report_errors` for a process that does nothing else; call it before JAX is imported.
 
     Compiled programs are kept on disk, which saves later processes most of their start-up: in the folder that
     JAX_COMPILATION_CACHE_DIR names, else in ``$XDG_CACHE_HOME/jaxalloc`` (``~/.cache/jaxalloc``), or nowhere if that
@@ -144,6 +144,17 @@ def own_process() -> None:
     """
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
+    _keep_compiled_programs()
+    status = report_errors(run)
+    if status in (FAILED, INTERRUPTED):  # XLA's threads may still compute, and would crash the interpreter's shutdown
+        with contextlib.suppress(OSError):
+            sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+    return status
+
+
+def _keep_compiled_programs() -> None:
     settings = os.environ  # where JAX reads them from
     settings.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
     settings.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")

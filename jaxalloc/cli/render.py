@@ -6,6 +6,8 @@ rich leaves colours out where the output is no terminal, or where NO_COLOR is se
 from __future__ import annotations
 
 import contextlib
+import datetime
+import math
 import sys
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
@@ -15,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from rich import box
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task
 from rich.table import Table
 from rich.text import Text
 
@@ -48,8 +50,12 @@ def stderr() -> Console:
 
 
 def percent(value: float) -> str:
-    """A fraction as per cent."""
-    return f"{100 * value:.2f} %"
+    """A fraction as per cent; a dash for none."""
+    return f"{100 * value:.2f} %" if math.isfinite(value) else "-"
+
+
+def _number(value: float) -> str:
+    return f"{value:.1f}" if math.isfinite(value) else "-"
 
 
 def plain(name: object) -> Text:
@@ -74,12 +80,16 @@ def working(text: str, quiet: bool) -> Iterator[None]:
             yield
 
 
-class _Rate(ProgressColumn):
-    """Universes a second; the first chunk waits for the compiler."""
+class _Pace(ProgressColumn):
+    """Universes a second since the start, and the time left at that pace; the first ones wait for the compiler."""
 
     def render(self, task: Task) -> Text:
-        speed = task.finished_speed or task.speed
-        return Text(f"{speed:,.0f} universes/s" if speed else "compiling")
+        elapsed = (task.finished_time if task.finished else task.elapsed) or 0.0
+        if not (task.completed and elapsed):
+            return Text("compiling")
+        pace = task.completed / elapsed
+        left = datetime.timedelta(seconds=math.ceil(task.remaining / pace if task.remaining else 0))
+        return Text(f"{pace:,.0f} universes/s" + ("" if task.finished else f", {left} left"))
 
 
 @contextlib.contextmanager
@@ -88,8 +98,7 @@ def progress_bar(total: int, quiet: bool) -> Iterator[Callable[[int], None] | No
     if quiet or not sys.stderr.isatty():
         yield None
         return
-    columns = (BarColumn(bar_width=24), MofNCompleteColumn(), _Rate(), TextColumn("left"), TimeRemainingColumn())
-    with Progress(*columns, console=stderr()) as progress:
+    with Progress(BarColumn(bar_width=24), MofNCompleteColumn(), _Pace(), console=stderr()) as progress:
         task = progress.add_task("", total=total)
         yield lambda done: progress.update(task, advance=done)
 
@@ -206,7 +215,7 @@ def print_study(study: Study, console: Console) -> None:
                 console.print(Text(f"note: in {share}: {in_flags(bit.message)}"), style="yellow")
         grid = _grid("", ("estimate", "mean", "5 %", "50 %", "95 %", "lead in"))
         for measure, words in _MEASURES.items():
-            write = "{:.1f}".format if measure == "effective_assets" else percent
+            write = _number if measure == "effective_assets" else percent
             grid.add_row(words, *_spread(figures.loc[(profile, measure)].to_dict(), write))
         grid.add_row(Text("weight of", style="dim"))
         for row in _heaviest(records(assets.loc[profile])):

@@ -1,0 +1,73 @@
+"""What the tests of the command line share: a file, and ways to run a command line on it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+import jaxalloc as ja
+from jaxalloc.cli import main
+
+N, T = 12, 120  # one shape, so that the engine is compiled once for most tests
+
+
+@pytest.fixture(scope="session")
+def market() -> pd.DataFrame:
+    return ja.datasets.synthetic_market(N, T)
+
+
+@pytest.fixture
+def file(market: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The market as a CSV file in an empty current directory, on a terminal of 80 columns without colours."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "80")
+    for name in ("FORCE_COLOR", "JAXALLOC_TRACEBACK"):
+        monkeypatch.delenv(name, raising=False)
+    path = tmp_path / "market.csv"
+    market.to_csv(path)
+    return path
+
+
+Run = Callable[..., tuple[str, str]]
+
+
+@pytest.fixture
+def run(file: Path, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Run a command line that should end with a given status; return what it wrote to stdout and stderr."""
+
+    def run(*arguments: str | Path, status: int = 0) -> tuple[str, str]:
+        ended = main([str(argument) for argument in arguments])
+        out, err = capsys.readouterr()
+        assert ended == status, err
+        return out, err
+
+    return run
+
+
+@pytest.fixture
+def contents(tmp_path: Path) -> Callable[[], dict[str, bytes]]:
+    """Take stock of every file and folder below the current directory."""
+
+    def contents() -> dict[str, bytes]:
+        return {str(path): path.read_bytes() if path.is_file() else b"" for path in sorted(tmp_path.rglob("*"))}
+
+    return contents
+
+
+@pytest.fixture
+def refused(run: Run, contents: Callable[[], dict[str, bytes]]) -> Callable[..., str]:
+    """Run a command line that should be refused: one line on stderr, nothing on stdout, no file touched."""
+
+    def refused(*arguments: str | Path, status: int = 2) -> str:
+        before = contents()
+        out, err = run(*arguments, status=status)
+        assert out == ""
+        assert len(err.splitlines()) == 1, err
+        assert err.startswith("jaxalloc: error: ")
+        assert contents() == before
+        return err
+
+    return refused

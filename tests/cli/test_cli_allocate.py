@@ -1,0 +1,194 @@
+"""`jaxalloc allocate`: what it prints and writes is what the library says."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pandas as pd
+import pytest
+
+import jaxalloc as ja
+from jaxalloc.cli import render
+from jaxalloc.config import PROFILES
+from jaxalloc.summary import ASSET_COLUMNS
+
+Run = Callable[..., tuple[str, str]]
+
+
+def expected(market: pd.DataFrame, mask: Any = None, **settings: Any) -> ja.Allocation:
+    """What the library says."""
+    with jax.enable_x64(True):
+        return jax.tree.map(np.asarray, ja.allocate(market, ja.AllocationConfig(**settings), asset_mask=mask))
+
+
+def test_allocate_prints_the_weights_of_every_asset(run: Run, file: Path, market: pd.DataFrame) -> None:
+    out, err = run("allocate", file)
+    weights = expected(market, profiles=("risk_parity",)).weights[0]
+    for symbol, weight in zip(market.columns, weights, strict=True):
+        assert re.search(rf"^{re.escape(symbol)} .* {100 * weight:.2f} % ", out, re.MULTILINE), symbol
+    assert "risk_parity: volatility" in out
+    assert err == ""
+    assert max(map(len, out.splitlines())) <= 80
+
+
+def test_allocate_names_each_profile_and_the_sleeve(run: Run, file: Path, market: pd.DataFrame) -> None:
+    out, _ = run("allocate", file, *(f"--profile={profile}" for profile in PROFILES))
+    assert [line.split(":")[0] for line in out.splitlines() if ": volatility" in line] == list(PROFILES)
+    aggressors = market.columns[expected(market).aggressors]
+    (sleeve,) = (line for line in out.splitlines() if line.startswith("sleeve, "))
+    assert set(sleeve.removeprefix("sleeve, 10.00 %: ").split(", ")) == set(aggressors)
+    assert "fewer clusters than the barbell's sleeve asks for" in " ".join(out.split())  # a status message
+
+
+def test_json_is_one_document_that_holds_what_the_library_says(run: Run, file: Path, market: pd.DataFrame) -> None:
+    out, err = run("allocate", file, "--json", *(f"--profile={profile}" for profile in PROFILES))
+    found, wanted = json.loads(out), expected(market)
+    assert err == ""
+    assert found["config"]["cluster_cap"] == ja.AllocationConfig().cluster_cap
+    for position, profile in enumerate(PROFILES):
+        told = found["profiles"][profile]
+        weights = {row["symbol"]: row["weight"] for row in told["assets"]}
+        assert [weights[symbol] for symbol in market.columns] == wanted.weights[position].tolist()
+        assert told["volatility"] == wanted.volatility[position]
+        assert told["status"] == wanted.status[position]
+        assert told["messages"] == ja.explain(wanted.status[position])
+        assert len(told["clusters"]) == found["n_clusters"] == wanted.n_clusters
+        assert sum(row["weight"] for row in told["clusters"]) == pytest.approx(1)
+
+
+def test_settings_reach_the_engine(run: Run, file: Path, market: pd.DataFrame) -> None:
+    flags = ["--cluster-cap=0.5", "--asset-cap=0.3", "--threshold=0.5", "--slack=1.5", "--periods-per-year=52"]
+    settings = {"cluster_cap": 0.5, "asset_cap": 0.3, "distance_threshold": 0.5, "slack": 1.5, "periods_per_year": 52.0}
+    out, _ = run("allocate", file, "--json", *flags)
+    found = json.loads(out)
+    wanted = expected(market, profiles=("risk_parity",), **settings)
+    assert found["config"] == dataclasses.asdict(ja.AllocationConfig(profiles=("risk_parity",), **settings)) | {
+        "profiles": ["risk_parity"]
+    }
+    assert found["profiles"]["risk_parity"]["volatility"] == wanted.volatility[0]
+
+
+def test_precision_32_computes_in_float32(run: Run, file: Path) -> None:
+    texts = [run("allocate", file, "--json", "--precision", bits)[0] for bits in ("32", "64")]
+    low, high = (json.loads(text)["profiles"]["risk_parity"] for text in texts)
+    assert low["volatility"] != high["volatility"]
+    assert low["volatility"] == pytest.approx(high["volatility"], rel=1e-4)
+    assert np.float32(low["volatility"]) == low["volatility"]
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet", ".json"])
+def test_out_writes_the_asset_table(run: Run, file: Path, market: pd.DataFrame, tmp_path: Path, suffix: str) -> None:
+    target = tmp_path / f"weights{suffix}"
+    target.write_text("of an earlier run")
+    _, err = run("allocate", file, "--out", target)
+    assert f"Wrote {target}" in err
+    if suffix == ".json":
+        table = pd.DataFrame(json.loads(target.read_text())["profiles"]["risk_parity"]["assets"])
+        table.insert(0, "profile", "risk_parity")
+    else:
+        table = pd.read_csv(target) if suffix == ".csv" else pd.read_parquet(target)
+    assert list(table.columns) == ["profile", *ASSET_COLUMNS]
+    weights = table.set_index("symbol")["weight"][list(market.columns)]
+    np.testing.assert_allclose(weights, expected(market, profiles=("risk_parity",)).weights[0], rtol=1e-15)
+    assert sorted(os.listdir(tmp_path)) == sorted(["market.csv", target.name])
+
+
+def test_symbols_can_harm_neither_terminal_nor_spreadsheet(run: Run, file: Path, market: pd.DataFrame) -> None:
+    hostile = ["=1+1", "+A", "-B", "@C", "[bold]D", "\x1b[31mE", "F" * 90]
+    market.set_axis([*hostile, *market.columns[len(hostile) :]], axis=1).to_csv(file)
+    out, _ = run("allocate", file, "--out", "weights.csv")
+    assert "\x1b" not in out
+    assert "[bold]D" in out
+    assert max(map(len, out.splitlines())) <= 80
+    symbols = set(pd.read_csv("weights.csv")["symbol"])
+    assert {"'=1+1", "'+A", "'-B", "'@C", "[bold]D", "F" * 90} <= symbols
+
+
+def test_prices_are_turned_into_returns_and_it_is_said(run: Run, file: Path, market: pd.DataFrame) -> None:
+    first = pd.DataFrame(1.0, index=[market.index[0] - pd.Timedelta(days=1)], columns=market.columns)
+    (100 * pd.concat([first, 1 + market]).cumprod()).to_csv(file)
+    out, err = run("allocate", file, "--kind", "prices", "--json")
+    assert "note: Turned 121 rows of prices into 120 rows of returns." in err
+    wanted = expected(market, profiles=("risk_parity",)).volatility[0]
+    assert json.loads(out)["profiles"]["risk_parity"]["volatility"] == pytest.approx(wanted, rel=1e-9)
+
+
+def test_unsorted_dates_are_sorted_and_it_is_said(run: Run, file: Path, market: pd.DataFrame) -> None:
+    wanted, _ = run("allocate", file)
+    market.iloc[::-1].to_csv(file)
+    out, err = run("allocate", file)
+    assert out == wanted
+    assert "note: Sorted 120 rows by date" in err
+    assert run("allocate", file, "--quiet") == (wanted, "")
+
+
+def test_mask_leaves_an_asset_with_gaps_out_and_says_which(run: Run, file: Path, market: pd.DataFrame) -> None:
+    gaps = market.copy()
+    gaps.iloc[:50, 3] = np.nan
+    gaps.to_csv(file)
+    out, err = run("allocate", file, "--missing", "mask", "--json")
+    assert f"note: Left 1 of 12 symbols out, with weight 0: '{market.columns[3]}'." in err
+    wanted = expected(gaps, market.columns != market.columns[3], profiles=("risk_parity",))
+    rows = {row["symbol"]: row for row in json.loads(out)["profiles"]["risk_parity"]["assets"]}
+    assert [rows[symbol]["weight"] for symbol in market.columns] == wanted.weights[0].tolist()
+    assert rows[market.columns[3]]["cluster"] == -1
+    table, _ = run("allocate", file, "--missing", "mask", "--all")
+    assert "11 of 12 assets" in table
+    assert re.search(rf"^{re.escape(market.columns[3])} +none +0.00 %", table, re.MULTILINE)
+
+
+def test_a_long_table_shows_its_heaviest_rows_and_counts_the_rest() -> None:
+    lines = [{"weight": weight} for weight in (0.1, 0.4, 0.2, 0.3)]
+    assert render._fold(lines, 2) == ([{"weight": 0.4}, {"weight": 0.3}], [{"weight": 0.2}, {"weight": 0.1}])
+    assert render._fold(lines, None) == (lines, [])
+
+
+# ---- real data -------------------------------------------------------------------------------------------------------
+
+GAPS = "us_equities_prices_60_with_gaps.csv"
+
+
+def test_real_gaps_are_refused_by_default(refused: Callable[..., str], data_folder: Path) -> None:
+    message = refused("allocate", data_folder / GAPS, "--kind", "prices")
+    assert "'AAP' (400), 'AET' (3)" in message
+    for choice in ("--missing mask", "zero", "drop-assets", "drop-rows", "--missing-tolerance"):
+        assert choice in message
+    assert "say --kind prices" in refused("allocate", data_folder / GAPS)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("missing", "note", "n_held"),
+    [
+        ("mask", "Left 2 of 60 symbols out, with weight 0: 'AAP', 'AET'.", 58),
+        ("zero", "Filled 404 missing returns in 2 symbols with a return of zero", 60),
+        ("drop-assets", "Dropped 1 of 60 symbols for missing more than 5 %", 59),
+        ("drop-rows", "Dropped 400 of 2,516 rows", 60),
+    ],
+)
+def test_real_gaps_by_each_choice(run: Run, data_folder: Path, missing: str, note: str, n_held: int) -> None:
+    out, err = run("allocate", data_folder / GAPS, "--kind", "prices", "--missing", missing, "--json")
+    assert note in err
+    weights = [row["weight"] for row in json.loads(out)["profiles"]["risk_parity"]["assets"]]
+    assert sum(weight > 0 for weight in weights) == n_held
+    assert sum(weights) == pytest.approx(1, abs=1e-12)
+
+
+@pytest.mark.slow
+def test_431_stocks_stay_readable(run: Run, data_folder: Path) -> None:
+    out, _ = run("allocate", data_folder / "us_equities_returns_2007_2016.parquet", "--out", "weights.parquet")
+    assert len(out.splitlines()) < 70
+    assert max(map(len, out.splitlines())) <= 80
+    assert "431 assets" in out
+    assert re.search(r"and 406 more assets with [\d.]+ % together", out)
+    table = pd.read_parquet("weights.parquet")
+    assert len(table) == 431
+    assert table["weight"].sum() == pytest.approx(1, abs=1e-12)

@@ -1,0 +1,160 @@
+"""Bad input costs one line on stderr and status 2; nothing is printed, nothing is written."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from jaxalloc.cli import options
+
+
+def with_cell(row: int, column: int, cell: Any) -> Callable[[pd.DataFrame], str]:
+    def text(market: pd.DataFrame) -> str:
+        table = market.astype(object)
+        table.iloc[row, column] = cell
+        return table.to_csv()
+
+    return text
+
+
+BAD_FILES: dict[str, tuple[Callable[[pd.DataFrame], str | bytes], list[str], str]] = {
+    "empty": (lambda _: "", [], r"the file is empty"),
+    "not a table": (lambda _: b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", [], r"not a table"),
+    "ragged": (lambda m: m.to_csv() + "2030-01-01,0.1\n", [], r"line 122 has 2 cells"),
+    "symbol twice": (lambda m: m.set_axis(["A", "A", *m.columns[2:]], axis=1).to_csv(), [], r"more than one.*'A'"),
+    "date twice": (lambda m: pd.concat([m, m.tail(1)]).to_csv(), [], r"date .* appears more than once"),
+    "text in a cell": (with_cell(2, 1, "abc"), [], r"column '.*', row 2021-01-06 \(line 4\): 'abc' is not a number"),
+    "infinity": (with_cell(2, 1, "inf"), [], r"infinite returns \(1\).*row 2021-01-06"),
+    "gap": (with_cell(2, 1, None), [], r"missing returns \(1, .*choose --missing mask .*--missing-tolerance"),
+    "price of zero": (lambda m: m.mul(0).to_csv(), ["--kind=prices"], r"prices not above zero.*--kind returns"),
+    "returns below -1": (with_cell(2, 1, -1.5), [], r"returns below -1"),
+    "prices without --kind": (lambda m: (100 * (1 + m).cumprod()).to_csv(), [], r"look like prices; say --kind prices"),
+    "column all missing": (lambda m: m.assign(X=np.nan).to_csv(), [], r"'X'.*--missing drop-assets"),
+    "constant column": (lambda m: m.assign(X=0.01).to_csv(), [], r"constant.*'X'"),
+    "one row": (lambda m: m.head(1).to_csv(), [], r"too few rows"),
+    "no assets": (lambda m: m[[]].to_csv(), [], r"no asset columns"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_FILES)
+@pytest.mark.parametrize("command", ["allocate", "study"])
+def test_bad_file(refused: Callable[..., str], file: Path, market: pd.DataFrame, command: str, name: str) -> None:
+    make, flags, message = BAD_FILES[name]
+    content = make(market)
+    file.write_bytes(content if isinstance(content, bytes) else content.encode())
+    extra = ["--out", "new.csv"] if command == "allocate" else []
+    assert re.search(message, refused(command, file, *flags, *extra))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nowhere.csv"], "no such file"),
+        (["."], "this is a directory"),
+        ([], "Missing argument 'FILE'; see jaxalloc {command} --help"),
+        (["market.csv", "--profile", "hrp"], "'hrp' is not one of 'min_variance', 'risk_parity'"),
+        (["market.csv", "--profile", "barbell", "--profile", "barbell"], "--profile names one twice"),
+        (["market.csv", "--linkage", "median"], "'--linkage': 'median' is not one of"),
+        (["market.csv", "--criterion", "x"], "is not one of 'distance', 'maxclust'"),
+        (["market.csv", "--distance", "x"], "is not one of 'correlation', 'absolute'"),
+        (["market.csv", "--kind", "x"], "is not one of 'returns', 'prices'"),
+        (["market.csv", "--missing", "x"], "is not one of 'error', 'mask'"),
+        (["market.csv", "--precision", "16"], "is not one of '32', '64'"),
+        (["market.csv", "--clusters", "3"], "--clusters"),
+        (["market.csv", "--cluster-cap", "0"], "--cluster-cap must be greater than 0 and at most 1, not 0.0"),
+        (["market.csv", "--cluster-cap", "1.1"], "--cluster-cap must be"),
+        (["market.csv", "--cluster-cap", "nan"], "--cluster-cap must be"),
+        (["market.csv", "--cluster-cap", "a lot"], "'--cluster-cap'"),
+        (["market.csv", "--asset-cap", "-0.1"], "--asset-cap must be"),
+        (["market.csv", "--slack", "0.9"], "--slack must be at least 1"),
+        (["market.csv", "--threshold", "1.5"], "--threshold must be between 0 and 1"),
+        (["market.csv", "--max-clusters", "0"], "--max-clusters must be"),
+        (["market.csv", "--max-clusters", "2.5"], "'--max-clusters'"),
+        (["market.csv", "--risk-free-rate", "-1"], "--risk-free-rate must be"),
+        (["market.csv", "--periods-per-year", "inf"], "--periods-per-year must be"),
+        (["market.csv", "--n-aggressors", "0"], "--n-aggressors must be"),
+        (["market.csv", "--aggressor-weight", "1"], "--aggressor-weight must be"),
+        (["market.csv", "--missing-tolerance", "2"], "--missing-tolerance is '2.0'"),
+    ],
+)
+@pytest.mark.parametrize("command", ["allocate", "study"])
+def test_bad_option(refused: Callable[..., str], command: str, arguments: list[str], message: str) -> None:
+    assert message.format(command=command) in refused(command, *arguments)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["allocate", "market.csv", "--out", "weights.xlsx"], "end the name in .csv, .parquet, .json"),
+        (["allocate", "market.csv", "--out", "weights"], "the suffix tells the format"),
+        (["allocate", "market.csv", "--out", "nowhere/weights.csv"], "there is no directory 'nowhere'"),
+        (["allocate", "market.csv", "--out", "folder.csv"], "this is a directory"),
+        (["allocate", "market.csv", "--out", "./market.csv"], "the file that is read"),
+        (["study", "market.csv", "--n", "0"], "--n, the number of resamples, must be"),
+        (["study", "market.csv", "--n", "many"], "'--n'"),
+        (["study", "market.csv", "--seed", "-1"], "--seed must be"),
+        (["study", "market.csv", "--chunk-size", "0"], "--chunk-size must be"),
+        (["study", "market.csv", "--method", "x"], "is not one of 'iid', 'circular'"),
+        (["study", "market.csv", "--block", "5"], "--block is 5, but the iid bootstrap has no blocks"),
+        (["study", "market.csv", "--method", "circular"], "needs a --block"),
+        (
+            ["study", "market.csv", "--method", "moving", "--block", "121"],
+            "--block must be a whole number from 1 to 120",
+        ),
+        (["study", "market.csv", "--method", "moving", "--block", "2.5"], "--block must be a whole number"),
+        (["study", "market.csv", "--out", "market.csv"], "nothing is overwritten"),
+        (["study", "market.csv", "--out", "market.csv/x"], "cannot write there"),
+        (["frobnicate"], "No such command 'frobnicate'"),
+        (["--frobnicate"], "--frobnicate; see jaxalloc --help"),
+    ],
+)
+def test_bad_command(refused: Callable[..., str], arguments: list[str], message: str) -> None:
+    Path("folder.csv").mkdir()
+    assert message in refused(*arguments)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("cut.parquet", b"PAR1 and no more", "not a readable Parquet file"),
+        ("cut.csv.gz", b"\x1f\x8b\x08 and no more", "damaged or cut short"),
+        ("latin.csv", "date,M\xfc\n".encode("latin-1"), "not a table in UTF-8 text"),
+    ],
+)
+def test_damaged_file(refused: Callable[..., str], file: Path, name: str, content: bytes, message: str) -> None:
+    file.with_name(name).write_bytes(content)
+    assert message in refused("allocate", name)
+
+
+def test_no_asset_without_a_gap(refused: Callable[..., str], file: Path, market: pd.DataFrame) -> None:
+    market.mask(np.eye(*market.shape) > 0).to_csv(file)
+    assert "choose --missing zero, --missing drop-assets or" in refused("allocate", file, "--missing", "mask")
+
+
+def test_an_invalid_universe(refused: Callable[..., str], file: Path, market: pd.DataFrame) -> None:
+    file.write_text(with_cell(2, 1, 1e200)(market))  # its variance is past all numbers
+    assert "clean or mask the data" in refused("allocate", file)
+
+
+def test_bad_target_is_refused_before_the_file_is_read(refused: Callable[..., str]) -> None:
+    assert "suffix" in refused("allocate", "nowhere.csv", "--out", "weights.xlsx")
+
+
+def test_messages_are_said_in_flags() -> None:
+    said = {
+        "x: say kind='prices'": "x: say --kind prices",
+        "choose missing='mask' (gaps), 'zero' (0) or 'drop-rows' (rows)": "choose --missing mask (gaps), zero (0) or "
+        "drop-rows (rows)",
+        "cluster_cap must be 1": "--cluster-cap must be 1",
+        "lower distance_threshold, or raise cluster_cap": "lower --threshold, or raise --cluster-cap",
+        "slack must be at least 1": "--slack must be at least 1",
+        "widened to slack / clusters": "widened to slack / clusters",
+        "cluster_cap.csv: symbol 'asset_cap' of data/slack": "cluster_cap.csv: symbol 'asset_cap' of data/slack",
+    }
+    assert {message: options.in_flags(message) for message in said} == said

@@ -1,0 +1,165 @@
+"""How a command ends, what help says, and what is loaded and kept on the way."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import typer
+
+import jaxalloc as ja
+from jaxalloc import cli
+from jaxalloc.cli import options, portfolios
+from jaxalloc.config import PROFILES
+
+Run = Callable[..., tuple[str, str]]
+
+# ---- how it ends -----------------------------------------------------------------------------------------------------
+
+
+def failing(error: BaseException) -> Callable[..., Any]:
+    def fail(*_: Any, **__: Any) -> None:
+        raise error
+
+    return fail
+
+
+def test_a_failure_is_status_1_and_one_line(
+    refused: Callable[..., str], file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(portfolios, "allocate", failing(RuntimeError("out of\nmemory")))
+    assert refused("allocate", file, status=1) == "jaxalloc: error: RuntimeError: out of memory\n"
+
+
+def test_a_traceback_on_demand(run: Run, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JAXALLOC_TRACEBACK", "1")
+    monkeypatch.setattr(portfolios, "allocate", failing(RuntimeError("no")))
+    _, err = run("allocate", file, status=1)
+    assert err.startswith("Traceback")
+    assert err.endswith("jaxalloc: error: RuntimeError: no\n")
+
+
+def test_an_interrupt_is_status_130_and_one_line(run: Run, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(portfolios, "allocate", failing(KeyboardInterrupt()))
+    assert run("allocate", file, status=130) == ("", "jaxalloc: interrupted\n")
+
+
+@pytest.mark.parametrize(("error", "status"), [(OSError(28, "No space left"), 1), (KeyboardInterrupt(), 130)])
+def test_a_file_is_written_whole_or_not_at_all(
+    run: Run,
+    file: Path,
+    contents: Callable[[], dict[str, bytes]],
+    monkeypatch: pytest.MonkeyPatch,
+    error: BaseException,
+    status: int,
+) -> None:
+    def fill_the_disk(_: pd.DataFrame, path: Path) -> None:
+        path.write_text("profile,sym")
+        raise error
+
+    monkeypatch.setattr(portfolios, "write_csv", fill_the_disk)
+    Path("old.csv").write_text("of an earlier run")
+    before = contents()
+    for name in ("old.csv", "new.csv"):
+        run("allocate", file, "--out", name, status=status)
+    assert contents() == before
+
+
+# ---- help, version, processes ----------------------------------------------------------------------------------------
+
+
+def test_every_setting_is_an_option() -> None:
+    assert list(options._SETTINGS) == [field.name for field in dataclasses.fields(ja.AllocationConfig)]
+
+
+@pytest.mark.parametrize("command", ["allocate", "study"])
+def test_help_shows_defaults_choices_and_an_example(run: Run, command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "300")
+    out, _ = run(command, "--help")
+    lines = {line.split()[1]: line for line in out.splitlines() if len(line.split()) > 1}
+    for name, (flag, takes, _) in options._SETTINGS.items():
+        default = getattr(ja.AllocationConfig(), name)
+        if name == "profiles":
+            default = "risk_parity" if command == "allocate" else ", ".join(default)
+        assert f"[default: {default}]" in lines[flag]
+        assert isinstance(takes, str) or all(choice in lines[flag] for choice in takes)
+    assert "[default: error]" in lines["--missing"]
+    assert "[default: 64]" in lines["--precision"]
+    assert f"Example: jaxalloc {command} " in out
+
+
+@pytest.mark.parametrize("command", ["allocate", "study"])
+def test_choices_are_completed(command: str) -> None:
+    group = typer.main.get_command(cli.app)
+    context = group.make_context("jaxalloc", [command, "x"], resilient_parsing=True)
+    _, loaded, _ = group.resolve_command(context, [command])
+    parameters = {parameter.name: parameter for parameter in loaded.params}
+    for name, wanted in (("profiles", PROFILES), ("linkage", ("average", "single", "complete", "ward"))):
+        found = [item.value for item in parameters[name].shell_complete(context, "")]
+        assert found == list(wanted)
+
+
+def python(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-W", "error", "-c", code],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | environment,
+    )
+
+
+@pytest.mark.parametrize("arguments", [["--help"], [], ["--version"], ["frobnicate"]])
+def test_help_loads_neither_jax_nor_pandas(arguments: list[str]) -> None:
+    code = f"import sys; from jaxalloc.cli import main; main({arguments}); print(sorted(sys.modules))"
+    done = python(code)
+    assert done.returncode == 0
+    assert not {"'jax'", "'pandas'", "'numpy'"} & set(re.findall(r"'\w+'", done.stdout.splitlines()[-1]))
+
+
+def test_version(run: Run) -> None:
+    assert run("--version") == (f"jaxalloc {ja.__version__}\n", "")
+
+
+def test_compiled_programs_are_kept_for_the_next_process(file: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-W", "error", "-m", "jaxalloc", "allocate", str(file), "--quiet", "--json"]
+    environment = {k: v for k, v in os.environ.items() if k != "JAX_COMPILATION_CACHE_DIR"}
+    environment["XDG_CACHE_HOME"] = str(tmp_path / "cache")
+    first, second = (
+        subprocess.run(command, capture_output=True, check=True, env=environment) for _ in ("compiles", "reads")
+    )
+    assert first.stdout == second.stdout
+    assert first.stderr == second.stderr == b""
+    assert len(list((tmp_path / "cache" / "jaxalloc" / "xla").glob("jit__allocate-*-cache"))) == 1
+
+
+def test_a_cache_that_cannot_be_written_is_done_without(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    code = "import os; from jaxalloc import cli; cli.own_process(lambda: print(os.getenv('JAX_COMPILATION_CACHE_DIR')))"
+    done = python(code, XDG_CACHE_HOME=str(tmp_path / "file"))
+    assert (done.stdout, done.stderr) == ("None\n", "")
+    done = python(code, JAX_COMPILATION_CACHE_DIR="mine", XDG_CACHE_HOME=str(tmp_path))
+    assert (done.stdout, done.stderr) == ("mine\n", "")
+
+
+def test_an_interrupted_process_ends_without_the_interpreters_shutdown() -> None:
+    code = "import atexit; from jaxalloc import cli; atexit.register(print, 'shutdown'); cli.own_process({})"
+    done = python(code.format("lambda: (_ for _ in ()).throw(KeyboardInterrupt)"))
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "jaxalloc: interrupted\n")
+
+
+def test_a_reader_that_leaves_is_no_error(file: Path) -> None:
+    command = [sys.executable, "-W", "error", "-m", "jaxalloc", "study", "--help"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == b""

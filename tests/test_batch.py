@@ -1,0 +1,474 @@
+"""allocate_batch: whole portfolios against the oracle, the same bits in any company, and nothing compiled twice."""
+
+from __future__ import annotations
+
+from functools import cache
+from itertools import pairwise
+from typing import Any
+
+import jax
+import numpy as np
+import oracles
+import pytest
+from helpers import (
+    TOLERANCES,
+    Array,
+    N,
+    T,
+    Tolerance,
+    assert_as_oracle,
+    assert_invalid,
+    assert_promises,
+    bits,
+    bootstrap_counts,
+    count_compilations,
+    market,
+    one,
+    same_bits,
+    spoil,
+    universes,
+)
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+import jaxalloc as ja
+from jaxalloc.allocation import Allocation
+from jaxalloc.batch import MAX_BUCKETS, Engine, allocate_batch, cluster_buckets, default_chunk_size, estimate_tile
+from jaxalloc.config import LINKAGES, AllocationConfig
+from jaxalloc.errors import InputError
+
+DEFAULT = AllocationConfig()
+OTHER = AllocationConfig(
+    distance_threshold=0.5,
+    cluster_cap=0.4,
+    asset_cap=0.125,
+    slack=1.25,
+    risk_free_rate=0.03125,
+    periods_per_year=52,
+    n_aggressors=3,
+    aggressor_weight=0.25,
+)
+
+
+@cache
+def expected(config: AllocationConfig, count: int) -> list[oracles.Allocation]:
+    """The oracle's answers to the first universes; the same for both precisions, as their numbers are."""
+    return [oracles.allocate(x, config, c, a) for x, c, a in zip(*(part[:count] for part in universes()), strict=True)]
+
+
+def panel_universes(count: int = 96) -> tuple[Array, Array, Array]:
+    """(panel, weights, masks) of universes that share one panel with gaps: bootstraps, windows, random subsets."""
+    panel = market(5, 9)
+    panel[:6, 2] = np.nan  # a late listing
+    panel[50:, 10] = np.nan
+    weights, masks = np.ones((count, T)), np.ones((count, N), bool)
+    for i in range(count):
+        rng = np.random.default_rng([33, i])
+        if i % 3 == 0:
+            weights[i] = bootstrap_counts(rng)
+        elif i % 3 == 1:
+            weights[i] = (np.arange(T) >= i // 3) & (np.arange(T) < i // 3 + 28)
+        masks[i, rng.permutation(N)[: int(rng.integers(0, 7))]] = False
+        gaps = np.isnan(panel[weights[i] > 0]).any(axis=0)
+        if i % 24 != 23:  # these few are INVALID
+            masks[i] &= ~gaps
+    return panel, weights, masks
+
+
+# Whole portfolios
+
+
+@pytest.mark.parametrize("config", [DEFAULT, OTHER], ids=["default", "other numbers"])
+def test_universes_equal_the_oracle_s(config: AllocationConfig, dtype: Any, tol: Tolerance) -> None:
+    count = 160 if config is DEFAULT else 96
+    returns, weights, masks = (part[:count] for part in universes())
+    found = allocate_batch(returns, config, weights, masks)
+    assert found.weights.dtype == dtype
+    exact = dtype is np.float64
+    near_ties = 0
+    for i, answer in enumerate(expected(config, count)):
+        universe = one(found, i)
+        if not exact and not np.array_equal(universe.cluster_labels, answer.labels):
+            near_ties += 1  # counted, and looked at below
+            assert_promises(universe, config, tol, f"universe {i}")
+            continue
+        assert_as_oracle(universe, answer, config, tol, f"universe {i}")
+    assert near_ties <= 1
+    clusters = np.unique(found.n_clusters)
+    assert len(clusters) >= 11  # INVALID and 1 to 12 clusters, so that both buckets are in use
+
+
+def test_the_test_universes_cover_what_can_happen() -> None:
+    answers = expected(DEFAULT, 160)
+    flags = {flag for answer in answers for found in answer.status.values() for flag in found}
+    assert flags == {
+        *("INVALID", "ASSET_DROPPED", "CLUSTER_CAP_RELAXED", "ASSET_BOUND_RAISED", "SHARPE_FALLBACK", "FEWER_AGGRESSORS")
+    }
+    assert {answer.n_clusters for answer in answers} >= set(range(10))
+    assert sum("INVALID" in answer.status["barbell"] for answer in answers) == 5
+
+
+def test_shared_panel_equals_the_oracle_s(dtype: Any, tol: Tolerance) -> None:
+    panel, weights, masks = panel_universes()
+    found = allocate_batch(panel, DEFAULT, weights, masks)
+    invalid = 0
+    for i in range(len(weights)):
+        answer = oracles.allocate(panel, DEFAULT, weights[i], masks[i])
+        invalid += "INVALID" in answer.status["barbell"]
+        assert_as_oracle(one(found, i), answer, DEFAULT, tol, f"universe {i}")
+    assert invalid == 4
+
+
+def test_shared_panel_equals_own_panels(x64: Any) -> None:
+    panel, weights, masks = panel_universes()
+    shared = allocate_batch(panel, DEFAULT, weights, masks)
+    own = allocate_batch(np.repeat(panel[None], len(weights), 0), DEFAULT, weights, masks)
+    np.testing.assert_array_equal(shared.cluster_labels, own.cluster_labels)
+    np.testing.assert_array_equal(shared.status, own.status)
+    np.testing.assert_array_equal(shared.lead_assets, own.lead_assets)
+    np.testing.assert_allclose(shared.weights, own.weights, atol=1e-7)
+    np.testing.assert_allclose(shared.volatility, own.volatility, rtol=1e-9)
+
+
+def test_choices_are_obeyed(x64: Any) -> None:
+    config = AllocationConfig(
+        profiles=("barbell", "max_sharpe"), linkage="complete", criterion="maxclust", distance="absolute", max_clusters=6
+    )
+    returns, weights, masks = universes()
+    found = allocate_batch(returns[:64], config, weights[:64], masks[:64])
+    assert found.weights.shape == (64, 2, N)
+    for i in range(64):
+        answer = oracles.allocate(returns[i], config, weights[i], masks[i])
+        assert_as_oracle(one(found, i), answer, config, TOLERANCES[x64], f"universe {i}")
+    assert found.n_clusters.max() == 6
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("linkage", LINKAGES)
+@pytest.mark.parametrize("criterion", ["distance", "maxclust"])
+def test_every_linkage_and_cut_equals_the_oracle_s(linkage: str, criterion: str, x64: Any) -> None:
+    config = AllocationConfig(linkage=linkage, criterion=criterion, max_clusters=7)
+    returns, weights, masks = universes()
+    found = allocate_batch(returns[:64], config, weights[:64], masks[:64])
+    for i in range(64):
+        answer = oracles.allocate(returns[i], config, weights[i], masks[i])
+        assert_as_oracle(one(found, i), answer, config, TOLERANCES[x64], f"universe {i}")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("n_assets", [40, 100])
+def test_larger_universes_equal_the_oracle_s(n_assets: int, dtype: Any, tol: Tolerance) -> None:
+    rng = np.random.default_rng([34, n_assets])
+    returns = np.stack([
+        oracles.random_market(rng, 252, n_assets, int(rng.integers(2, n_assets // 2)), inside=rng.uniform(0.7, 0.9))
+        for _ in range(64)
+    ]).astype(np.float32).astype(float)  # fmt: skip
+    found = allocate_batch(returns, DEFAULT)
+    for i in range(64):
+        assert_as_oracle(one(found, i), oracles.allocate(returns[i]), DEFAULT, tol, f"universe {i}")
+
+
+# Same bits
+
+
+@cache
+def reference(bits_of: int) -> Allocation:
+    """All 160 universes in one call."""
+    with jax.enable_x64(bits_of == 64):
+        returns, weights, masks = universes()
+        return allocate_batch(returns, DEFAULT, weights, masks)
+
+
+def of(dtype: Any) -> Allocation:
+    return reference(64 if dtype is np.float64 else 32)
+
+
+def pick(batch: Allocation, index: Any) -> Allocation:
+    return jax.tree.map(lambda leaf: leaf[index], batch)
+
+
+def test_a_second_run_has_the_same_bits(dtype: Any) -> None:
+    returns, weights, masks = universes()
+    assert same_bits(allocate_batch(returns, DEFAULT, weights, masks), of(dtype)) == []
+
+
+@pytest.mark.parametrize("chunk_size", [1, 64, 100, 10_000])
+def test_chunk_size_changes_no_bit(chunk_size: int, dtype: Any) -> None:
+    returns, weights, masks = universes()
+    found = allocate_batch(returns, DEFAULT, weights, masks, chunk_size=chunk_size)
+    assert same_bits(found, of(dtype)) == []
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_order_and_batch_length_change_no_bit(seed: int, dtype: Any) -> None:
+    returns, weights, masks = universes()
+    rng = np.random.default_rng(seed)
+    index = rng.permutation(160)[: (160, 97, 31)[seed]]
+    found = allocate_batch(returns[index], DEFAULT, weights[index], masks[index])
+    assert same_bits(found, pick(of(dtype), index)) == []
+
+
+def test_a_universe_alone_has_the_same_bits(dtype: Any) -> None:
+    returns, weights, masks = universes()
+    for i in (0, 7, 23, 30, 47, 159):
+        found = allocate_batch(returns[i : i + 1], DEFAULT, weights[i : i + 1], masks[i : i + 1])
+        assert same_bits(found, pick(of(dtype), slice(i, i + 1))) == []
+
+
+def test_repeats_have_the_same_bits_wherever_they_stand(dtype: Any) -> None:
+    returns, weights, masks = universes()
+    for i in (4, 11):
+        index = np.full(130, i)
+        found = allocate_batch(returns[index], DEFAULT, weights[index], masks[index])
+        assert same_bits(found, pick(of(dtype), index)) == []
+
+
+def test_neighbours_of_other_sizes_change_no_bit(dtype: Any) -> None:
+    returns, weights, masks = universes()
+    clusters = of(dtype).n_clusters
+    for wanted in (clusters <= 8, clusters > 8, clusters == 1, clusters == 12):
+        index = np.flatnonzero(wanted)
+        found = allocate_batch(returns[index], DEFAULT, weights[index], masks[index])
+        assert same_bits(found, pick(of(dtype), index)) == []
+
+
+def test_invalid_neighbours_change_no_bit(dtype: Any) -> None:
+    returns, weights, masks = (part.copy() for part in universes())
+    for i in range(0, 160, 2):
+        spoil(i // 2 % 5, returns[i], weights[i], masks[i])
+    found = allocate_batch(returns, DEFAULT, weights, masks)
+    odd = np.arange(1, 160, 2)
+    assert same_bits(pick(found, odd), pick(of(dtype), odd)) == []
+    for i in range(0, 160, 2):
+        assert_invalid(one(found, i), f"universe {i}")
+
+
+def test_invalid_neighbours_on_a_shared_panel_change_no_bit(dtype: Any) -> None:
+    panel, weights, masks = panel_universes()
+    clean = allocate_batch(panel, DEFAULT, weights, masks)
+    spoiled = weights.copy()
+    spoiled[::2, 11] = (np.nan, -1.0, np.inf, -np.inf) * 12
+    found = allocate_batch(panel, DEFAULT, spoiled, masks, chunk_size=64)
+    odd = np.arange(1, len(weights), 2)
+    assert same_bits(pick(found, odd), pick(clean, odd)) == []
+    for i in range(0, len(weights), 2):
+        assert_invalid(one(found, i), f"universe {i}")
+
+
+def test_settings_of_a_neighbouring_call_leave_no_trace(x64: Any) -> None:
+    returns, weights, masks = universes()
+    allocate_batch(returns, OTHER, weights, masks)
+    assert same_bits(allocate_batch(returns, DEFAULT, weights, masks), of(x64)) == []
+
+
+# Nothing compiled twice
+
+
+def test_new_numbers_compile_nothing(dtype: Any) -> None:
+    of(dtype)
+    returns, weights, masks = universes()
+    rng = np.random.default_rng(0)
+    order = rng.permutation(160)
+    settings = (
+        DEFAULT,
+        DEFAULT.replace(cluster_cap=1, asset_cap=1, slack=2, risk_free_rate=0, periods_per_year=12),
+        DEFAULT.replace(cluster_cap=np.float32(0.3), n_aggressors=np.int64(2), max_clusters=3.0),
+        DEFAULT.replace(distance_threshold=np.float64(0.5), n_aggressors=7, aggressor_weight=0),
+        DEFAULT.replace(n_aggressors=1, max_clusters=1, cluster_cap=True),
+    )
+    with count_compilations() as compiled:
+        for config in settings:
+            allocate_batch(1.5 * returns[order], config, weights[order], masks[order])
+    assert compiled.count == 0
+
+
+def test_kinds_of_input_compile_nothing(x64: Any) -> None:
+    of(x64)
+    returns, weights, masks = universes()
+    with count_compilations() as compiled:
+        allocate_batch(returns.astype(np.float32), DEFAULT, weights.astype(np.int64), masks.astype(int))
+        allocate_batch(list(returns[:70]), DEFAULT, weights[:70].tolist(), masks[:70].tolist())
+        allocate_batch(returns, None, weights)
+        allocate_batch(returns, None, None, masks)
+        allocate_batch(returns)
+    assert compiled.count == 0
+
+
+def test_another_batch_length_or_chunk_compiles_nothing(x64: Any) -> None:
+    # A shape of its own, which no other test has compiled for.
+    config = AllocationConfig(profiles=("risk_parity",))
+    returns = np.stack([oracles.random_market(np.random.default_rng(i), 30, 4, 2) for i in range(160)])
+    allocate_batch(returns[:2], config)  # its only bucket has been seen
+    for length in (2, 64, 65, 130, 160):
+        with count_compilations() as compiled:
+            allocate_batch(returns[:length], config)
+        assert compiled.count == 0, f"{length} universes compiled {compiled.count} programs"
+    for chunk_size in (1, 65, 150):
+        with count_compilations() as compiled:
+            allocate_batch(returns, config, chunk_size=chunk_size)
+        assert compiled.count == 0, f"chunks of {chunk_size} compiled {compiled.count} programs"
+
+
+def test_another_panel_of_the_shape_compiles_nothing(dtype: Any) -> None:
+    panel, weights, masks = panel_universes()
+    allocate_batch(panel, DEFAULT, weights, masks)
+    with count_compilations() as compiled:
+        allocate_batch(market(6, 5), OTHER, weights[::-1], masks[::-1])
+    assert compiled.count == 0
+
+
+# Buckets, chunks, the engine
+
+
+@pytest.mark.parametrize("n_assets", [1, 2, 5, 8, 9, 12, 20, 100, 250, 1000, 5000])
+def test_buckets_are_at_most_eight_growing_sizes_up_to_n(n_assets: int) -> None:
+    buckets = cluster_buckets(n_assets)
+    assert 1 <= len(buckets) <= MAX_BUCKETS == 8
+    assert buckets[-1] == n_assets
+    assert all(a < b for a, b in pairwise(buckets))
+    assert buckets[0] == min(8, n_assets)
+
+
+def test_a_batch_of_few_clusters_does_not_pay_for_n() -> None:
+    assert cluster_buckets(250)[0] == 8
+    assert all(b / a <= 2 for a, b in pairwise(cluster_buckets(250)))
+
+
+def test_chunks_are_whole_tiles_within_their_memory() -> None:
+    for n_assets in (1, 12, 100, 250, 1000, 3000):
+        for kind in (np.float32, np.float64):
+            size, tile = default_chunk_size(n_assets, kind), estimate_tile(n_assets)
+            assert size % tile == 0
+            assert size >= tile
+            assert size == tile or size * n_assets**2 * np.dtype(kind).itemsize <= 2**28
+
+
+def test_the_engine_gives_what_allocate_batch_gives(x64: Any) -> None:
+    panel, weights, masks = panel_universes()
+    whole = allocate_batch(panel, DEFAULT, weights, masks)
+    engine = Engine(panel, DEFAULT, chunk_size=64)
+    assert engine.chunk_size == 64
+    seen = []
+    for index, result in engine.run(weights[:64], masks[:64]):
+        seen.append(index)
+        assert same_bits(result, pick(whole, index)) == []
+    np.testing.assert_array_equal(np.sort(np.concatenate(seen)), np.arange(64))
+
+
+def test_progress_counts_every_universe_once(x64: Any) -> None:
+    returns, weights, masks = universes()
+    steps: list[int] = []
+    allocate_batch(returns, DEFAULT, weights, masks, chunk_size=64, progress=steps.append)
+    assert sum(steps) == 160
+    assert len(steps) > 1
+    assert min(steps) > 0
+
+
+# Shapes and bad input
+
+
+def test_results_have_the_contract_s_shapes_and_kinds(dtype: Any) -> None:
+    found, p = of(dtype), len(DEFAULT.profiles)
+    shapes = {
+        "weights": (p, N), "cluster_labels": (N,), "n_clusters": (), "cluster_weights": (p, N), "lead_assets": (p, N),
+        "aggressors": (N,), "antifragility": (N,), "volatility": (p,), "expected_return": (p,),
+        "risk_contributions": (p, N), "optimality_gap": (p,), "iterations": (p,), "status": (p,),
+    }  # fmt: skip
+    whole = {"cluster_labels", "n_clusters", "lead_assets", "iterations", "status"}
+    for name, shape in shapes.items():
+        array = getattr(found, name)
+        assert isinstance(array, np.ndarray)
+        assert array.shape == (160, *shape), name
+        kind = np.int32 if name in whole else bool if name == "aggressors" else dtype
+        assert array.dtype == kind, name
+
+
+def test_no_universes_are_no_results(x64: Any) -> None:
+    assert allocate_batch(np.zeros((0, T, N))).weights.shape == (0, 4, N)
+    assert allocate_batch(market(0, 3), None, np.zeros((0, T))).status.shape == (0, 4)
+
+
+def test_arguments_are_left_alone(x64: Any) -> None:
+    returns, weights, masks = universes()
+    before = returns.copy(), weights.copy(), masks.copy()
+    allocate_batch(returns, DEFAULT, weights, masks)
+    for a, b in zip(before, (returns, weights, masks), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+PANEL, OWN = np.zeros((T, N)), np.zeros((3, T, N))
+
+
+@pytest.mark.parametrize(
+    ("returns", "options", "says"),
+    [
+        (np.zeros(5), {}, "returns"),
+        (np.zeros((2, 3, 4, 5)), {}, "returns"),
+        (np.zeros((3, 0, N)), {}, "returns"),
+        (np.zeros((3, T, 0)), {}, "returns"),
+        (PANEL, {}, "observation_weights"),
+        (PANEL, {"observation_weights": np.ones(T)}, "observation_weights"),
+        (PANEL, {"observation_weights": np.ones((3, T - 1))}, "observation_weights"),
+        (PANEL, {"asset_mask": np.ones(N, bool)}, "asset_mask"),
+        (PANEL, {"asset_mask": np.ones((3, N + 1), bool)}, "asset_mask"),
+        (PANEL, {"observation_weights": np.ones((3, T)), "asset_mask": np.ones((4, N), bool)}, "asset_mask"),
+        (OWN, {"observation_weights": np.ones((2, T))}, "observation_weights"),
+        (OWN, {"observation_weights": np.ones(T)}, "observation_weights"),
+        (OWN, {"asset_mask": np.ones((3, T), bool)}, "asset_mask"),
+        (OWN, {"chunk_size": 0}, "chunk_size"),
+        (OWN, {"chunk_size": -5}, "chunk_size"),
+        (OWN, {"chunk_size": 2.5}, "chunk_size"),
+        (OWN, {"chunk_size": True}, "chunk_size"),
+        (OWN, {"config": AllocationConfig(cluster_cap=2)}, "cluster_cap"),
+        (OWN, {"config": AllocationConfig(profiles=("hrp",))}, "hrp"),
+        (OWN, {"config": {"cluster_cap": 0.5}}, "AllocationConfig"),
+        ([["a", "b"]], {"observation_weights": np.ones((3, 1))}, "returns"),
+        (OWN, {"observation_weights": [["one"] * T] * 3}, "observation_weights"),
+        (1j * OWN, {}, "returns"),
+        ([[[1.0, 2.0], [3.0]]], {}, "returns"),
+    ],
+)
+def test_bad_input_is_refused_in_one_line(returns: Any, options: dict[str, Any], says: str) -> None:
+    with pytest.raises(InputError) as caught:
+        allocate_batch(returns, **options)
+    assert len(str(caught.value).splitlines()) == 1
+    assert says in str(caught.value)
+
+
+# Any weights, masks and settings
+
+
+@pytest.mark.parametrize("precision", [np.float32, np.float64])
+@given(
+    weights=hnp.arrays(np.int8, (4, T), elements=st.sampled_from([0, 0, 0, 1, 1, 2, 5])),
+    masks=hnp.arrays(bool, (4, N)),
+    few=st.integers(0, T),
+    numbers=st.tuples(
+        st.sampled_from([0.0625, 0.25, 0.5, 1.0]),
+        st.sampled_from([0.03125, 0.125, 0.25, 1.0]),
+        st.sampled_from([1.0, 1.0625, 1.5, 4.0]),
+        st.sampled_from([0.0, 0.25, 0.5, 1.0]),
+        st.integers(1, 12),
+        st.sampled_from([0.0, 0.125, 0.5]),
+    ),
+)
+def test_any_universe_keeps_the_promises(
+    precision: Any, weights: Array, masks: Array, few: int, numbers: tuple[Any, ...]
+) -> None:
+    weights = weights.astype(float)
+    weights[0, few:] = 0  # fewer rows than assets, down to none
+    names = ("cluster_cap", "asset_cap", "slack", "distance_threshold", "n_aggressors", "aggressor_weight")
+    config = AllocationConfig(**dict(zip(names, numbers, strict=True)))
+    panel = market(7, 7)
+    with jax.enable_x64(precision is np.float64):
+        found = allocate_batch(panel, config, weights, masks)
+    for i in range(4):
+        used = weights[i] > 0
+        valid = masks[i].any() and weights[i].sum() >= 2 and used.sum() >= 2
+        if valid:
+            assert_promises(one(found, i), config, TOLERANCES[precision], f"universe {i}")
+        else:
+            assert_invalid(one(found, i), f"universe {i}")
+    assert ja.Status(int(found.status[0, 0])) is not None
+    assert bits(0) == set()
