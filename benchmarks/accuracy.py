@@ -169,12 +169,13 @@ def table(rows: list[dict]) -> str:
     ]
     for row in rows:
         gap = row["largest_gap"]
+        market = "stocks" if row["source"] == FILE else "embedded"
+        fewest, _, most = row["clusters"]
+        over, over_own = (sum(row[f"gaps_over_limit_and_{floor}"].values()) for floor in ("floor", "own_floor"))
+        gaps = " | ".join(f"{gap[profile]:.0e}" for profile in ("min_variance", "max_sharpe", "risk_parity", "barbell"))
         lines.append(
-            f"| {'stocks' if row['source'] == FILE else 'embedded'} | {row['n_assets']} | {row['precision']} | {'-'.join(str(k) for k in row['clusters'][::2])} | "
-            f"{100 * row['partitions_equal']:.2f} % | {gap['min_variance']:.0e} | {gap['max_sharpe']:.0e} | "
-            f"{gap['risk_parity']:.0e} | {gap['barbell']:.0e} | {sum(row['gaps_over_limit_and_floor'].values())} "
-            f"({sum(row['gaps_over_limit_and_own_floor'].values())}) | "
-            f"{row['largest_sum_error']:.0e} | "
+            f"| {market} | {row['n_assets']} | {row['precision']} | {fewest}-{most} | "
+            f"{100 * row['partitions_equal']:.2f} % | {gaps} | {over} ({over_own}) | {row['largest_sum_error']:.0e} | "
             f"{row['largest_cluster_excess_ulp']:.1f}, {row['largest_asset_excess_ulp']:.1f} |"
         )
     return "\n".join(lines)

@@ -107,9 +107,10 @@ def project(point: Array, upper: Array, normal: Array | None = None) -> Array:
         lower = jnp.where(excess >= 0, mu, lower)
         higher = jnp.where(excess <= 0, mu, higher)
         newton = mu + excess / jnp.where(slope > 0, slope, 1)
-        inside = (slope > 0) & (newton >= lower) & (newton <= higher)
+        # strictly: an end of the bracket has been tried, and Newton may go from one to the other for ever
+        inside = (slope > 0) & (newton > lower) & (newton < higher)
         new = jnp.where(inside, newton, lower + (higher - lower) / 2)
-        done = (jnp.abs(excess) <= 2 * eps) | (new == mu)
+        done = (jnp.abs(excess) <= 2 * eps) | (new == mu) | ((newton == mu) & (slope > 0))
         return jnp.where(done, mu, new), lower, higher, done, i + 1
 
     def searching(state: tuple[Array, Array, Array, Array, Array]) -> Array:

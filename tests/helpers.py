@@ -77,7 +77,7 @@ def count_compilations() -> Iterator[Compilations]:
 
 @functools.cache
 def batched(kernel: Callable[..., Any], *, axes: Any = 0, **static: Any) -> Callable[..., Any]:
-    """``jit(vmap(kernel))`` with keywords fixed; the same object for the same arguments, so that tests share programs."""
+    """``jit(vmap(kernel))`` with keywords fixed: one object for the same arguments, so that tests share programs."""
     return jax.jit(jax.vmap(functools.partial(kernel, **static) if static else kernel, in_axes=axes))
 
 

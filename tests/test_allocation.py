@@ -62,7 +62,10 @@ def test_shares_equal_the_oracle_s(dtype: Any, tol: Tolerance) -> None:
     for i in range(128):
         active = labels[i] >= 0
         expected = oracles.asset_weights(
-            totals[i, : labels[i].max() + 1].astype(float), inner[i, active].astype(float), labels[i, active], float(beta[i])
+            totals[i, : labels[i].max() + 1].astype(float),
+            inner[i, active].astype(float),
+            labels[i, active],
+            float(beta[i]),
         )
         assert not found[i, ~active].any()
         assert (found[i] >= 0).all()
@@ -120,7 +123,9 @@ def test_one_universe_equals_the_oracle_s_and_the_batch_s(dtype: Any, tol: Toler
     for i in (0, 5, 9, 11, 17, 22, 30, 40, 47, 59):
         found = host(allocate(returns[i], DEFAULT, weights[i], masks[i]))
         assert found.weights.dtype == dtype
-        assert_as_oracle(found, oracles.allocate(returns[i], DEFAULT, weights[i], masks[i]), DEFAULT, tol, f"universe {i}")
+        assert_as_oracle(
+            found, oracles.allocate(returns[i], DEFAULT, weights[i], masks[i]), DEFAULT, tol, f"universe {i}"
+        )
         member = one(batch, i)
         np.testing.assert_array_equal(found.cluster_labels, member.cluster_labels)
         np.testing.assert_array_equal(found.status, member.status)
@@ -150,12 +155,29 @@ def test_a_second_call_compiles_nothing(dtype: Any) -> None:
     allocate(market(0, 4))
     mask = np.arange(N) > 2
     with count_compilations() as compiled:
-        allocate(market(1, 7), DEFAULT.replace(cluster_cap=1, n_aggressors=np.int64(3), max_clusters=4.0))
-        allocate(market(2, 2), DEFAULT.replace(asset_cap=np.float32(0.5), slack=2, risk_free_rate=0))
-        allocate(market(3, 9).astype(np.float32), None, bootstrap_counts(np.random.default_rng(0)), mask)
-        allocate(market(3, 9).tolist(), None, np.ones(T, int), mask.astype(int))
-        allocate(pd.DataFrame(market(4, 3)), asset_mask=mask.tolist())
+        allocate(market(1, 7), DEFAULT.replace(cluster_cap=1, n_aggressors=3, max_clusters=4.0))
+        allocate(market(2, 2), DEFAULT.replace(asset_cap=0.5, slack=2, risk_free_rate=0, periods_per_year=12))
+        allocate(market(3, 9), None, bootstrap_counts(np.random.default_rng(0)).astype(dtype), mask)
+        allocate(pd.DataFrame(market(4, 3)), asset_mask=mask)
     assert compiled.count == 0
+
+
+def test_other_kinds_of_numbers_compile_conversions_at_most(dtype: Any) -> None:
+    def calls(seed: int) -> None:
+        mask = np.arange(N) > seed
+        allocate(market(seed, 7), DEFAULT.replace(n_aggressors=np.int64(seed), cluster_cap=np.float32(0.5)))
+        allocate(
+            market(seed, 9).astype(np.float32), None, bootstrap_counts(np.random.default_rng(seed)).astype(int), mask
+        )
+        allocate(market(seed, 9).tolist(), None, np.ones(T, int).tolist(), mask.astype(int))
+        allocate(market(seed, 9), None, None, mask.tolist())
+
+    with count_compilations() as first:
+        calls(1)
+    assert first.count <= 5  # one conversion a kind, no second engine
+    with count_compilations() as second:
+        calls(2)
+    assert second.count == 0
 
 
 def test_float64_if_and_only_if_x64(dtype: Any) -> None:
@@ -235,9 +257,11 @@ def test_permuting_assets_permutes_the_answer(x64: Any) -> None:
         np.testing.assert_array_equal(after.aggressors[i], before.aggressors[i][order])
         np.testing.assert_allclose(after.antifragility[i], before.antifragility[i][order], atol=1e-9)
         np.testing.assert_array_equal(after.status[i], before.status[i])
-        for p in range(4):
-            leads = {int(order[lead]) for lead in after.lead_assets[i, p] if lead >= 0}
-            assert leads == {int(lead) for lead in before.lead_assets[i, p] if lead >= 0}
+        for p in range(4):  # a tie goes to the first asset, which is another one: look at leads that stand out
+            for lead in before.lead_assets[i, p, : before.n_clusters[i]]:
+                x = before.weights[i, p] * (before.cluster_labels[i] == before.cluster_labels[i, lead])
+                if x[lead] > 1e-6 + np.delete(x, lead).max():
+                    assert int(np.flatnonzero(order == lead)[0]) in after.lead_assets[i, p]
 
 
 def test_a_positive_factor_per_asset_changes_no_cluster(x64: Any) -> None:
@@ -269,8 +293,12 @@ def test_more_of_the_same_observations_change_no_weight(x64: Any) -> None:
     np.testing.assert_allclose(twice.weights[:, :3], once.weights[:, :3], atol=1e-7)
 
 
-@pytest.mark.parametrize("linkage", ["average", *(pytest.param(x, marks=pytest.mark.slow) for x in ("single", "complete"))])
-def test_copies_of_every_member_of_a_cluster_change_no_partition_and_no_cluster_s_weight(linkage: str, x64: Any) -> None:
+@pytest.mark.parametrize(
+    "linkage", ["average", *(pytest.param(x, marks=pytest.mark.slow) for x in ("single", "complete"))]
+)
+def test_copies_of_every_member_of_a_cluster_change_no_partition_and_no_cluster_s_weight(
+    linkage: str, x64: Any
+) -> None:
     # Eight assets; the last four columns hold one copy of each of four members, or two of each of two, and are masked
     # at first. No bound binds.
     config = AllocationConfig(linkage=linkage, cluster_cap=1, asset_cap=1, distance_threshold=0.4)
@@ -327,7 +355,9 @@ def test_masked_out_is_absent(n_assets: int, x64: Any) -> None:
 
 def test_the_core_is_risk_parity_without_the_aggressors_clusters(x64: Any) -> None:
     found = run(markets())
-    masks = np.stack([~np.isin(labels, labels[a]) for labels, a in zip(found.cluster_labels, found.aggressors, strict=True)])
+    masks = np.stack(
+        [~np.isin(labels, labels[a]) for labels, a in zip(found.cluster_labels, found.aggressors, strict=True)]
+    )
     alone = run(markets(), masks=masks)
     for i in range(len(masks)):
         np.testing.assert_allclose(
@@ -340,10 +370,17 @@ def test_the_core_is_risk_parity_without_the_aggressors_clusters(x64: Any) -> No
 
 def test_flipping_the_sign_of_an_asset_leaves_its_cluster_under_the_absolute_distance(x64: Any) -> None:
     config = AllocationConfig(
-        profiles=("barbell", "max_sharpe"), linkage="complete", criterion="maxclust", distance="absolute", max_clusters=6
+        profiles=("barbell", "max_sharpe"),
+        linkage="complete",
+        criterion="maxclust",
+        distance="absolute",
+        max_clusters=6,
     )
     signs = np.random.default_rng(11).choice([-1, 1], (12, 1, N))
-    before, after = run(markets(), config=config), run([x * s for x, s in zip(markets(), signs, strict=True)], config=config)
+    before, after = (
+        run(markets(), config=config),
+        run([x * s for x, s in zip(markets(), signs, strict=True)], config=config),
+    )
     np.testing.assert_array_equal(before.cluster_labels, after.cluster_labels)
 
 
@@ -478,7 +515,11 @@ def test_opposed_assets_are_flagged_as_the_oracle_does(x64: Any) -> None:
 
 def test_an_opposed_pair_inside_a_cluster_is_flagged_and_finite(x64: Any) -> None:
     config = AllocationConfig(
-        profiles=("barbell", "max_sharpe"), linkage="complete", criterion="maxclust", distance="absolute", max_clusters=6
+        profiles=("barbell", "max_sharpe"),
+        linkage="complete",
+        criterion="maxclust",
+        distance="absolute",
+        max_clusters=6,
     )
     x = market([17, 0], 12)
     x[:, 8] = -x[:, 2]  # equal volatilities: inverse variance makes them a cluster without any

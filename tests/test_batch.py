@@ -103,7 +103,14 @@ def test_the_test_universes_cover_what_can_happen() -> None:
     answers = expected(DEFAULT, 160)
     flags = {flag for answer in answers for found in answer.status.values() for flag in found}
     assert flags == {
-        *("INVALID", "ASSET_DROPPED", "CLUSTER_CAP_RELAXED", "ASSET_BOUND_RAISED", "SHARPE_FALLBACK", "FEWER_AGGRESSORS")
+        *(
+            "INVALID",
+            "ASSET_DROPPED",
+            "CLUSTER_CAP_RELAXED",
+            "ASSET_BOUND_RAISED",
+            "SHARPE_FALLBACK",
+            "FEWER_AGGRESSORS",
+        )
     }
     assert {answer.n_clusters for answer in answers} >= set(range(10))
     assert sum("INVALID" in answer.status["barbell"] for answer in answers) == 5
@@ -133,7 +140,11 @@ def test_shared_panel_equals_own_panels(x64: Any) -> None:
 
 def test_choices_are_obeyed(x64: Any) -> None:
     config = AllocationConfig(
-        profiles=("barbell", "max_sharpe"), linkage="complete", criterion="maxclust", distance="absolute", max_clusters=6
+        profiles=("barbell", "max_sharpe"),
+        linkage="complete",
+        criterion="maxclust",
+        distance="absolute",
+        max_clusters=6,
     )
     returns, weights, masks = universes()
     found = allocate_batch(returns[:64], config, weights[:64], masks[:64])

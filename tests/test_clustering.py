@@ -193,9 +193,7 @@ def test_settings_choose_the_linkage_and_the_cut(linkage: str, criterion: str, x
     active = np.ones((6, HOUSE), bool)
 
     def clusters(distance: Any, a: Any, threshold: Any, most: Any) -> Any:
-        config = AllocationConfig(
-            linkage=linkage, criterion=criterion, distance_threshold=threshold, max_clusters=most
-        )
+        config = AllocationConfig(linkage=linkage, criterion=criterion, distance_threshold=threshold, max_clusters=most)
         return cluster_assets(distance, a, config)
 
     found = host(jax.jit(jax.vmap(clusters, in_axes=(0, 0, None, None)))(distances, active, 0.45, np.int32(5)))
@@ -373,7 +371,9 @@ def test_multiples_of_one_asset_are_one_cluster(dtype: Any) -> None:
     x = series[:, :, None] * factors[:, None, :]
     x -= x.mean(axis=1, keepdims=True)
     covariances = np.einsum("bti,btj->bij", x, x) / 59
-    found = host(batched(clusters_of, axes=(0, None))((covariances + covariances.transpose(0, 2, 1)).astype(dtype), dtype(0.4)))
+    found = host(
+        batched(clusters_of, axes=(0, None))((covariances + covariances.transpose(0, 2, 1)).astype(dtype), dtype(0.4))
+    )
     assert np.count_nonzero(found.count != 1) == 0
 
 

@@ -61,7 +61,8 @@ def description():
 )
 def test_number_of_clusters(n_assets, n_observations, fewest, most):
     found = [clusters(synthetic_market(n_assets, n_observations, seed)).nunique() for seed in range(6)]
-    assert fewest <= min(found) and max(found) <= most
+    assert fewest <= min(found)
+    assert max(found) <= most
     if n_assets == 100:
         assert 25 <= np.median(found) <= 30
 
@@ -71,7 +72,8 @@ def test_bootstrap_resamples_keep_the_number_of_clusters():
     rng = np.random.default_rng(0)
     found = [clusters(returns.iloc[rng.integers(0, 252, 252)]).nunique() for _ in range(20)]
     assert 25 <= np.median(found) <= 30
-    assert min(found) >= 23 and max(found) <= 34
+    assert min(found) >= 23
+    assert max(found) <= 34
 
 
 def test_long_sample_recovers_the_described_groups(long_market, description):
@@ -135,12 +137,14 @@ def test_volatilities_meet_their_targets_from_4_to_120_per_cent(long_market, des
     assert description["annual_volatility"].max() == pytest.approx(1.20)
     for n_assets in (20, 60, 100, 500):
         targets = describe_market(n_assets)["annual_volatility"]
-        assert targets.min() < 0.05 and targets.max() > 1.1
+        assert targets.min() < 0.05
+        assert targets.max() > 1.1
 
 
 def test_one_years_volatilities_span_the_range():
     realised = synthetic_market(100, 252).std() * np.sqrt(252)
-    assert realised.min() < 0.06 and 0.8 < realised.max() < 1.7
+    assert realised.min() < 0.06
+    assert 0.8 < realised.max() < 1.7
 
 
 @pytest.mark.parametrize(
@@ -156,7 +160,8 @@ def test_drifts_meet_their_targets(long_market, description):
     # The mean's standard error is vol / sqrt(159 years) = 0.08 vol.
     error = (long_market.mean() * 252 - description["annual_drift"]).abs()
     assert (error < 0.4 * description["annual_volatility"]).all()
-    assert (description["annual_drift"] < 0).any() and (description["annual_drift"] > 0).any()
+    assert (description["annual_drift"] < 0).any()
+    assert (description["annual_drift"] > 0).any()
 
 
 @pytest.mark.parametrize("seed", [3, 4])
@@ -180,10 +185,12 @@ def test_tails_are_fat_and_volatility_clusters(long_market):
 def test_one_component_is_standardised_and_student():
     # Moments in closed form: excess kurtosis of Student-t with 9 degrees of freedom is 6 / 5.
     draw = datasets._two_piece_t(np.random.default_rng(0), 400_000, 9.0, 1.0)
-    assert abs(draw.mean()) < 0.008 and abs(draw.var() - 1) < 0.015
+    assert abs(draw.mean()) < 0.008
+    assert abs(draw.var() - 1) < 0.015
     assert pd.Series(draw).kurt() == pytest.approx(1.2, abs=0.25)
     skewed = datasets._two_piece_t(np.random.default_rng(0), 400_000, 9.0, 1.4)
-    assert abs(skewed.mean()) < 0.008 and abs(skewed.var() - 1) < 0.02
+    assert abs(skewed.mean()) < 0.008
+    assert abs(skewed.var() - 1) < 0.02
     assert pd.Series(skewed).skew() > 0.5
 
 
@@ -203,7 +210,8 @@ def test_no_ties_and_no_duplicates(long_market):
     assert (long_market.nunique() == LONG).all()
     distance = correlation_distance(synthetic_market(100, 252))
     pairs = distance[np.triu_indices(100, 1)]
-    assert np.unique(pairs).size == pairs.size and pairs.min() > 0.01
+    assert np.unique(pairs).size == pairs.size
+    assert pairs.min() > 0.01
 
 
 # The frame.
@@ -212,8 +220,10 @@ def test_no_ties_and_no_duplicates(long_market):
 def test_frame():
     returns = synthetic_market()
     assert returns.shape == (756, 60)
-    assert returns.index.name == "date" and returns.index[0] == pd.Timestamp("2021-01-04")
-    assert returns.index.is_monotonic_increasing and (returns.index.day_of_week < 5).all()
+    assert returns.index.name == "date"
+    assert returns.index[0] == pd.Timestamp("2021-01-04")
+    assert returns.index.is_monotonic_increasing
+    assert (returns.index.day_of_week < 5).all()
     assert (returns.dtypes == np.float64).all()
     assert list(returns.columns) == list(describe_market().index)
     assert synthetic_market(1, 2, start="2022-01-01").index[0] == pd.Timestamp("2022-01-03")
@@ -222,9 +232,11 @@ def test_frame():
 @pytest.mark.parametrize("n_assets", [1, 2, 3, 7, 20, 99, 107, 250, 500])
 def test_sizes(n_assets):
     returns, market = synthetic_market(n_assets, 5), describe_market(n_assets)
-    assert returns.shape == (5, n_assets) and len(market) == n_assets
+    assert returns.shape == (5, n_assets)
+    assert len(market) == n_assets
     assert np.isfinite(returns.to_numpy()).all()
-    assert returns.columns.is_unique and list(returns.columns) == list(market.index)
+    assert returns.columns.is_unique
+    assert list(returns.columns) == list(market.index)
     assert (returns.nunique() == 5).all()
 
 
@@ -236,7 +248,8 @@ def test_every_size_is_a_prefix_of_the_largest():
     symbols, groups = list(describe_market(500).index), list(describe_market(500)["group"])
     for n_assets in range(1, 500, 7):
         market = describe_market(n_assets)
-        assert list(market.index) == symbols[:n_assets] and list(market["group"]) == groups[:n_assets]
+        assert list(market.index) == symbols[:n_assets]
+        assert list(market["group"]) == groups[:n_assets]
 
 
 def test_classes_mix_in_small_markets_too():
@@ -289,7 +302,8 @@ def test_arguments_out_of_range(arguments):
     with pytest.raises(InputError) as caught:
         synthetic_market(**arguments)
     message = str(caught.value)
-    assert "\n" not in message and next(iter(arguments)) in message
+    assert "\n" not in message
+    assert next(iter(arguments)) in message
 
 
 @pytest.mark.parametrize("n_assets", [0, 1.0, None])

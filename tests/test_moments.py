@@ -154,9 +154,7 @@ def test_masked_assets_are_never_read(path: str, dtype: Any, tol: Tolerance, gar
         assert not np.asarray(values)[:, ~mask].any()  # exactly 0, and no NaN
     for i, c in enumerate(counts):
         mean, covariance = oracles.moments(returns[:, mask], c)
-        part = Moments(*found)._replace(
-            mean=found.mean[:, mask], covariance=found.covariance[:, mask][:, :, mask]
-        )
+        part = Moments(*found)._replace(mean=found.mean[:, mask], covariance=found.covariance[:, mask][:, :, mask])
         assert_moments(part, i, mean, covariance, tol.rtol)
         np.testing.assert_array_equal(found.active[i], mask)
         expected = oracles.tail_gain(returns[:, mask], c)
@@ -245,7 +243,9 @@ def test_what_makes_a_universe_invalid(path: str, dtype: Any) -> None:
         (np.where(np.arange(T) < 2, 1.0, 0), ALL, True),  # n = 2
         (np.where(np.arange(T) < 4, 0.5, 0), ALL, True),
     ]
-    found, _, _ = statistics(path, broken, np.stack([c for c, _, _ in cases]), np.stack([a for _, a, _ in cases]), dtype)
+    found, _, _ = statistics(
+        path, broken, np.stack([c for c, _, _ in cases]), np.stack([a for _, a, _ in cases]), dtype
+    )
     np.testing.assert_array_equal(found.valid, [valid for _, _, valid in cases])
 
 
@@ -421,5 +421,3 @@ def _compare(path: str, weights: Array, mask: Array, dtype: Any, tol: Tolerance)
 def test_any_weights_and_mask_agree_with_the_oracle(path: str, weights: Array, mask: Array) -> None:
     with jax.enable_x64(True):
         _compare(path, weights.astype(float), mask, np.float64, TOLERANCES[np.float64])
-
-

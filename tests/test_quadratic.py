@@ -88,7 +88,9 @@ def problems(size: int) -> Problems:
             made.add(f"min_variance, {name}", matrix, u)
             made.add(f"max_sharpe, {name}", matrix, u, e)
     for sign in (-1.0, 0.0):
-        made.add(f"max_sharpe, means {sign}", oracles.random_covariance(rng, size), cap(size), sign * rng.uniform(0, 1, size))
+        made.add(
+            f"max_sharpe, means {sign}", oracles.random_covariance(rng, size), cap(size), sign * rng.uniform(0, 1, size)
+        )
     return made
 
 
@@ -259,9 +261,7 @@ def test_entries_bounded_by_0_take_no_part(dtype: Any, tol: Tolerance) -> None:
     for i, out in enumerate(absent):
         there = np.setdiff1d(np.arange(K), out)
         assert not found.weights[i, out].any()
-        matrix, excess, upper = (
-            x.astype(float) for x in (S[i][np.ix_(there, there)], e[i, there], u[i, there])
-        )
+        matrix, excess, upper = (x.astype(float) for x in (S[i][np.ix_(there, there)], e[i, there], u[i, there]))
         w = found.weights[i, there].astype(float)
         assert_feasible(w, upper, tol)
         gap, floor, fallback = gap_of(matrix, excess, upper, w, tol.eps)
@@ -314,6 +314,23 @@ def test_a_riskless_portfolio_is_found_and_nothing_is_nan(dtype: Any, tol: Toler
         assert w @ S[i].astype(float) @ w <= 64 * tol.eps * np.diag(S[i]).max()
 
 
+# Few clusters and loose bounds: the optimum is near a vertex, where a step meets every kind of face
+
+
+def test_few_clusters_without_tight_bounds(x64: Any) -> None:
+    rng = np.random.default_rng(0)
+    S = np.stack([oracles.random_covariance(rng, 4) for _ in range(1920)])
+    e, u = rng.normal(0, 0.3, (1920, 4)), np.ones((1920, 4))
+    e[::4] = 0
+    late = []
+    for start in range(0, len(S), BATCH):
+        part = slice(start, start + BATCH)
+        found = solve(*embed(S[part], e[part], u[part]))
+        late += [(start + i, float(gap)) for i, gap in enumerate(found.gap) if gap > 1e-9]
+        np.testing.assert_allclose(found.weights.sum(axis=1), 1, atol=1e-12)
+    assert late == []
+
+
 # Many free clusters
 
 
@@ -364,7 +381,10 @@ def test_optimality_gap_equals_the_oracle_s(dtype: Any, tol: Tolerance) -> None:
     for i, name in enumerate(made.names):
         matrix, excess, upper, x = (a[i].astype(float) for a in (S, e, u, w))
         if excess.any() and excess @ x > 0:
-            expected, floor = oracles.gap_max_sharpe(matrix, excess, upper, x), oracles.rounding_floor(matrix, excess, excess, x)
+            expected, floor = (
+                oracles.gap_max_sharpe(matrix, excess, upper, x),
+                oracles.rounding_floor(matrix, excess, excess, x),
+            )
         elif not excess.any():
             expected, floor = oracles.gap_min_variance(matrix, upper, x), oracles.rounding_floor(matrix, None, None, x)
         else:

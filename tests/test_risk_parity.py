@@ -49,7 +49,10 @@ def assert_equal_contributions(found: Solution, S: Array, u: Array, tol: Toleran
         assert_feasible(found.weights[i], u[i], tol, name)
         assert (w > 0).all(), name
         assert not found.altered[i], name
-        gap, floor = oracles.gap_risk_parity(matrix, upper, w, tol.eps), oracles.rounding_floor(matrix, None, None, w, tol.eps)
+        gap, floor = (
+            oracles.gap_risk_parity(matrix, upper, w, tol.eps),
+            oracles.rounding_floor(matrix, None, None, w, tol.eps),
+        )
         if not gap <= max(tol.gap, floor):
             late.append(f"{name}: gap {gap:.2e}, floor {floor:.2e}, reported {found.gap[i]:.2e}")
         else:
@@ -92,7 +95,9 @@ def problems(size: int) -> tuple[Array, Array, list[str]]:
             apart = 10 ** rng.uniform(-2, 2, size)
             matrix, name = matrix * np.outer(apart, apart), "volatilities 1e4 apart"
         elif i % 4 == 2:
-            matrix = 252 * np.cov(oracles.random_market(rng, 3 * size + 2, size, size), rowvar=False).reshape(size, size)
+            matrix = 252 * np.cov(oracles.random_market(rng, 3 * size + 2, size, size), rowvar=False).reshape(
+                size, size
+            )
             name = "few observations"
         elif i % 4 == 3:
             matrix, name = (1e-8, 1e6)[i % 8 == 3] * matrix, "small or large numbers"
