@@ -37,7 +37,22 @@ _HOMES = {
     "read_returns": "data",
     "run_study": "study",
 }
-__all__ = ["__version__", *_HOMES]
+__all__ = [
+    "Allocation",
+    "AllocationConfig",
+    "Bootstrap",
+    "InputError",
+    "Panel",
+    "Status",
+    "Study",
+    "__version__",
+    "allocate",
+    "allocate_batch",
+    "datasets",
+    "explain",
+    "read_returns",
+    "run_study",
+]
 
 
 def __getattr__(name: str) -> Any:

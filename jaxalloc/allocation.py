@@ -26,6 +26,7 @@ from jaxalloc.clustering import Clusters, cluster_assets, correlation_distance, 
 from jaxalloc.config import AllocationConfig, cast_config, check_config
 from jaxalloc.errors import InputError
 from jaxalloc.feasible import Bounds, bounds
+from jaxalloc.inner import Synthetic, lead_assets, share_out, synthesize
 from jaxalloc.linalg import dot
 from jaxalloc.moments import Moments, SharedPanel, panel_moments, sample_moments
 from jaxalloc.profiles import PROFILES, solve_profiles
@@ -34,8 +35,6 @@ from jaxalloc.status import Status
 
 if TYPE_CHECKING:
     import pandas as pd
-
-_RAISE_STEPS = 200  # of the search for a cluster's theta, which ends in a handful
 
 
 @dataclasses.dataclass(frozen=True)
@@ -234,17 +233,6 @@ def _cluster(moments: Moments, gain: Array, config: AllocationConfig, given: Giv
     return Estimates(mean, covariance, active, clusters.labels, clusters.count, score, moments.dropped, valid)
 
 
-class _Layers(NamedTuple):
-    """One universe seen by clusters: membership (N, K), v (N,), sizes (K,), S (K, K), e (K,), no variance (K,)."""
-
-    membership: Array
-    inner: Array
-    sizes: Array
-    covariance: Array
-    excess: Array
-    riskless: Array
-
-
 def solve(estimates: Estimates, config: AllocationConfig, n_clusters: int) -> Allocation:
     """Portfolios of one universe.
 
@@ -257,7 +245,14 @@ def solve(estimates: Estimates, config: AllocationConfig, n_clusters: int) -> Al
         `Allocation` of one universe.
     """
     with jax.named_scope("layer_2"):
-        layers = _layers(estimates, config, n_clusters)
+        layers = synthesize(
+            estimates.mean,
+            estimates.covariance,
+            estimates.active,
+            estimates.labels,
+            config.risk_free_rate,
+            n_clusters,
+        )
     sleeve = None
     if any(PROFILES[profile].sleeve for profile in config.profiles):
         with jax.named_scope("sleeve"):
@@ -292,35 +287,6 @@ def solve(estimates: Estimates, config: AllocationConfig, n_clusters: int) -> Al
     return _finish(estimates, layers, jax.tree.map(lambda *leaves: jnp.stack(leaves), *parts), sleeve)
 
 
-def _layers(estimates: Estimates, config: AllocationConfig, n_clusters: int) -> _Layers:
-    """Inverse-variance weights inside the clusters, and the clusters' synthetic moments S = V'Sigma V, m = V'mu."""
-    labels, dtype = estimates.labels, estimates.covariance.dtype
-    index = jnp.arange(n_clusters, dtype=jnp.int32)
-    membership = labels[:, None] == index[None, :]
-    variance = jnp.diagonal(estimates.covariance)
-    safe = jnp.where(estimates.active, variance, 1)
-    smallest = jnp.min(jnp.where(membership, safe[:, None], jnp.inf), axis=0)  # of each cluster: v is scale-free in it
-    of_asset = jnp.clip(labels, 0, n_clusters - 1)
-    raw = jnp.where(estimates.active, smallest[of_asset] / safe, 0)
-    total = jnp.sum(jnp.where(membership, raw[:, None], 0), axis=0)
-    inner = jnp.where(estimates.active, raw / jnp.where(total > 0, total, 1)[of_asset], 0)
-    v = jnp.where(membership, inner[:, None], 0)
-    synthetic = dot(v.T, dot(estimates.covariance, v))
-    synthetic = (synthetic + synthetic.T) / 2
-    exists = index < estimates.n_clusters
-    # An opposed pair inside one cluster leaves it no variance. A hair of its members' own is put in its place, so that
-    # it can be divided by; the reader is told where that matters.
-    members = jnp.sum(jnp.where(membership, inner[:, None] ** 2 * variance[:, None], 0), axis=0)
-    hair = (1e-10 if dtype == jnp.float64 else 1e-5) * members
-    diagonal = jnp.diagonal(synthetic)
-    riskless = exists & (diagonal <= 32 * jnp.finfo(dtype).eps * members)
-    diagonal = jnp.where(exists, jnp.where(riskless, hair, diagonal), 1)
-    synthetic = jnp.where(index[:, None] == index[None, :], diagonal[None, :], synthetic)
-    excess = jnp.where(exists, dot(estimates.mean, v) - config.risk_free_rate, 0)
-    sizes = jnp.sum(membership, axis=0, dtype=dtype)
-    return _Layers(membership, inner, sizes, synthetic, excess, riskless)
-
-
 class _Portfolio(NamedTuple):
     """One profile: asset weights (N,), cluster weights (K,), what ranks the leads (N,), gap, iterations, status."""
 
@@ -345,57 +311,6 @@ def _add_sleeve(core: _Portfolio, sleeve: Sleeve, aggressor_weight: Array) -> _P
     )
 
 
-def share_out(cluster_weights: Array, inner: Array, labels: Array, membership: Array, asset_bound: Array) -> Array:
-    """Share each cluster's weight W out: x_i = min(beta, theta v_i) with theta such that the members sum to W.
-
-    This is the entropy projection: members below the bound keep their inverse-variance proportions.
-
-    Args:
-        cluster_weights: (K,) W, at most p beta for a cluster of p assets.
-        inner: (N,) v, sum 1 in each cluster.
-        labels: (N,) int32; -1 for an asset without a cluster.
-        membership: (N, K) bool.
-        asset_bound: () beta.
-
-    Returns:
-        (N,) asset weights.
-    """
-    of_asset = jnp.clip(labels, 0, membership.shape[1] - 1)
-    member = labels >= 0
-
-    def by_cluster(values: Array) -> Array:
-        return jnp.sum(jnp.where(membership, values[:, None], 0), axis=0)
-
-    def theta_of(full: Array) -> Array:
-        held = asset_bound * by_cluster(full.astype(inner.dtype))
-        free = by_cluster(jnp.where(full, 0, inner))
-        return jnp.where(free > 0, (cluster_weights - held) / jnp.where(free > 0, free, 1), 0)
-
-    # theta only grows as members reach the bound, so that the set of full members only grows too
-    def step(state: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
-        full, _, i = state
-        new = full | (member & (theta_of(full)[of_asset] * inner > asset_bound))
-        return new, jnp.any(new != full), i + 1
-
-    def growing(state: tuple[Array, Array, Array]) -> Array:
-        return state[1] & (state[2] < _RAISE_STEPS)
-
-    none = jnp.zeros_like(member)
-    full, _, _ = jax.lax.while_loop(growing, step, (none, jnp.bool_(True), jnp.int32(0)))
-    shared = jnp.minimum(theta_of(full)[of_asset] * inner, asset_bound)
-    return jnp.where(member, jnp.where(full, asset_bound, jnp.maximum(shared, 0)), 0)
-
-
-def _lead_assets(ranking: Array, membership: Array) -> Array:
-    """(K,) each cluster's asset of highest weight, the first of equals; -1 where there is no cluster."""
-    n_assets = membership.shape[0]
-    asset = jnp.arange(n_assets, dtype=jnp.int32)
-    highest = jnp.max(jnp.where(membership, ranking[:, None], -1), axis=0)
-    leads = membership & (ranking[:, None] == highest[None, :])
-    first = jnp.min(jnp.where(leads, asset[:, None], n_assets), axis=0)
-    return jnp.where(first < n_assets, first, -1)
-
-
 def _status(solution: Solution, room: Bounds, altered: Status, estimates: Estimates) -> Array:
     return (
         _bit(estimates.dropped, Status.ASSET_DROPPED)
@@ -410,7 +325,7 @@ def _bit(flag: Array, bit: Status) -> Array:
     return jnp.where(flag, jnp.int32(bit.value), jnp.int32(0))
 
 
-def _finish(estimates: Estimates, layers: _Layers, parts: _Portfolio, sleeve: Sleeve | None) -> Allocation:
+def _finish(estimates: Estimates, layers: Synthetic, parts: _Portfolio, sleeve: Sleeve | None) -> Allocation:
     """Portfolio statistics; NaN, -1 and 0 for an invalid universe."""
     valid, n_assets = estimates.valid, estimates.active.shape[0]
     with jax.named_scope("statistics"):
@@ -423,7 +338,7 @@ def _finish(estimates: Estimates, layers: _Layers, parts: _Portfolio, sleeve: Sl
         contributions = jnp.where(positive[:, None], share, parts.weights)
         expected = dot(parts.weights, estimates.mean)
     with jax.named_scope("lead_assets"):
-        leads = jax.vmap(_lead_assets, in_axes=(0, None))(parts.ranking, layers.membership)
+        leads = jax.vmap(lead_assets, in_axes=(0, None))(parts.ranking, layers.membership)
     pad = ((0, 0), (0, n_assets - leads.shape[1]))
 
     def number(x: Array) -> Array:

@@ -196,6 +196,7 @@ def test_a_frame_is_its_numbers(x64: Any) -> None:
     assert same_bits(host(allocate(frame)), host(allocate(x))) == []
 
 
+@pytest.mark.slow
 def test_profiles_come_in_the_order_asked_for(x64: Any) -> None:
     x = market(6, 7)
     config = AllocationConfig(profiles=("barbell", "min_variance"))

@@ -132,8 +132,12 @@ def test_a_variance_of_0_counts_as_uncorrelated(dtype: Any) -> None:
 # Partitions
 
 
-@pytest.mark.parametrize("linkage", LINKAGES)
-@pytest.mark.parametrize("n_assets", [2, 3, HOUSE, 31])
+# every linkage at the house size, and each of the other sizes with two of them
+SIZES = [*((how, HOUSE) for how in LINKAGES), *((how, n) for how in ("average", "ward") for n in (2, 31))]
+SIZES += [("single", 3), ("complete", 3)]
+
+
+@pytest.mark.parametrize(("linkage", "n_assets"), SIZES)
 def test_partitions_equal_scipy_s(linkage: str, n_assets: int, x64: Any) -> None:
     distances = markets(n_assets)
     active = np.ones((len(distances), n_assets), bool)
@@ -186,8 +190,10 @@ def test_the_threshold_itself_is_within_the_threshold(linkage: str, dtype: Any) 
     assert found.stopped.count[0, 0] == HOUSE
 
 
-@pytest.mark.parametrize("linkage", LINKAGES)
-@pytest.mark.parametrize("criterion", ["distance", "maxclust"])
+@pytest.mark.parametrize(
+    ("linkage", "criterion"),
+    [("average", "distance"), ("single", "maxclust"), ("complete", "distance"), ("ward", "maxclust")],
+)
 def test_settings_choose_the_linkage_and_the_cut(linkage: str, criterion: str, x64: Any) -> None:
     distances = markets(HOUSE)[:6]
     active = np.ones((6, HOUSE), bool)
@@ -246,8 +252,7 @@ def test_any_mask_and_threshold_gives_scipy_s_partition(
 # Merge trees
 
 
-@pytest.mark.parametrize("linkage", LINKAGES)
-@pytest.mark.parametrize("n_assets", [2, 3, HOUSE, 31])
+@pytest.mark.parametrize(("linkage", "n_assets"), SIZES)
 def test_linkage_matrix_equals_scipy_s(linkage: str, n_assets: int, x64: Any) -> None:
     distances = markets(n_assets)
     found = host(batched(linkage_matrix, linkage=linkage)(distances))

@@ -1,0 +1,127 @@
+"""Layer 2: inside the clusters. Inverse variance, the clusters' synthetic moments, asset weights and lead assets."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from jaxalloc.linalg import dot
+
+_RAISE_STEPS = 200  # of the search for a cluster's theta, which ends in a handful
+
+
+class Synthetic(NamedTuple):
+    """One universe seen by clusters.
+
+    Attributes:
+        membership: (N, K) bool, asset i is in cluster k.
+        inner: (N,) v, inverse-variance weights, sum 1 in each cluster.
+        sizes: (K,) number of assets of each cluster, 0 where there is none.
+        covariance: (K, K) S, annual; unit diagonal where there is no cluster.
+        excess: (K,) e = m - risk-free rate, annual; 0 where there is no cluster.
+        riskless: (K,) bool, the cluster has no variance, and a hair of its members' was put in its place.
+    """
+
+    membership: Array
+    inner: Array
+    sizes: Array
+    covariance: Array
+    excess: Array
+    riskless: Array
+
+
+def synthesize(
+    mean: Array, covariance: Array, active: Array, labels: Array, risk_free_rate: Array, n_clusters: int
+) -> Synthetic:
+    """Inverse-variance weights inside the clusters, and their synthetic moments S = V'Sigma V, m = V'mu.
+
+    Args:
+        mean: (N,) annual mean return; 0 for an inactive asset.
+        covariance: (N, N) annual covariance; 0 for an inactive asset.
+        active: (N,) bool.
+        labels: (N,) int32, -1 for an inactive asset.
+        risk_free_rate: () annual.
+        n_clusters: static size that clusters are padded to.
+
+    Returns:
+        `Synthetic`.
+    """
+    dtype = covariance.dtype
+    index = jnp.arange(n_clusters, dtype=jnp.int32)
+    membership = labels[:, None] == index[None, :]
+    variance = jnp.diagonal(covariance)
+    safe = jnp.where(active, variance, 1)
+    smallest = jnp.min(jnp.where(membership, safe[:, None], jnp.inf), axis=0)  # of each cluster: v is scale-free in it
+    of_asset = jnp.clip(labels, 0, n_clusters - 1)
+    raw = jnp.where(active, smallest[of_asset] / safe, 0)
+    total = jnp.sum(jnp.where(membership, raw[:, None], 0), axis=0)
+    inner = jnp.where(active, raw / jnp.where(total > 0, total, 1)[of_asset], 0)
+    v = jnp.where(membership, inner[:, None], 0)
+    synthetic = dot(v.T, dot(covariance, v))
+    synthetic = (synthetic + synthetic.T) / 2
+    exists = jnp.any(membership, axis=0)
+    # An opposed pair inside one cluster leaves it no variance. A hair of its members' own is put in its place, so that
+    # it can be divided by; the reader is told where that matters.
+    members = jnp.sum(jnp.where(membership, inner[:, None] ** 2 * variance[:, None], 0), axis=0)
+    hair = (1e-10 if dtype == jnp.float64 else 1e-5) * members
+    diagonal = jnp.diagonal(synthetic)
+    riskless = exists & (diagonal <= 32 * jnp.finfo(dtype).eps * members)
+    diagonal = jnp.where(exists, jnp.where(riskless, hair, diagonal), 1)
+    synthetic = jnp.where(index[:, None] == index[None, :], diagonal[None, :], synthetic)
+    excess = jnp.where(exists, dot(mean, v) - risk_free_rate, 0)
+    sizes = jnp.sum(membership, axis=0, dtype=dtype)
+    return Synthetic(membership, inner, sizes, synthetic, excess, riskless)
+
+
+def share_out(cluster_weights: Array, inner: Array, labels: Array, membership: Array, asset_bound: Array) -> Array:
+    """Share each cluster's weight W out: x_i = min(beta, theta v_i) with theta such that the members sum to W.
+
+    This is the entropy projection: members below the bound keep their inverse-variance proportions.
+
+    Args:
+        cluster_weights: (K,) W, at most p beta for a cluster of p assets.
+        inner: (N,) v, sum 1 in each cluster.
+        labels: (N,) int32; -1 for an asset without a cluster.
+        membership: (N, K) bool.
+        asset_bound: () beta.
+
+    Returns:
+        (N,) asset weights.
+    """
+    of_asset = jnp.clip(labels, 0, membership.shape[1] - 1)
+    member = labels >= 0
+
+    def by_cluster(values: Array) -> Array:
+        return jnp.sum(jnp.where(membership, values[:, None], 0), axis=0)
+
+    def theta_of(full: Array) -> Array:
+        held = asset_bound * by_cluster(full.astype(inner.dtype))
+        free = by_cluster(jnp.where(full, 0, inner))
+        return jnp.where(free > 0, (cluster_weights - held) / jnp.where(free > 0, free, 1), 0)
+
+    # theta only grows as members reach the bound, so that the set of full members only grows too
+    def step(state: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
+        full, _, i = state
+        new = full | (member & (theta_of(full)[of_asset] * inner > asset_bound))
+        return new, jnp.any(new != full), i + 1
+
+    def growing(state: tuple[Array, Array, Array]) -> Array:
+        return state[1] & (state[2] < _RAISE_STEPS)
+
+    none = jnp.zeros_like(member)
+    full, _, _ = jax.lax.while_loop(growing, step, (none, jnp.bool_(True), jnp.int32(0)))
+    shared = jnp.minimum(theta_of(full)[of_asset] * inner, asset_bound)
+    return jnp.where(member, jnp.where(full, asset_bound, jnp.maximum(shared, 0)), 0)
+
+
+def lead_assets(ranking: Array, membership: Array) -> Array:
+    """(K,) each cluster's asset of highest weight, the first of equals; -1 where there is no cluster."""
+    n_assets = membership.shape[0]
+    asset = jnp.arange(n_assets, dtype=jnp.int32)
+    highest = jnp.max(jnp.where(membership, ranking[:, None], -1), axis=0)
+    leads = membership & (ranking[:, None] == highest[None, :])
+    first = jnp.min(jnp.where(leads, asset[:, None], n_assets), axis=0)
+    return jnp.where(first < n_assets, first, -1)
