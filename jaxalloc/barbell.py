@@ -146,15 +146,15 @@ def choose_sleeve(score: Array, membership: Array, n_clusters: Array, n_aggresso
         `Sleeve`.
     """
     n_assets, size = membership.shape
+    # Positions, not comparisons with the maximum: XLA may compute a score anew for each use of it, with another last
+    # bit, and then nothing equals the maximum.
     member_score = jnp.where(membership, score[:, None], -jnp.inf)
-    best = jnp.max(member_score, axis=0)
+    best_asset = jnp.argmax(member_score, axis=0)
+    order = jnp.argsort(jnp.max(member_score, axis=0), descending=True, stable=True)
     index = jnp.arange(size, dtype=jnp.int32)
-    wins = (best[None, :] > best[:, None]) | ((best[None, :] == best[:, None]) & (index[None, :] < index[:, None]))
-    rank = jnp.sum(wins, axis=1, dtype=jnp.int32)
+    rank = jnp.zeros(size, jnp.int32).at[order].set(index, unique_indices=True)
     count = jnp.minimum(n_aggressors, jnp.minimum(jnp.maximum(1, n_clusters - 4), n_clusters - 1))
     clusters = (rank < count) & (index < n_clusters)
     asset = jnp.arange(n_assets, dtype=jnp.int32)
-    is_best = membership & (member_score == best[None, :])
-    first_best = jnp.min(jnp.where(is_best, asset[:, None], n_assets), axis=0)
-    chosen = is_best & (asset[:, None] == first_best[None, :]) & clusters[None, :]
+    chosen = (asset[:, None] == best_asset[None, :]) & clusters[None, :]
     return Sleeve(clusters, jnp.any(chosen, axis=1), count, count < n_aggressors)

@@ -135,10 +135,15 @@ def linear_minimum(cost: Array, upper: Array) -> Array:
     """
     movable = upper > 0
     up_to = jnp.sum(jnp.where(cost[None, :] <= cost[:, None], upper[None, :], 0), axis=1)
-    dearest = jnp.max(jnp.where(movable, cost, -jnp.inf))
-    marginal = jnp.minimum(jnp.min(jnp.where(movable & (up_to >= 1), cost, jnp.inf)), dearest)
-    cheaper = jnp.where(cost < marginal, upper, 0)
-    level = jnp.where(cost == marginal, upper, 0)
+    fills = movable & (up_to >= 1)
+    last = jnp.argmin(jnp.where(fills, cost, jnp.inf))
+    last = jnp.where(
+        jnp.any(fills), last, jnp.argmax(jnp.where(movable, cost, -jnp.inf))
+    )  # sum u is 1 but for rounding
+    # by position too: XLA may compute a cost anew for each use of it, with another last bit
+    is_last = jnp.arange(cost.shape[0], dtype=last.dtype) == last
+    cheaper = jnp.where((cost < cost[last]) & ~is_last, upper, 0)
+    level = jnp.where((cost == cost[last]) | is_last, upper, 0)
     total = jnp.sum(level)
     share = jnp.clip((1 - jnp.sum(cheaper)) / jnp.where(total > 0, total, 1), 0, 1)
     return cheaper + share * level
@@ -167,8 +172,10 @@ def linear_slack(cost: Array, weights: Array, upper: Array) -> Array:
 def settle(weights: Array, upper: Array) -> Array:
     """Give the rounding left in sum w - 1 to the entries strictly between their bounds, in proportion.
 
+    What more than rounding is missing (a search that gave up early) is made good by projection.
+
     Args:
-        weights: (K,) within the bounds, sum 1 up to rounding.
+        weights: (K,) within the bounds, sum about 1.
         upper: (K,) upper bounds.
 
     Returns:
@@ -178,4 +185,6 @@ def settle(weights: Array, upper: Array) -> Array:
     fixed = jnp.sum(jnp.where(free, 0, weights))
     moving = jnp.sum(jnp.where(free, weights, 0))
     scale = jnp.where(moving > 0, (1 - fixed) / jnp.where(moving > 0, moving, 1), 1)
-    return jnp.clip(jnp.where(free, weights * jnp.maximum(scale, 0), weights), 0, upper)
+    settled = jnp.clip(jnp.where(free, weights * jnp.maximum(scale, 0), weights), 0, upper)
+    off = jnp.abs(jnp.sum(settled) - 1) > 8 * jnp.finfo(upper.dtype).eps
+    return jnp.where(off, project(settled, upper), settled)

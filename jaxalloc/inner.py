@@ -118,10 +118,11 @@ def share_out(cluster_weights: Array, inner: Array, labels: Array, membership: A
 
 
 def lead_assets(ranking: Array, membership: Array) -> Array:
-    """(K,) each cluster's asset of highest weight, the first of equals; -1 where there is no cluster."""
-    n_assets = membership.shape[0]
-    asset = jnp.arange(n_assets, dtype=jnp.int32)
-    highest = jnp.max(jnp.where(membership, ranking[:, None], -1), axis=0)
-    leads = membership & (ranking[:, None] == highest[None, :])
-    first = jnp.min(jnp.where(leads, asset[:, None], n_assets), axis=0)
-    return jnp.where(first < n_assets, first, -1)
+    """(K,) each cluster's asset of highest weight, the first of equals; -1 where there is no cluster.
+
+    Args:
+        ranking: (N,) weights, at least 0.
+        membership: (N, K) bool.
+    """
+    leads = jnp.argmax(jnp.where(membership, ranking[:, None], -1), axis=0).astype(jnp.int32)
+    return jnp.where(jnp.any(membership, axis=0), leads, -1)

@@ -151,8 +151,7 @@ def _start(problem: _Scaled, richest: Array) -> Array:
     variance = jnp.sum(candidates * dot(candidates, problem.correlation), axis=1)
     value = jnp.where(reward > 0, reward / jnp.sqrt(_positive(variance)), 0)
     # without a reward every value is 0, and inverse variance is the place to start
-    best = jnp.min(jnp.where(value == jnp.max(value), jnp.arange(3, dtype=jnp.int32), 2))
-    return candidates[best]
+    return candidates[jnp.argmax(value)]
 
 
 def _solve(problem: _Scaled, sigma: Array, upper: Array, start: Array) -> Solution:

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jax import Array, lax
 
-from jaxalloc.feasible import project, settle
+from jaxalloc.feasible import settle
 from jaxalloc.linalg import dot, solve_positive_definite
 from jaxalloc.quadratic import Solution, accepted, tolerance
 
@@ -70,10 +70,7 @@ def risk_parity(covariance: Array, upper: Array) -> Solution:
     state = lax.fori_loop(0, 2, phase, _start(problem))
     full = state.z >= problem.upper * state.s  # exactly at the bound, not a rounding below it
     weights = jnp.where(full, upper, jnp.minimum(problem.normal * state.z / state.s, upper))
-    weights = settle(weights, upper)
-    # a search that gave up early may leave too much or too little
-    off = jnp.abs(jnp.sum(weights) - 1) > 8 * upper.shape[0] * jnp.finfo(upper.dtype).eps
-    weights = jnp.where(forced, upper, jnp.where(off, project(weights, upper), weights))
+    weights = jnp.where(forced, upper, settle(weights, upper))
     gap = _spread(problem, state.ridge, upper, weights)
     converged = gap <= jnp.maximum(accepted(gap.dtype), 4 * state.floor)
     return Solution(weights, gap, state.steps, (state.ridge > 0) & ~forced, converged)
