@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from jaxalloc.arrays import as_array
 from jaxalloc.barbell import (
     Sleeve,
     antifragility,
@@ -155,20 +156,22 @@ def allocate(
         (1, 12)
     """
     config = check_config(AllocationConfig() if config is None else config)
-    if hasattr(returns, "to_numpy"):
-        returns = returns.to_numpy()
-    x = jnp.asarray(returns, dtype=float)
+    x = jnp.asarray(as_array("returns", returns), dtype=float)
     if x.ndim != 2:
         raise InputError(f"returns must have two axes, observations and assets, not shape {x.shape}")
     if 0 in x.shape:
         raise InputError(f"returns must have at least one observation and one asset, not shape {x.shape}")
     n_rows, n_assets = x.shape
-    c = jnp.ones(n_rows, x.dtype) if observation_weights is None else jnp.asarray(observation_weights, x.dtype)
-    a = jnp.ones(n_assets, bool) if asset_mask is None else jnp.asarray(asset_mask, bool)
+
+    def cast(name: str, value: Any, dtype: Any, kinds: str = "biuf") -> Any:
+        return None if value is None else jnp.asarray(as_array(name, value, kinds), dtype)
+
+    c = cast("observation_weights", np.ones(n_rows) if observation_weights is None else observation_weights, x.dtype)
+    a = cast("asset_mask", np.ones(n_assets, bool) if asset_mask is None else asset_mask, bool)
     given = Given(
-        None if mean is None else jnp.asarray(mean, x.dtype),
-        None if covariance is None else jnp.asarray(covariance, x.dtype),
-        None if clusters is None else jnp.asarray(clusters, jnp.int32),
+        cast("mean", mean, x.dtype),
+        cast("covariance", covariance, x.dtype),
+        cast("clusters", clusters, jnp.int32, "biu"),
     )
     wanted = {"observation_weights": (c, (n_rows,)), "asset_mask": (a, (n_assets,))}
     wanted |= {name: (value, (n_assets,)) for name, value in (("mean", given.mean), ("clusters", given.clusters))}

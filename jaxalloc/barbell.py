@@ -125,9 +125,14 @@ def antifragility(skew: Array, gain: Array, active: Array) -> Array:
 
 
 def _minmax(z: Array, active: Array) -> Array:
-    low = jnp.min(jnp.where(active, z, jnp.inf))
-    high = jnp.max(jnp.where(active, z, -jnp.inf))
-    return jnp.where(high > low, (z - low) / jnp.where(high > low, high - low, 1), 0)
+    """(z - min) / (max - min): exactly 1 and 0 at the ends, which two scores' ties hang on, whatever XLA fuses."""
+    index = jnp.arange(z.shape[0], dtype=jnp.int32)
+    lowest = jnp.argmin(jnp.where(active, z, jnp.inf)).astype(jnp.int32)
+    highest = jnp.argmax(jnp.where(active, z, -jnp.inf)).astype(jnp.int32)
+    spread = z[highest] - z[lowest]
+    between = jnp.clip((z - z[lowest]) / jnp.where(spread > 0, spread, 1), 0, 1)
+    ends = jnp.where(index == highest, 1, jnp.where(index == lowest, 0, between))
+    return jnp.where(spread > 0, ends, 0)
 
 
 def choose_sleeve(score: Array, membership: Array, n_clusters: Array, n_aggressors: Array) -> Sleeve:

@@ -19,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxalloc.allocation import RESULT_FIELDS, Allocation, Estimates, Given, estimate, estimate_shared, solve
+from jaxalloc.arrays import as_array
 from jaxalloc.config import AllocationConfig, cast_config, check_config
 from jaxalloc.errors import InputError
 from jaxalloc.moments import SharedPanel, share_panel
@@ -55,10 +56,10 @@ def cluster_buckets(n_assets: int) -> tuple[int, ...]:
 
 
 def default_chunk_size(n_assets: int, dtype: Any) -> int:
-    """Universes in a chunk: as many tiles as keep their covariances, N^2 numbers each, within 256 MiB; 1 to 64."""
+    """Universes in a chunk: as many tiles as keep their covariances, N^2 numbers each, within 256 MiB; 1 to 16."""
     tile = estimate_tile(n_assets)
     tile_bytes = tile * n_assets**2 * np.dtype(dtype).itemsize
-    return tile * int(np.clip(CHUNK_BYTES // tile_bytes, 1, 64))
+    return tile * int(np.clip(CHUNK_BYTES // tile_bytes, 1, 16))
 
 
 def allocate_batch(
@@ -79,7 +80,8 @@ def allocate_batch(
         config: settings; `AllocationConfig()` by default.
         observation_weights: (B, T) frequency of each row in each universe, at least 0; ones by default.
         asset_mask: (B, N) bool, the assets of each universe; all by default.
-        chunk_size: universes whose covariances are held at once, rounded up to whole tiles; by default about 256 MiB.
+        chunk_size: universes in work at once, rounded up to whole tiles; at most, and by default, what keeps their
+            covariances within 256 MiB.
         progress: called with the number of universes done since the last call.
 
     Returns:
@@ -117,10 +119,12 @@ class Engine:
         self.config = cast_config(check_config(AllocationConfig() if config is None else config), self.dtype)
         self.n_assets = returns.shape[-1]
         self.tile = estimate_tile(self.n_assets)
-        wanted = default_chunk_size(self.n_assets, self.dtype) if chunk_size is None else chunk_size
+        most = default_chunk_size(self.n_assets, self.dtype)
+        wanted = most if chunk_size is None else chunk_size
         if not isinstance(wanted, (int, np.integer)) or isinstance(wanted, bool) or wanted < 1:
             raise InputError(f"chunk_size must be a whole number, at least 1, not {chunk_size!r}")
-        self.chunk_size = self.tile * -(-int(wanted) // self.tile)
+        self.chunk_size = min(self.tile * -(-int(wanted) // self.tile), most)
+        self._capacity = most // self.tile  # tiles that are joined, whatever the chunk: see `run`
         self.buckets = cluster_buckets(self.n_assets)
         self._panel: SharedPanel | None = None
         if returns.ndim == 2:
@@ -142,9 +146,8 @@ class Engine:
         count = len(masks)
         tiles = [self._estimate(weights, masks, own, start) for start in range(0, count, self.tile)]
         sizes = np.concatenate([np.asarray(tile.n_clusters) for tile in tiles])[:count]
-        # one capacity, whatever the chunk holds: another number of tiles would compile another program
-        capacity = 1 if len(tiles) == 1 else self.chunk_size // self.tile
-        chunk = tiles[0] if capacity == 1 else _join(tuple(tiles + [tiles[0]] * (capacity - len(tiles))))
+        # always as many, however many there are: another number of tiles would compile another program
+        chunk = _join(tuple(tiles + [tiles[0]] * (self._capacity - len(tiles))))
         del tiles
         bucket_of = np.searchsorted(self.buckets, sizes)
         pending: tuple[np.ndarray, Allocation] | None = None
@@ -208,13 +211,14 @@ def _fetch(index: np.ndarray, allocation: Allocation) -> tuple[np.ndarray, Alloc
 def _check_inputs(returns: Any, observation_weights: Any, asset_mask: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Arrays of matching shapes: returns, weights (B, T), masks (B, N)."""
     dtype = jnp.asarray(0.0).dtype
-    x = np.asarray(returns, dtype)
+    x = np.asarray(as_array("returns", returns), dtype)
     if x.ndim not in (2, 3):
         raise InputError(f"returns must have shape (B, T, N), or (T, N) for one shared panel, not {x.shape}")
     if 0 in x.shape[-2:]:
         raise InputError(f"returns must have at least one observation and one asset, not shape {x.shape}")
-    weights = None if observation_weights is None else np.asarray(observation_weights, dtype)
-    masks = None if asset_mask is None else np.asarray(asset_mask, bool)
+    weights, masks = observation_weights, asset_mask
+    weights = None if weights is None else np.asarray(as_array("observation_weights", weights), dtype)
+    masks = None if masks is None else np.asarray(as_array("asset_mask", masks), bool)
     if x.ndim == 2 and weights is None and masks is None:
         raise InputError("returns (T, N) are one panel: give observation_weights (B, T) or asset_mask (B, N) with it")
     count = next(len(array) for array in (x if x.ndim == 3 else None, weights, masks) if array is not None)

@@ -49,7 +49,7 @@ def correlation_distance(covariance: Array, kind: str = "correlation") -> Array:
     """
     variance = jnp.diagonal(covariance)
     inverse = jnp.where(variance > 0, 1 / jnp.sqrt(jnp.where(variance > 0, variance, 1)), 0)
-    rho = jnp.clip(covariance * inverse[:, None] * inverse[None, :], -1, 1)
+    rho = jnp.clip(covariance * (inverse[:, None] * inverse[None, :]), -1, 1)  # in this order symmetric to the bit
     if kind == "absolute":
         rho = jnp.abs(rho)
     index = jnp.arange(variance.shape[0], dtype=jnp.int32)
@@ -71,7 +71,8 @@ def merge_tree(distance: Array, active: Array, linkage: str, stop: Array | float
     n = distance.shape[0]
     index = jnp.arange(n, dtype=jnp.int32)
     apart = active[:, None] & active[None, :] & (index[:, None] != index[None, :])
-    table = jnp.where(apart, distance, jnp.inf)
+    # a table that is not symmetric to the bit could leave no reciprocal pair
+    table = jnp.where(apart, jnp.maximum(distance, distance.T), jnp.inf)
     sizes = jnp.ones(n, distance.dtype)
     tree = Tree(index, jnp.full(n, jnp.inf, distance.dtype), jnp.zeros(n, jnp.int32))
 

@@ -96,12 +96,16 @@ def check_config(config: AllocationConfig) -> AllocationConfig:
         _check_range(config, "distance_threshold", "at least 0", lambda x: 0 <= x < math.inf)
     else:
         _check_range(config, "distance_threshold", "between 0 and 1", lambda x: 0 <= x <= 1)
-    _check_range(config, "max_clusters", "a whole number, at least 1", lambda x: x >= 1 and x == int(x))
+    _check_range(config, "max_clusters", "a whole number from 1 to 2**31 - 1", _is_count)
     _check_range(config, "risk_free_rate", "greater than -1 and finite", lambda x: -1 < x < math.inf)
     _check_range(config, "periods_per_year", "greater than 0 and finite", lambda x: 0 < x < math.inf)
-    _check_range(config, "n_aggressors", "a whole number, at least 1", lambda x: x >= 1 and x == int(x))
+    _check_range(config, "n_aggressors", "a whole number from 1 to 2**31 - 1", _is_count)
     _check_range(config, "aggressor_weight", "at least 0 and less than 1", lambda x: 0 <= x < 1)
     return config
+
+
+def _is_count(number: float) -> bool:
+    return 1 <= number < 2**31 and number == int(number)
 
 
 def _check_choices(config: AllocationConfig) -> None:
@@ -129,7 +133,7 @@ def _check_range(config: AllocationConfig, name: str, wanted: str, holds: Any) -
         return
     try:
         number = float(value)
-        good = not math.isnan(number) and holds(number)
+        good = not isinstance(value, (str, bytes)) and not math.isnan(number) and holds(number)
     except (TypeError, ValueError, OverflowError):
         good = False
     if not good:

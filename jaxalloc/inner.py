@@ -111,8 +111,11 @@ def share_out(cluster_weights: Array, inner: Array, labels: Array, membership: A
     def growing(state: tuple[Array, Array, Array]) -> Array:
         return state[1] & (state[2] < _RAISE_STEPS)
 
-    none = jnp.zeros_like(member)
-    full, _, _ = jax.lax.while_loop(growing, step, (none, jnp.bool_(True), jnp.int32(0)))
+    # a cluster that holds all it can has every member at the bound, to the bit
+    most = asset_bound * by_cluster(member.astype(inner.dtype))
+    saturated = cluster_weights >= most * (1 - 8 * jnp.finfo(inner.dtype).eps)
+    start = member & saturated[of_asset]
+    full, _, _ = jax.lax.while_loop(growing, step, (start, jnp.bool_(True), jnp.int32(0)))
     shared = jnp.minimum(theta_of(full)[of_asset] * inner, asset_bound)
     return jnp.where(member, jnp.where(full, asset_bound, jnp.maximum(shared, 0)), 0)
 

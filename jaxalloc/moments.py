@@ -36,14 +36,14 @@ class SharedPanel(NamedTuple):
     """What universes that share one panel have in common, computed once.
 
     Attributes:
-        centred: (T, N) returns minus ``centre``; 0 where not finite.
+        centred: (T, N) returns minus ``centre``; 0 where missing.
         centre: (N,) the median of each column. Sums of squares are taken about it; unlike the mean it cannot be
             dragged so far by one wild row that a universe without that row loses its digits.
         cubed: (T, N) their cubes.
-        missing: (T, N) 1.0 where a return is not finite, else 0.
+        missing: (T, N) 1.0 where a return is not finite, or too large to compute with, else 0.
         outer: (T, N (N + 1) / 2) products of the centred columns, upper triangle by rows; or (T, 0) where that table
             would not fit its memory budget, and the covariance is then computed from ``centred``.
-        returns: (T, N) the returns themselves; 0 where not finite.
+        returns: (T, N) the returns themselves; 0 where missing.
         order: (T, N) int32, rows of each column from the largest value to the smallest.
         descending: (T, N) the values in that order.
     """
@@ -102,7 +102,9 @@ def share_panel(returns: Array, max_outer_bytes: int) -> SharedPanel:
         `SharedPanel`.
     """
     n_rows, n_assets = returns.shape
-    finite = jnp.isfinite(returns)
+    # A finite return whose cube overflows would spoil the universes that do not even use it, as 0 times infinity is
+    # NaN; in those that do it makes the moments infinite, which is as bad as missing.
+    finite = jnp.abs(returns) < 0.25 * float(jnp.finfo(returns.dtype).max) ** (1 / 3)
     centre = jnp.nan_to_num(jnp.nanmedian(jnp.where(finite, returns, jnp.nan), axis=0))
     filled = jnp.where(finite, returns, 0)
     centred = jnp.where(finite, returns - centre[None, :], 0)

@@ -189,7 +189,7 @@ def _newton(problem: _Problem, bounded: Array, state: _State) -> _State:
     """
     eps = jnp.finfo(state.z.dtype).eps
     delta = 1e-10 if state.z.dtype == jnp.float64 else 1e-5
-    vanishing = 16 * eps * problem.upper.shape[0] ** 0.5
+    vanishing = 16 * eps * problem.upper.shape[0]  # where rounding, and the solver of the step, stop the flight
 
     def body(carry: tuple[_State, Array]) -> tuple[_State, Array]:
         state, i = carry

@@ -33,10 +33,11 @@ from helpers import (
 )
 
 import jaxalloc as ja
-from jaxalloc.allocation import Allocation, allocate, share_out
+from jaxalloc.allocation import Allocation, allocate
 from jaxalloc.batch import allocate_batch
 from jaxalloc.config import AllocationConfig
 from jaxalloc.errors import InputError
+from jaxalloc.inner import share_out
 
 DEFAULT = AllocationConfig()
 MIN_VARIANCE, RISK_PARITY, MAX_SHARPE, BARBELL = range(4)
@@ -615,6 +616,24 @@ def test_an_empty_sleeve_s_aggressors_still_lead_their_clusters(x64: Any) -> Non
             assert found.lead_assets[i, BARBELL, found.cluster_labels[i, asset]] == asset
             assert found.weights[i, BARBELL, asset] == 0
     np.testing.assert_allclose(found.weights.sum(axis=2), 1, atol=1e-12)
+
+
+def test_two_assets_that_win_one_score_each_tie_and_the_first_is_the_aggressor(dtype: Any, tol: Tolerance) -> None:
+    # With two assets the one of higher skewness scores 1 + 0, the other 0 + 1, unless one of them wins both.
+    returns = [market([22, i], 2, inside=0.7, across=0.0) for i in range(96)]
+    masks = np.zeros((96, N), bool)
+    for i in range(96):
+        masks[i, np.random.default_rng(i).permutation(N)[:2]] = True
+    found = run(returns, masks=masks)
+    ties, wrong = 0, []
+    for i, x in enumerate(returns):
+        answer = oracles.allocate(x, asset_mask=masks[i])
+        if answer.n_clusters == 2 and abs(np.diff(answer.antifragility[masks[i]])[0]) < 1e-9:
+            ties += 1
+            if np.flatnonzero(found.aggressors[i]).tolist() != [int(np.flatnonzero(masks[i])[0])]:
+                wrong.append(i)
+    assert ties > 10
+    assert wrong == []
 
 
 # Bad input

@@ -26,8 +26,8 @@ PACKAGE = Path(jaxalloc.__file__).parent
 
 # One way through: a module imports only from those before it. A new module takes its place here.
 ORDER = (
-    *("errors", "status", "config", "linalg", "moments", "clustering", "feasible", "quadratic", "risk_parity"),
-    *("profiles", "barbell", "inner", "allocation", "batch"),
+    *("errors", "arrays", "status", "config", "linalg", "moments", "clustering", "feasible", "quadratic"),
+    *("risk_parity", "profiles", "barbell", "inner", "allocation", "batch"),
     *("tables", "layout", "data", "datasets", "universes", "summary", "study", "report", "cli", "demo"),
     *("__main__", "__init__"),
 )

@@ -390,6 +390,19 @@ def test_antifragility_is_the_sum_of_two_minmaxes(dtype: Any, tol: Tolerance) ->
         assert score[i].min() >= 0
 
 
+def test_the_highest_scores_exactly_1_in_each_part_and_the_lowest_0(dtype: Any) -> None:
+    # So that two assets, one the most skewed and one with the largest gain, tie.
+    rng = np.random.default_rng(19)
+    skew, gain = cast(dtype, rng.normal(size=(512, N)), rng.uniform(0.001, 0.1, size=(512, N)))
+    skew[:, 0] = np.abs(skew).max(axis=1) + dtype(0.1)
+    gain[:, 0] = 0
+    gain[:, 1] = gain.max(axis=1) + dtype(0.01)
+    skew[:, 1] = -np.abs(skew).max(axis=1) - dtype(0.1)
+    score = host(jax.jit(jax.vmap(antifragility))(skew, gain, np.ones((512, N), bool)))
+    assert np.count_nonzero(score[:, 0] != 1) == 0
+    assert np.count_nonzero(score[:, 1] != 1) == 0
+
+
 # Any weights, any mask
 
 

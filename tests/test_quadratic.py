@@ -240,6 +240,36 @@ def test_maximum_sharpe_falls_back_where_nothing_earns(dtype: Any, tol: Toleranc
     np.testing.assert_allclose(found.weights[:3], least.weights[:3], atol=tol.weights / 10)
 
 
+def test_where_hardly_anything_earns_the_answer_earns_or_falls_back(x64: Any) -> None:
+    rng = np.random.default_rng(0)
+    S, e = np.stack([oracles.random_covariance(rng, 5) for _ in range(1920)]), rng.normal(0, 0.3, (1920, 5))
+    u = np.full((1920, 5), 0.25)
+    for i in range(1920):
+        e[i] -= e[i] @ oracles.lp_vertex(-e[i], u[i]) - 10 ** rng.uniform(-12, -3)  # the most that can be earned
+    # means that cancel but for the rounding of the caps
+    upper = np.triu([
+        [0.07193454223882072, 0.01672363561603156, 0.01614545372683474, 0.046276361567649, 0.02061818089647727],
+        [0, 0.02245090808727525, 0.00739636327696985, 0.02542908977232197, 0.00389454528044571],
+        [0, 0, 0.01334025906287462, 0.01768363549228311, 0.00986181771461218],
+        [0, 0, 0, 0.06781090605952525, 0.01122545404363763],
+        [0, 0, 0, 0, 0.01695272651488132],
+    ])  # fmt: skip
+    S[0] = upper + np.triu(upper, 1).T
+    e[0] = [0.8863636165518652, 0.1990909046408805, -0.8263636135303204, -0.259090903299776, -1.4045454231514172]
+    u[0, 2] = 0.3
+    wrong = []
+    for start in range(0, len(S), BATCH):
+        part = slice(start, start + BATCH)
+        found = solve(*embed(S[part], e[part], u[part]))
+        places = [np.flatnonzero(bound) for bound in embed(S[part], e[part], u[part])[2]]
+        for i, there in enumerate(places):
+            j, w = start + i, found.weights[i, there]
+            gap, floor, fallback = gap_of(S[j], e[j], u[j], w, np.finfo(float).eps)
+            if found.altered[i] != fallback or not (fallback or e[j] @ w > 0) or not gap <= max(1e-9, floor):
+                wrong.append((j, bool(found.altered[i]), float(e[j] @ w), bool(found.converged[i])))
+    assert wrong == []
+
+
 # Entries that take no part
 
 

@@ -213,6 +213,30 @@ def test_hedged_clusters_reach_the_oracle_s_weights(x64: Any) -> None:
     assert wrong == []
 
 
+def test_volatilities_far_apart_with_bounds_in_reach(x64: Any) -> None:
+    # Nearly all the weight belongs to clusters at or near their bounds, and hardly any to the volatile ones.
+    three = np.array([[1, 0.7, 0.6], [0.7, 1, 0.3], [0.6, 0.3, 1]]) * np.outer(*[[0.004, 10, 0.002]] * 2)
+    found = solve(three[None], np.full((1, 3), 0.5))
+    expected, _ = oracles.risk_parity(three, np.full(3, 0.5))
+    assert found.converged[0]
+    np.testing.assert_allclose(found.weights[0], expected, rtol=1e-6)
+    for size, cap in ((3, 0.5), (6, 0.2), (12, 0.1)):
+        rng = np.random.default_rng([15, size])
+        apart = np.exp(rng.normal(0, 2, (576, size)))
+        S = np.stack([oracles.random_covariance(rng, size) for _ in apart]) * apart[:, :, None] * apart[:, None, :]
+        late = []
+        for start in range(0, len(S), BATCH):
+            part, u = S[start : start + BATCH], np.full((BATCH, size), cap)
+            found = solve(part, u)
+            for i in range(BATCH):
+                assert_feasible(found.weights[i], u[i], TOLERANCES[x64])
+                gap = oracles.gap_risk_parity(part[i], u[i], found.weights[i])
+                floor = oracles.rounding_floor(part[i], None, None, found.weights[i])
+                if not gap <= max(1e-9, floor):
+                    late.append((start + i, gap, bool(found.converged[i])))
+        assert late == [], f"{len(late)} of {len(S)} with {size} clusters"
+
+
 # No choice
 
 
@@ -284,6 +308,20 @@ def test_an_opposed_pair_among_many_is_flagged(dtype: Any, tol: Tolerance) -> No
     assert found.altered.all()
     for i in range(16):
         assert_feasible(found.weights[i], u[i], tol)
+
+
+def test_an_opposed_pair_without_bounds_is_solved_and_flagged(x64: Any) -> None:
+    rng = np.random.default_rng(16)
+    load = np.vstack([np.eye(5), -2 * np.eye(5)[1]])
+    S = np.stack([load @ oracles.random_covariance(rng, 5) @ load.T for _ in range(16)])
+    u = np.ones((16, 6))
+    found = solve(S, u)
+    assert found.altered.all()
+    assert found.converged.all()
+    for i in range(16):
+        shifted = oracles.risk_parity_covariance(S[i], True)
+        floor = oracles.rounding_floor(shifted, None, None, found.weights[i])
+        assert oracles.gap_risk_parity(shifted, u[i], found.weights[i]) <= 10 * floor  # about 1e-4
 
 
 def test_null_vectors_of_both_signs_are_not_flagged(dtype: Any, tol: Tolerance) -> None:

@@ -1,0 +1,40 @@
+"""Arrays as callers give them: NumPy, JAX (traced too), lists and pandas; anything else is an `InputError`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxalloc.errors import InputError
+
+
+def as_array(name: str, value: Any, kinds: str = "biuf") -> Any:
+    """Return ``value`` as a NumPy array, or as it is where it is a JAX array.
+
+    Args:
+        name: what the caller calls it, for the error.
+        value: array-like.
+        kinds: NumPy's letters of the kinds of numbers that will do: b bool, i and u whole, f real.
+
+    Returns:
+        The array, of whatever dtype and shape it came in.
+
+    Raises:
+        InputError: it is ragged, or holds something else than such numbers.
+    """
+    try:
+        array = value if isinstance(value, jax.Array) else np.asarray(value)
+    except (TypeError, ValueError):
+        raise InputError(f"{name} is ragged: its rows must all have the same length") from None
+    if not isinstance(array, jax.Array) and array.dtype.kind == "O":  # Decimals, or a frame of mixed columns
+        try:
+            array = array.astype(float)
+        except (TypeError, ValueError):
+            raise InputError(f"{name} must hold numbers, and holds something else") from None
+    kind = "f" if jax.numpy.issubdtype(array.dtype, jax.numpy.floating) else np.dtype(array.dtype).kind
+    if kind not in kinds:
+        wanted = "numbers" if "f" in kinds else "whole numbers"
+        raise InputError(f"{name} must hold {wanted}, not {array.dtype}")
+    return array
