@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
@@ -182,26 +183,37 @@ def _coordinate_descent(problem: _Problem, bounded: Array, state: _State) -> _St
 
 
 def _newton(problem: _Problem, bounded: Array, state: _State) -> _State:
-    """Newton's method, damped as a self-concordant function asks, a sweep before each step.
+    """Newton's method, damped as a self-concordant function asks.
 
-    With the bounds on, a step that does not bring the contributions nearer is given up for the sweep alone. With the
-    bounds off the iterates of a problem without a solution run away: that is where the ridge comes in.
+    With the bounds on, a step is tried from the last point and from the sweep after it, and the best of the three
+    stays: near a bound a sweep may put a cluster on it that belongs below, and far from the solution it is what finds
+    the bounds. With the bounds off the iterates of a problem without a solution run away, and get the ridge.
     """
     eps = jnp.finfo(state.z.dtype).eps
     delta = 1e-10 if state.z.dtype == jnp.float64 else 1e-5
     vanishing = 16 * eps * problem.upper.shape[0]  # where rounding, and the solver of the step, stop the flight
 
+    def step(state: _State) -> _State:
+        return _measure(problem, bounded, _newton_step(problem, bounded, state))
+
     def body(carry: tuple[_State, Array]) -> tuple[_State, Array]:
         state, i = carry
         swept = _measure(problem, bounded, _sweep(problem, bounded, state))
-        stepped = _measure(problem, bounded, _newton_step(problem, bounded, swept))._replace(steps=swept.steps)
-        keep = (~bounded | (stepped.gap <= swept.gap)) & jnp.isfinite(stepped.gap)
-        z, s = jnp.where(keep, stepped.z, swept.z), jnp.where(keep, stepped.s, swept.s)
-        variance = jnp.sum(z * dot(problem.correlation, z))
-        singular = ~bounded & (variance <= vanishing * jnp.sum(z * z))
-        ridge = jnp.where(singular, delta, swept.ridge)
-        gap = jnp.where(ridge > swept.ridge, jnp.inf, jnp.where(keep, stepped.gap, swept.gap))
-        return swept._replace(z=z, s=s, ridge=ridge, gap=gap, floor=jnp.where(keep, stepped.floor, swept.floor)), i + 1
+        bases = jax.tree.map(lambda *leaves: jnp.stack(leaves), swept, state)
+        stepped = jax.vmap(step)(bases)
+        trials = jax.tree.map(lambda new, old: jnp.concatenate([new, old[None]]), stepped, swept)
+        gaps = jnp.where(jnp.isfinite(trials.gap), trials.gap, jnp.inf)
+        best = jnp.where(bounded | ~jnp.isfinite(gaps[0]), jnp.argmin(gaps), 0)
+        new = jax.tree.map(lambda leaf: leaf[best], trials)._replace(steps=swept.steps)
+        variance = jnp.sum(new.z * dot(problem.correlation, new.z))
+        singular = ~bounded & (variance <= vanishing * jnp.sum(new.z * new.z))
+        again = singular & (new.ridge == 0)  # start over, with the ridge: from far out the way back is long
+        new = new._replace(
+            z=jnp.where(again, _start(problem).z, new.z),
+            ridge=jnp.where(again, delta, new.ridge),
+            gap=jnp.where(again, jnp.inf, new.gap),
+        )
+        return new, jnp.where(again, 0, i + 1)
 
     def more(carry: tuple[_State, Array]) -> Array:
         state, i = carry
