@@ -163,9 +163,11 @@ def _solve(problem: _Scaled, sigma: Array, upper: Array, start: Array) -> Soluti
         walked = _projected_gradient(problem, curvature, y)
         exact = _active_set(problem, walked)
         exact = _make_feasible(problem, jnp.where(jnp.isfinite(exact), exact, walked))
-        points = jnp.stack([exact, walked])
+        points = jnp.stack([exact, walked, y])
         gaps, floors = jax.vmap(_gap, in_axes=(None, None, 0))(problem, upper, points)
-        best = jnp.where(gaps[0] <= gaps[1], 0, 1)
+        # where hardly anything earns, a step may lose the reward, and with it the problem
+        lost = (jnp.any(problem.excess != 0) & (dot(points, problem.excess) <= 0))[:2]
+        best = jnp.where(jnp.all(lost), 2, jnp.argmin(jnp.where(lost, jnp.inf, gaps[:2])))
         return points[best], gaps[best], floors[best], i + 1
 
     def unfinished(state: tuple[Array, Array, Array, Array]) -> Array:
