@@ -17,10 +17,12 @@ from jax import Array
 from jaxalloc.arrays import as_array
 from jaxalloc.barbell import (
     Sleeve,
+    Tail,
     antifragility,
     choose_sleeve,
     panel_tail_gain,
     sample_tail_gain,
+    shocked_tail,
     skewness,
 )
 from jaxalloc.clustering import Clusters, cluster_assets, correlation_distance, given_clusters
@@ -29,9 +31,10 @@ from jaxalloc.errors import InputError
 from jaxalloc.feasible import Bounds, bounds
 from jaxalloc.inner import Synthetic, lead_assets, share_out, synthesize
 from jaxalloc.linalg import dot
-from jaxalloc.moments import Moments, SharedPanel, panel_moments, sample_moments
+from jaxalloc.moments import Moments, SharedPanel, Shock, panel_moments, sample_moments, shocked_moments
 from jaxalloc.profiles import PROFILES, solve_profiles
 from jaxalloc.quadratic import Solution
+from jaxalloc.shrinkage import shrink_panel, shrink_sample
 from jaxalloc.status import Status
 
 if TYPE_CHECKING:
@@ -57,6 +60,9 @@ class Allocation:
         volatility: (..., P) annual volatility of the portfolio, a fraction.
         expected_return: (..., P) annual mean return of the portfolio, a fraction.
         risk_contributions: (..., P, N) share of each asset in the variance, sum 1; the weights if there is no variance.
+        asset_bound: (..., P) largest weight that an asset may have; in a barbell outside the sleeve, to which no bound
+            applies.
+        cluster_bound: (..., P) largest weight that a cluster may have, as far as its assets' bounds let it; likewise.
         optimality_gap: (..., P) how far the Layer-1 solution (the barbell's core) is from optimal, scale-free.
         iterations: (..., P) int, solver iterations: blocks of projected gradient, or sweeps of risk parity.
         status: (..., P) int, bit field of `Status`.
@@ -72,6 +78,8 @@ class Allocation:
     volatility: Any
     expected_return: Any
     risk_contributions: Any
+    asset_bound: Any
+    cluster_bound: Any
     optimality_gap: Any
     iterations: Any
     status: Any
@@ -187,25 +195,38 @@ def _allocate(x: Array, config: AllocationConfig, c: Array, a: Array, given: Giv
     return solve(estimate(x, config, c, a, given), config, x.shape[1])
 
 
-def estimate(x: Array, config: AllocationConfig, weights: Array, mask: Array, given: Given) -> Estimates:
-    """Moments, clusters and scores of one universe (T, N) with its own returns."""
+def estimate(
+    x: Array, config: AllocationConfig, weights: Array, mask: Array, given: Given, shock: Shock | None = None
+) -> Estimates:
+    """Moments, clusters and scores of one universe (T, N) with its own returns, shocked where a shock is given."""
     with jax.named_scope("moments"):
-        moments = sample_moments(x, weights, mask)
+        moments = sample_moments(x, weights, mask, _decay(config))
+    if given.covariance is None:
+        with jax.named_scope("shrinkage"):
+            moments = shrink_sample(moments, x, weights, config.covariance)
     with jax.named_scope("antifragility"):
-        gain = sample_tail_gain(x, weights, mask)
-    return _cluster(moments, gain, config, given)
+        tail = sample_tail_gain(x, weights, mask)
+    return _cluster(moments, tail, config, given, shock)
 
 
-def estimate_shared(panel: SharedPanel, config: AllocationConfig, weights: Array, mask: Array) -> Estimates:
+def estimate_shared(
+    panel: SharedPanel, config: AllocationConfig, weights: Array, mask: Array, shock: Shock | None = None
+) -> Estimates:
     """`estimate` for a universe of a shared panel."""
     with jax.named_scope("moments"):
-        moments = panel_moments(panel, weights, mask)
+        moments = panel_moments(panel, weights, mask, _decay(config))
+    with jax.named_scope("shrinkage"):
+        moments = shrink_panel(moments, panel, weights, config.covariance)
     with jax.named_scope("antifragility"):
-        gain = panel_tail_gain(panel, weights)
-    return _cluster(moments, gain, config, Given())
+        tail = panel_tail_gain(panel, weights)
+    return _cluster(moments, tail, config, Given(), shock)
 
 
-def _cluster(moments: Moments, gain: Array, config: AllocationConfig, given: Given) -> Estimates:
+def _decay(config: AllocationConfig) -> Array | None:
+    return config.ewma_decay if config.covariance == "ewma" else None
+
+
+def _cluster(moments: Moments, tail: Tail, config: AllocationConfig, given: Given, shock: Shock | None) -> Estimates:
     active = moments.active
     both = active[:, None] & active[None, :]
     valid = moments.valid
@@ -216,9 +237,13 @@ def _cluster(moments: Moments, gain: Array, config: AllocationConfig, given: Giv
         valid = valid & jnp.all(jnp.isfinite(mean))
     if given.covariance is not None:
         covariance = jnp.where(both, (given.covariance + given.covariance.T) / 2, 0)
-        valid = valid & jnp.all(jnp.isfinite(covariance)) & jnp.all(~active | (jnp.diagonal(covariance) > 0))
+        valid = valid & _usable(covariance, active)
+    if shock is not None:
+        mean, covariance = shocked_moments(mean, covariance, active, shock)
+        tail = shocked_tail(tail, moments.plain_mean, config.periods_per_year, shock)
+        valid = valid & jnp.all(jnp.isfinite(mean)) & _usable(covariance, active)
     with jax.named_scope("antifragility"):
-        score = antifragility(skewness(moments), gain, active)
+        score = antifragility(skewness(moments), tail.mean, active)
     # an invalid universe goes on as one that is trivially fine, so that no NaN reaches a loop's stopping rule
     index = jnp.arange(active.shape[0], dtype=jnp.int32)
     identity = (index[:, None] == index[None, :]).astype(covariance.dtype)
@@ -234,6 +259,10 @@ def _cluster(moments: Moments, gain: Array, config: AllocationConfig, given: Giv
     # one cluster: a batch sends it where a solve costs least
     clusters = Clusters(jnp.where(valid, clusters.labels, 0), jnp.where(valid, clusters.count, 1))
     return Estimates(mean, covariance, active, clusters.labels, clusters.count, score, moments.dropped, valid)
+
+
+def _usable(covariance: Array, active: Array) -> Array:
+    return jnp.all(jnp.isfinite(covariance)) & jnp.all(~active | (jnp.diagonal(covariance) > 0))
 
 
 def solve(estimates: Estimates, config: AllocationConfig, n_clusters: int) -> Allocation:
@@ -283,7 +312,8 @@ def solve(estimates: Estimates, config: AllocationConfig, n_clusters: int) -> Al
             regularized = solution.altered | jnp.any(layers.riskless & (rooms[i].upper > 0))
             solution = solution._replace(altered=regularized)
         status = _status(solution, rooms[i], altered, estimates)
-        part = _Portfolio(shared[i], solution.weights, shared[i], solution.gap, solution.iterations, status)
+        limits = rooms[i].asset, rooms[i].cluster
+        part = _Portfolio(shared[i], solution.weights, shared[i], *limits, solution.gap, solution.iterations, status)
         if sleeve is not None and PROFILES[profile].sleeve:
             part = _add_sleeve(part, sleeve, config.aggressor_weight)
         parts.append(part)
@@ -291,11 +321,13 @@ def solve(estimates: Estimates, config: AllocationConfig, n_clusters: int) -> Al
 
 
 class _Portfolio(NamedTuple):
-    """One profile: asset weights (N,), cluster weights (K,), what ranks the leads (N,), gap, iterations, status."""
+    """One profile: asset weights (N,), cluster weights (K,), what ranks the leads (N,), bounds, and the solution's."""
 
     weights: Array
     cluster_weights: Array
     ranking: Array
+    asset_bound: Array
+    cluster_bound: Array
     gap: Array
     iterations: Array
     status: Array
@@ -310,6 +342,8 @@ def _add_sleeve(core: _Portfolio, sleeve: Sleeve, aggressor_weight: Array) -> _P
         weights=weights,
         cluster_weights=jnp.where(sleeve.clusters, each, (1 - total) * core.cluster_weights),
         ranking=jnp.where(sleeve.assets, 1, weights),  # leads its cluster even where the sleeve's weight is 0
+        asset_bound=(1 - total) * core.asset_bound,
+        cluster_bound=(1 - total) * core.cluster_bound,
         status=core.status | _bit(sleeve.fewer, Status.FEWER_AGGRESSORS),
     )
 
@@ -359,6 +393,8 @@ def _finish(estimates: Estimates, layers: Synthetic, parts: _Portfolio, sleeve: 
         volatility=number(jnp.sqrt(jnp.maximum(variance, 0))),
         expected_return=number(expected),
         risk_contributions=number(contributions),
+        asset_bound=number(parts.asset_bound),
+        cluster_bound=number(parts.cluster_bound),
         optimality_gap=number(parts.gap),
         iterations=jnp.where(valid, parts.iterations, 0),
         status=jnp.where(valid, parts.status, jnp.int32(Status.INVALID.value)),

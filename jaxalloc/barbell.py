@@ -11,7 +11,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jax import Array, lax
 
-from jaxalloc.moments import Moments, SharedPanel
+from jaxalloc.moments import Moments, SharedPanel, Shock
 
 TAIL_QUANTILE = 0.95
 
@@ -32,13 +32,23 @@ class Sleeve(NamedTuple):
     fewer: Array
 
 
+class Tail(NamedTuple):
+    """The upper tail of each asset's returns: mean (N,) of those above the 95 % quantile, and found (N,) bool.
+
+    Where there is no return above it, the mean is 0 and ``found`` False.
+    """
+
+    mean: Array
+    found: Array
+
+
 def skewness(moments: Moments) -> Array:
     """Bias-corrected sample skewness (N,), pandas' ``Series.skew``: sqrt(n (n - 1)) / (n - 2) m3 / m2^1.5.
 
     m2 and m3 are the mean squared and cubed deviations. 0 where n < 3 or the asset is inactive.
     """
     n = moments.count
-    second = jnp.diagonal(moments.covariance) * (n - 1) / jnp.where(n > 0, n, 1)
+    second = moments.plain_variance * (n - 1) / jnp.where(n > 0, n, 1)
     usable = moments.active & (second > 0) & (n >= 3)
     deviation = jnp.sqrt(jnp.where(usable, second, 1))
     # divided one factor at a time: the cube of a small deviation would underflow in float32
@@ -47,7 +57,7 @@ def skewness(moments: Moments) -> Array:
     return jnp.where(usable, correction * standardised, 0)
 
 
-def tail_gain(values: Array, weights: Array, count: Array) -> Array:
+def tail_gain(values: Array, weights: Array, count: Array) -> Tail:
     """Mean of the returns strictly above the 95 % quantile, 0 if there is none.
 
     With h = 0.95 (n - 1) and k = floor(h) the quantile is x(k) + (h - k) (x(k+1) - x(k)), where x(k) is the smallest
@@ -60,7 +70,7 @@ def tail_gain(values: Array, weights: Array, count: Array) -> Array:
         count: () n, the weight of all observations.
 
     Returns:
-        (N,) the mean.
+        `Tail`.
     """
     h = TAIL_QUANTILE * jnp.maximum(count - 1, 0)
     k = jnp.floor(h)
@@ -78,7 +88,24 @@ def tail_gain(values: Array, weights: Array, count: Array) -> Array:
     quantile = low + (h - k) * (high - low)
     tail = jnp.where(values > quantile[None, :], weights, 0)
     weight = jnp.sum(tail, axis=0)
-    return jnp.where(weight > 0, jnp.sum(tail * values, axis=0) / jnp.where(weight > 0, weight, 1), 0)
+    found = weight > 0
+    return Tail(jnp.where(found, jnp.sum(tail * values, axis=0) / jnp.where(found, weight, 1), 0), found)
+
+
+def shocked_tail(tail: Tail, mean: Array, periods_per_year: Array, shock: Shock) -> Tail:
+    """Upper tail of the changed returns, m + v (g - m) + s / periods of the tail gain g; still 0 where there is none.
+
+    Args:
+        tail: of the returns as they were.
+        mean: (N,) m, plain mean per period.
+        periods_per_year: () observations a year.
+        shock: what changes.
+
+    Returns:
+        `Tail`.
+    """
+    gain = tail.mean + (shock.volatility - 1) * (tail.mean - mean) + shock.mean / periods_per_year
+    return tail._replace(mean=jnp.where(tail.found, gain, 0))
 
 
 def tail_weight(count: Array) -> Array:
@@ -86,8 +113,8 @@ def tail_weight(count: Array) -> Array:
     return count - jnp.floor(TAIL_QUANTILE * jnp.maximum(count - 1, 0))
 
 
-def sample_tail_gain(returns: Array, weights: Array, mask: Array) -> Array:
-    """`tail_gain` (N,) of one universe's own returns (T, N); what is masked or has no weight is never read."""
+def sample_tail_gain(returns: Array, weights: Array, mask: Array) -> Tail:
+    """`tail_gain` of one universe's own returns (T, N); what is masked or has no weight is never read."""
     read = (weights > 0)[:, None] & mask[None, :] & jnp.isfinite(returns)
     x = jnp.where(read, returns, 0)
     order = jnp.argsort(x, axis=0, descending=True)
@@ -95,8 +122,8 @@ def sample_tail_gain(returns: Array, weights: Array, mask: Array) -> Array:
     return tail_gain(jnp.take_along_axis(x, order, axis=0), c[order], jnp.sum(c))
 
 
-def panel_tail_gain(panel: SharedPanel, weights: Array) -> Array:
-    """`tail_gain` (N,) of one universe of a shared panel, by the panel's one-time sort.
+def panel_tail_gain(panel: SharedPanel, weights: Array) -> Tail:
+    """`tail_gain` of one universe of a shared panel, by the panel's one-time sort.
 
     The largest fifth of the rows almost always holds the tail. Where it does not (a window, a lopsided resample) all
     rows are gone through, in a loop of at most one turn, which costs nothing where no universe of the tile needs it.
@@ -110,7 +137,7 @@ def panel_tail_gain(panel: SharedPanel, weights: Array) -> Array:
     if top == n_rows:
         return gain
 
-    def all_rows(state: tuple[Array, Array]) -> tuple[Array, Array]:
+    def all_rows(state: tuple[Tail, Array]) -> tuple[Tail, Array]:
         # `state[1]` is True here; without it XLA would see a constant and compute it before the loop, for all
         weights = jnp.where(state[1], c, 0)[panel.order]
         return tail_gain(panel.descending, weights, count), jnp.bool_(False)

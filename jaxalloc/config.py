@@ -16,6 +16,7 @@ PROFILES = ("min_variance", "risk_parity", "max_sharpe", "barbell")
 LINKAGES = ("average", "single", "complete", "ward")
 CRITERIA = ("distance", "maxclust")
 DISTANCES = ("correlation", "absolute")
+COVARIANCES = ("sample", "ewma", "ledoit_wolf", "oas")
 
 _INTEGERS = ("max_clusters", "n_aggressors")
 
@@ -24,9 +25,9 @@ _INTEGERS = ("max_clusters", "n_aggressors")
 class AllocationConfig:
     """Settings of an allocation; a JAX pytree whose leaves are its numbers.
 
-    The choices (``profiles``, ``linkage``, ``criterion``, ``distance``) are static: another choice compiles another
-    program. Every number is traced: another value compiles nothing. Nothing is checked on construction, because
-    JAX rebuilds the record while tracing; `check_config` is called at the host's entry points.
+    The choices (``profiles``, ``linkage``, ``criterion``, ``distance``, ``covariance``) are static: another choice
+    compiles another program. Every number is traced: another value compiles nothing. Nothing is checked on
+    construction, because JAX rebuilds the record while tracing; `check_config` is called at the host's entry points.
 
     Attributes:
         profiles: which portfolios to compute, in the order of the results' profile axis; any of ``"min_variance"``,
@@ -35,6 +36,11 @@ class AllocationConfig:
         criterion: how the tree is cut: ``"distance"`` (at ``distance_threshold``) or ``"maxclust"`` (at the smallest
             height that leaves at most ``max_clusters``).
         distance: ``"correlation"``, sqrt((1 - rho) / 2), or ``"absolute"``, sqrt((1 - |rho|) / 2).
+        covariance: how means and covariances are estimated: ``"sample"``; ``"ewma"``, with exponentially decaying
+            observation weights; ``"ledoit_wolf"`` or ``"oas"``, the sample's with its correlations shrunk towards zero
+            (see `jaxalloc.shrinkage`).
+        ewma_decay: lambda of ``covariance="ewma"``, greater than 0 and at most 1: a row weighs lambda as much as the
+            next one. The default is RiskMetrics' for days (J.P. Morgan/Reuters 1996); 1 is the plain sample.
         distance_threshold: cut height, in units of the distance, 0 to 1 (``ward`` heights may pass 1).
         max_clusters: largest number of clusters under ``criterion="maxclust"``.
         cluster_cap: largest weight of a cluster, a fraction; relaxed to ``slack / K`` where K clusters need it.
@@ -50,6 +56,8 @@ class AllocationConfig:
     linkage: str = "average"
     criterion: str = "distance"
     distance: str = "correlation"
+    covariance: str = "sample"
+    ewma_decay: Any = 0.94
     distance_threshold: Any = 0.4
     max_clusters: Any = 10
     cluster_cap: Any = 0.25
@@ -65,7 +73,7 @@ class AllocationConfig:
         return dataclasses.replace(self, **changes)
 
 
-STATIC_FIELDS = ("profiles", "linkage", "criterion", "distance")
+STATIC_FIELDS = ("profiles", "linkage", "criterion", "distance", "covariance")
 NUMERIC_FIELDS = tuple(f.name for f in dataclasses.fields(AllocationConfig) if f.name not in STATIC_FIELDS)
 jax.tree_util.register_dataclass(AllocationConfig, data_fields=NUMERIC_FIELDS, meta_fields=STATIC_FIELDS)
 
@@ -89,6 +97,7 @@ def check_config(config: AllocationConfig) -> AllocationConfig:
     if not isinstance(config, AllocationConfig):
         raise InputError(f"config must be an AllocationConfig, not {type(config).__name__}")
     _check_choices(config)
+    _check_range(config, "ewma_decay", "greater than 0 and at most 1", lambda x: 0 < x <= 1)
     _check_range(config, "cluster_cap", "greater than 0 and at most 1", lambda x: 0 < x <= 1)
     _check_range(config, "asset_cap", "greater than 0 and at most 1", lambda x: 0 < x <= 1)
     _check_range(config, "slack", "at least 1", lambda x: 1 <= x < math.inf)
@@ -120,6 +129,7 @@ def _check_choices(config: AllocationConfig) -> None:
     _check_choice("linkage", config.linkage, LINKAGES)
     _check_choice("criterion", config.criterion, CRITERIA)
     _check_choice("distance", config.distance, DISTANCES)
+    _check_choice("covariance", config.covariance, COVARIANCES)
 
 
 def _check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:

@@ -15,9 +15,11 @@ class Moments(NamedTuple):
 
     Attributes:
         count: () n, the sum of the observation weights.
-        mean: (N,) weighted mean.
-        covariance: (N, N) weighted covariance with divisor n - 1.
-        third: (N,) mean cubed deviation from the mean, divisor n.
+        mean: (N,) weighted mean; of decayed weights where a decay was given.
+        covariance: (N, N) weighted covariance with divisor n - 1; likewise.
+        plain_mean: (N,) mean of the observation weights themselves, whatever the decay.
+        plain_variance: (N,) variance of those, divisor n - 1.
+        third: (N,) mean cubed deviation of those from ``plain_mean``, divisor n.
         active: (N,) bool, the assets that take part.
         dropped: () bool, an asset of the mask left because its returns are all equal.
         valid: () bool, False where the universe has no moments (see `Status.INVALID`).
@@ -26,6 +28,8 @@ class Moments(NamedTuple):
     count: Array
     mean: Array
     covariance: Array
+    plain_mean: Array
+    plain_variance: Array
     third: Array
     active: Array
     dropped: Array
@@ -58,7 +62,26 @@ class SharedPanel(NamedTuple):
     descending: Array
 
 
-def sample_moments(returns: Array, weights: Array, mask: Array) -> Moments:
+class Shock(NamedTuple):
+    """What changes in the moments of a stressed universe. Volatility 1, correlation 0 and mean 0 change no bit.
+
+    It stands for an affine change of each asset's returns, x' = m + v (x - m) + s / periods per year with m the mean
+    per period, and for a move of all correlations at once. Skewness has no unit and stays as it is.
+
+    Attributes:
+        volatility: (N,) factor on each asset's volatility, greater than 0.
+        correlation: () c in [-1, 1]. Above 0 every correlation moves the fraction c of the way to 1, to
+            (1 - c) R + c 11'; below 0 the fraction -c of the way to 0, to (1 + c) R - c I. Both are convex combinations
+            of correlation matrices, so that R stays positive semidefinite.
+        mean: (N,) added to each asset's annual mean return.
+    """
+
+    volatility: Array
+    correlation: Array
+    mean: Array
+
+
+def sample_moments(returns: Array, weights: Array, mask: Array, decay: Array | None = None) -> Moments:
     """Moments of one universe from its own returns, in two passes (mean, then deviations from it).
 
     mean = sum c x / n and covariance = sum c (x - mean)(x - mean)' / (n - 1), with n = sum c: the weights are
@@ -68,10 +91,11 @@ def sample_moments(returns: Array, weights: Array, mask: Array) -> Moments:
         returns: (T, N) simple returns per period. Never read where the mask is False or the weight is 0.
         weights: (T,) observation weights c, at least 0.
         mask: (N,) bool, the assets of the universe.
+        decay: () lambda in (0, 1] of `decayed_weights`, which then make the mean and the covariance; or None.
 
     Returns:
         `Moments`; ``valid`` is False where a return in use is not finite, a weight is negative or not finite, n < 2,
-        or no asset is left.
+        no asset is left, or the decay leaves a single row.
     """
     c, weights_ok = _clean_weights(weights)
     used = c > 0
@@ -81,14 +105,51 @@ def sample_moments(returns: Array, weights: Array, mask: Array) -> Moments:
     n = jnp.sum(c)
     constant = _constant(x, used)
     active = mask & ~constant
-    mean = jnp.where(active, dot(c, x) / _positive(n), 0)
-    deviation = jnp.where(used[:, None] & active[None, :], x - mean[None, :], 0)
-    weighted = c[:, None] * deviation
-    covariance = dot(weighted.T, deviation) / _positive(n - 1)
-    covariance = (covariance + covariance.T) / 2  # a product of two matrices is symmetric up to rounding only
+    inside = used[:, None] & active[None, :]
+
+    def centre(c: Array) -> tuple[Array, Array]:
+        mean = jnp.where(active, dot(c, x) / _positive(n), 0)
+        return mean, jnp.where(inside, x - mean[None, :], 0)
+
+    def spread(c: Array, deviation: Array) -> Array:
+        weighted = c[:, None] * deviation
+        covariance = dot(weighted.T, deviation) / _positive(n - 1)
+        return (covariance + covariance.T) / 2  # a product of two matrices is symmetric up to rounding only
+
+    plain_mean, deviation = centre(c)
     third = dot(c, deviation**3) / _positive(n)
+    if decay is None:
+        mean, covariance = plain_mean, spread(c, deviation)
+        plain_variance = jnp.diagonal(covariance)
+    else:
+        recent = decayed_weights(c, decay)
+        mean, recent_deviation = centre(recent)
+        covariance = spread(recent, recent_deviation)
+        plain_variance = dot(c, deviation**2) / _positive(n - 1)
+        weights_ok = weights_ok & ~_one_row(recent)
     valid = weights_ok & ~missing & (n >= 2) & jnp.any(active)
-    return _finish(n, mean, covariance, third, active, mask, valid)
+    dropped = jnp.any(mask & ~active)
+    return _finish(Moments(n, mean, covariance, plain_mean, plain_variance, third, active, dropped, valid))
+
+
+def decayed_weights(weights: Array, decay: Array) -> Array:
+    """Weights c lambda^age, rescaled to the sum of c; RiskMetrics' for a plain sample (J.P. Morgan/Reuters 1996).
+
+    The age of row t is T - 1 - t. Since the scale is free it is counted from the last row in use instead, so that the
+    powers of a window far from the panel's end do not all underflow.
+
+    Args:
+        weights: (T,) observation weights c, at least 0.
+        decay: () lambda, in (0, 1].
+
+    Returns:
+        (T,) weights.
+    """
+    row = jnp.arange(weights.shape[0], dtype=jnp.int32)
+    last = jnp.max(jnp.where(weights > 0, row, 0))
+    age = jnp.maximum(last - row, 0).astype(weights.dtype)  # a row past the last has weight 0
+    decayed = weights * decay**age
+    return decayed * (jnp.sum(weights) / _positive(jnp.sum(decayed)))
 
 
 def share_panel(returns: Array, max_outer_bytes: int) -> SharedPanel:
@@ -124,7 +185,7 @@ def fits_outer(n_rows: int, n_assets: int, dtype: jnp.dtype, max_outer_bytes: in
     return n_rows * n_assets * (n_assets + 1) // 2 * jnp.dtype(dtype).itemsize <= max_outer_bytes
 
 
-def panel_moments(panel: SharedPanel, weights: Array, mask: Array) -> Moments:
+def panel_moments(panel: SharedPanel, weights: Array, mask: Array, decay: Array | None = None) -> Moments:
     """Moments of one universe of a shared panel: the same quantities as `sample_moments`, in one pass.
 
     Under `jax.vmap` over weights and masks each line below is one matrix product for all universes.
@@ -133,6 +194,7 @@ def panel_moments(panel: SharedPanel, weights: Array, mask: Array) -> Moments:
         panel: from `share_panel`.
         weights: (T,) observation weights c, at least 0.
         mask: (N,) bool, the assets of the universe.
+        decay: () lambda of `decayed_weights`, or None.
 
     Returns:
         `Moments`, as `sample_moments`.
@@ -144,16 +206,63 @@ def panel_moments(panel: SharedPanel, weights: Array, mask: Array) -> Moments:
     # or meet a weight of 0, and the columns' sums do not mix.
     active = mask & ~_constant(panel.returns, c > 0)
     z = panel.centred
-    first = jnp.where(active, dot(c, z) / _positive(n), 0)
-    second = _panel_second_moments(panel, c)
     both = active[:, None] & active[None, :]
-    covariance = jnp.where(both, (second - n * first[:, None] * first[None, :]) / _positive(n - 1), 0)
-    raw_second = jnp.diagonal(second) / _positive(n)
+
+    def sums(c: Array) -> tuple[Array, Array, Array]:
+        first = jnp.where(active, dot(c, z) / _positive(n), 0)
+        second = _panel_second_moments(panel, c)
+        covariance = jnp.where(both, (second - n * first[:, None] * first[None, :]) / _positive(n - 1), 0)
+        return first, jnp.diagonal(second), covariance
+
+    def mean_of(first: Array) -> Array:
+        return jnp.where(active, first + panel.centre, 0)
+
+    if decay is None:
+        first, squares, covariance = sums(c)
+        mean = plain_mean = mean_of(first)
+        plain_variance = jnp.diagonal(covariance)
+    else:
+        recent = decayed_weights(c, decay)
+        recent_first, _, covariance = sums(recent)
+        first = jnp.where(active, dot(c, z) / _positive(n), 0)
+        squares = dot(c, z**2)
+        mean, plain_mean = mean_of(recent_first), mean_of(first)
+        plain_variance = jnp.where(active, (squares - n * first**2) / _positive(n - 1), 0)
+        weights_ok = weights_ok & ~_one_row(recent)
+    raw_second = squares / _positive(n)
     raw_third = dot(c, panel.cubed) / _positive(n)
     third = jnp.where(active, raw_third - 3 * first * raw_second + 2 * first**3, 0)
-    mean = jnp.where(active, first + panel.centre, 0)
     valid = weights_ok & ~missing & (n >= 2) & jnp.any(active)
-    return _finish(n, mean, covariance, third, active, mask, valid)
+    dropped = jnp.any(mask & ~active)
+    return _finish(Moments(n, mean, covariance, plain_mean, plain_variance, third, active, dropped, valid))
+
+
+def shocked_moments(mean: Array, covariance: Array, active: Array, shock: Shock) -> tuple[Array, Array]:
+    """Annual mean and covariance after a shock.
+
+    Args:
+        mean: (N,) annual mean.
+        covariance: (N, N) annual covariance.
+        active: (N,) bool.
+        shock: what changes; never read where an asset is inactive.
+
+    Returns:
+        (N,) and (N, N), 0 for an inactive asset.
+    """
+    c = shock.correlation
+    v = jnp.where(active, shock.volatility, 1)
+    variance = jnp.diagonal(covariance)
+    deviation = jnp.sqrt(jnp.maximum(variance, 0))
+    joined = (1 - c) * covariance + c * (deviation[:, None] * deviation[None, :])
+    moved = jnp.where(c > 0, joined, jnp.where(c < 0, (1 + c) * covariance, covariance))
+    index = jnp.arange(active.shape[0], dtype=jnp.int32)
+    diagonal = index[:, None] == index[None, :]
+    # a variance takes its factor v^2 and nothing else: the square of a root is not quite what the root was taken of
+    covariance = (v[:, None] * v[None, :]) * jnp.where(diagonal, covariance, moved)
+    # a correlation that is not a number must make the universe INVALID, not pass for no shock
+    covariance = jnp.where(jnp.isnan(c), jnp.nan, covariance)
+    both = active[:, None] & active[None, :]
+    return jnp.where(active, mean + shock.mean, 0), jnp.where(both, covariance, 0)
 
 
 def _panel_second_moments(panel: SharedPanel, c: Array) -> Array:
@@ -171,20 +280,23 @@ def _packed_index(n: int) -> Array:
     return low * n - low * (low + 1) // 2 + high
 
 
-def _finish(
-    n: Array, mean: Array, covariance: Array, third: Array, active: Array, mask: Array, valid: Array
-) -> Moments:
+def _finish(moments: Moments) -> Moments:
     """Reject a universe whose moments underflowed or overflowed: nothing can be computed with them."""
-    variance = jnp.diagonal(covariance)
-    usable = jnp.all(jnp.where(active, (variance > 0) & jnp.isfinite(variance), True))
-    usable = usable & jnp.all(jnp.isfinite(covariance)) & jnp.all(jnp.isfinite(third))
-    dropped = jnp.any(mask & ~active)
-    return Moments(n, mean, covariance, third, active, dropped, valid & usable)
+    variance = jnp.diagonal(moments.covariance)
+    usable = jnp.all(jnp.where(moments.active, (variance > 0) & jnp.isfinite(variance), True))
+    usable = usable & jnp.all(jnp.isfinite(moments.covariance)) & jnp.all(jnp.isfinite(moments.third))
+    return moments._replace(valid=moments.valid & usable)
 
 
 def _clean_weights(weights: Array) -> tuple[Array, Array]:
     good = jnp.isfinite(weights) & (weights >= 0)
     return jnp.where(good, weights, 0), jnp.all(good)
+
+
+def _one_row(weights: Array) -> Array:
+    """True where one row has all the weight, to rounding; what variance is left is that of rounding errors."""
+    total = jnp.sum(weights)
+    return total - jnp.max(weights) <= 16 * jnp.finfo(weights.dtype).eps * total
 
 
 def _constant(x: Array, used: Array) -> Array:

@@ -37,6 +37,8 @@ SETTINGS: dict[str, Any] = {
     "distance_threshold": 0.4,
     "max_clusters": 10,
     "distance": "correlation",
+    "covariance": "sample",
+    "ewma_decay": 0.94,
     "cluster_cap": 0.25,
     "asset_cap": 0.2,
     "slack": 1.1,
@@ -77,6 +79,67 @@ def moments(returns: Array, weights: Array | None = None) -> tuple[Array, Array]
     centred = x - mean
     covariance = (centred * c[:, None]).T @ centred / (n - 1)
     return mean, (covariance + covariance.T) / 2  # BLAS leaves an asymmetry of one rounding
+
+
+def ewma_weights(weights: Array, decay: float) -> Array:
+    """c lambda^(T - 1 - t), rescaled to the sum of c."""
+    weights = np.asarray(weights, float)
+    decayed = weights * float(decay) ** np.arange(len(weights))[::-1]
+    return decayed * weights.sum() / decayed.sum()
+
+
+def ledoit_wolf_delta(returns: Array, weights: Array | None = None) -> float:
+    """Ledoit and Wolf's (2004) shrinkage intensity of the standardised returns, with frequency weights.
+
+    As in the paper, with <A, B> = tr(ABᵀ) / p: m = <S, I>, d² = |S - mI|², b̄² = sum c |zzᵀ - S|² / n², b² =
+    min(b̄², d²), and the intensity is b² / d². (scikit-learn writes b̄² as a difference.)
+    """
+    x, c = used(returns, weights)
+    n, p = c.sum(), x.shape[1]
+    centred = x - c @ x / n
+    z = centred / np.sqrt(c @ centred**2 / n)
+    S = (z * c[:, None]).T @ z / n
+    d = np.sum((S - np.trace(S) / p * np.eye(p)) ** 2) / p
+    b = sum(weight * np.sum((np.outer(row, row) - S) ** 2) / p for row, weight in zip(z, c, strict=True)) / n**2
+    return 0.0 if d < 1e-28 else float(min(b, d) / d)
+
+
+def oas_delta(returns: Array, weights: Array | None = None) -> float:
+    """Chen, Wiesel, Eldar and Hero's (2010) intensity for the standardised returns, eq. 23 without terms in 2 / p."""
+    n = used(returns, weights)[1].sum()
+    covariance = moments(returns, weights)[1]
+    deviation = np.sqrt(np.diag(covariance))
+    S = covariance / np.outer(deviation, deviation)
+    p = len(S)
+    squared, trace = np.trace(S @ S), np.trace(S)
+    denominator = (n + 1) * (squared - trace**2 / p)
+    return 1.0 if denominator < 1e-28 else float(min(1, (squared + trace**2) / denominator))
+
+
+def estimates(
+    returns: Array, weights: Array | None = None, covariance: str = "sample", decay: float = 0.94
+) -> tuple[Array, Array]:
+    """Mean and covariance per period by one of the choices."""
+    weights = np.ones(len(returns)) if weights is None else np.asarray(weights, float)
+    if covariance == "ewma":
+        recent = ewma_weights(weights, decay)
+        x, c = np.asarray(returns, float)[weights > 0], recent[weights > 0]
+        mean = c @ x / c.sum()
+        return mean, (c[:, None] * (x - mean)).T @ (x - mean) / (weights.sum() - 1)
+    mean, sample = moments(returns, weights)
+    if covariance == "sample":
+        return mean, sample
+    delta = {"ledoit_wolf": ledoit_wolf_delta, "oas": oas_delta}[covariance](returns, weights)
+    return mean, np.where(np.eye(len(sample), dtype=bool), sample, (1 - delta) * sample)
+
+
+def shocked(mean: Array, covariance: Array, volatility: Array, correlation: float, shift: Array) -> tuple[Array, Array]:
+    """Annual mean and covariance with shocked volatilities, correlations and means."""
+    deviation = np.sqrt(np.diag(covariance))
+    R = covariance / np.outer(deviation, deviation)
+    target = np.ones_like(R) if correlation > 0 else np.eye(len(R))
+    R = (1 - abs(correlation)) * R + abs(correlation) * target
+    return mean + shift, R * np.outer(volatility * deviation, volatility * deviation)
 
 
 def skewness(returns: Array, weights: Array | None = None) -> Array:
@@ -828,7 +891,8 @@ def allocate(
     active, dropped = found
 
     x = returns[:, active]
-    mean, covariance = (options["periods_per_year"] * moment for moment in moments(x, weights))
+    estimated = estimates(x, weights, options["covariance"], options["ewma_decay"])
+    mean, covariance = (options["periods_per_year"] * moment for moment in estimated)
     distance = correlation_distance(covariance, options["distance"])
     if options["criterion"] == "maxclust":
         labels = clusters_maxclust(distance, options["linkage"], options["max_clusters"])

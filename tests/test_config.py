@@ -28,7 +28,7 @@ def test_numbers_are_leaves_and_choices_are_structure() -> None:
     config = AllocationConfig()
     assert len(jax.tree.leaves(config)) == len(NUMERIC_FIELDS)
     assert set(NUMERIC_FIELDS) | set(STATIC_FIELDS) == {f.name for f in dataclasses.fields(config)}
-    assert set(STATIC_FIELDS) >= {"profiles", "linkage", "criterion", "distance"}
+    assert set(STATIC_FIELDS) >= {"profiles", "linkage", "criterion", "distance", "covariance"}
     assert {"n_aggressors", "max_clusters", "cluster_cap", "distance_threshold"} <= set(NUMERIC_FIELDS)
     assert jax.tree.structure(config) == jax.tree.structure(config.replace(cluster_cap=0.3, n_aggressors=2))
     assert jax.tree.structure(config) != jax.tree.structure(config.replace(linkage="single"))
@@ -85,6 +85,7 @@ def refusal(**changes: Any) -> str:
 
 
 OUT_OF_RANGE = {
+    "ewma_decay": (0, -0.94, 1.01),
     "cluster_cap": (0, -0.1, 1.01),
     "asset_cap": (0.0, -1, 1.5),
     "slack": (0.99, 0, -1),
@@ -147,6 +148,7 @@ def test_a_count_beyond_int32_is_refused_or_kept(name: str, value: float) -> Non
         {"distance_threshold": 1.0},
         {"distance_threshold": 3.0, "linkage": "ward"},
         {"aggressor_weight": 0},
+        {"ewma_decay": 1, "covariance": "ewma"},
         {"max_clusters": 1, "n_aggressors": 1},
         {"max_clusters": np.int64(5), "n_aggressors": np.float32(2)},
         {"risk_free_rate": -0.01},
@@ -159,7 +161,7 @@ def test_what_is_in_range_passes(changes: dict[str, Any]) -> None:
     check_config(AllocationConfig(**changes))
 
 
-@pytest.mark.parametrize("name", ["linkage", "criterion", "distance"])
+@pytest.mark.parametrize("name", ["linkage", "criterion", "distance", "covariance"])
 @pytest.mark.parametrize("value", ["", "Average", "centroid", None, 3, ["average"]], ids=repr)
 def test_an_unknown_choice_is_refused_with_the_choices(name: str, value: Any) -> None:
     message = refusal(**{name: value})

@@ -24,12 +24,12 @@ ALL = np.ones(N, bool)
 
 def _own(returns: Any, weights: Any, mask: Any) -> tuple[Moments, Any, Any]:
     moments = sample_moments(returns, weights, mask)
-    return moments, skewness(moments), sample_tail_gain(returns, weights, mask)
+    return moments, skewness(moments), sample_tail_gain(returns, weights, mask).mean
 
 
 def _shared(panel: Any, weights: Any, mask: Any) -> tuple[Moments, Any, Any]:
     moments = panel_moments(panel, weights, mask)
-    return moments, skewness(moments), panel_tail_gain(panel, weights)
+    return moments, skewness(moments), panel_tail_gain(panel, weights).mean
 
 
 def statistics(path: str, returns: Any, weights: Any, masks: Any, dtype: Any) -> tuple[Moments, Array, Array]:
