@@ -73,29 +73,94 @@ def merge_tree(distance: Array, active: Array, linkage: str, stop: Array | float
     apart = active[:, None] & active[None, :] & (index[:, None] != index[None, :])
     # a table that is not symmetric to the bit could leave no reciprocal pair
     table = jnp.where(apart, jnp.maximum(distance, distance.T), jnp.inf)
-    sizes = jnp.ones(n, distance.dtype)
     tree = Tree(index, jnp.full(n, jnp.inf, distance.dtype), jnp.zeros(n, jnp.int32))
+    state = _Stage(table, jnp.ones(n, distance.dtype), index, tree, jnp.int32(0))
+    sizes = _stage_sizes(n)
+    for size, smaller in zip(sizes, (*sizes[1:], 0), strict=True):
+        state = _stage(state, size, smaller, linkage, jnp.asarray(stop, distance.dtype))
+    return state.tree
 
-    def merge_round(state: tuple[Array, Array, Tree, Array, Array]) -> tuple[Array, Array, Tree, Array, Array]:
-        table, sizes, tree, number, _ = state
+
+class _Stage(NamedTuple):
+    """The clusters that can still merge: distances (M, M), sizes (M,), first assets (M,); the tree, rounds so far."""
+
+    table: Array
+    sizes: Array
+    assets: Array
+    tree: Tree
+    rounds: Array
+
+
+def _stage_sizes(n: int) -> tuple[int, ...]:
+    """Rows of the table from one stage to the next: N, then powers of two.
+
+    Example:
+        >>> _stage_sizes(100)
+        (100, 64, 32, 16)
+    """
+    sizes = [n]
+    while sizes[-1] > 16:
+        sizes.append(1 << (sizes[-1] - 1).bit_length() - 1)
+    return tuple(sizes)
+
+
+def _stage(state: _Stage, size: int, smaller: int, linkage: str, stop: Array) -> _Stage:
+    """Merge until no more than ``smaller`` clusters can go on, or nothing is left to merge.
+
+    A cluster whose nearest neighbour is above the stop is complete: what the others become is no nearer. The rest, if
+    they are few enough, move into a table of ``size`` rows first.
+    """
+    if size < state.table.shape[0]:
+        state = _compact(state, _alive(state.table, stop), size)
+    rows = jnp.arange(size, dtype=jnp.int32)
+    height = jnp.full(size, jnp.inf, state.table.dtype)
+    grown = Tree(rows, height, jnp.zeros(size, jnp.int32))
+
+    def merge_round(carry: tuple[Array, Array, Tree, Array, Array]) -> tuple[Array, Array, Tree, Array, Array]:
+        table, sizes, tree, number, _ = carry
         nearest = jnp.min(table, axis=1)
         # min and compare: XLA's argmin costs many times its min on a CPU
-        neighbour = jnp.min(jnp.where(table == nearest[:, None], index[None, :], n - 1), axis=1)
-        mutual = (neighbour[neighbour] == index) & (nearest <= stop) & jnp.isfinite(nearest)
-        keeps, goes = mutual & (index < neighbour), mutual & (index > neighbour)
+        neighbour = jnp.min(jnp.where(table == nearest[:, None], rows[None, :], size - 1), axis=1)
+        mutual = (neighbour[neighbour] == rows) & (nearest <= stop) & jnp.isfinite(nearest)
+        keeps, goes = mutual & (rows < neighbour), mutual & (rows > neighbour)
         tree = Tree(
             jnp.where(goes, neighbour, tree.parent),
             jnp.where(goes, nearest, tree.height),
             jnp.where(goes, number, tree.round),
         )
         table, sizes = _merge(table, sizes, keeps, goes, neighbour, nearest, linkage)
-        return table, sizes, tree, number + 1, jnp.any(mutual)
+        return table, sizes, tree, number + 1, jnp.sum(_alive(table, stop), dtype=jnp.int32)
 
-    def merging(state: tuple[Array, Array, Tree, Array, Array]) -> Array:
-        return state[4]
+    def merging(carry: tuple[Array, Array, Tree, Array, Array]) -> Array:
+        return carry[4] > smaller
 
-    state = (table, sizes, tree, jnp.int32(0), jnp.any(active))
-    return lax.while_loop(merging, merge_round, state)[2]
+    alive = jnp.sum(_alive(state.table, stop), dtype=jnp.int32)
+    start = (state.table, state.sizes, grown, state.rounds, alive)
+    table, sizes, grown, rounds, _ = lax.while_loop(merging, merge_round, start)
+    merged = jnp.where(grown.parent != rows, state.assets, state.tree.parent.shape[0])  # others are dropped
+    tree = Tree(
+        state.tree.parent.at[merged].set(state.assets[grown.parent], mode="drop"),
+        state.tree.height.at[merged].set(grown.height, mode="drop"),
+        state.tree.round.at[merged].set(grown.round, mode="drop"),
+    )
+    return _Stage(table, sizes, state.assets, tree, rounds)
+
+
+def _alive(table: Array, stop: Array) -> Array:
+    """(M,) clusters with a neighbour near enough to merge with."""
+    nearest = jnp.min(table, axis=1)
+    return (nearest <= stop) & jnp.isfinite(nearest)
+
+
+def _compact(state: _Stage, alive: Array, size: int) -> _Stage:
+    """Move the clusters that can go on, at most ``size``, into a smaller table, in their order."""
+    rows = jnp.arange(alive.shape[0], dtype=jnp.int32)
+    slot = jnp.where(alive, jnp.cumsum(alive, dtype=jnp.int32) - 1, size)
+    chosen = jnp.zeros(size, jnp.int32).at[slot].set(rows, mode="drop")
+    used = jnp.arange(size, dtype=jnp.int32) < jnp.sum(alive, dtype=jnp.int32)
+    both = used[:, None] & used[None, :]
+    table = jnp.where(both, state.table[chosen][:, chosen], jnp.inf)
+    return state._replace(table=table, sizes=state.sizes[chosen], assets=state.assets[chosen])
 
 
 def _merge(
