@@ -2,15 +2,17 @@
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
-PYTEST := $(BIN)/python -m pytest -q
+# a process a core; a file's tests stay together and share what it sets up
+PYTEST := $(BIN)/python -m pytest -q -n auto --dist loadfile
 
-.PHONY: help demo test test-slow test-gpu lint accuracy throughput clean
+.PHONY: help demo test test-slow test-gpu lint accuracy throughput studies clean
 help:
 	@echo "make demo        allocate the embedded market: tables, 1,000 bootstrap resamples, files"
 	@echo "make test        tests (minutes); make test-slow: the rest; make test-gpu: those that need a GPU"
 	@echo "make lint        format, lint and type checks"
 	@echo "make accuracy    regenerate benchmarks/results/accuracy.json (JAXALLOC_DATA: folder of real data)"
 	@echo "make throughput  measure universes per second on this machine's device"
+	@echo "make studies     regenerate benchmarks/results/studies.md: memory, soak, kills (an hour)"
 	@echo "make clean       remove .venv and caches"
 
 # a stamp a set of extras, remade when pyproject.toml changes
@@ -41,7 +43,7 @@ test-slow: $(VENV)/.test
 	$(PYTEST) -m slow
 
 test-gpu: $(VENV)/.test
-	$(PYTEST) -m gpu
+	$(BIN)/python -m pytest -q -m gpu
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff format --check .
@@ -53,6 +55,9 @@ accuracy: $(VENV)/.test
 
 throughput: $(VENV)/.test
 	$(BIN)/python benchmarks/throughput.py
+
+studies: $(VENV)/.test
+	$(BIN)/python benchmarks/studies.py
 
 clean:
 	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis build dist

@@ -56,11 +56,10 @@ def median_seconds(call: Callable[[], Any], repeats: int) -> float:
 
 def stages(returns: np.ndarray, counts: np.ndarray, repeats: int) -> dict[str, float]:
     """Microseconds a universe of each stage on its own, one tile at a time; they need not add up to the whole."""
-    engine = batch.Engine(returns, None)
-    panel, config, tile = engine._panel, engine.config, engine.tile
+    engine = batch.Engine(returns.shape, ja.AllocationConfig(), panel=returns)
+    panel, config, tile = engine.shared[0].panel, engine.config, engine.tiles.estimate
     c = jnp.asarray(counts[:tile], engine.dtype)
     mask = jnp.ones(returns.shape[1], bool)
-    n_assets = returns.shape[1]
 
     def timed(function: Callable, *arguments: Any) -> tuple[float, Any]:
         compiled = jax.jit(jax.vmap(function))
@@ -73,7 +72,7 @@ def stages(returns: np.ndarray, counts: np.ndarray, repeats: int) -> dict[str, f
     result["clusters"], _ = timed(
         lambda s: clustering.cluster_assets(clustering.correlation_distance(s), mask, config), m.covariance
     )
-    estimates = batch._estimate_shared_tile(panel, config, c, jnp.ones((tile, n_assets), bool))
+    result["all of the first tile"], estimates = timed(lambda c: allocation.estimate_shared(panel, config, c, mask), c)
     size = next(b for b in engine.buckets if b >= int(estimates.n_clusters.max()))
     for name, profiles in (
         ("min_variance and max_sharpe", ("min_variance", "max_sharpe")),

@@ -11,31 +11,49 @@ if TYPE_CHECKING:
     from jaxalloc.allocation import Allocation as Allocation
     from jaxalloc.allocation import allocate as allocate
     from jaxalloc.batch import allocate_batch as allocate_batch
+    from jaxalloc.bootstrap import Bootstrap as Bootstrap
     from jaxalloc.config import AllocationConfig as AllocationConfig
     from jaxalloc.data import Panel as Panel
     from jaxalloc.data import read_returns as read_returns
     from jaxalloc.errors import InputError as InputError
+    from jaxalloc.grid import Sweep as Sweep
+    from jaxalloc.grid import sweep as sweep
+    from jaxalloc.results import Study as Study
+    from jaxalloc.samplers import Product as Product
+    from jaxalloc.samplers import RandomSubsets as RandomSubsets
+    from jaxalloc.samplers import RollingWindows as RollingWindows
+    from jaxalloc.samplers import Sampler as Sampler
+    from jaxalloc.scenarios import Parametric as Parametric
+    from jaxalloc.scenarios import Stress as Stress
     from jaxalloc.status import Status as Status
     from jaxalloc.status import explain as explain
-    from jaxalloc.study import Study as Study
+    from jaxalloc.study import load_study as load_study
     from jaxalloc.study import run_study as run_study
-    from jaxalloc.universes import Bootstrap as Bootstrap
 
 # name -> module; each loads where it is first used, so that `import jaxalloc` costs next to nothing
 _HOMES = {
     "Allocation": "allocation",
     "AllocationConfig": "config",
-    "Bootstrap": "universes",
+    "Bootstrap": "bootstrap",
     "InputError": "errors",
     "Panel": "data",
+    "Parametric": "scenarios",
+    "Product": "samplers",
+    "RandomSubsets": "samplers",
+    "RollingWindows": "samplers",
+    "Sampler": "samplers",
     "Status": "status",
-    "Study": "study",
+    "Stress": "scenarios",
+    "Study": "results",
+    "Sweep": "grid",
     "allocate": "allocation",
     "allocate_batch": "batch",
     "datasets": "datasets",
     "explain": "status",
+    "load_study": "study",
     "read_returns": "data",
     "run_study": "study",
+    "sweep": "grid",
 }
 __all__ = [
     "Allocation",
@@ -43,15 +61,24 @@ __all__ = [
     "Bootstrap",
     "InputError",
     "Panel",
+    "Parametric",
+    "Product",
+    "RandomSubsets",
+    "RollingWindows",
+    "Sampler",
     "Status",
+    "Stress",
     "Study",
+    "Sweep",
     "__version__",
     "allocate",
     "allocate_batch",
     "datasets",
     "explain",
+    "load_study",
     "read_returns",
     "run_study",
+    "sweep",
 ]
 
 

@@ -1,40 +1,81 @@
-"""allocate_batch(): the one place that chunks, pads and sorts universes into tiles.
+"""allocate_batch(): the one place that chunks, pads, sorts and shards universes.
 
-A universe passes through two tiles of fixed shape. In the first (estimate) its moments and clusters are found. Then its
-number of clusters K is read on the host, and it goes with others of its *K bucket* into a second tile (solve), of that
-bucket's size, so that a universe with 8 clusters does not pay for 100. A part tile is padded. A tile's shape depends on
-N, T, precision, the static settings and the bucket alone: the same program computes a universe whatever its company,
-and its bits are the same.
+A universe passes through two tiles of fixed shape. In the first (estimate) it is drawn and its moments and clusters are
+found. Then its number of clusters K is read on the host, and it goes with others of its *K bucket* into a second tile
+(solve), of that bucket's size, so that a universe with 8 clusters does not pay for 100. A part tile is padded. A tile's
+shape depends on N, T, precision, the kind of device, the static settings and the bucket alone: the same program
+computes a universe whatever its company, and its bits are the same.
+
+A chunk is as many tiles as memory is given for. Several devices, or the cores of a CPU, share its universes out in
+parts: each has its own buffers and runs the same program on its own tiles, and nothing passes between them. (One
+program over all of them, by `jax.shard_map`, is compiled otherwise for another number of devices, and then rounds
+otherwise: measured on CPUs.)
 """
 
 from __future__ import annotations
 
 import functools
+import itertools
 import math
+import os
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import Array, lax
 
 from jaxalloc.allocation import RESULT_FIELDS, Allocation, Estimates, Given, estimate, estimate_shared, solve
 from jaxalloc.arrays import as_array
-from jaxalloc.config import AllocationConfig, cast_config, check_config
+from jaxalloc.config import NUMERIC_FIELDS, AllocationConfig, cast_config, check_config
 from jaxalloc.errors import InputError
 from jaxalloc.moments import SharedPanel, share_panel
+from jaxalloc.universes import Draw, Drawn, draw_universe
+
+Device = Any  # a `jax.Device`, which is no type to a type checker
 
 MAX_BUCKETS = 8
-MAX_OUTER_BYTES = (
-    2**29
-)  # the table of a shared panel's outer products: N = 250 and two years fit, N = 431 and ten do not
-CHUNK_BYTES = 2**28  # the covariances held between the two tiles
-_SOLVE_TILE = 32
+# the table of a shared panel's outer products: N = 250 and two years fit, N = 431 and ten do not
+MAX_OUTER_BYTES = 2**29
+CHUNK_BYTES = 2**28  # the covariances held between the two tiles, on a CPU
+_MOST_TILES = 16  # of a part of a chunk, on a CPU
+_MOST_STREAMS = 4  # parts that a CPU works on at once: each has buffers of its own
 
 
-def estimate_tile(n_assets: int) -> int:
-    """Number of universes in an estimate tile: large enough for a matrix product, small enough for the cache."""
-    return 64 if n_assets <= 128 else 32
+class Tiles(NamedTuple):
+    """How many universes are computed together, on each device.
+
+    Attributes:
+        estimate: universes of an estimate tile.
+        solve: universes of a solve tile.
+        capacity: universes of a part of a chunk, a multiple of ``estimate``.
+    """
+
+    estimate: int
+    solve: int
+    capacity: int
+
+
+def tiles(n_assets: int, dtype: Any, platform: str = "cpu", memory: int | None = None) -> Tiles:
+    """Choose the tiles: large enough for a matrix product, small enough for the cache.
+
+    A part of a chunk holds as many tiles as keep its covariances, N^2 numbers each, within 256 MiB; 1 to 16. On an
+    accelerator tiles are larger, and the covariances take an eighth of the memory.
+
+    Args:
+        n_assets: N.
+        dtype: float32 or float64.
+        platform: ``"cpu"``, ``"gpu"`` or another of JAX's.
+        memory: bytes of the device's memory, if known.
+    """
+    each = n_assets**2 * np.dtype(dtype).itemsize
+    if platform == "cpu":
+        tile = 64 if n_assets <= 128 else 32
+        return Tiles(tile, 32, tile * int(np.clip(CHUNK_BYTES // (tile * each), 1, _MOST_TILES)))
+    tile = 2048 if n_assets <= 32 else 512 if n_assets <= 128 else 128
+    budget = 2**30 if memory is None else memory // 8
+    return Tiles(tile, tile, tile * int(np.clip(budget // (tile * each), 1, 64)))
 
 
 def cluster_buckets(n_assets: int) -> tuple[int, ...]:
@@ -55,13 +96,6 @@ def cluster_buckets(n_assets: int) -> tuple[int, ...]:
     return (*(round(8 * factor**i) for i in range(steps)), n_assets)
 
 
-def default_chunk_size(n_assets: int, dtype: Any) -> int:
-    """Universes in a chunk: as many tiles as keep their covariances, N^2 numbers each, within 256 MiB; 1 to 16."""
-    tile = estimate_tile(n_assets)
-    tile_bytes = tile * n_assets**2 * np.dtype(dtype).itemsize
-    return tile * int(np.clip(CHUNK_BYTES // tile_bytes, 1, 16))
-
-
 def allocate_batch(
     returns: Any,
     config: AllocationConfig | None = None,
@@ -72,16 +106,17 @@ def allocate_batch(
 ) -> Allocation:
     """Allocate many universes; a host function (it cannot be traced) that bounds memory by the chunk.
 
-    It computes in float64 if and only if JAX's x64 mode is on. A universe whose data is bad gets the status
-    `Status.INVALID` and NaN weights; the others' bits do not notice, nor does the chunk size change them.
+    It computes in float64 if and only if JAX's x64 mode is on, on all local devices (or the one that
+    `jax.default_device` chooses). A universe whose data is bad gets the status `Status.INVALID` and NaN weights; the
+    others' bits do not notice, nor does the chunk size change them, nor the number of devices.
 
     Args:
         returns: (B, T, N) simple returns per period, a panel for each universe; or (T, N), one panel that all share.
         config: settings; `AllocationConfig()` by default.
         observation_weights: (B, T) frequency of each row in each universe, at least 0; ones by default.
         asset_mask: (B, N) bool, the assets of each universe; all by default.
-        chunk_size: universes in work at once, rounded up to whole tiles; at most, and by default, what keeps their
-            covariances within 256 MiB.
+        chunk_size: universes whose results are held at once, rounded up to whole tiles; by default what keeps their
+            covariances within 256 MiB for each of up to four cores (on a GPU, within an eighth of its memory).
         progress: called with the number of universes done since the last call.
 
     Returns:
@@ -91,121 +126,340 @@ def allocate_batch(
         InputError: a setting is out of range, or shapes do not match.
     """
     x, weights, masks = _check_inputs(returns, observation_weights, asset_mask)
-    engine = Engine(x, config, chunk_size)
-    results = _empty(len(masks), engine.config, x.shape[-1], x.dtype)
+    config = check_config(AllocationConfig() if config is None else config)
+    engine = Engine(x.shape[-2:], config, chunk_size, panel=x if x.ndim == 2 else None)
+    if len(masks) == 0:
+        none = np.zeros((1, *x.shape[1:]), x.dtype) if x.ndim == 3 else None
+        chunk = engine.run(Items(weights=np.zeros((1, x.shape[-2])), mask=np.zeros((1, x.shape[-1])), returns=none))
+        return jax.tree.map(lambda leaf: leaf[:0], chunk.allocation())
+    results: dict[str, np.ndarray] = {}
     for start in range(0, len(masks), engine.chunk_size):
         part = slice(start, min(start + engine.chunk_size, len(masks)))
         own = x[part] if x.ndim == 3 else None
-        for index, allocation in engine.run(weights[part], masks[part], own):
-            for name in RESULT_FIELDS:
-                results[name][start + index] = getattr(allocation, name)
-            if progress is not None:
-                progress(len(index))
+        chunk = engine.run(Items(weights=weights[part], mask=masks[part], returns=own), progress=progress)
+        found = chunk.allocation()
+        for name in RESULT_FIELDS:
+            values = getattr(found, name)
+            results.setdefault(name, np.empty((len(masks), *values.shape[1:]), values.dtype))[part] = values
     return Allocation(**results)
 
 
+def compute_devices() -> list[Device]:
+    """Return the local devices that universes are shared out to: all, unless `jax.default_device` chooses."""
+    chosen = jax.config.values["jax_default_device"]
+    if chosen is None or isinstance(chosen, str):
+        return jax.local_devices(backend=chosen)
+    return [chosen]
+
+
+def _streams(devices: list[Device]) -> list[Device]:
+    """The devices, a lone CPU several times over: most of what it runs uses one core, so that parts go side by side."""
+    if len(devices) > 1 or devices[0].platform != "cpu":
+        return devices
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return devices * min(cores, _MOST_STREAMS)
+
+
+class Items(NamedTuple):
+    """Universes, each field with a leading axis: either numbers to draw them by, or what they are.
+
+    Attributes:
+        index: (C,) int32 numbers, `jaxalloc.universes.WHOLE_PANEL` for the panel itself; or None.
+        weights: (C, T) observation weights, or None.
+        mask: (C, N) bool assets, or None.
+        returns: (C, T, N) returns of their own in place of the shared panel's, or None.
+    """
+
+    index: Any = None
+    weights: Any = None
+    mask: Any = None
+    returns: Any = None
+
+
+class Shared(NamedTuple):
+    """What all universes have in common.
+
+    Attributes:
+        panel: the panel, unless every universe has returns of its own.
+        gaps: (T, N) 1.0 where the panel has no return; None if nothing is drawn.
+        draws: how universes are drawn from their numbers.
+        key: the seed's key.
+    """
+
+    panel: SharedPanel | None
+    gaps: Array | None
+    draws: tuple[Draw, ...] | None
+    key: Array | None
+
+
+class Work(NamedTuple):
+    """What is known of a chunk's universes before they are solved.
+
+    Attributes:
+        estimates: `Estimates`, leading axis C.
+        left_out: (C, T) bool, the rows that a universe does not hold; (C, 0) where nobody asks.
+    """
+
+    estimates: Estimates
+    left_out: Array
+
+
+class Part(NamedTuple):
+    """The universes of a chunk that one device has.
+
+    Attributes:
+        count: how many; the buffers are longer.
+        device: where they are.
+        left_out: buffer of `Work.left_out`.
+        results: buffers of `Allocation`.
+    """
+
+    count: int
+    device: Device
+    left_out: Array
+    results: Allocation
+
+
+class Chunk(NamedTuple):
+    """Solved universes, on the devices.
+
+    Attributes:
+        parts: in order.
+    """
+
+    parts: list[Part]
+
+    def allocation(self) -> Allocation:
+        """Return the results as NumPy arrays, leading axis C."""
+        found = [jax.tree.map(lambda leaf, n=part.count: np.asarray(leaf)[:n], part.results) for part in self.parts]
+        return jax.tree.map(lambda *leaves: np.concatenate(leaves), *found)
+
+
 class Engine:
-    """Settings and shared panel on the device, ready for chunk after chunk of universes.
+    """Settings, panel and draws on the devices, ready for chunk after chunk of universes.
 
     Attributes:
         config: settings with cast numbers.
-        chunk_size: universes of a chunk, a multiple of the estimate tile.
+        chunk_size: universes of a chunk at most.
+        tiles: how many are computed together.
         buckets: the sizes that clusters are padded to.
+        devices: what computes, each one a part of a chunk at a time.
+        shared: what all universes have in common, on each of them.
     """
 
-    def __init__(self, returns: np.ndarray, config: AllocationConfig | None, chunk_size: int | None = None) -> None:
-        """Take a shared panel (T, N), or an example (B, T, N) of the universes' own panels for its shape and dtype."""
-        self.dtype = jnp.asarray(0.0).dtype
-        self.config = cast_config(check_config(AllocationConfig() if config is None else config), self.dtype)
-        self.n_assets = returns.shape[-1]
-        self.tile = estimate_tile(self.n_assets)
-        most = default_chunk_size(self.n_assets, self.dtype)
-        wanted = most if chunk_size is None else chunk_size
-        if not isinstance(wanted, (int, np.integer)) or isinstance(wanted, bool) or wanted < 1:
-            raise InputError(f"chunk_size must be a whole number, at least 1, not {chunk_size!r}")
-        self.chunk_size = min(self.tile * -(-int(wanted) // self.tile), most)
-        self._capacity = most // self.tile  # tiles that are joined, whatever the chunk: see `run`
-        self.buckets = cluster_buckets(self.n_assets)
-        self._panel: SharedPanel | None = None
-        if returns.ndim == 2:
-            self._panel = _share_panel(jnp.asarray(returns, self.dtype), MAX_OUTER_BYTES)
-
-    def run(
-        self, weights: np.ndarray, masks: np.ndarray, own: np.ndarray | None = None
-    ) -> Iterator[tuple[np.ndarray, Allocation]]:
-        """Allocate one chunk of universes, yielding (indices, results) as tiles finish.
+    def __init__(
+        self,
+        shape: tuple[int, int],
+        config: AllocationConfig,
+        chunk_size: int | None = None,
+        *,
+        panel: np.ndarray | None = None,
+        draws: tuple[Draw, ...] | None = None,
+        key: Array | None = None,
+        keep_left_out: bool = False,
+    ) -> None:
+        """Take checked settings.
 
         Args:
-            weights: (C, T) observation weights.
-            masks: (C, N) bool.
-            own: (C, T, N) the universes' own panels, if they share none.
-
-        Yields:
-            The positions of some universes in the chunk, and their `Allocation` of NumPy arrays.
+            shape: (T, N) of a universe's returns.
+            config: settings of universes that come with no other numbers.
+            chunk_size: universes in work at once, rounded up to whole tiles.
+            panel: (T, N) returns that universes share; NaN where missing.
+            draws: how universes are drawn from their numbers, and
+            key: from which seed.
+            keep_left_out: whether `Work.left_out` is wanted.
         """
-        count = len(masks)
-        tiles = [self._estimate(weights, masks, own, start) for start in range(0, count, self.tile)]
-        sizes = np.concatenate([np.asarray(tile.n_clusters) for tile in tiles])[:count]
-        # always as many, however many there are: another number of tiles would compile another program
-        chunk = _join(tuple(tiles + [tiles[0]] * (self._capacity - len(tiles))))
-        del tiles
-        bucket_of = np.searchsorted(self.buckets, sizes)
-        pending: tuple[np.ndarray, Allocation] | None = None
-        for bucket, size in enumerate(self.buckets):
+        self.dtype = jnp.asarray(0.0).dtype
+        self.config = cast_config(config, self.dtype)
+        self.n_assets = shape[1]
+        self.devices = _streams(compute_devices())
+        first = self.devices[0]
+        stats = first.memory_stats() if first.platform != "cpu" else None
+        self.tiles = tiles(self.n_assets, self.dtype, first.platform, (stats or {}).get("bytes_limit"))
+        self.buckets = cluster_buckets(self.n_assets)
+        wanted = self.tiles.capacity * len(self.devices) if chunk_size is None else chunk_size
+        if not isinstance(wanted, (int, np.integer)) or isinstance(wanted, bool) or wanted < 1:
+            raise InputError(f"chunk_size must be a whole number, at least 1, not {chunk_size!r}")
+        self.chunk_size = self.tiles.estimate * -(-int(wanted) // self.tiles.estimate)
+        self._rows_left_out = shape[0] if keep_left_out else 0
+        gaps = None if draws is None or panel is None else jnp.asarray(~np.isfinite(panel), self.dtype)
+        shared = Shared(None if panel is None else _share_panel(panel.astype(self.dtype)), gaps, draws, key)
+        placed = {device: jax.device_put(shared, device) for device in set(self.devices)}
+        self.shared = [placed[device] for device in self.devices]
+
+    def run(
+        self,
+        items: Items,
+        numbers: dict[str, np.ndarray] | None = None,
+        progress: Callable[[int], None] | None = None,
+    ) -> Chunk:
+        """Allocate one chunk of universes; the last ones may still be in work when this returns.
+
+        Args:
+            items: C universes, at most ``chunk_size``.
+            numbers: settings by name, (C,) each, in place of those of ``config``.
+            progress: called with the number of universes done since the last call.
+        """
+        count = len(jax.tree.leaves(items)[0])
+        tile, n_devices = self.tiles.estimate, len(self.devices)
+        each = min(tile * -(-count // (tile * n_devices)), self.tiles.capacity)  # universes of a part
+        settings = self._settings(numbers or {}, count)
+        parts: list[Part] = []
+        for first in range(0, count, each * n_devices):
+            starts = range(first, min(first + each * n_devices, count), each)
+            jobs = [
+                _Job(self, device, slice(start, min(start + each, count)), items, settings)
+                for device, start in enumerate(starts)
+            ]
+            for start in range(0, each, tile):
+                for job in jobs:
+                    job.estimate(start)
+            # each device works on a tile while its last one is waited for
+            for call in itertools.zip_longest(*(job.solve(progress) for job in jobs)):
+                del call
+            parts += [Part(job.count, job.device, job.work.left_out, job.results) for job in jobs]
+        return Chunk(parts)
+
+    def _settings(self, numbers: dict[str, np.ndarray], count: int) -> dict[str, np.ndarray]:
+        """Every number of the settings, (C,) each."""
+        defaults = {name: np.asarray(getattr(self.config, name)) for name in NUMERIC_FIELDS}
+        return {
+            name: np.asarray(numbers[name]).astype(default.dtype) if name in numbers else np.full(count, default)
+            for name, default in defaults.items()
+        }
+
+
+class _Job:
+    """One device's part of a chunk, on its way through both tiles."""
+
+    def __init__(self, engine: Engine, device: int, part: slice, items: Items, settings: dict[str, np.ndarray]) -> None:
+        self.engine, self.device, self.shared = engine, engine.devices[device], engine.shared[device]
+        self.count = part.stop - part.start
+        # every slot holds some universe, so that the lanes of a part tile compute what is harmless
+        source = np.minimum(np.arange(part.start, part.start + engine.tiles.capacity), part.stop - 1)
+        kinds = Items(np.int32, engine.dtype, bool, engine.dtype)
+        self.items, config = jax.device_put(
+            (
+                Items(
+                    *(
+                        None if values is None else np.asarray(values)[source].astype(kind)
+                        for values, kind in zip(items, kinds, strict=True)
+                    )
+                ),
+                {name: values[source] for name, values in settings.items()},
+            ),
+            self.device,
+        )
+        self.config = engine.config.replace(**config)
+        self.work, self.results = jax.device_put(
+            _empty(self.shared, self.items, self.config, engine.tiles.capacity, engine._rows_left_out), self.device
+        )
+
+    def estimate(self, start: int) -> None:
+        """Fill the slots of the tile at ``start``."""
+        tile = self.engine.tiles.estimate
+        self.work = _estimate_tile(tile, self.shared, self.items, self.config, self.work, np.int32(start))
+
+    def solve(self, progress: Callable[[int], None] | None) -> Iterator[None]:
+        """Solve tile by tile, yielding after each has been sent to the device."""
+        size, capacity = self.engine.tiles.solve, self.engine.tiles.capacity
+        bucket_of = np.searchsorted(self.engine.buckets, np.asarray(self.work.estimates.n_clusters)[: self.count])
+        pending: tuple[Array, int] | None = None
+        for bucket, n_clusters in enumerate(self.engine.buckets):
             members = np.flatnonzero(bucket_of == bucket)
-            for start in range(0, len(members), _SOLVE_TILE):
-                index = members[start : start + _SOLVE_TILE]
-                padded = np.resize(index, _SOLVE_TILE).astype(np.int32)
-                solved = _solve_tile(_take(chunk, padded), self.config, size)
-                if pending is not None:  # the device works on this tile while the last one is fetched
-                    yield _fetch(*pending)
-                pending = (index, solved)
+            for start in range(0, len(members), size):
+                lanes = np.full(size, capacity, np.int32)  # past the end where there is nothing to solve
+                part = members[start : start + size]
+                lanes[: len(part)] = part
+                self.results, token = _solve_tile(n_clusters, self.config, self.work.estimates, self.results, lanes)
+                if pending is not None:
+                    _wait(*pending, progress)
+                pending = token, len(part)
+                yield
         if pending is not None:
-            yield _fetch(*pending)
-
-    def _estimate(self, weights: np.ndarray, masks: np.ndarray, own: np.ndarray | None, start: int) -> Estimates:
-        rows = np.minimum(np.arange(start, start + self.tile), len(masks) - 1)
-        c, a = jnp.asarray(weights[rows], self.dtype), jnp.asarray(masks[rows])
-        if self._panel is not None:
-            return _estimate_shared_tile(self._panel, self.config, c, a)
-        assert own is not None
-        return _estimate_own_tile(jnp.asarray(own[rows], self.dtype), self.config, c, a)
+            _wait(*pending, progress)
 
 
-@functools.partial(jax.jit, static_argnums=1)
-def _share_panel(returns: jax.Array, max_outer_bytes: int) -> SharedPanel:
-    return share_panel(returns, max_outer_bytes)
+def _wait(token: Array, count: int, progress: Callable[[int], None] | None) -> None:
+    token.block_until_ready()
+    if progress is not None:
+        progress(count)
+
+
+# ---- programs: one a shape -----------------------------------------------------------------------------------------
 
 
 @jax.jit
-def _estimate_shared_tile(
-    panel: SharedPanel, config: AllocationConfig, weights: jax.Array, masks: jax.Array
-) -> Estimates:
-    return jax.vmap(estimate_shared, in_axes=(None, None, 0, 0))(panel, config, weights, masks)
+def _share_panel(returns: Array) -> SharedPanel:
+    return share_panel(returns, MAX_OUTER_BYTES)
 
 
-@jax.jit
-def _estimate_own_tile(returns: jax.Array, config: AllocationConfig, weights: jax.Array, masks: jax.Array) -> Estimates:
-    return jax.vmap(estimate, in_axes=(0, None, 0, 0, None))(returns, config, weights, masks, Given())
+def _one(shared: Shared, item: Items, config: AllocationConfig, rows_left_out: int) -> Work:
+    """Draw and estimate one universe."""
+    if item.index is not None:
+        assert shared.draws is not None
+        assert shared.key is not None
+        assert shared.gaps is not None
+        universe = draw_universe(shared.draws, shared.key, item.index, shared.gaps)
+    else:
+        universe = Drawn(item.weights, item.mask, item.returns, None)
+    if universe.returns is not None:
+        found = estimate(universe.returns, config, universe.weights, universe.mask, Given(), universe.shock)
+    else:
+        assert shared.panel is not None
+        found = estimate_shared(shared.panel, config, universe.weights, universe.mask, universe.shock)
+    return Work(found, universe.weights[:rows_left_out] == 0)
 
 
-@jax.jit
-def _join(tiles: tuple[Estimates, ...]) -> Estimates:
-    return jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *tiles)
+@functools.partial(jax.jit, static_argnums=(3, 4))
+def _empty(
+    shared: Shared, items: Items, config: AllocationConfig, capacity: int, rows_left_out: int
+) -> tuple[Work, Allocation]:
+    """Buffers for a chunk."""
+
+    def one(shared: Shared, item: Items, config: AllocationConfig) -> tuple[Work, Allocation]:
+        work = _one(shared, item, config, rows_left_out)
+        return work, solve(work.estimates, config, 1)
+
+    shapes = jax.eval_shape(one, shared, *jax.tree.map(lambda leaf: leaf[0], (items, config)))
+    return jax.tree.map(lambda leaf: jnp.zeros((capacity, *leaf.shape), leaf.dtype), shapes)
 
 
-@jax.jit
-def _take(chunk: Estimates, index: jax.Array) -> Estimates:
-    return jax.tree.map(lambda leaf: leaf[index], chunk)
+@functools.partial(jax.jit, static_argnums=0, donate_argnums=4)
+def _estimate_tile(tile: int, shared: Shared, items: Items, config: AllocationConfig, work: Work, start: Array) -> Work:
+    """Fill the slots from ``start``."""
+    part = jax.tree.map(lambda leaf: lax.dynamic_slice_in_dim(leaf, start, tile), (items, config))
+    one = functools.partial(_one, rows_left_out=work.left_out.shape[1])
+    found = jax.vmap(one, in_axes=(None, 0, 0))(shared, *part)
+    return jax.tree.map(lambda leaf, new: lax.dynamic_update_slice_in_dim(leaf, new, start, 0), work, found)
 
 
-@functools.partial(jax.jit, static_argnums=2)
-def _solve_tile(estimates: Estimates, config: AllocationConfig, n_clusters: int) -> Allocation:
-    return jax.vmap(solve, in_axes=(0, None, None))(estimates, config, n_clusters)
+@functools.partial(jax.jit, static_argnums=0, donate_argnums=3)
+def _solve_tile(
+    n_clusters: int, config: AllocationConfig, estimates: Estimates, results: Allocation, slots: Array
+) -> tuple[Allocation, Array]:
+    """Solve the universes in ``slots``, and put them there; also return their status, for who waits."""
+    capacity = estimates.valid.shape[0]
+    found, settings = jax.tree.map(lambda leaf: leaf[jnp.minimum(slots, capacity - 1)], (estimates, config))
+    # whatever an idle lane finds in its slot, it solves what every profile solves at once
+    identity = jnp.eye(found.mean.shape[1], dtype=found.mean.dtype)
+    trivial = Estimates(
+        mean=jnp.zeros_like(found.mean),
+        covariance=jnp.broadcast_to(identity, found.covariance.shape),
+        active=jnp.ones_like(found.active),
+        labels=jnp.zeros_like(found.labels),
+        n_clusters=jnp.ones_like(found.n_clusters),
+        antifragility=jnp.zeros_like(found.antifragility),
+        dropped=jnp.zeros_like(found.dropped),
+        valid=jnp.zeros_like(found.valid),
+    )
+    idle = slots >= capacity
+    found = jax.tree.map(lambda a, b: jnp.where(idle.reshape(-1, *[1] * (a.ndim - 1)), b, a), found, trivial)
+    solved = jax.vmap(solve, in_axes=(0, 0, None))(found, settings, n_clusters)
+    return jax.tree.map(lambda leaf, new: leaf.at[slots].set(new, mode="drop"), results, solved), solved.status
 
 
-def _fetch(index: np.ndarray, allocation: Allocation) -> tuple[np.ndarray, Allocation]:
-    return index, jax.tree.map(lambda leaf: np.asarray(leaf)[: len(index)], allocation)
+# ---- arguments ------------------------------------------------------------------------------------------------------
 
 
 def _check_inputs(returns: Any, observation_weights: Any, asset_mask: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -228,22 +482,3 @@ def _check_inputs(returns: Any, observation_weights: Any, asset_mask: Any) -> tu
         if array.shape != (count, length):
             raise InputError(f"{name} must have shape {(count, length)} to match the rest, not {array.shape}")
     return x, weights, masks
-
-
-def _empty(count: int, config: AllocationConfig, n_assets: int, dtype: Any) -> dict[str, np.ndarray]:
-    """Arrays for ``count`` results."""
-    n_profiles = len(config.profiles)
-    shapes = {
-        "cluster_labels": ((n_assets,), np.int32),
-        "n_clusters": ((), np.int32),
-        "lead_assets": ((n_profiles, n_assets), np.int32),
-        "aggressors": ((n_assets,), bool),
-        "antifragility": ((n_assets,), dtype),
-        "iterations": ((n_profiles,), np.int32),
-        "status": ((n_profiles,), np.int32),
-    }
-    by_asset = ("weights", "cluster_weights", "risk_contributions")
-    for name in RESULT_FIELDS:
-        shape = (n_profiles, n_assets) if name in by_asset else (n_profiles,)
-        shapes.setdefault(name, (shape, dtype))
-    return {name: np.empty((count, *shape), kind) for name, (shape, kind) in shapes.items()}

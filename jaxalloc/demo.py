@@ -1,8 +1,9 @@
 """`python -m jaxalloc.demo`: what jaxalloc does, on the embedded market, in a minute (`make demo`).
 
 It allocates four profiles to a synthetic market, prints the clusters and their lead assets, allocates to 1,000
-bootstrap resamples of it, and writes everything to the folder ``jaxalloc-demo``. A later run puts its own in the place
-of that folder, but only if it holds nothing except what an earlier run wrote there.
+bootstrap resamples of it, tries other cluster caps, and writes everything to the folder
+``jaxalloc-demo``. A later run puts its own in the place of that folder, but only if it holds nothing except what an
+earlier run wrote there.
 """
 
 from __future__ import annotations
@@ -22,9 +23,10 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from jaxalloc.cli.portfolios import Portfolios
-    from jaxalloc.study import Study
+    from jaxalloc.results import Study
 
 FOLDER = "jaxalloc-demo"
+_TRIED = 200  # resamples that other settings are tried on
 _MARKER = "made-by-jaxalloc-demo.json"  # lists the files of the run that made the folder
 
 
@@ -48,6 +50,7 @@ def run(folder: Path, n_resamples: int = 1000) -> int:
         partial.mkdir()
         portfolios = _allocate(console)
         study = _resample(portfolios, n_resamples, partial / "study", console)
+        _vary(portfolios, min(n_resamples, _TRIED), console)
         _save(portfolios, study, partial)
         _put_in_place(partial, folder)
     finally:
@@ -79,9 +82,9 @@ def _allocate(console: Console) -> Portfolios:
 
 
 def _resample(portfolios: Portfolios, n_resamples: int, out: Path, console: Console) -> Study:
+    from jaxalloc.bootstrap import Bootstrap
     from jaxalloc.cli import render
     from jaxalloc.study import run_study
-    from jaxalloc.universes import Bootstrap
 
     _say(
         f"2. How sure is that? {n_resamples:,} bootstrap resamples",
@@ -92,6 +95,23 @@ def _resample(portfolios: Portfolios, n_resamples: int, out: Path, console: Cons
         study = run_study(portfolios.panel, Bootstrap(n_resamples), portfolios.config, out=out, progress=progress)
     render.print_study(study, console)
     return study
+
+
+def _vary(portfolios: Portfolios, n_resamples: int, console: Console) -> None:
+    from jaxalloc.bootstrap import Bootstrap
+    from jaxalloc.cli import render
+    from jaxalloc.grid import sweep
+    from jaxalloc.study import run_study
+
+    _say(
+        "3. What if no cluster may hold more than ...?",
+        f"The first {n_resamples:,} of the resamples, allocated at other cluster caps.",
+        console,
+    )
+    grid = sweep(portfolios.config, cluster_cap=(0.1, 0.15, 0.25))
+    with render.progress_bar(n_resamples * len(grid), quiet=False) as progress:
+        study = run_study(portfolios.panel, Bootstrap(n_resamples), grid, keep="summary", progress=progress)
+    render.print_sweep(study, console, profiles=("risk_parity",))
 
 
 def _say(title: str, text: str, console: Console) -> None:
@@ -105,7 +125,7 @@ def _say_what_next(folder: Path, console: Console) -> None:
         command = os.path.relpath(Path(sys.executable).with_name(command))
     lines = [
         "",
-        f"3. Written to {folder}",
+        f"4. Written to {folder}",
         f"{folder / 'weights.csv'}   the four portfolios, asset by asset",
         f"{folder / 'study'}         weights and clusters of every resample, and summaries",
         f"{folder / 'returns.csv'}   the market's daily returns, to try things on",
@@ -114,9 +134,10 @@ def _say_what_next(folder: Path, console: Console) -> None:
         f"{command} allocate {folder / 'returns.csv'} --profile barbell --all",
         f"{command} allocate YOUR-PRICES.csv --kind prices --out weights.csv",
         f"{command} study YOUR-PRICES.csv --kind prices --method circular --block 21",
+        f"{command} sweep YOUR-PRICES.csv --kind prices --vary cluster-cap=0.15,0.25,0.35 --n 200",
     ]
     for line in lines:
-        console.print(line, markup=False, soft_wrap=True, style="bold" if line.startswith(("3.", "What")) else "")
+        console.print(line, markup=False, soft_wrap=True, style="bold" if line.startswith(("4.", "What")) else "")
 
 
 # ---- the folder -----------------------------------------------------------------------------------------------------

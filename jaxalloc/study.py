@@ -1,17 +1,19 @@
-"""run_study(): how an allocation moves when its data is drawn anew, universe by universe.
+"""run_study(): how an allocation moves when its data or its settings do, universe by universe, chunk by chunk.
 
-A study's folder holds
+A study's folder is a store (`jaxalloc.store`): chunks, running summary and a manifest while it runs, and at the end
 
-- ``weights_<profile>.parquet``: `Study.weights`, a row a universe and a column an asset. The universes' numbers are a
-  pandas range index, no column, so that a symbol may have any name;
-- ``clusters.parquet``: `Study.clusters`, in the same layout;
-- ``universes.parquet``: `Study.universes`, a row for each profile and universe;
 - ``summary.csv``, ``profiles.csv``: `Study.summary` and `Study.profile_summary`;
+- ``stability.csv``: `Study.cluster_stability`; ``co_association.parquet``: `Study.co_association` (of a sweep neither);
 - ``point_assets.csv``, ``point_clusters.csv``: the point estimate's `asset_table` and `cluster_table` for each profile,
-  which is their first column; without rows if the whole panel is no valid universe;
+  after the settings swept; without rows if the whole panel is no valid universe;
 - ``study.json``: `Study.record`, the symbols, and each status: how often, and of the point estimate.
 
 In the CSV files a symbol that would be taken for a formula has an apostrophe in front; elsewhere it is as it was.
+
+A chunk's table has a row a universe: point (of the grid), universe (number of the draw), n_clusters, cluster_labels and
+aggressors (lists, one entry an asset in the order of the symbols), and for each profile PROFILE.weights and
+PROFILE.leads (lists), PROFILE.volatility and the other `jaxalloc.reduction.MEASURES`, PROFILE.optimality_gap and
+PROFILE.status.
 """
 
 from __future__ import annotations
@@ -22,165 +24,96 @@ import datetime
 import hashlib
 import json
 import os
-import shutil
 import time
-import uuid
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
 
 import jax
 import numpy as np
 import pandas as pd
 
 from jaxalloc import __version__
-from jaxalloc.allocation import Allocation, valid_universes
-from jaxalloc.batch import Engine
-from jaxalloc.config import NUMERIC_FIELDS, AllocationConfig, check_config
+from jaxalloc.allocation import RESULT_FIELDS, Allocation, valid_universes
+from jaxalloc.checks import check_seed
+from jaxalloc.config import AllocationConfig, check_config
 from jaxalloc.data import Panel, as_panel
 from jaxalloc.errors import InputError
+from jaxalloc.grid import Sweep, plain_config
+from jaxalloc.reduction import Totals
+from jaxalloc.results import Study, in_memory
+from jaxalloc.runner import ChunkResult, Plan, Runner, device_name
+from jaxalloc.samplers import Product, Sampler
 from jaxalloc.status import Status
-from jaxalloc.summary import (
-    ASSET_COLUMNS,
-    CLUSTER_COLUMNS,
-    asset_summary,
-    asset_table,
-    cluster_table,
-    profile_summary,
-    status_counts,
-    universe_table,
-    write_csv,
-)
+from jaxalloc.store import Store
+from jaxalloc.stored import StoredStudy, read_manifest
+from jaxalloc.summary import ASSET_COLUMNS, CLUSTER_COLUMNS, asset_table, cluster_table, universe_of, write_csv
 from jaxalloc.tables import label_text
-from jaxalloc.universes import Sampler, check_seed
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 RECORD = "study.json"
+Keep = Literal["weights", "summary"]
+
+_SECONDS_BETWEEN_STATES = 10.0  # what a crash costs, beside the chunk in work; more where saving takes long:
+_SHARE_OF_SAVING = 0.05  # of the time, at most
+
+Consume = Callable[[int, ChunkResult], None]
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class Study:
-    """Portfolios of B universes drawn from one panel, and of the panel itself; NumPy and pandas only.
+class Computer(Protocol):
+    """Who computes the chunks: this process, or workers elsewhere."""
 
-    P profiles in the order of `profiles`, N assets in the order of `symbols`. In an invalid universe (`Status.INVALID`)
-    the numbers are NaN, labels -1, counts 0.
+    chunk_size: int
+    device: str
 
-    Attributes:
-        symbols: the N assets.
-        dates: (T,) row labels of the panel.
-        config: settings, as Python numbers.
-        sampler: how the universes were drawn.
-        seed: with the universe's number, what it was drawn from.
-        precision: 64 or 32, the bits of the numbers that it was computed with.
-        asset_weights: (B, P, N) weight of each asset, a fraction; at least 0, sum 1, 0 for an inactive asset.
-        cluster_labels: (B, N) int32, 0..K-1; -1 for an inactive asset.
-        is_lead: (B, P, N) bool, the asset leads its cluster.
-        n_clusters: (B,) int32 K.
-        volatility: (B, P) annual volatility of the portfolio, a fraction.
-        expected_return: (B, P) annual mean return of the portfolio, a fraction.
-        optimality_gap: (B, P) how far the Layer-1 solution is from optimal, scale-free.
-        status: (B, P) int32, bit field of `Status`.
-        point: the point estimate, `Allocation` of the whole panel without a batch axis. Assets with a gap take no part.
-        record: what it was computed from and with, plain values: settings, sampler, seed, precision, a hash of the
-            data, versions, device, time.
-    """
+    def estimate(self) -> Allocation:
+        """Return the point estimates."""
+        ...
 
-    symbols: list[str]
-    dates: pd.Index
-    config: AllocationConfig
-    sampler: Sampler
-    seed: int
-    precision: int
-    asset_weights: np.ndarray
-    cluster_labels: np.ndarray
-    is_lead: np.ndarray
-    n_clusters: np.ndarray
-    volatility: np.ndarray
-    expected_return: np.ndarray
-    optimality_gap: np.ndarray
-    status: np.ndarray
-    point: Allocation
-    record: dict[str, Any]
-
-    @property
-    def n(self) -> int:
-        """B, the number of universes."""
-        return len(self.status)
-
-    @property
-    def profiles(self) -> tuple[str, ...]:
-        """The P profiles."""
-        return self.config.profiles
-
-    @property
-    def valid(self) -> np.ndarray:
-        """(B,) bool, True where the universe has portfolios."""
-        return valid_universes(self.status)
-
-    @property
-    def active(self) -> np.ndarray:
-        """(B, N) bool, the assets that take part in each universe; none in an invalid one."""
-        return self.cluster_labels >= 0
-
-    def weights(self, profile: str) -> pd.DataFrame:
-        """Return one profile's weights: a row a universe (index "universe"), a column an asset.
-
-        Raises:
-            InputError: the study has no such profile.
-        """
-        if profile not in self.profiles:
-            raise InputError(f"the study has no profile {profile!r}; it has {', '.join(self.profiles)}")
-        return self._by_asset(self.asset_weights[:, self.profiles.index(profile)])
-
-    def clusters(self) -> pd.DataFrame:
-        """Return the cluster labels: a row a universe (index "universe"), a column an asset; -1 where inactive."""
-        return self._by_asset(self.cluster_labels)
-
-    def summary(self) -> pd.DataFrame:
-        """Summarise each asset's weight, per profile; see `jaxalloc.summary.asset_summary` for the columns."""
-        return asset_summary(self)
-
-    def profile_summary(self) -> pd.DataFrame:
-        """Summarise each profile's portfolios; see `jaxalloc.summary.profile_summary` for the columns."""
-        return profile_summary(self)
-
-    def status_counts(self) -> pd.DataFrame:
-        """Count the universes with each `Status` bit: index "profile", a column a bit."""
-        return status_counts(self)
-
-    def universes(self) -> pd.DataFrame:
-        """Tabulate every universe's portfolios; see `jaxalloc.summary.universe_table` for the columns."""
-        return universe_table(self)
-
-    def _by_asset(self, values: np.ndarray) -> pd.DataFrame:
-        index = pd.RangeIndex(self.n, name="universe")
-        return pd.DataFrame(values, index=index, columns=pd.Index(self.symbols, name="symbol"))
+    def run(self, numbers: list[int], consume: Consume, progress: Callable[[int], None]) -> None:
+        """Compute chunks and hand them over, in this order."""
+        ...
 
 
 def run_study(
     panel: Panel | pd.DataFrame,
-    sampler: Sampler,
-    config: AllocationConfig | None = None,
+    sampler: Sampler | None = None,
+    config: AllocationConfig | Sweep | None = None,
     seed: int = 0,
     out: str | os.PathLike[str] | None = None,
     *,
+    keep: Keep = "weights",
     precision: int = 64,
-    chunk_size: int | None = None,
+    chunk_size: int | Literal["auto"] | None = "auto",
+    resume: bool = False,
+    fresh: bool = False,
+    dask: Any = None,
+    profile_dir: str | os.PathLike[str] | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Study:
     """Allocate every universe that a sampler draws from a panel, and the panel itself (the point estimate).
 
     A universe's portfolios depend on the panel, the settings, the precision, the seed and its number alone: another
-    chunk size gives the same bits. An asset is active in a universe if it has a return in every row that it holds.
+    chunk size, an interruption, or another number of devices gives the same bits. An asset is active in a universe if
+    it has a return in every row that it holds. Memory does not grow with the number of universes, if ``out`` is given
+    or ``keep`` is ``"summary"``.
 
     Args:
         panel: returns per period, as `read_returns` makes them; or a frame of them without gaps.
-        sampler: such as `Bootstrap(n=1000)`.
-        config: settings; `AllocationConfig()` by default.
+        sampler: such as `Bootstrap(n=1000)`, or a product of samplers; by default the panel itself is the one universe.
+        config: settings, or a grid of them from `sweep`; `AllocationConfig()` by default.
         seed: 0 to 2**32 - 1; the same one draws the same universes anywhere.
-        out: folder to write to; it must not exist yet, or be empty. It appears, whole, when everything has been
-            computed, and is not there if that fails or is interrupted. The module's docstring lists its files.
+        out: folder to write to, chunk by chunk; the module's docstring lists its files. By default nothing is written.
+        keep: ``"weights"`` keeps every universe's weights and clusters; ``"summary"`` only what they add up to.
         precision: 64 or 32 bits.
-        chunk_size: universes computed at once, rounded up to whole tiles; by default about 256 MiB of covariances.
+        chunk_size: universes computed at once, rounded up to whole tiles; ``"auto"`` is what suits the device's memory.
+        resume: go on with the study in ``out``, if there is one: finished chunks are not computed again.
+        fresh: throw away the study in ``out``, if there is one, and start again.
+        dask: a `distributed.Client`, or the address of a scheduler: its workers compute, this process writes.
+        profile_dir: folder for a trace of JAX's profiler.
         progress: called with the number of universes done since the last call.
 
     Returns:
@@ -188,7 +121,7 @@ def run_study(
 
     Raises:
         InputError: an argument, the data or the folder is at fault; raised before anything is computed.
-        OSError: the results could not be written.
+        OSError: the results could not be written; what was finished is kept.
 
     Example:
         >>> import jaxalloc as ja
@@ -199,100 +132,266 @@ def run_study(
         (100, 12)
     """
     panel = as_panel(panel)
-    config = _plain(check_config(AllocationConfig() if config is None else config))
-    if not isinstance(sampler, Sampler):
+    settings = config if isinstance(config, Sweep) else Sweep(plain_config(check_config(config or AllocationConfig())))
+    if sampler is not None and not isinstance(sampler, Sampler):
         raise InputError(f"sampler must draw universes, such as Bootstrap(n=1000), not be {sampler!r}")
-    sampler.check(panel.n_observations)
-    seed = check_seed(seed)
+    years = settings.config.periods_per_year
+    product = Product(() if sampler is None else sampler.parts).prepare(panel, panel.n_observations, years)
     if precision not in (32, 64):
         raise InputError(f"precision must be 32 or 64 bits, not {precision!r}")
-    with _results_folder(out) as folder, jax.enable_x64(precision == 64):
-        started = time.monotonic()
-        engine = Engine(panel.values, config, chunk_size)
-        record = _record(panel, config, sampler, seed, precision)
-        results = _compute(engine, panel.values, sampler, seed, progress)
-        record["seconds"] = round(time.monotonic() - started, 3)
-        study = Study(panel.symbols, panel.dates, config, sampler, seed, precision, **results, record=record)
-        if folder is not None:
-            _save(study, folder)
+    if keep not in get_args(Keep):
+        raise InputError(f"keep must be one of {', '.join(get_args(Keep))}, not {keep!r}")
+    if out is None and (resume or fresh):
+        raise InputError("resume and fresh are about a study in a folder: give out")
+    size = None if chunk_size == "auto" else chunk_size
+    stored = None if out is None or not resume else read_manifest(out)
+    if size is None and stored is not None:
+        size = stored.identity.get("chunk_size")
+    plan = Plan(panel.values, product, settings, check_seed(seed), precision, keep, size)
+    with jax.enable_x64(precision == 64), _computer(plan, dask) as computer, _trace(profile_dir):
+        started = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+        clock = time.monotonic()
+        plan = dataclasses.replace(plan, chunk_size=computer.chunk_size)
+        identity = _identity(panel, plan, computer.device)
+        with (
+            contextlib.nullcontext() if out is None else Store.open(out, identity, resume=resume, fresh=fresh) as store
+        ):
+            run = _Run(plan, computer, store)
+            run.go(progress or (lambda count: None))
+            seconds = round(time.monotonic() - clock, 3)
+            record = identity | {"notes": list(panel.notes), "started": started, "seconds": seconds}
+            study = run.study(panel.symbols, record)
+            if store is not None:
+                _write_results(study, store)
     return study
 
 
-def _compute(
-    engine: Engine, returns: np.ndarray, sampler: Sampler, seed: int, progress: Callable[[int], None] | None
-) -> dict[str, Any]:
-    """Arrays of `Study`, chunk by chunk, and its point estimate."""
-    gaps = ~np.isfinite(returns)
-    everything = np.ones((1, len(returns)), np.int32)
-    ((_, whole),) = engine.run(everything, _complete(everything, gaps))
-    results = _empty_results(sampler.n, whole)
-    for start in range(0, sampler.n, engine.chunk_size):
-        counts = sampler.counts(len(returns), seed, start, min(start + engine.chunk_size, sampler.n))
-        for index, allocation in engine.run(counts, _complete(counts, gaps)):
-            for name, values in _kept(allocation).items():
-                results[name][start + index] = values
-            if progress is not None:
-                progress(len(index))
-    return results | {"point": jax.tree.map(lambda leaf: leaf[0], whole)}
+def load_study(folder: str | os.PathLike[str]) -> Study:
+    """Load a finished study from its folder; universes are read from there when they are asked for.
+
+    Raises:
+        InputError: there is no study, it is not finished, or a file of it is damaged.
+    """
+    stored = StoredStudy.open(folder)
+    state = stored.state()
+    if not stored.manifest.finished:
+        raise InputError(f"the study in {_name(folder)} is not finished; run it again with resume=True")
+    if state is None:
+        raise InputError(f"the summary in {_name(folder)} is damaged; run the study again with resume=True to redo it")
+    record = json.loads(stored.result(RECORD))
+    names = record.pop("symbols")
+    del record["status_counts"], record["point_status"]
+    identity = stored.manifest.identity
+    settings = identity["settings"]
+    base = settings["config"] | {"profiles": tuple(settings["config"]["profiles"])}
+    grid = tuple((name, tuple(values)) for name, values in settings["grid"].items())
+    estimates, totals = _unpack(state[1])
+    return Study(
+        symbols=names,
+        settings=Sweep(AllocationConfig(**base), grid),
+        n=identity["n"],
+        seed=identity["seed"],
+        precision=identity["precision"],
+        estimates=estimates,
+        totals=totals,
+        record=record,
+        tables=_reader(stored) if identity["keep"] == "weights" else None,
+    )
 
 
-def _complete(counts: np.ndarray, gaps: np.ndarray) -> np.ndarray:
-    """(C, N) bool, the assets without a gap in the rows that each universe holds."""
-    complete = np.ones((len(counts), gaps.shape[1]), bool)
-    some = np.flatnonzero(gaps.any(axis=0))
-    # as floats, which NumPy multiplies much faster; they are exact, for they count at most T
-    complete[:, some] = (counts > 0).astype(np.float32) @ gaps[:, some].astype(np.float32) == 0
-    return complete
+# ---- computing ------------------------------------------------------------------------------------------------------
 
 
-def _kept(allocation: Allocation) -> dict[str, np.ndarray]:
-    """What a study keeps of a batch's `Allocation`, by the names of `Study`."""
-    names = ("cluster_labels", "n_clusters", "volatility", "expected_return", "optimality_gap", "status")
-    leads = np.zeros(allocation.weights.shape, bool)
-    universe, profile, cluster = np.nonzero(allocation.lead_assets >= 0)
-    leads[universe, profile, allocation.lead_assets[universe, profile, cluster]] = True
-    return {"asset_weights": allocation.weights, "is_lead": leads} | {name: getattr(allocation, name) for name in names}
+class _Local:
+    """This process computes: a chunk is fetched and written while the devices work on the next."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.runner = Runner(plan)
+        self.chunk_size = self.runner.chunk_size
+        self.device = device_name()
+
+    def estimate(self) -> Allocation:
+        """Return the point estimates."""
+        return self.runner.estimate
+
+    def run(self, numbers: list[int], consume: Consume, progress: Callable[[int], None]) -> None:
+        """Compute chunks and hand them over, in this order."""
+        behind: Future[None] | None = None
+        with ThreadPoolExecutor(1) as pool:
+            try:
+                for number in numbers:
+                    pending = self.runner.start(number, progress)
+                    if behind is not None:
+                        behind.result()
+                    behind = pool.submit(lambda n, p: consume(n, self.runner.finish(p)), number, pending)
+                if behind is not None:
+                    behind.result()
+            except BaseException:
+                if behind is not None:  # a chunk that is computed is kept
+                    behind.exception()
+                raise
 
 
-def _empty_results(count: int, example: Allocation) -> dict[str, np.ndarray]:
-    """Arrays for ``count`` universes, shaped as those of ``example``, a batch."""
-    return {name: np.empty((count, *values.shape[1:]), values.dtype) for name, values in _kept(example).items()}
+@contextlib.contextmanager
+def _computer(plan: Plan, dask: Any) -> Iterator[Computer]:
+    if dask is None:
+        yield _Local(plan)
+        return
+    from jaxalloc.cluster import on_cluster
+
+    with on_cluster(plan, dask) as computer:
+        yield computer
+
+
+@contextlib.contextmanager
+def _trace(profile_dir: str | os.PathLike[str] | None) -> Iterator[None]:
+    if profile_dir is None:
+        yield
+        return
+    try:
+        Path(profile_dir).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"{_name(profile_dir)}: cannot write there ({error.strerror}); choose another folder"
+        ) from None
+    with jax.profiler.trace(os.fspath(profile_dir)):
+        yield
+
+
+class _Run:
+    """A study on its way: which chunks are to do, what the finished ones add up to, where they go."""
+
+    def __init__(self, plan: Plan, computer: Computer, store: Store | None) -> None:
+        self.plan, self.computer, self.store = plan, computer, store
+        self.n_chunks = -(-plan.n_universes // plan.chunk_size) if plan.chunk_size else 0
+        self.covered = 0  # chunks in the totals, from the first on
+        self.tables: list[pa.Table] = []
+        self.estimates: Allocation | None = None
+        n_profiles = len(plan.settings.config.profiles)
+        self.totals = [Totals(n_profiles, plan.returns.shape[1]) for _ in range(len(plan.settings))]
+        state = None if store is None else store.load_state()
+        if state is not None:
+            self.covered = state[0]
+            self.estimates, self.totals = _unpack(state[1])
+        self._save_at = time.monotonic() + _SECONDS_BETWEEN_STATES
+
+    def go(self, progress: Callable[[int], None]) -> None:
+        """Compute what is missing; whatever stops it, finished chunks are kept."""
+        keeps = self.store is not None and self.plan.keep == "weights"
+        done = self.store.done if keeps and self.store is not None else frozenset()
+        # beyond the running summary a chunk is computed again even if it is written: its sums are wanted
+        missing = [number for number in range(self.covered) if keeps and number not in done]
+        numbers = missing + list(range(self.covered, self.n_chunks))
+        skipped = set(range(self.n_chunks)) - set(numbers)
+        if skipped:
+            progress(sum(self._size(number) for number in skipped))
+        if self.estimates is None:
+            self.estimates = self.computer.estimate()
+        covered = self.covered
+        try:
+            self.computer.run(numbers, self._consume, progress)
+        finally:
+            # where writing failed, it would only fail again and hide the first error
+            if self.store is not None and self.covered > covered:
+                with contextlib.suppress(OSError) if self.covered < self.n_chunks else contextlib.nullcontext():
+                    self._save()
+        if self.store is not None and self.n_chunks == self.covered == covered == 0:
+            self._save()
+
+    def study(self, symbols: list[str], record: dict[str, Any]) -> Study:
+        """Return what it came to."""
+        assert self.estimates is not None
+        tables = None
+        if self.plan.keep == "weights":
+            tables = in_memory(self.tables) if self.store is None else _reader(self.store.stored)
+        plan = self.plan
+        return Study(
+            *(symbols, plan.settings, plan.n_draws, plan.seed, plan.precision),
+            *(self.estimates, self.totals, record, tables),
+        )
+
+    def _size(self, number: int) -> int:
+        size = self.computer.chunk_size
+        return min(size, self.plan.n_universes - number * size)
+
+    def _consume(self, number: int, result: ChunkResult) -> None:
+        """Write a chunk, then add it to the totals."""
+        if result.table is not None:
+            if self.store is None:
+                self.tables.append(result.table)
+            elif number not in self.store.done:
+                self.store.write_chunk(number, result.table)
+        if number < self.covered:
+            return
+        for point, partial in result.partials:
+            self.totals[point].add(partial)
+        self.covered = number + 1
+        if self.store is not None and time.monotonic() > self._save_at:
+            self._save()
+
+    def _save(self) -> None:
+        assert self.store is not None
+        assert self.estimates is not None
+        start = time.monotonic()
+        self.store.save_state(self.covered, _pack(self.estimates, self.totals))
+        end = time.monotonic()
+        self._save_at = end + max(_SECONDS_BETWEEN_STATES, (end - start) / _SHARE_OF_SAVING)
+
+
+def _pack(estimates: Allocation, totals: list[Totals]) -> dict[str, np.ndarray]:
+    """Point estimates and totals as named arrays."""
+    arrays = {f"estimate.{name}": np.asarray(getattr(estimates, name)) for name in RESULT_FIELDS}
+    for point, total in enumerate(totals):
+        arrays |= {f"{point}.{name}": array for name, array in total.arrays().items()}
+    return arrays
+
+
+def _unpack(arrays: dict[str, np.ndarray]) -> tuple[Allocation, list[Totals]]:
+    estimates = Allocation(**{name: arrays[f"estimate.{name}"] for name in RESULT_FIELDS})
+    totals = []
+    for point in range(len(estimates.status)):
+        prefix = f"{point}."
+        mine = {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
+        totals.append(Totals.from_arrays(mine))
+    return estimates, totals
+
+
+def _reader(stored: StoredStudy) -> Callable[..., Iterator[pa.Table]]:
+    return lambda names: (table for _, table in stored.chunks(names))
 
 
 # ---- the record -----------------------------------------------------------------------------------------------------
 
 
-def _plain(config: AllocationConfig) -> AllocationConfig:
-    """The settings with Python numbers, whatever they came as."""
-    numbers = {name: np.asarray(getattr(config, name)).item() for name in NUMERIC_FIELDS}
-    return config.replace(profiles=tuple(config.profiles), **numbers)
-
-
-def _record(panel: Panel, config: AllocationConfig, sampler: Sampler, seed: int, precision: int) -> dict[str, Any]:
+def _identity(panel: Panel, plan: Plan, device: str) -> dict[str, Any]:
+    """What a study's numbers depend on; one that is resumed must agree in all of it."""
     import jaxlib.version
 
-    device = jax.devices()[0]
     return {
-        "config": dataclasses.asdict(config),
-        "sampler": sampler.settings(),
-        "seed": seed,
-        "precision": precision,
         "data": {
             "sha256": data_hash(panel),
             "n_observations": panel.n_observations,
             "n_assets": panel.n_assets,
             "first": label_text(panel.dates[0]),
             "last": label_text(panel.dates[-1]),
-            "notes": list(panel.notes),
         },
+        "settings": {
+            "config": dataclasses.asdict(plan.settings.config),
+            "grid": {name: list(values) for name, values in plan.settings.grid},
+        },
+        "sampler": plan.sampler.settings(),
+        "n": plan.n_draws,
+        "seed": plan.seed,
+        "precision": plan.precision,
+        "keep": plan.keep,
+        "chunk_size": plan.chunk_size,
         "versions": {
             "jaxalloc": __version__,
             "jax": jax.__version__,
             "jaxlib": jaxlib.version.__version__,
             "numpy": np.__version__,
         },
-        "device": f"{device.platform} ({device.device_kind})",
-        "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "device": device,
     }
 
 
@@ -303,76 +402,51 @@ def data_hash(panel: Panel) -> str:
     return hashlib.sha256(labels.encode() + np.ascontiguousarray(values, "<f8").tobytes()).hexdigest()
 
 
-# ---- the folder -----------------------------------------------------------------------------------------------------
+def _name(path: str | os.PathLike[str]) -> str:
+    return repr(os.fspath(path))[1:-1]  # escapes what could break a message's single line
 
 
-@contextlib.contextmanager
-def _results_folder(out: str | os.PathLike[str] | None) -> Iterator[Path | None]:
-    """Yield a temporary folder that becomes ``out`` at the end, or disappears if there is an exception."""
-    if out is None:
-        yield None
-        return
-    target = Path(os.path.realpath(out))
-    name = repr(str(target))[1:-1]  # escapes what could break a message's single line
-    with contextlib.ExitStack() as undo:
-        try:
-            if target.exists() and not (target.is_dir() and not any(target.iterdir())):
-                kind = "folder with files in it" if target.is_dir() else "file"
-                raise InputError(f"{name} is a {kind}; nothing is overwritten: choose another folder, or delete it")
-            missing = [folder for folder in target.parents if not folder.exists()]
-            # An empty folder is filled from inside: it may be a mount point, or where the user stands. Otherwise the
-            # temporary one lies beside the name that it will get.
-            inside = target.exists()
-            temporary = (target if inside else target.parent) / f".{target.name}.{uuid.uuid4().hex[:12]}.partial"
-            for folder in reversed(missing):  # undone from the last to the first: the deepest one goes first
-                undo.callback(_discard_empty, folder)
-            undo.callback(shutil.rmtree, temporary, ignore_errors=True)
-            temporary.mkdir(parents=True)
-        except OSError as error:
-            raise InputError(f"{name}: cannot write there ({error.strerror}); choose another folder") from None
-        yield temporary
-        if inside:
-            # the record goes last: where it is, the rest is
-            for file in sorted(temporary.iterdir(), key=lambda file: file.name == RECORD):
-                undo.callback((target / file.name).unlink, missing_ok=True)
-                file.rename(target / file.name)
-            temporary.rmdir()
-        else:
-            temporary.rename(target)
-        undo.pop_all()
+# ---- the results' files ---------------------------------------------------------------------------------------------
 
 
-def _discard_empty(folder: Path) -> None:
-    with contextlib.suppress(OSError):
-        folder.rmdir()
+def _write_results(study: Study, store: Store) -> None:
+    """Write the files that the module's docstring lists, the record last."""
 
+    def csv(name: str, frame: pd.DataFrame) -> None:
+        store.write_result(name, lambda path: write_csv(frame, path))
 
-def _save(study: Study, folder: Path) -> None:
-    """Write the files that the module's docstring lists."""
-    frames = {f"weights_{profile}": study.weights(profile) for profile in study.profiles}
-    frames |= {"clusters": study.clusters(), "universes": study.universes()}
-    for name, frame in frames.items():
-        frame.to_parquet(folder / f"{name}.parquet", engine="pyarrow")
-    write_csv(study.summary(), folder / "summary.csv")
-    write_csv(study.profile_summary(), folder / "profiles.csv")
-    write_csv(_point_tables(study, asset_table, ASSET_COLUMNS), folder / "point_assets.csv")
-    write_csv(_point_tables(study, cluster_table, CLUSTER_COLUMNS), folder / "point_clusters.csv")
-    counts = study.status_counts()
+    csv("summary.csv", study.summary())
+    csv("profiles.csv", study.profile_summary())
+    if not study.settings.names:
+        csv("stability.csv", study.cluster_stability())
+        together = study.co_association()
+        store.write_result("co_association.parquet", lambda path: together.to_parquet(path, engine="pyarrow"))
+    csv("point_assets.csv", _point_tables(study, asset_table, ASSET_COLUMNS))
+    csv("point_clusters.csv", _point_tables(study, cluster_table, CLUSTER_COLUMNS))
     record = study.record | {
         "symbols": study.symbols,
-        "status_counts": {profile: counts.loc[profile].to_dict() for profile in study.profiles},
-        "point_status": {
-            profile: [bit.name for bit in Status(int(status))]
-            for profile, status in zip(study.profiles, study.point.status, strict=True)
-        },
+        "status_counts": study.status_counts().reset_index().to_dict(orient="records"),
+        "point_status": [
+            {
+                profile: [bit.name for bit in Status(int(status))]
+                for profile, status in zip(study.profiles, statuses, strict=True)
+            }
+            for statuses in study.estimates.status
+        ],
     }
-    text = json.dumps(record, ensure_ascii=False, indent=2)
-    (folder / RECORD).write_text(text + "\n", encoding="utf-8")
+    text = json.dumps(record, ensure_ascii=False, indent=2) + "\n"
+    store.write_result(RECORD, lambda path: path.write_text(text, encoding="utf-8"))
+    store.finish()
 
 
 def _point_tables(study: Study, table: Callable[..., pd.DataFrame], columns: tuple[str, ...]) -> pd.DataFrame:
     """The point estimate's table of every profile, index "profile"; empty if the whole panel is no valid universe."""
-    if not valid_universes(study.point.status):
-        return pd.DataFrame(columns=columns, index=pd.Index([], name="profile"))
-    tables = [table(study.point, profile, study.config, study.symbols) for profile in study.profiles]
-    return pd.concat(tables, keys=study.profiles, names=["profile", "row"]).droplevel("row")
+
+    def one(point: int) -> pd.DataFrame:
+        estimate, config = universe_of(study.estimates, point), study.settings.at(point)
+        if not valid_universes(estimate.status):
+            return pd.DataFrame(columns=columns, index=pd.Index([], name="profile"))
+        tables = [table(estimate, profile, config, study.symbols) for profile in study.profiles]
+        return pd.concat(tables, keys=study.profiles, names=["profile", "row"]).droplevel("row")
+
+    return study.over_points(one, None)

@@ -184,7 +184,8 @@ def assert_invalid(found: Allocation, where: str = "") -> None:
     assert (found.status == Status.INVALID.value).all(), where
     for name in ("weights", "cluster_weights", "antifragility", "volatility", "expected_return", "risk_contributions"):
         assert np.isnan(getattr(found, name)).all(), f"{where}: {name}"
-    assert np.isnan(found.optimality_gap).all(), where
+    for name in ("asset_bound", "cluster_bound", "optimality_gap"):
+        assert np.isnan(getattr(found, name)).all(), f"{where}: {name}"
     assert (found.cluster_labels == -1).all(), where
     assert (found.lead_assets == -1).all(), where
     assert found.n_clusters == 0, where
@@ -213,7 +214,9 @@ def assert_promises(found: Allocation, config: AllocationConfig, tol: Tolerance,
             core = np.setdiff1d(core, labels[found.aggressors])
             share = 1 - float(config.aggressor_weight)
         caps = [float(getattr(config, name)) for name in ("cluster_cap", "asset_cap", "slack")]
-        upper, beta, _, relaxed = oracles.bounds(sizes[core], int(sizes[core].sum()), *caps)
+        upper, beta, kappa, relaxed = oracles.bounds(sizes[core], int(sizes[core].sum()), *caps)
+        assert found.asset_bound[p] == pytest.approx(share * beta, rel=tol.rtol), told
+        assert found.cluster_bound[p] == pytest.approx(share * kappa, rel=tol.rtol), told
         over = 1 + ULPS * tol.eps
         members = np.isin(labels, core)
         assert (x[members] <= share * beta * over).all(), f"{told}: asset {x[members].max()} over {share * beta}"

@@ -185,7 +185,8 @@ def test_float64_if_and_only_if_x64(dtype: Any) -> None:
     for given_as in (np.float32, np.float64):
         found = allocate(market(0, 4).astype(given_as))
         floats = ("weights", "cluster_weights", "antifragility", "volatility", "expected_return", "risk_contributions")
-        assert {getattr(found, name).dtype for name in (*floats, "optimality_gap")} == {np.dtype(dtype)}
+        floats += ("asset_bound", "cluster_bound", "optimality_gap")
+        assert {getattr(found, name).dtype for name in floats} == {np.dtype(dtype)}
         whole = ("cluster_labels", "n_clusters", "lead_assets", "iterations", "status")
         assert {getattr(found, name).dtype for name in whole} == {np.dtype(np.int32)}
         assert found.aggressors.dtype == bool
@@ -225,7 +226,8 @@ def assert_same(a: Allocation, b: Allocation, atol: float = 1e-7, but: tuple[str
     for name in ("n_clusters", "cluster_labels", "lead_assets", "aggressors", "status"):
         if name not in but:
             np.testing.assert_array_equal(getattr(a, name), getattr(b, name), name)
-    for name in ("weights", "cluster_weights", "antifragility", "risk_contributions", "volatility", "expected_return"):
+    numbers = ("weights", "cluster_weights", "antifragility", "risk_contributions", "volatility", "expected_return")
+    for name in (*numbers, "asset_bound", "cluster_bound"):
         if name not in but:
             np.testing.assert_allclose(getattr(a, name), getattr(b, name), atol=atol, err_msg=name)
 

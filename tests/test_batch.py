@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from functools import cache
 from itertools import pairwise
 from typing import Any
@@ -33,8 +34,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 import jaxalloc as ja
-from jaxalloc.allocation import Allocation
-from jaxalloc.batch import MAX_BUCKETS, Engine, allocate_batch, cluster_buckets, default_chunk_size, estimate_tile
+from jaxalloc.allocation import RESULT_FIELDS, Allocation
+from jaxalloc.batch import MAX_BUCKETS, Engine, Items, allocate_batch, cluster_buckets, tiles
 from jaxalloc.config import LINKAGES, AllocationConfig
 from jaxalloc.errors import InputError
 
@@ -346,25 +347,66 @@ def test_a_batch_of_few_clusters_does_not_pay_for_n() -> None:
     assert all(b / a <= 2 for a, b in pairwise(cluster_buckets(250)))
 
 
-def test_chunks_are_whole_tiles_within_their_memory() -> None:
+@pytest.mark.parametrize(("platform", "memory"), [("cpu", None), ("gpu", None), ("gpu", 2**36)])
+def test_chunks_are_whole_tiles_within_their_memory(platform: str, memory: int | None) -> None:
+    most = 2**28 if platform == "cpu" else 2**30 if memory is None else memory // 8
     for n_assets in (1, 12, 100, 250, 1000, 3000):
         for kind in (np.float32, np.float64):
-            size, tile = default_chunk_size(n_assets, kind), estimate_tile(n_assets)
-            assert size % tile == 0
-            assert size >= tile
-            assert size == tile or size * n_assets**2 * np.dtype(kind).itemsize <= 2**28
+            chosen = tiles(n_assets, kind, platform, memory)
+            assert chosen.capacity % chosen.estimate == 0
+            assert chosen.capacity >= chosen.estimate >= chosen.solve >= 1
+            of_covariances = chosen.capacity * n_assets**2 * np.dtype(kind).itemsize
+            assert chosen.capacity == chosen.estimate or of_covariances <= most
 
 
 def test_the_engine_gives_what_allocate_batch_gives(x64: Any) -> None:
     panel, weights, masks = panel_universes()
     whole = allocate_batch(panel, DEFAULT, weights, masks)
-    engine = Engine(panel, DEFAULT, chunk_size=64)
-    assert engine.chunk_size == 64
-    seen = []
-    for index, result in engine.run(weights[:64], masks[:64]):
-        seen.append(index)
-        assert same_bits(result, pick(whole, index)) == []
-    np.testing.assert_array_equal(np.sort(np.concatenate(seen)), np.arange(64))
+    engine = Engine(panel.shape, DEFAULT, 50, panel=panel)
+    assert engine.chunk_size == engine.tiles.estimate == 64
+    for part in (slice(0, 64), slice(64, 96), slice(7, 8)):
+        chunk = engine.run(Items(weights=weights[part], mask=masks[part]))
+        assert sum(mine.count for mine in chunk.parts) == part.stop - part.start
+        assert same_bits(chunk.allocation(), pick(whole, part)) == []
+
+
+def test_settings_of_each_universe_are_its_own(x64: Any) -> None:
+    """Neighbours with other numbers: every universe has the bits that it has where all have its numbers."""
+    panel, weights, masks = panel_universes()
+    caps, aggressors = np.array([0.25, 0.4, 1.0]), np.array([5, 1, 2])
+    kind = np.arange(len(weights)) % 3
+    engine = Engine(panel.shape, DEFAULT, panel=panel)
+    numbers = {"cluster_cap": caps[kind], "n_aggressors": aggressors[kind]}
+    with count_compilations() as compiled:
+        mixed = engine.run(Items(weights=weights, mask=masks), numbers).allocation()
+        for k in range(3):
+            config = DEFAULT.replace(cluster_cap=caps[k], n_aggressors=aggressors[k])
+            alone = allocate_batch(panel, config, weights, masks)
+            assert same_bits(pick(mixed, kind == k), pick(alone, kind == k)) == []
+    assert compiled.count == 0
+
+
+def test_idle_lanes_leave_no_trace(x64: Any) -> None:
+    """Part tiles: lanes that have nothing to do neither overwrite a universe nor raise a flag or a warning."""
+    returns, weights, masks = universes()
+    for count in (1, 2, 31, 32, 33, 63):
+        found = allocate_batch(returns[:count], DEFAULT, weights[:count], masks[:count])
+        assert same_bits(found, pick(of(x64), slice(0, count))) == []
+    nothing = allocate_batch(returns[:3], DEFAULT, np.zeros((3, T)), masks[:3])  # not one lane with work in its slot
+    for i in range(3):
+        assert_invalid(one(nothing, i), f"universe {i}")
+
+
+def test_buffers_are_given_away_without_a_warning(x64: Any) -> None:
+    """JAX warns of buffers that it was given and could not use; the arguments stay the caller's."""
+    panel, weights, masks = panel_universes()
+    engine = Engine(panel.shape, DEFAULT, 64, panel=panel)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        first = engine.run(Items(weights=weights[:64], mask=masks[:64]))
+        second = engine.run(Items(weights=weights[32:], mask=masks[32:]))
+    # the second chunk has buffers of its own
+    assert same_bits(pick(first.allocation(), slice(32, 64)), pick(second.allocation(), slice(0, 32))) == []
 
 
 def test_progress_counts_every_universe_once(x64: Any) -> None:
@@ -384,8 +426,10 @@ def test_results_have_the_contract_s_shapes_and_kinds(dtype: Any) -> None:
     shapes = {
         "weights": (p, N), "cluster_labels": (N,), "n_clusters": (), "cluster_weights": (p, N), "lead_assets": (p, N),
         "aggressors": (N,), "antifragility": (N,), "volatility": (p,), "expected_return": (p,),
-        "risk_contributions": (p, N), "optimality_gap": (p,), "iterations": (p,), "status": (p,),
+        "risk_contributions": (p, N), "asset_bound": (p,), "cluster_bound": (p,),
+        "optimality_gap": (p,), "iterations": (p,), "status": (p,),
     }  # fmt: skip
+    assert set(shapes) == set(RESULT_FIELDS)
     whole = {"cluster_labels", "n_clusters", "lead_assets", "iterations", "status"}
     for name, shape in shapes.items():
         array = getattr(found, name)
@@ -395,9 +439,29 @@ def test_results_have_the_contract_s_shapes_and_kinds(dtype: Any) -> None:
         assert array.dtype == kind, name
 
 
-def test_no_universes_are_no_results(x64: Any) -> None:
-    assert allocate_batch(np.zeros((0, T, N))).weights.shape == (0, 4, N)
-    assert allocate_batch(market(0, 3), None, np.zeros((0, T))).status.shape == (0, 4)
+def test_no_universes_are_no_results(dtype: Any) -> None:
+    kinds = of(dtype)
+    for found in (
+        allocate_batch(np.zeros((0, T, N))),
+        allocate_batch(market(0, 3), None, np.zeros((0, T))),
+        allocate_batch(
+            market(0, 3), None, None, np.zeros((0, N), bool), progress=lambda _: pytest.fail("none is done")
+        ),
+    ):
+        for name in RESULT_FIELDS:
+            array, like = getattr(found, name), getattr(kinds, name)
+            assert (array.shape, array.dtype) == ((0, *like.shape[1:]), like.dtype), name
+
+
+def test_one_universe_is_a_batch_of_one(dtype: Any) -> None:
+    panel = market(0, 3)
+    found = allocate_batch(panel[None])
+    assert found.weights.shape == (1, 4, N)
+    assert (
+        same_bits(allocate_batch(panel, None, np.ones((1, T))), allocate_batch(panel, None, None, np.ones((1, N))))
+        == []
+    )
+    assert_as_oracle(one(found, 0), oracles.allocate(panel), DEFAULT, TOLERANCES[dtype])
 
 
 def test_arguments_are_left_alone(x64: Any) -> None:

@@ -38,10 +38,11 @@ def test_demo_prints_writes_and_runs_again(small_market: pd.DataFrame, capsys: p
         assert demo.run(folder, n_resamples) == 0
         out, err = capsys.readouterr()
         assert err == ""
-        assert max(map(len, out.split("3. Written")[0].splitlines())) <= 80
+        assert max(map(len, out.split("4. Written")[0].splitlines())) <= 80
         for text in (*PROFILES, "lead asset", f"{n_resamples} universes", "Written to jaxalloc-demo", "What next"):
             assert text in out
-        assert len(pd.read_parquet(folder / "study" / "weights_barbell.parquet")) == n_resamples
+        assert len(ja.load_study(folder / "study").weights("barbell")) == n_resamples
+        assert f"{n_resamples} universes at each of 3 points of the grid" in out
         assert os.listdir() == [folder.name]
     weights = pd.read_csv(folder / "weights.csv")
     np.testing.assert_allclose(weights.groupby("profile")["weight"].sum(), 1)

@@ -45,3 +45,18 @@ def test_same_bits_whatever_the_company(accelerator, universes):
     part = ja.allocate_batch(returns, None, counts[::-1][:70], chunk_size=64)
     for mine, other in zip(jax.tree.leaves(whole), jax.tree.leaves(part), strict=True):
         np.testing.assert_array_equal(mine[::-1][:70], other)
+
+
+def test_studies_are_stored_and_chunked_alike(accelerator, tmp_path):
+    market = ja.datasets.synthetic_market(N_ASSETS, ROWS)
+    sampler = ja.Bootstrap(700, "circular", 21)
+    whole = ja.run_study(market, sampler, out=tmp_path / "study")
+    assert whole.record["device"].startswith(accelerator.platform)
+    stored, chunks = ja.load_study(tmp_path / "study"), ja.run_study(market, sampler, chunk_size=512)
+    for other in (stored, chunks):
+        for profile in whole.profiles:
+            assert other.weights(profile).equals(whole.weights(profile))
+        assert other.summary().equals(whole.summary())
+        assert other.profile_summary().equals(whole.profile_summary())
+    thin = ja.run_study(market, sampler, keep="summary", chunk_size=512)
+    assert thin.summary().equals(whole.summary())

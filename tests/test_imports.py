@@ -19,17 +19,29 @@ from jax import lax
 import jaxalloc
 from jaxalloc.allocation import Given, estimate, estimate_shared, solve
 from jaxalloc.clustering import linkage_matrix
-from jaxalloc.config import LINKAGES, AllocationConfig, cast_config
-from jaxalloc.moments import share_panel
+from jaxalloc.config import COVARIANCES, LINKAGES, AllocationConfig, cast_config
+from jaxalloc.moments import Shock, share_panel
 
 PACKAGE = Path(jaxalloc.__file__).parent
 
 # One way through: a module imports only from those before it. A new module takes its place here.
 ORDER = (
-    *("errors", "arrays", "status", "config", "linalg", "moments", "clustering", "feasible", "quadratic"),
-    *("risk_parity", "profiles", "barbell", "inner", "allocation", "batch"),
-    *("tables", "layout", "data", "datasets", "universes", "summary", "study", "report", "cli", "demo"),
-    *("__main__", "__init__"),
+    *(
+        "errors",
+        "arrays",
+        "checks",
+        "status",
+        "config",
+        "grid",
+        "lanes",
+        "linalg",
+        "moments",
+        "shrinkage",
+        "clustering",
+    ),
+    *("feasible", "quadratic", "risk_parity", "profiles", "barbell", "inner", "allocation", "universes", "batch"),
+    *("reduction", "tables", "layout", "data", "datasets", "samplers", "bootstrap", "scenarios", "runner", "cluster"),
+    *("stored", "store", "summary", "results", "study", "report", "cli", "demo", "__main__", "__init__"),
 )
 # `Allocation.to_frame` is a method of the result and its table is the summary's: imported where it is called.
 CALLED_LATER = {("allocation", "summary")}
@@ -195,11 +207,21 @@ def kernels() -> dict[str, Any]:
         made[f"linkage_matrix {linkage}"] = jax.make_jaxpr(lambda d, how=linkage: linkage_matrix(d, how))(
             jnp.zeros((n, n))
         )
+    shock, axes = Shock(jnp.ones(n), jnp.float32(0.5), jnp.zeros(n)), (None, None, 0, 0, None)
     for budget in (0, 2**29):
         made[f"share_panel {budget}"] = jax.make_jaxpr(lambda x, budget=budget: share_panel(x, budget))(returns)
         panel = jax.eval_shape(lambda x, budget=budget: share_panel(x, budget), returns)
         shared = jax.vmap(estimate_shared, in_axes=(None, None, 0, 0))
         made[f"estimate_shared {budget}"] = jax.make_jaxpr(shared)(panel, config, c[None, :], a[None, :])
+        for choice in COVARIANCES:
+            chosen = config.replace(covariance=choice)
+            made[f"estimate_shared {budget} {choice}, shocked"] = jax.make_jaxpr(jax.vmap(estimate_shared, axes))(
+                panel, chosen, c[None, :], a[None, :], shock
+            )
+    for choice in COVARIANCES:
+        made[f"estimate {choice}, shocked"] = jax.make_jaxpr(estimate)(
+            returns, config.replace(covariance=choice), c, a, Given(), shock
+        )
     shapes = jax.eval_shape(estimate, returns, config, c, a, Given())
     made["solve"] = jax.make_jaxpr(lambda e, s: solve(e, s, n))(shapes, config)
     return made

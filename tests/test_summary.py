@@ -1,31 +1,45 @@
-"""Frames against figures computed entry by entry, from allocations and studies written by hand: nothing is compiled."""
+"""Frames against figures computed entry by entry, from allocations and universes written by hand, and by pandas."""
 
 from __future__ import annotations
 
 import csv
 import dataclasses
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 
 from jaxalloc.allocation import RESULT_FIELDS, Allocation
+from jaxalloc.bootstrap import Bootstrap
 from jaxalloc.config import AllocationConfig
+from jaxalloc.data import read_returns
+from jaxalloc.datasets import synthetic_market
 from jaxalloc.errors import InputError
+from jaxalloc.grid import Sweep, sweep
+from jaxalloc.reduction import (
+    MEASURES,
+    Reference,
+    Totals,
+    measure_universes,
+    reduce_universes,
+)
+from jaxalloc.results import Study, in_memory
+from jaxalloc.samplers import RandomSubsets
 from jaxalloc.status import Status
-from jaxalloc.study import Study
+from jaxalloc.study import run_study
 from jaxalloc.summary import (
     ASSET_COLUMNS,
     CLUSTER_COLUMNS,
-    MEASURES,
+    QUANTILES,
     asset_table,
     cluster_table,
     weights_frame,
     write_csv,
 )
-from jaxalloc.universes import Bootstrap
 
 SYMBOLS = ["cluster", "=B", "C", "D", "E"]
 CONFIG = AllocationConfig(profiles=("risk_parity", "barbell"))
@@ -44,6 +58,8 @@ def allocation(**changes: Any) -> Allocation:
         "antifragility": np.array([0.1, 0.2, 0.0, 0.4, 1.5]),
         "volatility": np.array([0.1, 0.2]),
         "expected_return": np.array([0.05, -0.06]),
+        "asset_bound": np.array([0.4, 0.9]),
+        "cluster_bound": np.array([0.6, 0.9]),
         "risk_contributions": np.array([[0.2, 0.3, 0.0, 0.1, 0.4], [0.3, 0.0, 0.0, 0.5, 0.2]]),
         "optimality_gap": np.array([1e-12, 1e-11]),
         "iterations": np.array([3, 4], np.int32),
@@ -161,10 +177,23 @@ def test_tables_of_what_cannot_be_shown(table: Any, universe: Any, profile: str,
 
 # A study
 
+BLOCK, ROWS = 20, 50
+N_UNIVERSES = 3 * BLOCK
+GAPS = [(7, 0), (30, 0), (30, 1)]  # (row, asset) where the panel has no return
 
-def handmade_study(n: int = 60, point: Allocation | None = None) -> Study:
+
+class Handmade(NamedTuple):
+    """A study of universes that are known entry by entry."""
+
+    study: Study
+    batch: Allocation
+    left_out: np.ndarray
+    returns: np.ndarray
+
+
+def handmade(point: Allocation | None = None, dtype: type[np.floating] = np.float64) -> Handmade:
     """Random weights; universes 3 and 4 are invalid, C is never active, E not in every universe."""
-    rng = np.random.default_rng(0)
+    n, rng = N_UNIVERSES, np.random.default_rng(0)
     labels = np.tile(np.array([0, 1, -1, 0, 1], np.int32), (n, 1))
     labels[rng.random(n) < 0.4, 4] = -1
     labels[3:5] = -1
@@ -172,132 +201,316 @@ def handmade_study(n: int = 60, point: Allocation | None = None) -> Study:
     raw = np.where(labels[:, None] >= 0, raw, 0)
     total = raw.sum(axis=2, keepdims=True)
     weights = np.divide(raw, total, out=np.full_like(raw, np.nan), where=total > 0)
-    is_lead = (labels[:, None] == 0) & (weights == np.where(labels[:, None] == 0, weights, -1).max(axis=2)[..., None])
+    by_cluster = np.stack([np.where(labels[:, None] == k, weights, 0).sum(axis=2) for k in range(5)], axis=2)
+    leads = np.stack([np.where(labels[:, None] == k, weights, -1).argmax(axis=2) for k in (0, 1)], axis=2)
     gone = np.isnan(weights[:, :, 0])
-    return Study(
-        symbols=SYMBOLS,
-        dates=pd.RangeIndex(30),
-        config=CONFIG,
-        sampler=Bootstrap(n),
-        seed=0,
-        precision=64,
-        asset_weights=weights,
+    leads = np.concatenate([np.where(gone[..., None], -1, leads), np.full((n, 2, 3), -1)], axis=2).astype(np.int32)
+
+    def number(values: np.ndarray) -> np.ndarray:
+        return np.where(gone, np.nan, values)
+
+    batch = Allocation(
+        weights=weights,
         cluster_labels=labels,
-        is_lead=is_lead,
         n_clusters=labels.max(axis=1) + 1,
-        volatility=np.where(gone, np.nan, rng.random((n, 2))),
-        expected_return=np.where(gone, np.nan, rng.normal(size=(n, 2))),
-        optimality_gap=np.where(gone, np.nan, 1e-12),
-        status=np.where(gone, 1, rng.integers(0, 2, (n, 2)) * 4 + rng.integers(0, 2, (n, 2)) * 128).astype(np.int32),
-        point=allocation() if point is None else point,
-        record={},
+        cluster_weights=np.where(gone[..., None], np.nan, by_cluster),
+        lead_assets=leads,
+        aggressors=(labels >= 0) & (rng.random((n, 5)) < 0.2),
+        antifragility=rng.random((n, 5)),
+        volatility=number(rng.random((n, 2))),
+        expected_return=number(rng.normal(size=(n, 2))),
+        risk_contributions=weights,
+        asset_bound=number(np.where(rng.random((n, 2)) < 0.5, weights.max(axis=2), 1.0)),
+        cluster_bound=number(np.ones((n, 2))),
+        optimality_gap=number(np.full((n, 2), 1e-12)),
+        iterations=np.ones((n, 2), np.int32),
+        status=np.where(gone, 1, rng.integers(0, 2, (n, 2)) * 4 + rng.integers(0, 2, (n, 2)) * 64).astype(np.int32),
     )
+    batch = jax.tree.map(lambda x: x.astype(dtype) if x.dtype.kind == "f" else x, batch)
+    left_out = rng.random((n, ROWS)) < np.linspace(0.1, 0.9, n)[:, None]
+    returns = rng.normal(0.001, 0.01, (ROWS, 5))
+    for place in GAPS:
+        returns[place] = np.nan
+    estimates = jax.tree.map(lambda x: np.asarray(x)[None], allocation() if point is None else point)
+    missing, one = np.isnan(returns), np.ones(1, dtype)
+    reference = Reference(
+        *(estimates.weights.astype(dtype), np.nan_to_num(returns).astype(dtype), missing.astype(dtype)),
+        *(252 * one, 0.02 * one),
+    )
+    totals = Totals(2, 5)
+    with jax.enable_x64(dtype is np.float64):
+        figures = measure_universes(BLOCK, batch, left_out, np.zeros(n, np.int32), reference)
+        partial = reduce_universes(BLOCK, (False, True), batch, figures, np.int32(0), np.int32(n))
+    totals.add(jax.tree.map(np.asarray, partial))
+    study = Study(
+        *(SYMBOLS, Sweep(CONFIG.replace(risk_free_rate=0.02)), n, 0, 64, estimates, [totals]),
+        record={},
+        tables=in_memory([as_table(batch, np.asarray(figures))]),
+    )
+    return Handmade(study, batch, left_out, returns)
+
+
+def as_table(batch: Allocation, figures: np.ndarray) -> pa.Table:
+    """The table that a chunk has of these universes."""
+
+    def listed(values: np.ndarray) -> pa.Array:
+        return pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), 5)
+
+    n = len(figures)
+    columns: dict[str, Any] = {"point": np.zeros(n, np.int32), "universe": np.arange(n), "n_clusters": batch.n_clusters}
+    columns["cluster_labels"] = listed(batch.cluster_labels)
+    for p, profile in enumerate(CONFIG.profiles):
+        columns[f"{profile}.weights"] = listed(batch.weights[:, p].copy())
+        columns |= {f"{profile}.{name}": figures[:, p, m] for m, name in enumerate(MEASURES)}
+        columns |= {f"{profile}.{name}": getattr(batch, name)[:, p] for name in ("optimality_gap", "status")}
+    return pa.table({k: np.ascontiguousarray(v) if isinstance(v, np.ndarray) else v for k, v in columns.items()})
+
+
+@pytest.fixture(scope="module")
+def made() -> Handmade:
+    return handmade()
 
 
 def statistics(values: list[float]) -> list[float]:
     """Mean, std and quantiles by their definitions."""
     if not values:
         return [np.nan] * 7
-    x, mean = sorted(values), sum(values) / len(values)
-    std = np.sqrt(sum((v - mean) ** 2 for v in x) / (len(x) - 1))
-    quantiles = []
-    for level in (0.05, 0.25, 0.5, 0.75, 0.95):
-        low, part = divmod(level * (len(x) - 1), 1)
-        quantiles.append(x[int(low)] + (part * (x[int(low) + 1] - x[int(low)]) if part else 0))
-    return [mean, std, *quantiles]
+    mean = sum(values) / len(values)
+    std = np.sqrt(sum((v - mean) ** 2 for v in values) / (len(values) - 1)) if len(values) > 1 else np.nan
+    return [mean, std, *(quantile(values, level)[0] for level in QUANTILES.values())]
 
 
-def test_asset_summary_entry_by_entry() -> None:
-    study = handmade_study()
+def quantile(values: list[float], level: float, share: float = 0.0) -> tuple[float, float]:
+    """The linear quantile, and the share of the numbers that it lies between."""
+    x = sorted(values)
+    low, part = divmod(level * (len(x) - 1), 1)
+    below, above = x[int(low)], x[min(int(low) + 1, len(x) - 1)]
+    return below + part * (above - below), share * max(abs(below), abs(above))
+
+
+def assert_statistics(row: pd.Series, values: list[float], share: float, least: float) -> None:
+    """Mean and standard deviation to rounding, quantiles within what is promised of them."""
+    assert np.allclose(
+        row[["mean", "std"]].astype(float), statistics(values)[:2], rtol=1e-11, atol=1e-14, equal_nan=True
+    )
+    if not values:
+        assert row[list(QUANTILES)].isna().all()
+        return
+    for name, level in QUANTILES.items():
+        exact, allowed = quantile(values, level, share)
+        assert abs(row[name] - exact) <= max(allowed, least), f"{row.name} {name}: {row[name]}, not {exact}"
+    assert row[list(QUANTILES)].astype(float).is_monotonic_increasing
+    assert min(values) <= row["q05"] <= row["q95"] <= max(values)
+
+
+def test_asset_summary_entry_by_entry(made: Handmade) -> None:
+    study, batch = made.study, made.batch
     table = study.summary()
+    often = [f"frequency_{name}" for name in ("positive", "binding", "lead", "sleeve")]
     assert table.index.names == ["profile", "symbol"]
-    assert list(table.columns) == [*STATISTICS, "frequency_positive", "frequency_lead", "n_universes"]
+    assert list(table.columns) == [*STATISTICS, *often, "n_universes"]
     assert list(table.index) == [(profile, symbol) for profile in CONFIG.profiles for symbol in SYMBOLS]
     for p, profile in enumerate(CONFIG.profiles):
         frame = study.weights(profile)
         for k, symbol in enumerate(SYMBOLS):
-            counted = [u for u in range(study.n) if study.cluster_labels[u, k] >= 0]
+            counted = [u for u in range(study.n) if batch.cluster_labels[u, k] >= 0]
             values = [float(frame.loc[u, symbol]) for u in counted]
             row = table.loc[(profile, symbol)]
-            assert np.allclose(row[STATISTICS], [study.point.weights[p, k], *statistics(values)], equal_nan=True)
+            assert row["point"] == study.point.weights[p, k]
+            assert_statistics(row, values, 0.008, 1e-6)
             assert row["n_universes"] == len(values)
-            if values:
-                assert row["frequency_positive"] == pytest.approx(sum(v > 1e-6 for v in values) / len(values))
-                assert row["frequency_lead"] == pytest.approx(
-                    sum(study.is_lead[u, p, k] for u in counted) / len(values)
-                )
-    assert (table.xs("C", level="symbol")["n_universes"] == 0).all()
-    assert table.xs("C", level="symbol")[["mean", "frequency_positive", "frequency_lead"]].isna().all(axis=None)
+            if not values:
+                continue
+            sleeve = [p == 1 and bool(batch.aggressors[u, k]) for u in counted]
+            bound = [batch.asset_bound[u, p] - 1e-6 for u in counted]
+            binding = [v >= b and not s for v, b, s in zip(values, bound, sleeve, strict=True)]
+            lead = [k in batch.lead_assets[u, p] for u in counted]
+            for name, found in zip(often, ([v > 1e-6 for v in values], binding, lead, sleeve), strict=True):
+                assert row[name] == pytest.approx(sum(found) / len(values), rel=1e-14), name
+    nobody = table.xs("C", level="symbol")
+    assert (nobody["n_universes"] == 0).all()
+    assert nobody[[*STATISTICS[1:], *often]].isna().all(axis=None)
     assert (table["frequency_positive"].dropna() < 1).any()
+    assert (table["frequency_binding"].dropna() > 0).all()
+    assert (table.loc["barbell", "frequency_sleeve"].dropna() > 0).all()
+    assert (table.loc["risk_parity", "frequency_sleeve"].dropna() == 0).all()
 
 
-def test_profile_summary_and_universes_entry_by_entry() -> None:
-    study = handmade_study()
+def test_profile_summary_and_universes_entry_by_entry(made: Handmade) -> None:
+    study, batch = made.study, made.batch
     table, universes = study.profile_summary(), study.universes()
     assert list(table.columns) == [*STATISTICS, "n_universes", "valid_share"]
     assert list(table.index) == [(profile, measure) for profile in CONFIG.profiles for measure in MEASURES]
     assert list(universes.columns) == [
         *("universe", "profile", "valid", "n_clusters", "n_assets", *MEASURES, "optimality_gap", "status")
     ]
+    missing, path = np.isnan(made.returns), np.nan_to_num(made.returns)
+    fewest = 0
     for p, profile in enumerate(CONFIG.profiles):
         point = study.point.weights[p]
         rows = universes[universes["profile"] == profile].set_index("universe")
         found: dict[str, list[float]] = {measure: [] for measure in MEASURES}
-        for u in set(range(study.n)) - {3, 4}:
+        for u in sorted(set(range(study.n)) - {3, 4}):
             x = study.weights(profile).loc[u].to_numpy()
-            figures = [study.volatility[u, p], study.expected_return[u, p]]
-            figures += [1 / sum(x**2), sum(abs(x - point)) / 2]
-            assert np.allclose(rows.loc[u, list(MEASURES)].astype(float), figures)
-            assert rows.loc[u, "n_assets"] == sum(study.cluster_labels[u] >= 0)
-            for measure, figure in zip(MEASURES, figures, strict=True):
-                found[measure].append(figure)
-        of_point = [study.point.volatility[p], study.point.expected_return[p], 1 / sum(point**2), 0]
+            active = batch.cluster_labels[u] >= 0
+            figures = [batch.volatility[u, p], batch.expected_return[u, p], 1 / sum(x**2)]
+            figures += [1 / sum(batch.cluster_weights[u, p] ** 2), sum(x**2), sum(abs(x - point)[active]) / 2]
+            seen = made.left_out[u] & ~(missing & (x > 0)).any(axis=1)
+            if seen.sum() < 20:
+                fewest += 1
+                figures += [np.nan] * 3
+            else:
+                mean, deviation = 252 * (path[seen] @ x).mean(), np.sqrt(252) * (path[seen] @ x).std(ddof=1)
+                figures += [mean, deviation, (mean - 0.02) / deviation]
+            assert np.allclose(rows.loc[u, list(MEASURES)].astype(float), figures, rtol=1e-10, equal_nan=True)
+            assert rows.loc[u, "n_assets"] == active.sum()
+            for measure in MEASURES:  # what is summed up is what the table says
+                figure = float(rows.loc[u, measure])
+                found[measure] += [figure] if np.isfinite(figure) else []
+        by_cluster = study.point.cluster_weights[p]
+        of_point = [study.point.volatility[p], study.point.expected_return[p], 1 / sum(point**2)]
+        of_point += [1 / sum(by_cluster**2), sum(point**2), 0, np.nan, np.nan, np.nan]
         for measure, value in zip(MEASURES, of_point, strict=True):
             row = table.loc[(profile, measure)]
-            assert np.allclose(row[STATISTICS], [value, *statistics(found[measure])])
-            assert row["n_universes"] == study.n - 2
+            assert row["point"] == pytest.approx(value, nan_ok=True)
+            assert_statistics(row, found[measure], 0.004, 2.0**-30)
+            assert row["n_universes"] == len(found[measure])
             assert row["valid_share"] == (study.n - 2) / study.n
         assert rows.loc[[3, 4], list(MEASURES)].isna().all(axis=None)
         assert not rows.loc[[3, 4], "valid"].any()
-        assert np.array_equal(rows["status"], study.status[:, p])
+        assert np.array_equal(rows["status"], batch.status[:, p])
+    assert 0 < fewest < study.n
 
 
-def test_status_counts() -> None:
-    study = handmade_study()
-    table = study.status_counts()
+def test_status_and_cluster_counts(made: Handmade) -> None:
+    table = made.study.status_counts()
     assert list(table.columns) == [bit.name for bit in Status]
     for p, profile in enumerate(CONFIG.profiles):
         for bit in Status:
-            assert table.loc[profile, bit.name] == sum(bit in Status(int(s)) for s in study.status[:, p])
+            assert table.loc[profile, bit.name] == sum(bit in Status(int(s)) for s in made.batch.status[:, p])
     assert (table["INVALID"] == 2).all()
+    counts = made.study.cluster_counts()
+    assert (counts.name, counts.index.name) == ("universes", "n_clusters")
+    assert dict(counts) == {2: N_UNIVERSES - 2}
+    assert made.study.n_valid == N_UNIVERSES - 2
+
+
+def test_co_association_and_stability_entry_by_entry(made: Handmade) -> None:
+    labels = made.study.clusters().to_numpy()
+    table = made.study.co_association()
+    assert list(table.index) == list(table.columns) == SYMBOLS
+    expected = np.full((5, 5), np.nan)
+    for i in range(5):
+        for j in range(5):
+            both = [u for u in range(N_UNIVERSES) if labels[u, i] >= 0 and labels[u, j] >= 0]
+            if both:
+                expected[i, j] = sum(labels[u, i] == labels[u, j] for u in both) / len(both)
+    np.testing.assert_array_equal(table, expected)
+    assert table["C"].isna().all()
+    stability = made.study.cluster_stability()
+    assert (stability.index.name, list(stability.columns)) == ("cluster", ["size", "stability", "members"])
+    assert stability["members"].tolist() == ["cluster, D", "=B, E"]
+    assert stability["stability"].tolist() == [expected[0, 3], expected[1, 4]]
+
+
+def test_stability_of_a_cluster_of_one_is_its_loneliness() -> None:
+    alone = handmade(point=allocation(cluster_labels=np.array([0, 1, 2, 3, 1], np.int32))).study
+    stability = alone.cluster_stability()["stability"]
+    together = alone.co_association().to_numpy()
+    assert stability[0] == 1 - together[0, 3] == 0  # always with D
+    assert stability[1] == together[1, 4] == 1
+    assert np.isnan(stability[2])  # C is in no universe
+    assert len(handmade(point=invalid()).study.cluster_stability()) == 0
 
 
 def test_without_a_point_estimate_there_is_no_turnover() -> None:
-    table = handmade_study(point=invalid()).profile_summary()
+    study = handmade(point=invalid()).study
+    table = study.profile_summary()
     assert table.xs("turnover", level="measure")[STATISTICS].isna().all(axis=None)
     assert (table.xs("turnover", level="measure")["n_universes"] == 0).all()
+    assert table["point"].isna().all()
     assert table.xs("volatility", level="measure")["mean"].notna().all()
+    assert study.summary()["point"].isna().all()
+    assert study.summary()["mean"].notna().sum() == 8
 
 
-def test_float32_is_summed_in_float64() -> None:
-    study = handmade_study()
-    rounded = study.asset_weights.astype(np.float32)
-    low, high = (dataclasses.replace(study, asset_weights=w) for w in (rounded, rounded.astype(np.float64)))
-    pd.testing.assert_frame_equal(low.summary(), high.summary(), check_exact=True)
-    pd.testing.assert_frame_equal(low.profile_summary(), high.profile_summary(), check_exact=True)
+def test_float32_is_summed_up_as_well(made: Handmade) -> None:
+    low = handmade(dtype=np.float32).study
+    for name in ("summary", "profile_summary"):
+        mine, its = getattr(low, name)(), getattr(made.study, name)()
+        assert (mine.dtypes.drop("point") == its.dtypes.drop("point")).all()
+        np.testing.assert_allclose(mine, its, rtol=2e-2, atol=2e-6)  # a quantile may be in the next bin
+        np.testing.assert_allclose(mine[["mean", "std"]], its[["mean", "std"]], rtol=1e-4, atol=1e-7)
 
 
-def test_unknown_profile_of_a_study() -> None:
-    with pytest.raises(InputError, match="no profile 'min_variance'; it has risk_parity, barbell"):
-        handmade_study().weights("min_variance")
+# A study of real universes, against pandas
+
+MARKET = synthetic_market(12, 252, seed=1)
 
 
-def test_study_frames_are_by_universe_and_symbol() -> None:
-    study = handmade_study()
-    for frame in (study.weights("barbell"), study.clusters()):
-        assert (frame.index.name, frame.columns.name) == ("universe", "symbol")
-        assert frame.shape == (60, 5)
-    assert np.array_equal(study.clusters(), study.cluster_labels)
+@pytest.fixture(scope="module")
+def drawn() -> Study:
+    """Two points, 200 draws: assets come and go by chance and by gaps."""
+    frame = MARKET.copy()
+    frame.iloc[[3, 100], [2, 7]] = np.nan
+    panel = read_returns(frame, missing="mask")
+    sampler = Bootstrap(200, "circular", 10) * RandomSubsets(8)
+    return run_study(panel, sampler, sweep(CONFIG, cluster_cap=[0.25, 0.4]), seed=1)
+
+
+def test_summaries_are_those_of_pandas(drawn: Study) -> None:
+    for at in range(2):
+        active = drawn.clusters(at) >= 0
+        for profile in drawn.profiles:
+            held = drawn.weights(profile, at).where(active)
+            table = drawn.summary(at).loc[profile]
+            assert np.array_equal(table["n_universes"], active.sum())
+            assert len(set(table["n_universes"])) > 2
+            np.testing.assert_allclose(table["mean"], held.mean(), rtol=1e-12)
+            np.testing.assert_allclose(table["std"], held.std(), rtol=1e-9, atol=1e-15)
+            np.testing.assert_allclose(table["frequency_positive"], (held > 1e-6).sum() / active.sum(), rtol=1e-14)
+            for k, symbol in enumerate(drawn.symbols):
+                assert_statistics(table.iloc[k], held[symbol].dropna().tolist(), 0.008, 1e-6)
+            lead = drawn.columns(f"{profile}.leads", at=at)[f"{profile}.leads"]
+            np.testing.assert_allclose(table["frequency_lead"], lead.sum(axis=0) / active.sum(), rtol=1e-14)
+        sleeve = drawn.columns("aggressors", at=at)["aggressors"]
+        found = drawn.summary(at).loc["barbell", "frequency_sleeve"]
+        np.testing.assert_allclose(found, sleeve.sum(axis=0) / active.sum(), rtol=1e-14)
+
+
+def test_profile_summaries_are_those_of_pandas(drawn: Study) -> None:
+    universes = drawn.universes().groupby(["cluster_cap", "profile"], sort=False)[list(MEASURES)]
+    table = drawn.profile_summary()
+    mean, std, count = universes.mean(), universes.std(), universes.count()
+    for cap, profile, measure in table.index:
+        row, key = table.loc[(cap, profile, measure)], (cap, profile)
+        assert row["n_universes"] == count.loc[key, measure]
+        assert row["mean"] == pytest.approx(mean.loc[key, measure], rel=1e-11)
+        assert row["std"] == pytest.approx(std.loc[key, measure], rel=1e-8, abs=1e-14)
+        assert_statistics(row, universes.get_group(key)[measure].dropna().tolist(), 0.004, 2.0**-30)
+    assert (table["valid_share"] == 1).all()
+
+
+def test_counts_are_those_of_pandas(drawn: Study) -> None:
+    universes = drawn.universes()
+    one = universes[universes["profile"] == "barbell"]
+    counts = one.groupby("cluster_cap")["n_clusters"].value_counts().sort_index()
+    found = drawn.cluster_counts()
+    assert dict(found) == dict(counts)
+    assert found.index.names == ["cluster_cap", "n_clusters"]
+    status = drawn.status_counts()
+    for (cap, profile), rows in universes.groupby(["cluster_cap", "profile"]):
+        for bit in Status:
+            assert status.loc[(cap, profile), bit.name] == ((rows["status"] & bit.value) > 0).sum()
+    for at in range(2):
+        labels = drawn.clusters(at).to_numpy()
+        active = labels >= 0
+        both = active.T.astype(int) @ active
+        same = sum(((labels == k).T.astype(int) @ (labels == k)) for k in range(12))
+        np.testing.assert_array_equal(drawn.co_association(at), same / both)
+        assert drawn.co_association(at).max(axis=None) == 1
+        stability = drawn.cluster_stability(at)["stability"]
+        assert stability.between(0, 1).all()
 
 
 # CSV

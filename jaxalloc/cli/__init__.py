@@ -1,4 +1,4 @@
-"""The command line: `jaxalloc allocate`, `jaxalloc study`.
+"""The command line: `jaxalloc allocate`, `jaxalloc study`, `jaxalloc sweep`.
 
 Exit status: 0 done; 1 failed in running; 2 the user's input is at fault, whether an option, a file or what is in it;
 130 interrupted. An error is one line on stderr, ``jaxalloc: error: ...``; with JAXALLOC_TRACEBACK=1 in the environment
@@ -31,7 +31,8 @@ DONE, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 # name of the command and of its module -> what `jaxalloc --help` says of it
 _COMMANDS = {
     "allocate": "Allocate one portfolio of each profile to the assets of a file.",
-    "study": "Allocate to thousands of bootstrap resamples of a file, and summarise them.",
+    "study": "Allocate to thousands of universes drawn from a file, and summarise them.",
+    "sweep": "Allocate at every point of a grid of settings, and compare.",
 }
 _UsageError: type[Exception] = typer.BadParameter.__bases__[0]  # what typer raises for any bad command line
 
@@ -51,8 +52,8 @@ class _Commands(typer.core.TyperGroup):
         """Run the command; Ctrl-C ends it in one line."""
         try:
             return super().invoke(ctx)
-        except KeyboardInterrupt:
-            raise typer.Exit(_say("interrupted", INTERRUPTED)) from None
+        except KeyboardInterrupt as interrupt:
+            raise typer.Exit(_interrupted(interrupt)) from None
 
 
 app = typer.Typer(
@@ -99,7 +100,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(arguments: list[str]) -> int:
     try:
-        status = typer.main.get_command(app).main(arguments, prog_name="jaxalloc", standalone_mode=False)
+        command = typer.main.get_command(app)
+        status = command.main(arguments, prog_name="jaxalloc", standalone_mode=False, obj=tuple(arguments))
     except _UsageError as error:
         context = getattr(error, "ctx", None)
         path = context.command_path if context is not None else "jaxalloc"
@@ -116,14 +118,19 @@ def report_errors(run: Callable[[], int]) -> int:
         from jaxalloc.cli.options import in_flags
 
         return _say(f"error: {in_flags(str(error))}", BAD_INPUT)
-    except (KeyboardInterrupt, typer.Abort):
-        return _say("interrupted", INTERRUPTED)
+    except (KeyboardInterrupt, typer.Abort) as interrupt:
+        return _interrupted(interrupt)
     except BrokenPipeError:  # the reader of our output has left, as in `jaxalloc ... | head`
         with contextlib.suppress(OSError):  # what is left in the buffer goes nowhere, instead of raising at exit
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
     except Exception as error:
         return _say(f"error: {type(error).__name__}: {str(error)[:500]}", FAILED)
+
+
+def _interrupted(interrupt: BaseException) -> int:
+    """Say so, and what the exception knows of what is left."""
+    return _say("; ".join(["interrupted", *map(str, interrupt.args)]), INTERRUPTED)
 
 
 def _say(message: str, status: int) -> int:

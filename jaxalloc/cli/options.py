@@ -1,22 +1,26 @@
 """The options that commands share: what is read, and every setting of an allocation.
 
-A command declares a parameter ``source: Source`` or ``config: AllocationConfig``; `expand` puts an option for each of
-its fields in its place. Defaults are those of `read_returns` and `AllocationConfig`: there is no second copy of one.
+A command declares a parameter whose type is a record, such as ``source: Source`` or ``config: AllocationConfig``;
+`expand` puts an option for each of its fields in its place. Defaults are those of `read_returns` and
+`AllocationConfig`: there is no second copy of one.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import enum
+import functools
 import inspect
+import operator
 import re
+import types
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 import typer
 
-from jaxalloc.config import CRITERIA, DISTANCES, LINKAGES, PROFILES, AllocationConfig, check_config
+from jaxalloc.config import COVARIANCES, CRITERIA, DISTANCES, LINKAGES, PROFILES, AllocationConfig, check_config
 from jaxalloc.data import Kind, Missing, Panel, read_returns
 from jaxalloc.tables import Layout
 
@@ -65,6 +69,13 @@ _SETTINGS: dict[str, tuple[str, tuple[str, ...] | str, str]] = {
         DISTANCES,
         "Distance of two assets, of rho or of |rho| (which joins inverse assets): {}.",
     ),
+    "covariance": (
+        "--covariance",
+        COVARIANCES,
+        "Estimate of means and covariances: {}. ewma weighs recent rows more (--ewma-decay); the last two shrink the "
+        "sample's correlations.",
+    ),
+    "ewma_decay": ("--ewma-decay", "LAMBDA", "Weight of a row in that of the next one, for --covariance ewma."),
     "distance_threshold": ("--threshold", "HEIGHT", "Height of the cut; lower gives more clusters."),
     "max_clusters": ("--max-clusters", "COUNT", "Most clusters that --criterion maxclust leaves."),
     "cluster_cap": ("--cluster-cap", "SHARE", "Largest weight of a cluster."),
@@ -77,12 +88,13 @@ _SETTINGS: dict[str, tuple[str, tuple[str, ...] | str, str]] = {
 }
 
 
-def _source_options(_: Any) -> list[inspect.Parameter]:
-    hints = inspect.get_annotations(Source, eval_str=True)
+def _field_options(record: type) -> list[inspect.Parameter]:
+    """An option for each field of a record, as its annotation says."""
+    hints = inspect.get_annotations(record, eval_str=True)
     missing = dataclasses.MISSING
     return [
         _parameter(f.name, hints[f.name], inspect.Parameter.empty if f.default is missing else f.default)
-        for f in dataclasses.fields(Source)
+        for f in dataclasses.fields(record)
     ]
 
 
@@ -111,32 +123,28 @@ def _config(**values: Any) -> AllocationConfig:
     return check_config(AllocationConfig(**values))
 
 
-# parameter of a command -> its options, and what makes their values into the one argument
-_GROUPS: dict[str, tuple[Callable[[Any], list[inspect.Parameter]], Callable[..., Any]]] = {
-    "source": (_source_options, Source),
-    "config": (_setting_options, _config),
-}
-
-
 def expand(command: Callable[..., None]) -> Callable[..., None]:
     """Make a function into one that typer takes for a command.
 
-    Options stand in the place of its parameters ``source`` and ``config``, and the settings come checked. A `Literal`
-    becomes the enumeration that typer wants; the function gets the plain value.
+    Options stand in the place of its parameters that are records, and the settings come checked. A `Literal` becomes
+    the enumeration that typer wants; the function gets the plain value.
     """
     parameters: list[inspect.Parameter] = []
-    groups: dict[str, list[str]] = {}
+    groups: dict[str, tuple[Callable[..., Any], list[str]]] = {}
     for name, parameter in inspect.signature(command, eval_str=True).parameters.items():
-        options = [parameter]
-        if name in _GROUPS:
-            options = _GROUPS[name][0](parameter.default)
-            groups[name] = [option.name for option in options]
+        options, record = [parameter], parameter.annotation
+        if record is AllocationConfig:
+            options = _setting_options(parameter.default)
+            groups[name] = _config, [option.name for option in options]
+        elif isinstance(record, type) and dataclasses.is_dataclass(record):
+            options = _field_options(record)
+            groups[name] = record, [option.name for option in options]
         parameters += [p.replace(kind=p.KEYWORD_ONLY, annotation=_enumerated(p.annotation)) for p in options]
 
     def expanded(**values: Any) -> None:
         values = {name: _plain(value) for name, value in values.items()}
-        for group, names in groups.items():
-            values[group] = _GROUPS[group][1](**{name: values.pop(name) for name in names})
+        for group, (make, names) in groups.items():
+            values[group] = make(**{name: values.pop(name) for name in names})
         command(**values)
 
     paragraphs = (command.__doc__ or "").split("\n\n")
@@ -153,6 +161,8 @@ def _enumerated(annotation: Any) -> Any:
         return Annotated[_enumerated(inner), *rest]
     if get_origin(annotation) is list:
         return list[_enumerated(get_args(annotation)[0])]
+    if get_origin(annotation) is types.UnionType:
+        return functools.reduce(operator.or_, map(_enumerated, get_args(annotation)))
     if get_origin(annotation) is Literal:
         return enum.Enum("Choice", [(value, value) for value in get_args(annotation)])
     return annotation
@@ -164,21 +174,48 @@ def _plain(value: Any) -> Any:
     return value.value if isinstance(value, enum.Enum) else value
 
 
+def setting_name(word: str) -> str:
+    """The field of `AllocationConfig` that a word names: the field itself, or its flag, with or without dashes."""
+    flag = "--" + word.removeprefix("--").replace("_", "-")
+    return next((name for name, found in _FLAGS.items() if name == word or found == flag), word)
+
+
+def flag_of(name: str) -> str:
+    """The flag of a field of `AllocationConfig`, without dashes in front: ``threshold`` of ``distance_threshold``."""
+    return _FLAGS[name].removeprefix("--")
+
+
 # ---- the library's messages in the words of the command line --------------------------------------------------------
 
 _FLAGS = {name: flag for name, (flag, _, _) in _SETTINGS.items()}
-_FLAGS |= {"missing_tolerance": "--missing-tolerance", "block_length": "--block", "chunk_size": "--chunk-size"}
-_FLAGS |= {"n": "--n", "seed": "--seed"}
-_CHOICE = re.compile(r"\b(kind|missing|layout|criterion)=['\"]([\w-]+)['\"]")
+_ARGUMENTS = _FLAGS | {
+    "missing_tolerance": "--missing-tolerance",
+    "block_length": "--block",
+    "chunk_size": "--chunk-size",
+    "degrees_of_freedom": "--degrees-of-freedom",
+    "n": "--n",
+    "seed": "--seed",
+    "size": "--subset",
+    "window": "--window",
+    "step": "--step",
+    "dask": "--dask",
+    "volatility": "--stress: volatility",
+    "correlation": "--stress: correlation",
+    "mean": "--stress: mean",
+}
+_CHOICE = re.compile(r"\b(kind|missing|layout|profiles|criterion|covariance|block_length|keep)=(['\"])([\w-]+)\2")
+_SWITCH = re.compile(r"\b(resume|fresh)=True\b")
 _ANOTHER_CHOICE = re.compile(rf"'({'|'.join(get_args(Missing))})'(?= \()")  # "missing='mask' (...), 'zero' (...)"
 # A name with an underscore, except in a path or a quoted symbol; a plain word only where it opens the message.
-_NAME = re.compile(rf"(?<![\w/.'\"\\-])({'|'.join(name for name in _FLAGS if '_' in name)})(?![\w/'\"-]|\.\w)")
-_FIRST_WORD = re.compile(rf"^({'|'.join(name for name in _FLAGS if '_' not in name)})(?=,| must | is | names )")
+_NAME = re.compile(rf"(?<![\w/.'\"\\-])({'|'.join(name for name in _ARGUMENTS if '_' in name)})(?![\w/'\"-]|\.\w)")
+_PLAIN = "|".join(name for name in _ARGUMENTS if "_" not in name)
+_FIRST_WORD = re.compile(rf"^({_PLAIN})(?=,|: | must | is | names | multiplies)")
 
 
 def in_flags(message: str) -> str:
     """Put options for arguments: ``kind='prices'`` becomes ``--kind prices``, ``cluster_cap`` ``--cluster-cap``."""
-    message = _ANOTHER_CHOICE.sub(r"\1", _CHOICE.sub(r"--\1 \2", message))
+    message = _CHOICE.sub(lambda found: f"{_ARGUMENTS.get(found[1], '--' + found[1])} {found[3]}", message)
+    message = _SWITCH.sub(r"--\1", _ANOTHER_CHOICE.sub(r"\1", message))
     for names in (_NAME, _FIRST_WORD):
-        message = names.sub(lambda found: _FLAGS[found[1]], message)
+        message = names.sub(lambda found: _ARGUMENTS[found[1]], message)
     return message

@@ -22,21 +22,17 @@ from rich.table import Table
 from rich.text import Text
 
 from jaxalloc.cli.documents import records
-from jaxalloc.cli.options import in_flags
+from jaxalloc.cli.options import flag_of, in_flags
 from jaxalloc.status import Status
 from jaxalloc.tables import counted
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from jaxalloc.cli.portfolios import Portfolios
-    from jaxalloc.study import Study
+    from jaxalloc.results import Study
 
 FOLDED_ROWS = 25  # a longer table shows this many, the heaviest
-_MEASURES = {
-    "volatility": "volatility",
-    "expected_return": "expected return",
-    "effective_assets": "effective assets",
-    "turnover": "turnover",
-}
 
 
 def stdout() -> Console:
@@ -56,6 +52,21 @@ def percent(value: float) -> str:
 
 def _number(value: float) -> str:
     return f"{value:.1f}" if math.isfinite(value) else "-"
+
+
+def _ratio(value: float) -> str:
+    return f"{value:.2f}" if math.isfinite(value) else "-"
+
+
+# what a study shows of each profile: in words, and how it is written
+_MEASURES: dict[str, tuple[str, Callable[[float], str]]] = {
+    "volatility": ("volatility", percent),
+    "expected_return": ("expected return", percent),
+    "out_of_bag_sharpe": ("Sharpe, out of bag", _ratio),
+    "effective_assets": ("effective assets", _number),
+    "effective_clusters": ("effective clusters", _number),
+    "turnover": ("turnover", percent),
+}
 
 
 def plain(name: object) -> Text:
@@ -81,26 +92,55 @@ def working(text: str, quiet: bool) -> Iterator[None]:
 
 
 class _Pace(ProgressColumn):
-    """Universes a second since the start, and the time left at that pace; the first ones wait for the compiler."""
+    """Universes a second, and the time left at that pace.
+
+    The clock starts at the first report: the universes before it waited for the compiler. Where a study goes on with
+    an earlier one (``resumed``), that report is of what the earlier one has done, and the clock starts at the second.
+    """
+
+    def __init__(self, resumed: bool) -> None:
+        super().__init__()
+        self._resumed = resumed
+        self._reports: list[tuple[float, float]] = []  # universes, seconds; those that the clock waits for
 
     def render(self, task: Task) -> Text:
         elapsed = (task.finished_time if task.finished else task.elapsed) or 0.0
-        if not (task.completed and elapsed):
+        if not task.completed:
             return Text("compiling")
-        pace = task.completed / elapsed
+        if len(self._reports) <= self._resumed and all(task.completed > count for count, _ in self._reports):
+            self._reports.append((task.completed, elapsed))
+        count, since = self._reports[-1]
+        done, seconds = task.completed - count, elapsed - since
+        if not done and not self._resumed:  # one report so far
+            done, seconds = task.completed, elapsed
+        if not (done and seconds):
+            return Text("" if task.finished else "going on")
+        pace = done / seconds
         left = datetime.timedelta(seconds=math.ceil(task.remaining / pace if task.remaining else 0))
         return Text(f"{pace:,.0f} universes/s" + ("" if task.finished else f", {left} left"))
 
 
 @contextlib.contextmanager
-def progress_bar(total: int, quiet: bool) -> Iterator[Callable[[int], None] | None]:
-    """Show a bar on stderr, where there is a terminal; yield what advances it by a number of universes."""
+def progress_bar(total: int, quiet: bool, resumed: bool = False) -> Iterator[Callable[[int], None] | None]:
+    """Show a bar on stderr, where there is a terminal; yield what advances it by a number of universes.
+
+    Args:
+        total: universes in all.
+        quiet: show nothing.
+        resumed: whether the first report may be of universes that an earlier run has done.
+    """
     if quiet or not sys.stderr.isatty():
         yield None
         return
-    with Progress(BarColumn(bar_width=24), MofNCompleteColumn(), _Pace(), console=stderr()) as progress:
+    pace = _Pace(resumed)
+    with Progress(BarColumn(bar_width=24), MofNCompleteColumn(), pace, console=stderr()) as progress:
         task = progress.add_task("", total=total)
-        yield lambda done: progress.update(task, advance=done)
+
+        def advance(done: int) -> None:
+            progress.update(task, advance=done)
+            pace.render(progress.tasks[0])  # takes note of the first report when it comes
+
+        yield advance
 
 
 # ---- portfolios -----------------------------------------------------------------------------------------------------
@@ -201,33 +241,61 @@ def _print_rest(rest: list[dict[str, Any]], noun: str, console: Console, n_zero:
 
 def print_study(study: Study, console: Console) -> None:
     """Print how each profile's figures and heaviest assets move over the universes."""
-    invalid = "" if study.valid.all() else f" ({int((~study.valid).sum()):,} of them invalid)"
-    found = f"{counted(len(study.symbols), 'asset')} in {_range(study.n_clusters[study.valid])} clusters"
-    console.print(f"{counted(study.n, 'universe')}{invalid}, {found}")
+    counts = study.cluster_counts()
+    found = f"{counted(len(study.symbols), 'asset')} in {_range(counts)} clusters"
+    console.print(f"{counted(study.n, 'universe')}{_invalid(study)}, {found}")
+    _print_stability(study, console)
     console.print("estimate: from the data as they are; mean and 5, 50, 95 %: over the universes", style="dim")
-    figures, assets, counts = study.profile_summary(), study.summary(), study.status_counts()
+    figures, assets = study.profile_summary(), study.summary()
     for profile in study.profiles:
         console.print("", Text(profile, "bold"), sep="\n")
-        for bit in Status:
-            n_flagged = int(counts.at[profile, bit.name])
-            if n_flagged:
-                share = f"{n_flagged:,} of {counted(study.n, 'universe')}"
-                console.print(Text(f"note: in {share}: {in_flags(bit.message)}"), style="yellow")
+        _print_flags(study, profile, console)
         grid = _grid("", ("estimate", "mean", "5 %", "50 %", "95 %", "lead in"))
-        for measure, words in _MEASURES.items():
-            write = _number if measure == "effective_assets" else percent
-            grid.add_row(words, *_spread(figures.loc[(profile, measure)].to_dict(), write))
+        for measure, (words, write) in _MEASURES.items():
+            row = figures.loc[(profile, measure)].to_dict()
+            if row["n_universes"] or math.isfinite(row["point"]):  # without a resample nothing is left out
+                grid.add_row(words, *_spread(row, write))
         grid.add_row(Text("weight of", style="dim"))
         for row in _heaviest(records(assets.loc[profile])):
             grid.add_row(plain(row["symbol"]), *_spread(row, percent), f"{100 * row['frequency_lead']:.0f} %")
         console.print(grid)
 
 
-def _range(counts: np.ndarray) -> str:
-    """How many clusters: the middle 90 % of universes."""
-    if not len(counts):
+def _invalid(study: Study) -> str:
+    """How many universes have no portfolios, if any."""
+    invalid = study.n * len(study.settings) - study.n_valid
+    return f" ({invalid:,} of them invalid)" if invalid else ""
+
+
+def _print_stability(study: Study, console: Console) -> None:
+    """Say on one line whether the estimate's clusters are the universes' too."""
+    table = study.cluster_stability().dropna(subset="stability")
+    if table.empty:
+        return
+    least = records(table.nsmallest(1, "stability"))[0]
+    text = f"clusters hold together in {100 * table['stability'].mean():.0f} % of universes"
+    if least["stability"] < 0.995:
+        text += f"; least, in {100 * least['stability']:.0f} %: "
+        text += textwrap.shorten(least["members"], max(10, console.width - len(text)), placeholder=" ...")
+    console.print(plain(text))
+
+
+def _print_flags(study: Study, profile: str, console: Console) -> None:
+    counts = study.status_counts()
+    rows = counts.loc[[profile]] if not study.settings.names else counts.xs(profile, level="profile")
+    total = study.n * len(study.settings)
+    for bit, n_flagged in zip(Status, rows.to_numpy().sum(axis=0), strict=True):
+        if n_flagged:
+            share = f"{n_flagged:,} of {counted(total, 'universe')}"
+            console.print(Text(f"note: in {share}: {in_flags(bit.message)}"), style="yellow")
+
+
+def _range(counts: pd.Series) -> str:
+    """How many clusters: the middle 90 % of universes, counted by their number of clusters."""
+    if counts.empty:
         return "no"
-    low, high = (round(float(level)) for level in np.quantile(counts, (0.05, 0.95)))
+    below = counts.cumsum() / counts.sum()
+    low, high = (below.index[int((below < level).sum())] for level in (0.05, 0.95))
     return f"{low}" if low == high else f"{low} to {high}"
 
 
@@ -237,3 +305,65 @@ def _spread(row: dict[Any, Any], write: Callable[[float], str]) -> list[str]:
 
 def _heaviest(lines: list[dict[str, Any]], shown: int = 5) -> list[dict[str, Any]]:
     return sorted((row for row in lines if row["mean"] > 0), key=lambda row: -row["mean"])[:shown]
+
+
+# ---- a sweep --------------------------------------------------------------------------------------------------------
+
+
+def print_sweep(study: Study, console: Console, profiles: Sequence[str] = ()) -> None:
+    """Print each profile's figures at every point of the grid, or those of some profiles."""
+    n_points, resampled = len(study.settings), study.n > 1
+    grid_of = f"{counted(study.n, 'universe')} at each of {counted(n_points, 'point')} of the grid"
+    console.print(f"{grid_of}{_invalid(study)}, {counted(len(study.symbols), 'asset')}")
+    if resampled:
+        console.print("means over the universes; turnover: from the estimate at the same settings", style="dim")
+    n_clusters = [_mean_count(study.cluster_counts(at=point)) for point in range(n_points)]
+    figures = [study.profile_summary(at=point)["mean"] for point in range(n_points)]
+    flags = [dict(zip(study.profiles, total.counts.status.sum(axis=1), strict=True)) for total in study.totals]
+    fits = True
+    for profile in profiles or study.profiles:
+        console.print("", Text(profile, "bold"), sep="\n")
+        _print_flags(study, profile, console)
+        means = [figure.loc[profile] for figure in figures]
+        columns = {
+            "volatility": [percent(mean["volatility"]) for mean in means],
+            "return": [percent(mean["expected_return"]) for mean in means],
+            "assets": [_number(mean["effective_assets"]) for mean in means],
+            "clusters": [f"{mean:.{int(resampled)}f}" if math.isfinite(mean) else "-" for mean in n_clusters],
+            "turnover": [percent(mean["turnover"]) for mean in means],
+            "flags": [f"{flag[profile]:,}" for flag in flags],
+        }
+        if not resampled:
+            del columns["turnover"]
+        fits &= _print_points(study, columns, console)
+    console.print("assets: effective number, 1 / sum of squared weights; flags: see the notes", style="dim")
+    if not fits:
+        console.print("a wider terminal shows more columns, --json everything", style="dim")
+
+
+def _print_points(study: Study, columns: dict[str, list[str]], console: Console) -> bool:
+    """Print a row a point: the settings swept, then as many columns as there is room for; tell whether all were."""
+    swept = [[f"{value:g}" for value in values] for values in zip(*study.settings.points, strict=True)]
+    heads = [flag_of(name).split("-") for name in study.settings.names]
+    widths = [max(map(len, [*words, *values])) for words, values in zip(heads, swept, strict=True)]
+    wanted = {name: max(map(len, [name, *values])) for name, values in columns.items()}
+    gap = 2 if sum(widths) + sum(wanted.values()) + 2 * len([*widths, *wanted]) - 2 <= console.width else 1
+    grid = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, gap - 1, 0, 0))
+    for words, width in zip(heads, widths, strict=True):
+        grid.add_column(" ".join(words), justify="right", width=width)
+    shown = swept
+    for name, values in columns.items():
+        widths.append(wanted[name])
+        if sum(widths) + gap * (len(widths) - 1) > console.width:
+            break
+        grid.add_column(name, justify="right", no_wrap=True)
+        shown = [*shown, values]
+    for row in zip(*shown, strict=True):
+        grid.add_row(*row)
+    console.print(grid)
+    return len(shown) == len(swept) + len(columns)
+
+
+def _mean_count(counts: pd.Series) -> float:
+    """Mean number of clusters of universes that are counted by it."""
+    return float(np.average(counts.index, weights=counts)) if len(counts) else math.nan

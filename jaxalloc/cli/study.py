@@ -1,96 +1,65 @@
-"""`jaxalloc study`: bootstrap resamples of a file, allocated and summarised."""
+"""`jaxalloc study`: universes drawn from a file, allocated and summarised."""
 
 from __future__ import annotations
 
-import inspect
-import itertools
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from jaxalloc.cli import render
-from jaxalloc.cli.documents import records, to_json
-from jaxalloc.cli.options import Json, Precision, Quiet, Source, expand
+from jaxalloc.cli.documents import to_json
+from jaxalloc.cli.options import Json, Source, expand
+from jaxalloc.cli.running import Running, document, run, study_folder
+from jaxalloc.cli.sampling import Sampling
 from jaxalloc.config import AllocationConfig
 from jaxalloc.errors import InputError
+from jaxalloc.grid import sweep
 from jaxalloc.status import Status
-from jaxalloc.study import Study, run_study
-from jaxalloc.universes import Bootstrap, Method
 
 app = typer.Typer(add_completion=False)
 _CONFIG = AllocationConfig()
-_SEED = inspect.signature(run_study).parameters["seed"].default
 
 
-@app.command(epilog="Example: jaxalloc study prices.csv --kind prices --n 1000 --method circular --block 21")
+@app.command(
+    epilog="Example: jaxalloc study prices.csv --kind prices --n 1000 --method circular --block 21 "
+    '--stress volatility=1 --stress "volatility=1.5,correlation=0.5" --out robustness'
+)
 @expand
 def study(
+    context: typer.Context,
     source: Source,
-    n: Annotated[int, typer.Option("--n", metavar="COUNT", help="Number of resamples.")] = 1000,
-    method: Annotated[
-        Method,
-        typer.Option(metavar="NAME", help="Draw rows one by one (iid), or blocks: circular, stationary or moving."),
-    ] = Bootstrap.method,
-    block: Annotated[
-        float | None,
-        typer.Option(metavar="ROWS", help="Length of a block, 21 for a month of days; stationary: its mean."),
-    ] = Bootstrap.block_length,
-    seed: Annotated[int, typer.Option(metavar="NUMBER", help="The same seed draws the same resamples.")] = _SEED,
+    sampling: Sampling,
+    running: Running,
     out: Annotated[
         Path | None,
-        typer.Option(metavar="FOLDER", help="New folder for the results; by default the file's name and -study."),
-    ] = None,
-    chunk_size: Annotated[
-        int | None, typer.Option(metavar="COUNT", help="Resamples computed at once; by default what 256 MiB hold.")
+        typer.Option(
+            metavar="FOLDER",
+            help="Folder for the results; by default a new one, called FILE-study, or that very one with --resume or "
+            "--fresh.",
+        ),
     ] = None,
     as_json: Json = False,
-    quiet: Quiet = False,
-    precision: Precision = "64",
     config: AllocationConfig = _CONFIG,
 ) -> None:
-    """Allocate to thousands of bootstrap resamples of a file: how far do the weights move?
+    """Allocate to thousands of universes drawn from a file: how far do the weights move?
 
-    Each resample draws as many rows as the file has, with replacement. Weights, clusters and summaries go to a new
-    folder; a summary of each profile is printed.
+    By default they are 1,000 bootstrap resamples: each draws as many rows as the file has, with replacement. Rolling
+    windows (--window) take their place, unless --n is given: then there are both. Random subsets and stress come on
+    top.
+
+    Weights, clusters and summaries go to a folder, chunk by chunk; a summary of each profile is printed. Ctrl-C stops
+    a study, and --resume goes on with it.
     """
+    sampler = sampling.sampler(resample=True)
     panel = source.read()
-    render.say_notes(panel.notes, quiet)
-    folder = _new_folder(source.file) if out is None else out
-    length = int(block) if block is not None and block.is_integer() else block
-    with render.progress_bar(n, quiet) as progress:
-        result = run_study(
-            panel,
-            Bootstrap(n, method, length),
-            config,
-            seed,
-            folder,
-            precision=int(precision),
-            chunk_size=chunk_size,
-            progress=progress,
-        )
+    render.say_notes(panel.notes, running.quiet)
+    folder = study_folder(source.file, running.resume or running.fresh) if out is None else out
+    result = run(panel, sampler, sweep(config), sampling.seed, folder, running, context.obj or ())
     if as_json:
-        typer.echo(to_json(_document(result, folder)), nl=False)
+        typer.echo(to_json(document(result, folder)), nl=False)
     else:
         render.print_study(result, render.stdout())
         typer.echo(f"\nWrote {folder}")
-    if not result.valid.any():
-        raise InputError(f"{source.file}: no resample could be allocated to: {Status.INVALID.message}")
-
-
-def _new_folder(file: Path) -> Path:
-    """A name in the current directory that nothing has yet: FILE-study, FILE-study-2, ..."""
-    stem = file.name.split(".")[0] or "jaxalloc"
-    names = itertools.chain([f"{stem}-study"], (f"{stem}-study-{k}" for k in itertools.count(2)))
-    return next(path for path in map(Path, names) if not path.exists())
-
-
-def _document(result: Study, folder: Path) -> dict[str, Any]:
-    counts = result.status_counts()
-    return result.record | {
-        "folder": str(folder),
-        "n_valid": int(result.valid.sum()),
-        "status_counts": records(counts),
-        "profiles": records(result.profile_summary()),
-        "assets": records(result.summary()),
-    }
+    if not result.n_valid:
+        raise InputError(f"{source.file}: no universe could be allocated to: {Status.INVALID.message}")

@@ -110,12 +110,81 @@ def test_bad_option(refused: Callable[..., str], command: str, arguments: list[s
         (["study", "market.csv", "--method", "moving", "--block", "2.5"], "--block must be a whole number"),
         (["study", "market.csv", "--out", "market.csv"], "nothing is overwritten"),
         (["study", "market.csv", "--out", "market.csv/x"], "cannot write there"),
+        (["study", "market.csv", "--block", "long"], "--block 'long': give a number of rows, or auto"),
+        (["study", "market.csv", "--block", "auto"], "--block is 'auto', but the iid bootstrap has no blocks"),
+        (["study", "market.csv", "--simulate", "gaussian", "--method", "circular"], "--method is about resamples"),
+        (["study", "market.csv", "--simulate", "gaussian", "--block", "5"], "--block is about resamples"),
+        (["study", "market.csv", "--simulate", "cauchy"], "is not one of 'gaussian', 'student_t'"),
+        (["study", "market.csv", "--simulate", "gaussian", "--n", "0"], "--n, the number of simulated panels, must be"),
+        (["study", "market.csv", "--degrees-of-freedom", "4"], "say --simulate student_t"),
+        (["study", "market.csv", "--simulate", "gaussian", "--degrees-of-freedom", "4"], "say --simulate student_t"),
+        (
+            ["study", "market.csv", "--simulate", "student_t", "--degrees-of-freedom", "2"],
+            "--degrees-of-freedom must be greater than 2",
+        ),
+        (["study", "market.csv", "--window", "1"], "--window must be a whole number at least 2"),
+        (["study", "market.csv", "--window", "121"], "--window must be at most 120"),
+        (["study", "market.csv", "--window", "60", "--step", "0"], "--step must be"),
+        (["study", "market.csv", "--step", "5"], "--step is about rolling windows: give --window"),
+        (["study", "market.csv", "--expanding"], "--expanding is about rolling windows: give --window"),
+        (["study", "market.csv", "--window", "60", "--method", "circular"], "--method is about resamples: give --n"),
+        (["study", "market.csv", "--subset", "0"], "--subset must be"),
+        (["study", "market.csv", "--subset", "13"], "--subset must be at most 12, the panel's assets"),
+        (["study", "market.csv", "--stress", "1.5"], "--stress '1.5': write it as volatility=1.5,"),
+        (["study", "market.csv", "--stress", ""], "--stress '': write it as"),
+        (
+            ["study", "market.csv", "--stress", "vol=1.5"],
+            "there is no 'vol'; choose from volatility, correlation, mean",
+        ),
+        (["study", "market.csv", "--stress", "mean=much"], "'much' is not a number"),
+        (["study", "market.csv", "--stress", "mean=1,mean=2"], "it names mean twice"),
+        (["study", "market.csv", "--stress", "mean=nan"], "--stress: mean must be finite"),
+        (["study", "market.csv", "--stress", "volatility=0"], "--stress: volatility multiplies"),
+        (["study", "market.csv", "--stress", "correlation=2"], "--stress: correlation must be between -1"),
+        (["study", "market.csv", "--keep", "all"], "is not one of 'weights', 'summary'"),
+        (["study", "market.csv", "--resume", "--fresh"], "--resume goes on and --fresh starts again: choose one"),
+        (["study", "market.csv", "--out", "folder", "--resume"], "is a folder with files in it"),
+        (["study", "market.csv", "--out", "folder", "--fresh"], "is a folder with files in it"),
+        (["study", "market.csv", "--profile-dir", "market.csv/x"], "cannot write there"),
+        (["sweep", "market.csv"], "Missing option '--vary'; see jaxalloc sweep --help"),
+        (["sweep", "market.csv", "--vary", "cluster-cap"], "write it as cluster-cap=0.15,0.25"),
+        (["sweep", "market.csv", "--vary", "cap=0.1"], "'cap' is no number of the settings; choose from ewma-decay, "),
+        (["sweep", "market.csv", "--vary", "linkage=ward"], "'linkage' is no number of the settings"),
+        (["sweep", "market.csv", "--vary", "threshold="], "'' is not a number"),
+        (["sweep", "market.csv", "--vary", "threshold=low"], "'low' is not a number"),
+        (["sweep", "market.csv", "--vary", "threshold=nan"], "'nan' is not finite"),
+        (["sweep", "market.csv", "--vary", "threshold=0.1:0.5"], "write a range as FIRST:LAST:STEP"),
+        (["sweep", "market.csv", "--vary", "threshold=0.1:0.5:0"], "write a range as FIRST:LAST:STEP"),
+        (["sweep", "market.csv", "--vary", "threshold=0.5:0.1:0.1"], "write a range as FIRST:LAST:STEP"),
+        (["sweep", "market.csv", "--vary", "threshold=0:1:1e-9"], "more than 10,000 values"),
+        (["sweep", "market.csv", "--vary", "slack=0:1e999999:1e-999999"], "more than 10,000 values"),
+        (["sweep", "market.csv", "--vary", "threshold=0.3,2"], "--threshold must be between 0 and 1, not 2.0"),
+        (["sweep", "market.csv", "--vary", "threshold=0.3,0.3"], "--threshold names a value twice"),
+        (["sweep", "market.csv", "--vary", "max-clusters=3"], "is read under --criterion maxclust only"),
+        (
+            ["sweep", "market.csv", "--vary", "n-aggressors=2", "--profile", "risk_parity"],
+            "--n-aggressors is read under --profile barbell only",
+        ),
+        (
+            ["sweep", "market.csv", "--vary", "threshold=0.3", "--vary", "distance_threshold=0.4"],
+            "--vary names threshold twice",
+        ),
+        (["sweep", "market.csv", "--vary", "slack=1.1", "--slack", "1.1"], "--slack is given, and varied too"),
+        (
+            ["sweep", "market.csv", "--vary", "slack=1.1", "--resume"],
+            "--resume is about a study in a folder: give --out",
+        ),
+        (["sweep", "market.csv", "--vary", "slack=1.1", "--fresh"], "--fresh is about a study in a folder: give --out"),
+        (["sweep", "market.csv", "--vary", "slack=1.1", "--subset", "3"], "--subset draws assets for each universe"),
+        (["sweep", "market.csv", "--vary", "slack=1.1", "--block", "5"], "--block is about resamples: give --n"),
         (["frobnicate"], "No such command 'frobnicate'"),
         (["--frobnicate"], "--frobnicate; see jaxalloc --help"),
     ],
 )
 def test_bad_command(refused: Callable[..., str], arguments: list[str], message: str) -> None:
     Path("folder.csv").mkdir()
+    Path("folder").mkdir()
+    Path("folder", "mine").touch()
     assert message in refused(*arguments)
 
 
@@ -130,6 +199,11 @@ def test_bad_command(refused: Callable[..., str], arguments: list[str], message:
 def test_damaged_file(refused: Callable[..., str], file: Path, name: str, content: bytes, message: str) -> None:
     file.with_name(name).write_bytes(content)
     assert message in refused("allocate", name)
+
+
+def test_a_scheduler_that_is_not_there(refused: Callable[..., str]) -> None:
+    pytest.importorskip("distributed")
+    assert "--dask: no scheduler answers at 'nowhere'" in refused("study", "market.csv", "--dask", "nowhere")
 
 
 def test_no_asset_without_a_gap(refused: Callable[..., str], file: Path, market: pd.DataFrame) -> None:
@@ -154,6 +228,12 @@ def test_messages_are_said_in_flags() -> None:
         "cluster_cap must be 1": "--cluster-cap must be 1",
         "lower distance_threshold, or raise cluster_cap": "lower --threshold, or raise --cluster-cap",
         "slack must be at least 1": "--slack must be at least 1",
+        "go on with resume=True, or fresh=True": "go on with --resume, or --fresh",
+        "run it with keep='weights'": "run it with --keep weights",
+        'block_length="auto" needs arch': "--block auto needs arch",
+        "window must be at most 3": "--window must be at most 3",
+        "mean must be finite": "--stress: mean must be finite",
+        "sampler.n 3 (now 4), settings.config.cluster_cap 1": "sampler.n 3 (now 4), settings.config.cluster_cap 1",
         "widened to slack / clusters": "widened to slack / clusters",
         "cluster_cap.csv: symbol 'asset_cap' of data/slack": "cluster_cap.csv: symbol 'asset_cap' of data/slack",
     }

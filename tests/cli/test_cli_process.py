@@ -80,7 +80,7 @@ def test_every_setting_is_an_option() -> None:
     assert list(options._SETTINGS) == [field.name for field in dataclasses.fields(ja.AllocationConfig)]
 
 
-@pytest.mark.parametrize("command", ["allocate", "study"])
+@pytest.mark.parametrize("command", ["allocate", "study", "sweep"])
 def test_help_shows_defaults_choices_and_an_example(run: Run, command: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "300")
     out, _ = run(command, "--help")
@@ -96,7 +96,7 @@ def test_help_shows_defaults_choices_and_an_example(run: Run, command: str, monk
     assert f"Example: jaxalloc {command} " in out
 
 
-@pytest.mark.parametrize("command", ["allocate", "study"])
+@pytest.mark.parametrize("command", ["allocate", "study", "sweep"])
 def test_choices_are_completed(command: str) -> None:
     group = typer.main.get_command(cli.app)
     context = group.make_context("jaxalloc", [command, "x"], resilient_parsing=True)

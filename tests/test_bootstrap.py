@@ -4,28 +4,32 @@ from __future__ import annotations
 
 import itertools
 import json
+import sys
 from typing import Any
 
 import jax
 import numpy as np
+import pandas as pd
 import pytest
 from helpers import count_compilations
 
+from jaxalloc.bootstrap import Bootstrap, optimal_block_length, stationary_rows
+from jaxalloc.data import Panel
 from jaxalloc.errors import InputError
-from jaxalloc.universes import Bootstrap, Sampler, stationary_rows
+from jaxalloc.samplers import Product, Sampler
 
-T = 23
+T, MANY = 23, 700
 BOOTSTRAPS = [
-    Bootstrap(700, "iid"),
-    Bootstrap(700, "circular", 5),
-    Bootstrap(700, "moving", 5),
-    Bootstrap(700, "stationary", 4.5),
+    Bootstrap(MANY, "iid"),
+    Bootstrap(MANY, "circular", 5),
+    Bootstrap(MANY, "moving", 5),
+    Bootstrap(MANY, "stationary", 4.5),
 ]
 each_bootstrap = pytest.mark.parametrize("bootstrap", BOOTSTRAPS, ids=lambda b: b.method)
 
 
 def key_of(seed: int, universe: int) -> jax.Array:
-    return jax.random.fold_in(jax.random.key(seed), universe)
+    return jax.random.fold_in(jax.random.key(seed, impl="threefry2x32"), universe)
 
 
 def starts_of(key: jax.Array, n_rows: int, highest: int) -> list[int]:
@@ -37,7 +41,7 @@ def rows_in_loops(bootstrap: Bootstrap, seed: int, universe: int, n_rows: int) -
     key = key_of(seed, universe)
     rows: list[int] = []
     if bootstrap.method == "stationary":
-        assert bootstrap.block_length is not None
+        assert isinstance(bootstrap.block_length, float)
         key_start, key_new = jax.random.split(key)
         starts = starts_of(key_start, n_rows, n_rows)
         new = np.asarray(jax.random.uniform(key_new, (n_rows,), np.float32)) < np.float32(1 / bootstrap.block_length)
@@ -62,8 +66,8 @@ def test_counts_are_those_of_the_rows_drawn_in_loops(bootstrap: Bootstrap) -> No
 
 @each_bootstrap
 def test_every_resample_is_as_long_as_the_panel(bootstrap: Bootstrap) -> None:
-    counts = bootstrap.counts(T, 0, 0, bootstrap.n)
-    assert counts.shape == (bootstrap.n, T)
+    counts = bootstrap.counts(T, 0, 0, MANY)
+    assert counts.shape == (MANY, T)
     assert (counts >= 0).all()
     assert (counts.sum(axis=1) == T).all()
 
@@ -82,16 +86,16 @@ def expected_counts(bootstrap: Bootstrap, n_rows: int) -> np.ndarray:
 
 @each_bootstrap
 def test_expected_counts(bootstrap: Bootstrap) -> None:
-    counts = bootstrap.counts(T, 1, 0, bootstrap.n)
-    error = counts.std(axis=0) / np.sqrt(bootstrap.n)
+    counts = bootstrap.counts(T, 1, 0, MANY)
+    error = counts.std(axis=0) / np.sqrt(MANY)
     assert (np.abs(counts.mean(axis=0) - expected_counts(bootstrap, T)) < 4.5 * error).all()
 
 
 def test_stationary_rows_follow_each_other_as_geometric_blocks_do() -> None:
     n_rows, length, lags = 40, 8.0, np.arange(1, 20)
     keys = jax.vmap(lambda i: jax.random.fold_in(jax.random.key(2), i))(np.arange(2000, dtype=np.uint32))
-    draw = jax.jit(jax.vmap(stationary_rows, in_axes=(0, None, None)), static_argnums=1)
-    rows = np.asarray(draw(keys, n_rows, np.float32(1 / length)))
+    draw = jax.jit(jax.vmap(stationary_rows, in_axes=(0, None, None, None)), static_argnums=1)
+    rows = np.asarray(draw(keys, n_rows, np.int32(n_rows), np.float32(1 / length)))
     together = (1 - 1 / length) ** lags  # no new block within so many rows; otherwise the row is any
     for lag, chance in zip(lags, together + (1 - together) / n_rows, strict=True):
         follows = (rows[:, lag:] - rows[:, :-lag] - lag) % n_rows == 0
@@ -220,5 +224,100 @@ def test_numpy_numbers_are_numbers() -> None:
 
 def test_bootstrap_is_a_sampler() -> None:
     assert isinstance(Bootstrap(5), Sampler)
-    assert not isinstance(Bootstrap, Sampler)
-    assert not isinstance(5, Sampler)
+    assert Bootstrap(5).parts == (Bootstrap(5),)
+    assert (Bootstrap(5).count(T), Bootstrap(None).count(T)) == (5, None)
+
+
+def test_without_an_end_any_resample_can_be_drawn() -> None:
+    endless, last = Bootstrap(None, "circular", 5), 2**31 - 1
+    assert np.array_equal(endless.counts(T, 5, 690, 700), BOOTSTRAPS[1].counts(T, 5, 690, 700))
+    assert endless.counts(T, 5, last - 2, last).tolist() == [
+        np.bincount(rows_in_loops(endless, 5, universe, T), minlength=T).tolist() for universe in (last - 2, last - 1)
+    ]
+    with pytest.raises(InputError, match="not within 0 to n = 2147483647"):
+        endless.counts(T, 5, 0, last + 1)
+
+
+# The length of a block, chosen
+
+
+def autocorrelated(n_rows: int, n_assets: int, seed: int = 3) -> np.ndarray:
+    """Returns with an autocorrelation that grows from asset to asset."""
+    rng = np.random.default_rng(seed)
+    x = rng.normal(0, 0.01, (n_rows, n_assets))
+    for t in range(1, n_rows):
+        x[t] += np.linspace(0, 0.6, n_assets) * x[t - 1]
+    return x
+
+
+def panel_of(values: np.ndarray) -> Panel:
+    return Panel(pd.DataFrame(values, columns=[f"A{i}" for i in range(values.shape[1])]))
+
+
+@pytest.mark.parametrize("method", ["circular", "moving", "stationary"])
+def test_automatic_length_is_the_mean_of_arch_s(method: Any) -> None:
+    arch = pytest.importorskip("arch.bootstrap")
+    x = autocorrelated(300, 4)
+    column = "stationary" if method == "stationary" else "circular"
+    wanted = np.mean([arch.optimal_block_length(x[:, i])[column].iloc[0] for i in range(4)])
+    assert 2 < wanted < 40
+    if method == "stationary":
+        assert optimal_block_length(x, method) == pytest.approx(wanted, rel=1e-12)
+    else:
+        assert optimal_block_length(x, method) == np.ceil(wanted)
+    ready = Bootstrap(7, method, "auto").prepare(panel_of(x), 300, 252)
+    assert ready == Bootstrap(7, method, optimal_block_length(x, method))
+    assert json.loads(json.dumps(ready.settings()))["block_length"] == ready.block_length
+    assert json.loads(json.dumps(Bootstrap(7, method, "auto").settings()))["block_length"] == "auto"
+
+
+def test_automatic_length_passes_over_columns_that_have_none() -> None:
+    pytest.importorskip("arch.bootstrap")
+    x = autocorrelated(300, 4)
+    odd = np.column_stack([x, np.full(300, 0.001), x[:, 0]])
+    odd[7, 5] = np.nan
+    assert optimal_block_length(odd, "circular") == optimal_block_length(x, "circular")
+
+
+def test_automatic_length_is_within_the_panel_and_the_window() -> None:
+    pytest.importorskip("arch.bootstrap")
+    trend = np.arange(400.0)[:, None] * [1e-4, 2e-4]
+    length = optimal_block_length(trend, "circular")
+    assert 20 < length <= 400
+    assert Bootstrap(1, "circular", "auto").prepare(panel_of(trend), 12, 252).block_length == 12
+    shaken = np.random.default_rng(0).normal(size=(200, 1)) * np.resize([1.0, -1.0], (200, 1))
+    assert optimal_block_length(shaken, "stationary") >= 1
+
+
+@pytest.mark.parametrize(
+    "values",
+    [autocorrelated(15, 2), np.full((50, 2), 0.01), np.where(np.eye(50, 2) > 0, np.nan, autocorrelated(50, 2))],
+)
+def test_automatic_length_needs_something_to_go_by(values: np.ndarray) -> None:
+    pytest.importorskip("arch.bootstrap")
+    with pytest.raises(InputError, match="needs 16 rows and an asset without gaps; give a length"):
+        Bootstrap(5, "circular", "auto").prepare(panel_of(values), len(values), 252)
+
+
+def test_automatic_length_without_arch_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "arch.bootstrap", None)
+    with pytest.raises(InputError, match=r"needs the package arch; install jaxalloc\[blocks\], or give a length"):
+        Bootstrap(5, "moving", "auto").prepare(panel_of(autocorrelated(60, 2)), 60, 252)
+
+
+@pytest.mark.parametrize(
+    ("bootstrap", "message"),
+    [
+        (Bootstrap(5, "iid", "auto"), "the iid bootstrap has no blocks"),
+        (Bootstrap(5, "block", "auto"), "unknown bootstrap method 'block'"),  # type: ignore[arg-type]
+        (Bootstrap(5, "circular", "best"), "not 'best'"),  # type: ignore[arg-type]
+        (Bootstrap(None), "Bootstrap comes first and so needs n"),
+        (Bootstrap(-1), "n, the number of resamples,"),
+        (Bootstrap(5, "circular", 61), "from 1 to 60"),
+    ],
+)
+def test_preparing_checks_the_settings(bootstrap: Bootstrap, message: str) -> None:
+    with pytest.raises(InputError) as error:
+        Product((bootstrap,)).prepare(panel_of(autocorrelated(60, 2)), 60, 252)
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)

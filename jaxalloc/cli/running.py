@@ -1,0 +1,167 @@
+"""The options that say how a study runs and where it goes; running it, with a progress bar and an end by Ctrl-C."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from jaxalloc.cli import render
+from jaxalloc.cli.documents import records
+from jaxalloc.cli.options import Precision, Quiet
+from jaxalloc.data import Panel
+from jaxalloc.errors import InputError
+from jaxalloc.grid import Sweep
+from jaxalloc.results import Study
+from jaxalloc.samplers import Product
+from jaxalloc.stored import Manifest, read_manifest
+from jaxalloc.study import Keep, run_study
+
+_PANEL = "Running"
+
+
+@dataclasses.dataclass(frozen=True)
+class Running:
+    """How a study runs."""
+
+    keep: Annotated[
+        Keep,
+        typer.Option(
+            help="What the folder holds of each universe: its weights and clusters, or nothing but the summary.",
+            rich_help_panel=_PANEL,
+        ),
+    ] = "weights"
+    resume: Annotated[
+        bool,
+        typer.Option("--resume", help="Go on with the study in the folder, if there is one.", rich_help_panel=_PANEL),
+    ] = False
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Replace the study in the folder, if there is one.", rich_help_panel=_PANEL)
+    ] = False
+    chunk_size: Annotated[
+        int | None,
+        typer.Option(
+            metavar="COUNT",
+            help="Universes computed at once; by default what suits the device's memory.",
+            rich_help_panel=_PANEL,
+        ),
+    ] = None
+    precision: Precision = "64"
+    dask: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADDRESS",
+            help="Let the workers of a Dask cluster compute: the scheduler's address, such as tcp://host:8786.",
+            rich_help_panel=_PANEL,
+        ),
+    ] = None
+    profile_dir: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Folder for a trace of JAX's profiler.", rich_help_panel=_PANEL),
+    ] = None
+    quiet: Quiet = False
+
+
+def study_folder(file: Path, again: bool) -> Path:
+    """A name in the current directory: FILE-study; if it is to be new, FILE-study-2, ... where that is taken."""
+    stem = file.name.split(".")[0] or "jaxalloc"
+    names = itertools.chain([f"{stem}-study"], (f"{stem}-study-{k}" for k in itertools.count(2)))
+    return next(path for path in map(Path, names) if again or not path.exists())
+
+
+def run(
+    panel: Panel,
+    sampler: Product,
+    settings: Sweep,
+    seed: int,
+    folder: Path | None,
+    running: Running,
+    command: Sequence[str] = (),
+) -> Study:
+    """Run a study.
+
+    Args:
+        panel: the returns.
+        sampler: how universes are drawn.
+        settings: at which settings each is allocated.
+        seed: of the draws.
+        folder: where it goes, if it goes anywhere.
+        running: how it runs.
+        command: the command line that asked for it, to be told how to go on.
+
+    Raises:
+        InputError: an argument is at fault.
+        KeyboardInterrupt: its argument is what has been kept, if anything has.
+    """
+    sampler = sampler.prepare(panel, panel.n_observations, settings.config.periods_per_year)
+    total = sampler.count(panel.n_observations) * len(settings)
+    resumed = running.resume and folder is not None and read_manifest(folder) is not None
+    try:
+        with render.progress_bar(total, running.quiet, resumed) as progress:
+            return run_study(
+                panel,
+                sampler,
+                settings,
+                seed,
+                folder,
+                # without a folder nobody would look at them
+                keep="summary" if folder is None else running.keep,
+                precision=int(running.precision),
+                chunk_size="auto" if running.chunk_size is None else running.chunk_size,
+                resume=running.resume,
+                fresh=running.fresh,
+                dask=running.dask,
+                profile_dir=running.profile_dir,
+                progress=progress,
+            )
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(*_what_is_kept(folder, total, command)) from None
+
+
+def _what_is_kept(folder: Path | None, total: int, command: Sequence[str]) -> list[str]:
+    """What an interrupted study leaves, and how to go on with it; nothing if there is nothing."""
+    try:
+        manifest = None if folder is None else read_manifest(folder)
+    except InputError:
+        return []
+    kept = 0 if manifest is None else min(_universes_in(manifest), total)
+    if not kept:
+        return []
+    how = f"resume with: {_resuming(command, str(folder))}" if command else "run it again with --resume"
+    return [f"{kept:,} of {total:,} universes are kept in {folder}; {how}"]
+
+
+def _universes_in(manifest: Manifest) -> int:
+    if manifest.identity["keep"] == "weights":
+        return sum(chunk.count for chunk in manifest.chunks.values())
+    return 0 if manifest.state is None else manifest.state.count * manifest.identity["chunk_size"]
+
+
+def _resuming(command: Sequence[str], folder: str) -> str:
+    """The command line that goes on with a study."""
+    words = [word for word in command if word not in ("--fresh", "--resume")]
+    added = ["--resume"]
+    if not any(word == "--out" or word.startswith("--out=") for word in words):
+        added = ["--out", folder, *added]
+    end = words.index("--") if "--" in words else len(words)  # after that no option is read
+    return shlex.join(["jaxalloc", *words[:end], *added, *words[end:]])
+
+
+def document(study: Study, folder: Path | None) -> dict[str, Any]:
+    """Return a study's record and summaries as plain values."""
+    found = study.record | {
+        "folder": None if folder is None else str(folder),
+        "n_valid": study.n_valid,
+        "status_counts": records(study.status_counts()),
+        "profiles": records(study.profile_summary()),
+        "assets": records(study.summary()),
+        "cluster_counts": records(study.cluster_counts().to_frame()),
+    }
+    if not study.settings.names:
+        found["stability"] = records(study.cluster_stability())
+    return found

@@ -1,0 +1,180 @@
+"""The options that say how universes are drawn, and the sampler that they make."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from typing import Annotated, Any, Literal
+
+import typer
+
+from jaxalloc.bootstrap import Bootstrap, Method
+from jaxalloc.errors import InputError
+from jaxalloc.samplers import Product, RandomSubsets, RollingWindows, Sampler
+from jaxalloc.scenarios import Distribution, Parametric, Stress
+from jaxalloc.study import run_study
+from jaxalloc.tables import quote
+
+_PANEL = "Universes"
+_SEED = inspect.signature(run_study).parameters["seed"].default
+_NO_STRESS: dict[str, Any] = {name: getattr(Stress, name) for name in ("volatility", "correlation", "mean")}
+DRAWS = 1000  # where nothing says how many
+
+
+@dataclasses.dataclass(frozen=True)
+class Sampling:
+    """How universes are drawn; None where an option is not given."""
+
+    n: Annotated[
+        int | None,
+        typer.Option("--n", metavar="COUNT", help="Number of resamples, or of simulations.", rich_help_panel=_PANEL),
+    ] = None
+    method: Annotated[
+        Method | None,
+        typer.Option(
+            metavar="NAME",
+            help="Resample rows one by one (iid, the default), or in blocks: circular, stationary or moving.",
+            rich_help_panel=_PANEL,
+        ),
+    ] = None
+    block: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ROWS",
+            help="Length of a block, 21 for a month of days; stationary: its mean. auto: by the rule of Politis and "
+            "White.",
+            rich_help_panel=_PANEL,
+        ),
+    ] = None
+    simulate: Annotated[
+        Distribution | None,
+        typer.Option(
+            metavar="NAME",
+            help="Simulate returns with the file's means and covariances in place of resampling: gaussian or "
+            "student_t.",
+            rich_help_panel=_PANEL,
+        ),
+    ] = None
+    degrees_of_freedom: Annotated[
+        float | None,
+        typer.Option(
+            metavar="NU",
+            help=f"Of --simulate student_t; above 2, by default {Parametric.degrees_of_freedom:g}.",
+            rich_help_panel=_PANEL,
+        ),
+    ] = None
+    window: Annotated[
+        int | None,
+        typer.Option(
+            metavar="ROWS",
+            help="Rolling windows of so many rows; with --n those of each resample.",
+            rich_help_panel=_PANEL,
+        ),
+    ] = None
+    step: Annotated[
+        int | None,
+        typer.Option(
+            metavar="ROWS",
+            help=f"From a window to the next, by default {RollingWindows.step}.",
+            rich_help_panel=_PANEL,
+        ),
+    ] = None
+    expanding: Annotated[
+        bool, typer.Option("--expanding", help="Windows that all begin at the first row.", rich_help_panel=_PANEL)
+    ] = False
+    subset: Annotated[
+        int | None,
+        typer.Option(
+            metavar="SIZE", help="In each universe a random subset of so many assets.", rich_help_panel=_PANEL
+        ),
+    ] = None
+    stress: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="SCENARIO",
+            help="Such as volatility=2,mean=-0.1: volatility is a factor, correlation the fraction of its way to one, "
+            "mean an annual shift. Repeat the option for several scenarios, volatility=1 for one without any: every "
+            "universe goes through each.",
+            rich_help_panel=_PANEL,
+        ),
+    ] = None
+    seed: Annotated[
+        int, typer.Option(metavar="NUMBER", help="The same seed draws the same universes.", rich_help_panel=_PANEL)
+    ] = _SEED
+
+    def sampler(self, resample: bool) -> Product:
+        """Return the sampler that the options make.
+
+        Args:
+            resample: whether a bootstrap is meant where neither a number nor another way to draw is given.
+
+        Raises:
+            InputError: options contradict each other, or cannot be read.
+        """
+        n = self.n
+        if n is None and (self.simulate or (resample and self.window is None)):
+            n = DRAWS
+        self._check_fit(n)
+        parts: list[Sampler] = []
+        if self.simulate:
+            freedom = Parametric.degrees_of_freedom if self.degrees_of_freedom is None else self.degrees_of_freedom
+            parts.append(Parametric(n, self.simulate, freedom))
+        elif n is not None:
+            parts.append(Bootstrap(n, self.method or Bootstrap.method, _block_length(self.block)))
+        if self.window is not None:
+            step = RollingWindows.step if self.step is None else self.step
+            parts.append(RollingWindows(self.window, step, self.expanding))
+        if self.subset is not None:
+            parts.append(RandomSubsets(self.subset))
+        if self.stress:
+            parts.append(_stress(self.stress))
+        return Product(tuple(parts))
+
+    def _check_fit(self, n: int | None) -> None:
+        for flag, value in (("--method", self.method), ("--block", self.block)):
+            if value is not None and self.simulate:
+                raise InputError(f"{flag} is about resamples, and --simulate takes their place: leave one of them out")
+            if value is not None and n is None:
+                raise InputError(f"{flag} is about resamples: give --n, how many")
+        for flag, given in (("--step", self.step is not None), ("--expanding", self.expanding)):
+            if given and self.window is None:
+                raise InputError(f"{flag} is about rolling windows: give --window, their rows")
+        if self.degrees_of_freedom is not None and self.simulate != "student_t":
+            raise InputError("--degrees-of-freedom is about the t distribution: say --simulate student_t")
+        if self.subset is not None and n is None and self.window is None:
+            raise InputError("--subset draws assets for each universe: give --n, how many")
+
+
+def _block_length(text: str | None) -> float | Literal["auto"] | None:
+    """Rows of a block: a whole number as an int; or "auto"."""
+    if text is None or text == "auto":
+        return None if text is None else "auto"
+    try:
+        number = float(text)
+    except ValueError:
+        raise InputError(f"--block {quote(text)}: give a number of rows, or auto") from None
+    return int(number) if number.is_integer() else number
+
+
+def _stress(texts: list[str]) -> Stress:
+    scenarios = [_NO_STRESS | _scenario(text) for text in texts]
+    values: dict[str, Any] = {name: tuple(scenario[name] for scenario in scenarios) for name in _NO_STRESS}
+    return Stress(**values)
+
+
+def _scenario(text: str) -> dict[str, float]:
+    """Read ``volatility=1.5,correlation=0.5``."""
+    found: dict[str, float] = {}
+    for part in text.split(","):
+        name, equals, value = (piece.strip() for piece in part.partition("="))
+        if not equals:
+            raise InputError(f"--stress {quote(text)}: write it as volatility=1.5,correlation=0.5,mean=-0.1")
+        if name not in _NO_STRESS:
+            raise InputError(f"--stress {quote(text)}: there is no {quote(name)}; choose from {', '.join(_NO_STRESS)}")
+        if name in found:
+            raise InputError(f"--stress {quote(text)}: it names {name} twice")
+        try:
+            found[name] = float(value)
+        except ValueError:
+            raise InputError(f"--stress {quote(text)}: {quote(value)} is not a number") from None
+    return found
