@@ -199,34 +199,51 @@ def estimate(
     x: Array, config: AllocationConfig, weights: Array, mask: Array, given: Given, shock: Shock | None = None
 ) -> Estimates:
     """Moments, clusters and scores of one universe (T, N) with its own returns, shocked where a shock is given."""
-    with jax.named_scope("moments"):
-        moments = sample_moments(x, weights, mask, _decay(config))
-    if given.covariance is None:
-        with jax.named_scope("shrinkage"):
-            moments = shrink_sample(moments, x, weights, config.covariance)
-    with jax.named_scope("antifragility"):
-        tail = sample_tail_gain(x, weights, mask)
-    return _cluster(moments, tail, config, given, shock)
+    return describe(observe(x, config, weights, mask, given), config, given, shock)
 
 
 def estimate_shared(
     panel: SharedPanel, config: AllocationConfig, weights: Array, mask: Array, shock: Shock | None = None
 ) -> Estimates:
     """`estimate` for a universe of a shared panel."""
+    return describe(observe_shared(panel, config, weights, mask), config, Given(), shock)
+
+
+class Observed(NamedTuple):
+    """What is taken from a universe's returns, per period: `Moments`, their covariance as chosen, and `Tail`."""
+
+    moments: Moments
+    tail: Tail
+
+
+def observe(x: Array, config: AllocationConfig, weights: Array, mask: Array, given: Given) -> Observed:
+    """The first half of `estimate`, which reads the returns."""
+    with jax.named_scope("moments"):
+        moments = sample_moments(x, weights, mask, _decay(config))
+    if given.covariance is None:
+        with jax.named_scope("shrinkage"):
+            moments = shrink_sample(moments, x, weights, config.covariance)
+    with jax.named_scope("antifragility"):
+        return Observed(moments, sample_tail_gain(x, weights, mask))
+
+
+def observe_shared(panel: SharedPanel, config: AllocationConfig, weights: Array, mask: Array) -> Observed:
+    """`observe` for a universe of a shared panel."""
     with jax.named_scope("moments"):
         moments = panel_moments(panel, weights, mask, _decay(config))
     with jax.named_scope("shrinkage"):
         moments = shrink_panel(moments, panel, weights, config.covariance)
     with jax.named_scope("antifragility"):
-        tail = panel_tail_gain(panel, weights)
-    return _cluster(moments, tail, config, Given(), shock)
+        return Observed(moments, panel_tail_gain(panel, weights))
 
 
 def _decay(config: AllocationConfig) -> Array | None:
     return config.ewma_decay if config.covariance == "ewma" else None
 
 
-def _cluster(moments: Moments, tail: Tail, config: AllocationConfig, given: Given, shock: Shock | None) -> Estimates:
+def describe(observed: Observed, config: AllocationConfig, given: Given, shock: Shock | None) -> Estimates:
+    """The second half of `estimate`: annual moments, after the shock, clusters and scores."""
+    moments, tail = observed
     active = moments.active
     both = active[:, None] & active[None, :]
     valid = moments.valid

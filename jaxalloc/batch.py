@@ -15,10 +15,11 @@ otherwise: measured on CPUs.)
 from __future__ import annotations
 
 import functools
-import itertools
 import math
 import os
+import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import jax
@@ -26,7 +27,17 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from jaxalloc.allocation import RESULT_FIELDS, Allocation, Estimates, Given, estimate, estimate_shared, solve
+from jaxalloc.allocation import (
+    RESULT_FIELDS,
+    Allocation,
+    Estimates,
+    Given,
+    Observed,
+    describe,
+    observe,
+    observe_shared,
+    solve,
+)
 from jaxalloc.arrays import as_array
 from jaxalloc.config import NUMERIC_FIELDS, AllocationConfig, cast_config, check_config
 from jaxalloc.errors import InputError
@@ -311,14 +322,38 @@ class Engine:
                 _Job(self, device, slice(start, min(start + each, count)), items, settings)
                 for device, start in enumerate(starts)
             ]
-            for start in range(0, each, tile):
-                for job in jobs:
-                    job.estimate(start)
-            # each device works on a tile while its last one is waited for
-            for call in itertools.zip_longest(*(job.solve(progress) for job in jobs)):
-                del call
+            self._go(jobs, each, progress)
             parts += [Part(job.count, job.device, job.work.left_out, job.results) for job in jobs]
         return Chunk(parts)
+
+    def _go(self, jobs: list[_Job], each: int, progress: Callable[[int], None] | None) -> None:
+        """Compute the parts side by side, a thread each: what one thread sends to a CPU, the CPU does in its order."""
+        stop, turn, x64 = threading.Event(), threading.Lock(), self.dtype == np.float64
+
+        def told(count: int) -> None:
+            if progress is not None:
+                with turn:
+                    progress(count)
+
+        def go(job: _Job) -> None:
+            try:
+                with jax.enable_x64(x64):  # a thread has settings of its own
+                    job.go(each, told, stop)
+            except BaseException:
+                stop.set()
+                raise
+
+        if len(jobs) == 1:
+            go(jobs[0])
+            return
+        with ThreadPoolExecutor(len(jobs)) as pool:
+            futures = [pool.submit(go, job) for job in jobs]
+            try:
+                for future in futures:
+                    future.result()
+            except BaseException:  # such as Ctrl-C, which comes to this thread
+                stop.set()
+                raise
 
     def _settings(self, numbers: dict[str, np.ndarray], count: int) -> dict[str, np.ndarray]:
         """Every number of the settings, (C,) each."""
@@ -355,35 +390,44 @@ class _Job:
             _empty(self.shared, self.items, self.config, engine.tiles.capacity, engine._rows_left_out), self.device
         )
 
-    def estimate(self, start: int) -> None:
-        """Fill the slots of the tile at ``start``."""
-        tile = self.engine.tiles.estimate
-        self.work = _estimate_tile(tile, self.shared, self.items, self.config, self.work, np.int32(start))
+    def go(self, each: int, progress: Callable[[int], None], stop: threading.Event) -> None:
+        """Compute the part; ``each`` is how many slots parts have in use."""
+        for start in range(0, each, self.engine.tiles.estimate):
+            if stop.is_set():
+                return
+            self._estimate(np.int32(start))
+        pending: tuple[Array, int] | None = None
+        for n_clusters, lanes in self._assign():
+            if stop.is_set():
+                return
+            self.results, token = _solve_tile(n_clusters, self.config, self.work.estimates, self.results, lanes)
+            if pending is not None:  # the device works on this tile while the last one is waited for
+                _wait(*pending, progress)
+            pending = token, int((lanes < self.engine.tiles.capacity).sum())
+        if pending is not None:
+            _wait(*pending, progress)
 
-    def solve(self, progress: Callable[[int], None] | None) -> Iterator[None]:
-        """Solve tile by tile, yielding after each has been sent to the device."""
+    def _estimate(self, start: np.int32) -> None:
+        """Fill the slots of the tile at ``start``."""
+        universes, observed = _observe_tile(self.engine.tiles.estimate, self.shared, self.items, self.config, start)
+        self.work = _describe_tile(universes, observed, self.config, self.work, start)
+
+    def _assign(self) -> Iterator[tuple[int, np.ndarray]]:
+        """Share out the slots over solve tiles: each one's padded number of clusters, and the slots of its lanes."""
         size, capacity = self.engine.tiles.solve, self.engine.tiles.capacity
         bucket_of = np.searchsorted(self.engine.buckets, np.asarray(self.work.estimates.n_clusters)[: self.count])
-        pending: tuple[Array, int] | None = None
         for bucket, n_clusters in enumerate(self.engine.buckets):
             members = np.flatnonzero(bucket_of == bucket)
             for start in range(0, len(members), size):
                 lanes = np.full(size, capacity, np.int32)  # past the end where there is nothing to solve
                 part = members[start : start + size]
                 lanes[: len(part)] = part
-                self.results, token = _solve_tile(n_clusters, self.config, self.work.estimates, self.results, lanes)
-                if pending is not None:
-                    _wait(*pending, progress)
-                pending = token, len(part)
-                yield
-        if pending is not None:
-            _wait(*pending, progress)
+                yield n_clusters, lanes
 
 
-def _wait(token: Array, count: int, progress: Callable[[int], None] | None) -> None:
+def _wait(token: Array, count: int, progress: Callable[[int], None]) -> None:
     token.block_until_ready()
-    if progress is not None:
-        progress(count)
+    progress(count)
 
 
 # ---- programs: one a shape -----------------------------------------------------------------------------------------
@@ -394,8 +438,8 @@ def _share_panel(returns: Array) -> SharedPanel:
     return share_panel(returns, MAX_OUTER_BYTES)
 
 
-def _one(shared: Shared, item: Items, config: AllocationConfig, rows_left_out: int) -> Work:
-    """Draw and estimate one universe."""
+def _observe(shared: Shared, item: Items, config: AllocationConfig) -> tuple[Drawn, Observed]:
+    """Draw one universe, and take from its returns what the rest needs."""
     if item.index is not None:
         assert shared.draws is not None
         assert shared.key is not None
@@ -404,10 +448,15 @@ def _one(shared: Shared, item: Items, config: AllocationConfig, rows_left_out: i
     else:
         universe = Drawn(item.weights, item.mask, item.returns, None)
     if universe.returns is not None:
-        found = estimate(universe.returns, config, universe.weights, universe.mask, Given(), universe.shock)
+        observed = observe(universe.returns, config, universe.weights, universe.mask, Given())
     else:
         assert shared.panel is not None
-        found = estimate_shared(shared.panel, config, universe.weights, universe.mask, universe.shock)
+        observed = observe_shared(shared.panel, config, universe.weights, universe.mask)
+    return universe._replace(returns=None), observed
+
+
+def _describe(universe: Drawn, observed: Observed, config: AllocationConfig, rows_left_out: int) -> Work:
+    found = describe(observed, config, Given(), universe.shock)
     return Work(found, universe.weights[:rows_left_out] == 0)
 
 
@@ -418,19 +467,30 @@ def _empty(
     """Buffers for a chunk."""
 
     def one(shared: Shared, item: Items, config: AllocationConfig) -> tuple[Work, Allocation]:
-        work = _one(shared, item, config, rows_left_out)
+        work = _describe(*_observe(shared, item, config), config, rows_left_out)
         return work, solve(work.estimates, config, 1)
 
     shapes = jax.eval_shape(one, shared, *jax.tree.map(lambda leaf: leaf[0], (items, config)))
     return jax.tree.map(lambda leaf: jnp.zeros((capacity, *leaf.shape), leaf.dtype), shapes)
 
 
-@functools.partial(jax.jit, static_argnums=0, donate_argnums=4)
-def _estimate_tile(tile: int, shared: Shared, items: Items, config: AllocationConfig, work: Work, start: Array) -> Work:
-    """Fill the slots from ``start``."""
+# Drawing and clustering are two programs, because XLA's CPU backend would compute what one of them needs of the other
+# anew for each use of it.
+@functools.partial(jax.jit, static_argnums=0)
+def _observe_tile(
+    tile: int, shared: Shared, items: Items, config: AllocationConfig, start: Array
+) -> tuple[Drawn, Observed]:
+    """Draw and observe the universes from ``start``."""
     part = jax.tree.map(lambda leaf: lax.dynamic_slice_in_dim(leaf, start, tile), (items, config))
-    one = functools.partial(_one, rows_left_out=work.left_out.shape[1])
-    found = jax.vmap(one, in_axes=(None, 0, 0))(shared, *part)
+    return jax.vmap(_observe, in_axes=(None, 0, 0))(shared, *part)
+
+
+@functools.partial(jax.jit, donate_argnums=3)
+def _describe_tile(universes: Drawn, observed: Observed, config: AllocationConfig, work: Work, start: Array) -> Work:
+    """Fill the slots from ``start``."""
+    settings = jax.tree.map(lambda leaf: lax.dynamic_slice_in_dim(leaf, start, len(universes.weights)), config)
+    one = functools.partial(_describe, rows_left_out=work.left_out.shape[1])
+    found = jax.vmap(one)(universes, observed, settings)
     return jax.tree.map(lambda leaf, new: lax.dynamic_update_slice_in_dim(leaf, new, start, 0), work, found)
 
 

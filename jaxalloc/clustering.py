@@ -96,10 +96,10 @@ def _stage_sizes(n: int) -> tuple[int, ...]:
 
     Example:
         >>> _stage_sizes(100)
-        (100, 64, 32, 16)
+        (100, 64, 32)
     """
     sizes = [n]
-    while sizes[-1] > 16:
+    while sizes[-1] > 32:
         sizes.append(1 << (sizes[-1] - 1).bit_length() - 1)
     return tuple(sizes)
 

@@ -53,7 +53,7 @@ def _solve_lanes(matrix: Array, rhs: Array) -> Array:
     tiny = 4 * size * jnp.finfo(matrix.dtype).eps
     scale = jnp.moveaxis(jnp.diagonal(matrix), 0, -1)
     table = jnp.concatenate([matrix, rhs], axis=1)
-    n_blocks = max(1, min(8, size // 8))
+    n_blocks = max(1, min(4, size // 12))
     edges = [size * b // n_blocks for b in range(n_blocks + 1)]
     blocks = []
     for low, high in itertools.pairwise(edges):

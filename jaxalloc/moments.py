@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import jax.numpy as jnp
-from jax import Array
+from jax import Array, lax
 
 from jaxalloc.linalg import dot
 
@@ -50,6 +50,7 @@ class SharedPanel(NamedTuple):
         returns: (T, N) the returns themselves; 0 where missing.
         order: (T, N) int32, rows of each column from the largest value to the smallest.
         descending: (T, N) the values in that order.
+        most_repeated: () int32, how many rows of a column hold one and the same value, at most.
     """
 
     centred: Array
@@ -60,6 +61,7 @@ class SharedPanel(NamedTuple):
     returns: Array
     order: Array
     descending: Array
+    most_repeated: Array
 
 
 class Shock(NamedTuple):
@@ -177,7 +179,17 @@ def share_panel(returns: Array, max_outer_bytes: int) -> SharedPanel:
     order = jnp.argsort(filled, axis=0, descending=True).astype(jnp.int32)
     descending = jnp.take_along_axis(filled, order, axis=0)
     missing = (~finite).astype(returns.dtype)
-    return SharedPanel(centred, centre, centred**3, missing, outer, filled, order, descending)
+    return SharedPanel(
+        *(centred, centre, centred**3, missing, outer, filled, order, descending), _longest_run(descending)
+    )
+
+
+def _longest_run(ordered: Array) -> Array:
+    """() int32, the most neighbours in a column of an ordered table (T, N) that hold one value."""
+    row = jnp.arange(ordered.shape[0], dtype=jnp.int32)[:, None]
+    new = jnp.concatenate([jnp.ones_like(ordered[:1], bool), ordered[1:] != ordered[:-1]])
+    first = lax.cummax(jnp.where(new, row, 0))
+    return jnp.max(row - first) + 1
 
 
 def fits_outer(n_rows: int, n_assets: int, dtype: jnp.dtype, max_outer_bytes: int) -> bool:
@@ -204,7 +216,7 @@ def panel_moments(panel: SharedPanel, weights: Array, mask: Array, decay: Array 
     missing = jnp.any(mask & (dot(c, panel.missing) > 0))
     # A masked column or an unused row may hold anything; both count for nothing here, for they were set to 0
     # or meet a weight of 0, and the columns' sums do not mix.
-    active = mask & ~_constant(panel.returns, c > 0)
+    active = mask & ~_constant_columns(panel, c > 0)
     z = panel.centred
     both = active[:, None] & active[None, :]
 
@@ -297,6 +309,22 @@ def _one_row(weights: Array) -> Array:
     """True where one row has all the weight, to rounding; what variance is left is that of rounding errors."""
     total = jnp.sum(weights)
     return total - jnp.max(weights) <= 16 * jnp.finfo(weights.dtype).eps * total
+
+
+def _constant_columns(panel: SharedPanel, used: Array) -> Array:
+    """`_constant` for a shared panel.
+
+    A universe with more different rows than any value has in any column has no constant column; the others, a window
+    or a panel with many gaps, are looked at, in a loop of at most one turn.
+    """
+
+    def look(state: tuple[Array, Array]) -> tuple[Array, Array]:
+        # `state[1]` is True here; without it XLA would see a constant and compute it before the loop, for all
+        return _constant(panel.returns, used & state[1]), jnp.bool_(False)
+
+    doubtful = jnp.sum(used, dtype=jnp.int32) <= panel.most_repeated
+    none = jnp.zeros(panel.returns.shape[1], bool)
+    return lax.while_loop(lambda state: state[1], look, (none, doubtful))[0]
 
 
 def _constant(x: Array, used: Array) -> Array:

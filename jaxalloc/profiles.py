@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax import Array
+from jax import Array, lax
 
 from jaxalloc.quadratic import Solution, mean_variance
 from jaxalloc.risk_parity import risk_parity
@@ -63,7 +63,8 @@ def solve_profiles(names: tuple[str, ...], covariance: Array, excess: Array, upp
         rewards = jnp.stack([excess if PROFILES[name].rewarded else jnp.zeros_like(excess) for name in together])
         upper = jnp.stack([uppers[names.index(name)] for name in together])
         with jax.named_scope("_".join(together)):
-            solved = jax.vmap(solver, in_axes=(None, 0, 0))(covariance, rewards, upper)
+            # one after the other: side by side they would want the covariance twice, and outgrow the cache
+            solved = lax.map(lambda problem, solver=solver: solver(covariance, *problem), (rewards, upper))
         for i, name in enumerate(together):
             solutions[name] = jax.tree.map(lambda leaf, i=i: leaf[i], solved)
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *(solutions[name] for name in names))

@@ -11,6 +11,7 @@ two points is kept, by its optimality gap, and the next block starts from it.
 
 from __future__ import annotations
 
+import itertools
 import warnings
 from typing import Any, NamedTuple
 
@@ -25,7 +26,7 @@ _GRADIENT_STEPS = 30  # of one block
 _EXCHANGES = 8  # active-set solves after each block
 _BLOCKS = 30
 _RELEASE = 0.2  # entries leave a bound together whose multipliers are at least this share of the worst
-_FREE = 48  # rows of the table in which a face is solved
+_FREE = (24, 48)  # rows of the tables in which a face is solved, before all
 _POWER_STEPS = 8
 
 
@@ -159,16 +160,17 @@ def _solve(problem: _Scaled, sigma: Array, upper: Array, start: Array) -> Soluti
     curvature = _curvature(problem)
 
     def block(state: tuple[Array, Array, Array, Array]) -> tuple[Array, Array, Array, Array]:
-        y, _, _, i = state
+        y, gap, floor, i = state
         walked = _projected_gradient(problem, curvature, y)
         exact = _active_set(problem, walked)
         exact = _make_feasible(problem, jnp.where(jnp.isfinite(exact), exact, walked))
-        points = jnp.stack([exact, walked, y])
+        points = jnp.stack([exact, walked])
         gaps, floors = jax.vmap(_gap, in_axes=(None, None, 0))(problem, upper, points)
         # where hardly anything earns, a step may lose the reward, and with it the problem
-        lost = (jnp.any(problem.excess != 0) & (dot(points, problem.excess) <= 0))[:2]
-        best = jnp.where(jnp.all(lost), 2, jnp.argmin(jnp.where(lost, jnp.inf, gaps[:2])))
-        return points[best], gaps[best], floors[best], i + 1
+        lost = jnp.any(problem.excess != 0) & (dot(points, problem.excess) <= 0)
+        best = jnp.argmin(jnp.where(lost, jnp.inf, gaps))
+        new = points[best], gaps[best], floors[best]
+        return *jax.tree.map(lambda new, old: jnp.where(jnp.all(lost), old, new), new, (y, gap, floor)), i + 1
 
     def unfinished(state: tuple[Array, Array, Array, Array]) -> Array:
         _, gap, floor, i = state
@@ -356,26 +358,34 @@ def _face_step(problem: _Scaled, y: Array, gradient: Array, free: Array, full: A
 def _solve_free(matrix: Array, rhs: Array, free: Array) -> Array:
     """Solve matrix_FF X_F = rhs_F for the free entries F; X is 0 elsewhere.
 
-    Few clusters are free at an optimum, whatever K. So they are gathered into a table of _FREE rows and solved there;
-    a universe with more of them takes the long way, in a loop of at most one turn, which costs nothing where no
-    universe of the tile needs it (a `lax.cond` would be computed for all).
+    Few clusters are free at an optimum, whatever K. So they are gathered into a small table and solved there; a
+    universe with more of them takes a larger one, in a loop of at most one turn, which costs nothing where no universe
+    of the tile needs it (a `lax.cond` would be computed for all).
     """
     size = free.shape[0]
-    if size <= _FREE:
-        return _solve_masked(matrix, rhs, free)
     slot = jnp.cumsum(free, dtype=jnp.int32) - 1
+    tables = [*(rows for rows in _FREE if rows < size), size]
+    solution = _solve_in_table(matrix, rhs, free, slot, tables[0])
+    for smaller, rows in itertools.pairwise(tables):
+
+        def larger(state: tuple[Array, Array], rows: int = rows) -> tuple[Array, Array]:
+            # `state[1]` is True here; without it XLA would see a constant and compute it before the loop, for all
+            return _solve_in_table(matrix, rhs, free & state[1], slot, rows), jnp.bool_(False)
+
+        solution, _ = lax.while_loop(lambda state: state[1], larger, (solution, slot[-1] >= smaller))
+    return solution
+
+
+def _solve_in_table(matrix: Array, rhs: Array, free: Array, slot: Array, rows: int) -> Array:
+    """`_solve_free` in a table of so many rows, which must be enough; entry i has row ``slot[i]``."""
+    size = free.shape[0]
+    if rows == size:
+        return _solve_masked(matrix, rhs, free)
     index = jnp.arange(size, dtype=jnp.int32)
-    crowded = slot[-1] >= _FREE
-    chosen = jnp.zeros(_FREE, jnp.int32).at[jnp.where(free, slot, _FREE)].set(index, mode="drop")
-    used = jnp.arange(_FREE, dtype=jnp.int32) <= slot[-1]
+    chosen = jnp.zeros(rows, jnp.int32).at[jnp.where(free, slot, rows)].set(index, mode="drop")
+    used = jnp.arange(rows, dtype=jnp.int32) <= slot[-1]
     small = _solve_masked(matrix[chosen[:, None], chosen[None, :]], rhs[chosen], used)
-    spread = jnp.where(free[:, None], small[jnp.clip(slot, 0, _FREE - 1)], 0)
-
-    def long_way(state: tuple[Array, Array]) -> tuple[Array, Array]:
-        # `state[1]` is True here; without it XLA would see a constant and compute it before the loop, for all
-        return _solve_masked(matrix, rhs, free & state[1]), jnp.bool_(False)
-
-    return lax.while_loop(lambda state: state[1], long_way, (spread, crowded))[0]
+    return jnp.where(free[:, None], small[jnp.clip(slot, 0, rows - 1)], 0)
 
 
 def _solve_masked(matrix: Array, rhs: Array, free: Array) -> Array:

@@ -259,7 +259,7 @@ def check(result: ja.Allocation, seen: dict[str, int]) -> None:
 
 
 def test_soak_of_mixed_universes() -> None:
-    seen = soak(3_000)
+    seen = soak(3_000, n_assets=20)
     assert seen["universes"] == 3_000
     for name in (
         "INVALID",

@@ -17,7 +17,7 @@ pytest.importorskip("daqp")
 pytest.importorskip("numba")
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 
-from rivals import expert, kernels
+from rivals import expert, solvers
 from rivals.common import PROFILES, draw
 
 T = 252
@@ -92,7 +92,7 @@ def paper() -> np.ndarray:
 def test_risk_parity_of_the_paper(cap, weights):
     S = paper()
     deviation = np.sqrt(np.diag(S))
-    w, _ = kernels.bounded_risk_parity(S / np.outer(deviation, deviation), deviation, np.full(8, cap))
+    w, _ = solvers.bounded_risk_parity(S / np.outer(deviation, deviation), deviation, np.full(8, cap))
     np.testing.assert_allclose(100 * w, weights, rtol=0, atol=1e-4)
     assert oracles.gap_risk_parity(S, np.full(8, cap), w) <= 1e-9
 
@@ -110,7 +110,7 @@ def test_profiles_of_random_covariances(K):
         C = S / np.outer(deviation, deviation)
         w = expert.min_variance(C, deviation, u, expert.VARIANCE_START)
         assert oracles.gap_min_variance(S, u, w) <= 1e-9
-        w, sweeps = kernels.bounded_risk_parity(C, deviation, u)
+        w, sweeps = solvers.bounded_risk_parity(C, deviation, u)
         assert sweeps >= 0
         assert oracles.gap_risk_parity(S, u, w) <= 1e-9
         assert abs(w.sum() - 1) <= 1e-12

@@ -2,7 +2,8 @@
 
 The jobs are those of throughput.py. W20, W100 and W250 need JAXALLOC_DATA, the folder of the real data. A rival starts
 and compiles outside the clock; the draw of the universes is inside. Milliseconds are of one core: wall time times
-workers by universes, the least and the median of the repeats.
+workers by universes, the least and the median of the repeats. Naive JAX takes what cores XLA finds: leave the
+workers at their number.
 """
 
 from __future__ import annotations

@@ -9,11 +9,12 @@ solver. What makes it fast beyond that:
   sort, whose first dozen entries an asset hold it;
 - average linkage that stops at the threshold, on those assets only that have a neighbour within it;
 - quadratic programs by columns: twenty clusters first, then those that would join;
-- the maximum Sharpe ratio in its homogeneous form, with the caps that are met as its only general constraints;
+- the maximum Sharpe ratio in its homogeneous form, with a few caps first, then those that are not kept;
 - risk parity by cyclical coordinate descent in the variance metric, with Newton steps where hedges slow it down.
 
 ``plain=True`` is the same loop as most would write it: SciPy's ``linkage`` and ``fcluster``, and DAQP on all clusters
-with all caps at once. Its minimum variance may miss the accuracy where there are more clusters than distinct rows.
+with all caps at once. Its quadratic programs end at gaps of up to 1e-6 where there are more clusters than distinct
+rows, for DAQP then regularises a singular matrix.
 
 What it leaves out of the engine's job: no status, volatility, return, risk contributions or gaps come back; no masks,
 no constant columns, no settings but the defaults.
@@ -27,7 +28,7 @@ import daqp
 import numpy as np
 from scipy.cluster import hierarchy
 
-from . import kernels
+from . import kernels, solvers
 from .common import Array, Ints, Pooled, relabel
 
 VARIANCE_START, SHARPE_START = 20, 16  # clusters in the first quadratic program
@@ -50,29 +51,29 @@ def solve(program: tuple[Any, ...]) -> Array:
 
 def min_variance(C: Array, sigma: Array, u: Array, start: int) -> Array:
     """Argmin of w'Sw over 0 <= w <= u, sum w = 1."""
-    index = kernels.smallest(kernels.market_covariance(C, sigma), start)
+    index = solvers.smallest(solvers.market_covariance(C, sigma), start)
     while True:
-        z = solve(kernels.variance_program(C, sigma, u, index))
-        w, more = kernels.variance_answer(C, sigma, u, index, z, MORE)
+        z = solve(solvers.variance_program(C, sigma, u, index))
+        w, more = solvers.variance_answer(C, sigma, u, index, z, MORE)
         if len(more) == len(index):
-            return kernels.close_sum(w, u)
+            return solvers.close_sum(w, u)
         index = more
 
 
 def max_sharpe(C: Array, sigma: Array, e: Array, u: Array, start: int, n_caps: int) -> Array | None:
     """Argmax of e'w / sqrt(w'Sw) over the same set; None where no w there has e'w > 0."""
-    rich, best = kernels.rich_clusters(e, u)
+    rich, best = solvers.rich_clusters(e, u)
     if best <= 0:
         return None
-    index = order = kernels.smallest(-e / np.abs(kernels.market_covariance(C, sigma)), len(e))
+    index = order = solvers.smallest(-e / np.abs(solvers.market_covariance(C, sigma)), len(e))
     if len(e) > start:
         index = np.union1d(rich, order[:start])
     capped = order[: min(n_caps, start)]
     while True:
-        z = solve(kernels.sharpe_program(C, sigma, e, u, index, capped))
-        w, more, caps = kernels.sharpe_answer(C, sigma, e, u, index, capped, z, MORE)
+        z = solve(solvers.sharpe_program(C, sigma, e, u, index, capped))
+        w, more, caps = solvers.sharpe_answer(C, sigma, e, u, index, capped, z, MORE)
         if len(more) == len(index) and len(caps) == len(capped):
-            return kernels.close_sum(w, u)
+            return solvers.close_sum(w, u)
         index, capped = more, caps
 
 

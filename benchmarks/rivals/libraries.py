@@ -9,7 +9,8 @@ What differs from the job:
   engine's once a cap binds. No bound on an asset.
 - Riskfolio-Lib `HCPortfolio`, model NCO, with the number of clusters counted beforehand. Inside a cluster the *same
   objective* as across, in one convex program each. No cap on a cluster; 25 % on an asset, by clipping what is over and
-  handing it to the others. The largest Sharpe ratio fails where a cluster has no member with a positive mean.
+  handing it to the others. The largest Sharpe ratio fails in some universes, where the program of
+  one cluster finds no solution.
 - Neither has a barbell. Its place takes the nearest thing that a user could build from their parts: 10 % on the five
   assets of highest antifragility, of whatever clusters, and risk parity by the library on the others.
 

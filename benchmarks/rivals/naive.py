@@ -156,7 +156,7 @@ class Rival:
 
     name = "naive JAX"
 
-    def __init__(self, panel: Array, n_workers: int = 1, precision: int = 32, chunk: int = 256) -> None:
+    def __init__(self, panel: Array, n_workers: int = 1, precision: int = 32, chunk: int = 64) -> None:
         """Compile for batches of ``chunk`` universes."""
         self.x64, self.chunk = precision == 64, chunk
         n_rows = len(panel)
