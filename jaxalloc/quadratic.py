@@ -178,7 +178,9 @@ def _solve(problem: _Scaled, sigma: Array, upper: Array, start: Array) -> Soluti
 
     infinite = jnp.full((), jnp.inf, start.dtype)
     y, gap, floor, blocks = lax.while_loop(unfinished, block, (start, infinite, jnp.zeros_like(infinite), jnp.int32(0)))
-    weights = settle(jnp.minimum(problem.normal * y, upper), upper)
+    weights = jnp.minimum(problem.normal * y, upper)
+    # a rounding above 0 is 0: which clusters are held, and who leads them, should not hang on it
+    weights = settle(jnp.where(weights <= jnp.finfo(weights.dtype).eps, 0, weights), upper)
     gap, floor = _gap(problem, upper, sigma * weights)
     converged = gap <= jnp.maximum(accepted(gap.dtype), 2 * floor)
     return Solution(weights, gap, blocks, jnp.bool_(False), converged)

@@ -10,7 +10,6 @@ the way, and Newton's method finishes what it leaves.
 
 from __future__ import annotations
 
-import functools
 from typing import NamedTuple
 
 import jax
@@ -18,7 +17,6 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from jaxalloc.feasible import settle
-from jaxalloc.lanes import lanes_last
 from jaxalloc.linalg import dot, solve_positive_definite
 from jaxalloc.quadratic import Solution, accepted, tolerance
 
@@ -61,13 +59,16 @@ def risk_parity(covariance: Array, upper: Array) -> Solution:
     """
     problem = _scale(covariance, upper)
     forced = jnp.sum(upper) <= 1 + 1e-12
-    state = _start(problem)
-    for bounded in (False, True):
+
+    def phase(i: Array, state: _State) -> _State:
+        bounded = i == 1
         total = jnp.sum(problem.normal * state.z)
-        wanted = jnp.any(state.z > problem.upper * total) if bounded else jnp.bool_(True)
-        gap = jnp.where(wanted & ~forced, jnp.inf, state.gap)
-        state = state._replace(s=total, gap=gap)
-        state = _newton(problem, bounded, _coordinate_descent(problem, bounded, state))
+        start = ~forced & jnp.where(bounded, jnp.any(state.z > problem.upper * total), True)
+        gap = jnp.where(start, jnp.inf, state.gap)
+        state = state._replace(s=jnp.where(bounded, total, state.s), gap=gap)
+        return _newton(problem, bounded, _coordinate_descent(problem, bounded, state))
+
+    state = lax.fori_loop(0, 2, phase, _start(problem))
     full = state.z >= problem.upper * state.s  # exactly at the bound, not a rounding below it
     weights = jnp.where(full, upper, jnp.minimum(problem.normal * state.z / state.s, upper))
     weights = jnp.where(forced, upper, settle(weights, upper))
@@ -118,21 +119,21 @@ def _start(problem: _Problem) -> _State:
     return _State(z, jnp.sum(problem.normal * z), zero, zero, zero, jnp.int32(0))
 
 
-def _cap(problem: _Problem, bounded: bool, s: Array) -> Array:
-    return problem.upper * s if bounded else jnp.full_like(problem.upper, jnp.inf)
+def _cap(problem: _Problem, bounded: Array, s: Array) -> Array:
+    return jnp.where(bounded, problem.upper * s, jnp.inf)
 
 
-def _measure(problem: _Problem, bounded: bool, state: _State) -> _State:
+def _measure(problem: _Problem, bounded: Array, state: _State) -> _State:
     """Fill in how far z_i (Cz)_i = 1 and a . z = s are from holding, and how near this precision can bring them."""
     z, ridge = state.z, state.ridge
     gross = z * (dot(jnp.abs(problem.correlation), z) + ridge * z)
     error = z * (dot(problem.correlation, z) + ridge * z) - 1
     below = z < _cap(problem, bounded, state.s)
     gap = jnp.max(jnp.where(problem.member, jnp.where(below, jnp.abs(error), error), 0))
-    if bounded:
-        gap = jnp.maximum(gap, jnp.abs(jnp.sum(problem.normal * z) / state.s - 1))
+    unspent = jnp.abs(jnp.sum(problem.normal * z) / state.s - 1)
+    gap = jnp.where(bounded, jnp.maximum(gap, unspent), gap)
     floor = jnp.finfo(z.dtype).eps * jnp.max(gross)
-    return state._replace(gap=gap, floor=floor)
+    return state._replace(gap=gap, floor=floor, steps=state.steps + 1)
 
 
 def _unfinished(state: _State) -> Array:
@@ -142,99 +143,46 @@ def _unfinished(state: _State) -> Array:
     return 2 * state.gap > jnp.maximum(tolerance(dtype), jnp.minimum(state.floor / 2, accepted(dtype)))
 
 
-def _rescale(problem: _Problem, bounded: bool, z: Array, s: Array) -> tuple[Array, Array]:
-    """Make a . z = s, the clusters at their bound keeping their weight; with lanes last too: z (K, L), s (1, L)."""
-
-    def total(x: Array) -> Array:
-        return jnp.sum(x, axis=0, keepdims=x.ndim == 2)
-
-    if not bounded:
-        return z, total(problem.normal * z)
-    full = problem.member & (z >= problem.upper * s)
-    held = total(jnp.where(full, problem.normal * problem.upper, 0))
-    free = total(jnp.where(full, 0, problem.normal * z))
+def _rescale(problem: _Problem, bounded: Array, z: Array, s: Array) -> tuple[Array, Array]:
+    """Make a . z = s, the clusters at their bound keeping their weight."""
+    full = problem.member & (z >= _cap(problem, bounded, s))
+    held = jnp.sum(jnp.where(full, problem.normal * problem.upper, 0))
+    free = jnp.sum(jnp.where(full, 0, problem.normal * z))
     regular = (held < 1) & (free > 0)
-    new = jnp.where(regular, free / jnp.where(held < 1, 1 - held, 1), total(problem.normal * z))
-    return jnp.where(full & regular, problem.upper * new, jnp.minimum(z, problem.upper * new)), new
+    new = jnp.where(regular, free / jnp.where(held < 1, 1 - held, 1), jnp.sum(problem.normal * z))
+    return jnp.where(full & regular, problem.upper * new, jnp.minimum(z, _cap(problem, bounded, new))), new
 
 
-def _sweep(problem: _Problem, bounded: bool, z: Array, s: Array, ridge: Array) -> tuple[Array, Array, Array]:
-    """Minimise over one coordinate after another, then rescale; arrays have lanes last.
+def _sweep(problem: _Problem, bounded: Array, state: _State) -> _State:
+    """Minimise over one coordinate after another, then rescale."""
+    index = jnp.arange(problem.upper.shape[0], dtype=jnp.int32)
+    cap = _cap(problem, bounded, state.s)
+    diagonal = 1 + state.ridge
 
-    Returns:
-        z (K, L), s (1, L), and the worst of how far a coordinate's condition was from holding before its turn (1, L).
-    """
-    diagonal = 1 + ridge
-    cap = problem.upper * s
-
-    def entry(values: Array, i: Array) -> Array:
-        return lax.dynamic_index_in_dim(values, i, 0)
-
-    def coordinate(i: Array, carry: tuple[Array, Array]) -> tuple[Array, Array]:
-        z, worst = carry
-        now, member = entry(z, i), entry(problem.member, i)
-        slope = jnp.sum(entry(problem.correlation, i)[0] * z, axis=0, keepdims=True) - now
-        error = now * (slope + diagonal * now) - 1
+    def coordinate(i: Array, z: Array) -> Array:
+        row = lax.dynamic_index_in_dim(problem.correlation, i, 0, keepdims=False)
+        slope = jnp.sum(row * z) - lax.dynamic_index_in_dim(z, i, 0, keepdims=False)
         root = jnp.sqrt(slope * slope + 4 * diagonal)
         best = jnp.where(slope > 0, 2 / (slope + root), (root - slope) / (2 * diagonal))
-        below = now < entry(cap, i) if bounded else jnp.bool_(True)
-        error = jnp.where(member, jnp.where(below, jnp.abs(error), error), 0)
-        best = jnp.minimum(best, entry(cap, i)) if bounded else best
-        z = lax.dynamic_update_index_in_dim(z, jnp.where(member, best, now), i, 0)
-        return z, jnp.maximum(worst, error)
+        return jnp.where((index == i) & problem.member, jnp.minimum(best, cap), z)
 
-    z, worst = lax.fori_loop(0, z.shape[0], coordinate, (z, jnp.zeros_like(s)))
-    return *_rescale(problem, bounded, z, s), worst
+    z = lax.fori_loop(0, index.shape[0], coordinate, state.z)
+    z, s = _rescale(problem, bounded, z, state.s)
+    return state._replace(z=z, s=s)
 
 
-def _descend(
-    bounded: bool,
-    most: int,
-    correlation: Array,
-    normal: Array,
-    upper: Array,
-    member: Array,
-    z: Array,
-    s: Array,
-    ridge: Array,
-    wanted: Array,
-) -> tuple[Array, Array, Array]:
-    """At most so many sweeps in the lanes where they are wanted; z, s and how many there were."""
-    problem = _Problem(correlation, normal, upper, member)
-    s, ridge, wanted = s[None], ridge[None], wanted[None]
-    goal = tolerance(z.dtype) / 2
+def _coordinate_descent(problem: _Problem, bounded: Array, state: _State) -> _State:
+    def body(carry: tuple[_State, Array]) -> tuple[_State, Array]:
+        state, i = carry
+        return _measure(problem, bounded, _sweep(problem, bounded, state)), i + 1
 
-    def body(carry: tuple[Array, Array, Array, Array, Array]) -> tuple[Array, Array, Array, Array, Array]:
-        z, s, on, steps, i = carry
-        new_z, new_s, worst = _sweep(problem, bounded, z, s, ridge)
-        return jnp.where(on, new_z, z), jnp.where(on, new_s, s), on & (worst > goal), steps + on, i + 1
+    def more(carry: tuple[_State, Array]) -> Array:
+        return _unfinished(carry[0]) & (carry[1] < _SWEEPS)
 
-    def more(carry: tuple[Array, Array, Array, Array, Array]) -> Array:
-        return jnp.any(carry[2]) & (carry[4] < most)
-
-    start = (z, s, wanted, jnp.zeros(s.shape, jnp.int32), jnp.int32(0))
-    z, s, _, steps, _ = lax.while_loop(more, body, start)
-    return z, s[0], steps[0]
+    return lax.while_loop(more, body, (state, jnp.int32(0)))[0]
 
 
-_DESCENTS = {
-    (bounded, most): lanes_last(functools.partial(_descend, bounded, most))
-    for bounded in (False, True)
-    for most in (1, _SWEEPS)
-}
-
-
-def _descent(problem: _Problem, bounded: bool, most: int, state: _State, wanted: Array) -> _State:
-    z, s, steps = _DESCENTS[bounded, most](*problem, state.z, state.s, state.ridge, wanted)
-    swept = _measure(problem, bounded, state._replace(z=z, s=s))
-    return jax.tree.map(lambda new, old: jnp.where(wanted, new, old), swept, state)._replace(steps=state.steps + steps)
-
-
-def _coordinate_descent(problem: _Problem, bounded: bool, state: _State) -> _State:
-    return _descent(problem, bounded, _SWEEPS, state, _unfinished(state))
-
-
-def _newton(problem: _Problem, bounded: bool, state: _State) -> _State:
+def _newton(problem: _Problem, bounded: Array, state: _State) -> _State:
     """Newton's method, damped as a self-concordant function asks.
 
     With the bounds on, a step is tried from the last point and from the sweep after it, and the best of the three
@@ -250,17 +198,15 @@ def _newton(problem: _Problem, bounded: bool, state: _State) -> _State:
 
     def body(carry: tuple[_State, Array]) -> tuple[_State, Array]:
         state, i = carry
-        swept = _descent(problem, bounded, 1, state, jnp.bool_(True))
-        stepped = step(swept)
-        if bounded:
-            trials = jax.tree.map(lambda *leaves: jnp.stack(leaves), stepped, step(state), swept)
-            best = jnp.argmin(jnp.where(jnp.isfinite(trials.gap), trials.gap, jnp.inf))
-            new = jax.tree.map(lambda leaf: leaf[best], trials)._replace(steps=swept.steps)
-        else:
-            good = jnp.isfinite(stepped.gap)
-            new = jax.tree.map(lambda new, old: jnp.where(good, new, old), stepped, swept)._replace(steps=swept.steps)
+        swept = _measure(problem, bounded, _sweep(problem, bounded, state))
+        bases = jax.tree.map(lambda *leaves: jnp.stack(leaves), swept, state)
+        stepped = jax.vmap(step)(bases)
+        trials = jax.tree.map(lambda new, old: jnp.concatenate([new, old[None]]), stepped, swept)
+        gaps = jnp.where(jnp.isfinite(trials.gap), trials.gap, jnp.inf)
+        best = jnp.where(bounded | ~jnp.isfinite(gaps[0]), jnp.argmin(gaps), 0)
+        new = jax.tree.map(lambda leaf: leaf[best], trials)._replace(steps=swept.steps)
         variance = jnp.sum(new.z * dot(problem.correlation, new.z))
-        singular = (not bounded) & (variance <= vanishing * jnp.sum(new.z * new.z))
+        singular = ~bounded & (variance <= vanishing * jnp.sum(new.z * new.z))
         again = singular & (new.ridge == 0)  # start over, with the ridge: from far out the way back is long
         new = new._replace(
             z=jnp.where(again, _start(problem).z, new.z),
@@ -278,7 +224,7 @@ def _newton(problem: _Problem, bounded: bool, state: _State) -> _State:
     return lax.while_loop(more, body, (state, jnp.int32(0)))[0]
 
 
-def _newton_step(problem: _Problem, bounded: bool, state: _State) -> _State:
+def _newton_step(problem: _Problem, bounded: Array, state: _State) -> _State:
     """Solve for z on the clusters below their bound, and for s, together.
 
     The equations are (C z)_i = 1 / z_i below the bound, with z = b s at it, and a . z = s.
@@ -303,7 +249,7 @@ def _newton_step(problem: _Problem, bounded: bool, state: _State) -> _State:
     excess = jnp.sum(jnp.where(free, problem.normal * z, 0)) - room * s
     denominator = room + jnp.sum(problem.normal * along_pull)
     ds = (excess - jnp.sum(problem.normal * along_residual)) / jnp.where(denominator > 0, denominator, 1)
-    ds = jnp.where(denominator > 0, ds, 0) if bounded else jnp.zeros_like(ds)
+    ds = jnp.where((denominator > 0) & bounded, ds, 0)
     dz = -along_residual - along_pull * ds
     decrement = jnp.sqrt(jnp.maximum(-jnp.sum(dz * (residual + pull * ds)), 0))
     damping = jnp.where(decrement < 0.25, 1, 1 / (1 + decrement))

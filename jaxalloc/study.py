@@ -59,6 +59,7 @@ Keep = Literal["weights", "summary"]
 
 _SECONDS_BETWEEN_STATES = 10.0  # what a crash costs, beside the chunk in work; more where saving takes long:
 _SHARE_OF_SAVING = 0.05  # of the time, at most
+_MOST_SUMMARIES = 2**33  # bytes that the summaries of a sweep's points may take
 
 Consume = Callable[[int, ChunkResult], None]
 
@@ -137,6 +138,15 @@ def run_study(
         raise InputError(f"sampler must draw universes, such as Bootstrap(n=1000), not be {sampler!r}")
     years = settings.config.periods_per_year
     product = Product(() if sampler is None else sampler.parts).prepare(panel, panel.n_observations, years)
+    if "periods_per_year" in settings.names and any(part.first for part in product.parts):
+        raise InputError("periods_per_year cannot be swept over simulated returns, whose moments it scales")
+    # of a point: co-association and both-active counts, and what the histograms hold
+    room = len(settings) * panel.n_assets * (16 * panel.n_assets + 2**13 * len(settings.config.profiles))
+    if room > _MOST_SUMMARIES:
+        raise InputError(
+            f"the summaries of {len(settings):,} points for {panel.n_assets} assets take about {room / 2**30:.0f} GiB "
+            "of memory; sweep over fewer values at a time"
+        )
     if precision not in (32, 64):
         raise InputError(f"precision must be 32 or 64 bits, not {precision!r}")
     if keep not in get_args(Keep):
@@ -263,7 +273,7 @@ class _Run:
 
     def __init__(self, plan: Plan, computer: Computer, store: Store | None) -> None:
         self.plan, self.computer, self.store = plan, computer, store
-        self.n_chunks = -(-plan.n_universes // plan.chunk_size) if plan.chunk_size else 0
+        self.n_chunks = -(-plan.n_universes // computer.chunk_size)
         self.covered = 0  # chunks in the totals, from the first on
         self.tables: list[pa.Table] = []
         self.estimates: Allocation | None = None
@@ -295,8 +305,6 @@ class _Run:
             if self.store is not None and self.covered > covered:
                 with contextlib.suppress(OSError) if self.covered < self.n_chunks else contextlib.nullcontext():
                     self._save()
-        if self.store is not None and self.n_chunks == self.covered == covered == 0:
-            self._save()
 
     def study(self, symbols: list[str], record: dict[str, Any]) -> Study:
         """Return what it came to."""

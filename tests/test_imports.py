@@ -33,7 +33,6 @@ ORDER = (
         "status",
         "config",
         "grid",
-        "lanes",
         "linalg",
         "moments",
         "shrinkage",

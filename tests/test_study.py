@@ -1180,3 +1180,12 @@ def test_bad_arguments_are_errors_and_leave_no_folder(changes: dict[str, Any], m
         run(**changes, out=tmp_path / "a/study")
     assert "\n" not in str(error.value)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_sweep_that_cannot_be_told_or_held_is_an_error() -> None:
+    periods = ja.sweep(CONFIG, periods_per_year=[52, 252])
+    with pytest.raises(InputError, match="periods_per_year cannot be swept over simulated returns"):
+        ja.run_study(MARKET, ja.Parametric(10), periods)
+    many = ja.sweep(CONFIG, cluster_cap=np.linspace(0.1, 1, 400), distance_threshold=np.linspace(0.1, 0.9, 400))
+    with pytest.raises(InputError, match=r"the summaries of 160,000 points .* sweep over fewer values"):
+        ja.run_study(MARKET, SAMPLER, many)
