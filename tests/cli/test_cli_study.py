@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import os
 import re
@@ -200,12 +199,11 @@ def test_a_study_without_a_valid_universe_is_bad_input(run: Run, file: Path, mar
 
 def interrupted(*arguments: str) -> str:
     """Send Ctrl-C to a study, in a process of its own, when its first chunks are there; return what it says."""
-    command = [sys.executable, "-W", "error", "-m", "jaxalloc", *arguments]
     # a shell that runs the tests in the background has SIGINT ignored, and its children with it
-    heed = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=heed
-    ) as process:
+    heed = "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler)"
+    code = f"{heed}; from jaxalloc.cli import main; sys.exit(main())"
+    command = [sys.executable, "-W", "error", "-c", code, *arguments]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         limit = time.monotonic() + 300
         while not list(Path().glob("*-study*/chunks/*.parquet")) and process.poll() is None:
             assert time.monotonic() < limit
