@@ -217,8 +217,9 @@ def main() -> None:
     """Run the parts named on the command line."""
     parts = {"memory": memory, "kills": kills, "interrupted": interrupted, "soak": soak}
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("parts", nargs="*", choices=[*parts, []], default=list(parts))
+    parser.add_argument("parts", nargs="*", choices=[*parts, "all"], default="all")
     chosen = parser.parse_args().parts
+    chosen = list(parts) if "all" in chosen else chosen
     path = RESULTS / "studies.json"
     for name in chosen:
         found = parts[name]()
