@@ -11,6 +11,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jax import Array, lax
 
+from jaxalloc.lanes import lanes_last
 from jaxalloc.moments import Moments, SharedPanel, Shock
 
 TAIL_QUANTILE = 0.95
@@ -64,9 +65,8 @@ def tail_gain(values: Array, weights: Array, count: Array) -> Tail:
     value whose cumulative weight exceeds k; for counts, pandas'. In this form a repeated value stays exactly itself.
 
     Args:
-        values: (R, N) returns, each column from its largest to its smallest value; all of them, or as many of the
-            largest as hold a weight of n - k (see `tail_weight`).
-        weights: (R, N) their observation weights.
+        values: (T, N) returns, each column from its largest to its smallest value.
+        weights: (T, N) their observation weights.
         count: () n, the weight of all observations.
 
     Returns:
@@ -108,11 +108,6 @@ def shocked_tail(tail: Tail, mean: Array, periods_per_year: Array, shock: Shock)
     return tail._replace(mean=jnp.where(tail.found, gain, 0))
 
 
-def tail_weight(count: Array) -> Array:
-    """Weight n - k of the largest observations that `tail_gain` needs to see, about 5 % of n."""
-    return count - jnp.floor(TAIL_QUANTILE * jnp.maximum(count - 1, 0))
-
-
 def sample_tail_gain(returns: Array, weights: Array, mask: Array) -> Tail:
     """`tail_gain` of one universe's own returns (T, N); what is masked or has no weight is never read."""
     read = (weights > 0)[:, None] & mask[None, :] & jnp.isfinite(returns)
@@ -125,25 +120,51 @@ def sample_tail_gain(returns: Array, weights: Array, mask: Array) -> Tail:
 def panel_tail_gain(panel: SharedPanel, weights: Array) -> Tail:
     """`tail_gain` of one universe of a shared panel, by the panel's one-time sort.
 
-    The largest fifth of the rows almost always holds the tail. Where it does not (a window, a lopsided resample) all
-    rows are gone through, in a loop of at most one turn, which costs nothing where no universe of the tile needs it.
+    The rows of each column are gone through from the largest value down, no further than a universe's tail reaches.
     """
-    n_rows = panel.order.shape[0]
+    return _panel_tail_gain(panel.order, panel.descending, weights)
+
+
+def _panel_tail_lanes(order: Array, descending: Array, weights: Array) -> Tail:
+    """`panel_tail_gain` with lanes: weights (T, L); order and values (T, N) are of all."""
+    n_rows = order.shape[0]
     c = jnp.where(weights > 0, weights, 0)
-    count = jnp.sum(c)
-    top = min(n_rows, n_rows // 5 + 8)
-    seen = c[panel.order[:top]]
-    gain = tail_gain(panel.descending[:top], seen, count)
-    if top == n_rows:
-        return gain
+    count = jnp.sum(c, axis=0)
+    h = TAIL_QUANTILE * jnp.maximum(count - 1, 0)
+    k = jnp.floor(h)
 
-    def all_rows(state: tuple[Tail, Array]) -> tuple[Tail, Array]:
-        # `state[1]` is True here; without it XLA would see a constant and compute it before the loop, for all
-        weights = jnp.where(state[1], c, 0)[panel.order]
-        return tail_gain(panel.descending, weights, count), jnp.bool_(False)
+    def row(r: Array) -> tuple[Array, Array]:
+        """Values (N, 1) of the r-th largest in each column, and what the universes hold of them (N, L)."""
+        value = lax.dynamic_index_in_dim(descending, r, 0, keepdims=False)
+        return value[:, None], c[lax.dynamic_index_in_dim(order, r, 0, keepdims=False)]
 
-    short = jnp.any(jnp.sum(seen, axis=0) < tail_weight(count))
-    return lax.while_loop(lambda state: state[1], all_rows, (gain, short))[0]
+    # x(k) is the last value with less than n - k of weight above it
+    def down(state: tuple[Array, Array, Array, Array]) -> tuple[Array, Array, Array, Array]:
+        r, above, low, high = state
+        value, weight = row(r)
+        low = jnp.where(above < count - k, value, low)
+        high = jnp.where(above < count - k - 1, value, high)
+        return r + 1, above + weight, low, high
+
+    def inside(state: tuple[Array, Array, Array, Array]) -> Array:
+        return (state[0] < n_rows) & jnp.any(state[1] < count - k)
+
+    above = jnp.zeros((order.shape[1], c.shape[1]), c.dtype)
+    top = above + descending[0][:, None]
+    n_seen, _, low, high = lax.while_loop(inside, down, (jnp.int32(0), above, top, top))
+    quantile = low + (h - k) * (high - low)
+
+    def add(r: Array, sums: tuple[Array, Array]) -> tuple[Array, Array]:
+        value, weight = row(r)
+        tail = jnp.where(value > quantile, weight, 0)
+        return sums[0] + tail, sums[1] + tail * value
+
+    weight, total = lax.fori_loop(0, n_seen, add, (above, above))
+    found = weight > 0
+    return Tail(jnp.where(found, total / jnp.where(found, weight, 1), 0), found)
+
+
+_panel_tail_gain = lanes_last(_panel_tail_lanes, shared=2)
 
 
 def antifragility(skew: Array, gain: Array, active: Array) -> Array:

@@ -50,7 +50,7 @@ MAX_BUCKETS = 8
 # the table of a shared panel's outer products: N = 250 and two years fit, N = 431 and ten do not
 MAX_OUTER_BYTES = 2**29
 CHUNK_BYTES = 2**28  # the covariances held between the two tiles, on a CPU
-_MOST_TILES = 16  # of a part of a chunk, on a CPU
+_MOST_UNIVERSES = 2048  # of a part of a chunk, on a CPU
 _MOST_STREAMS = 4  # parts that a CPU works on at once: each has buffers of its own
 
 
@@ -59,20 +59,20 @@ class Tiles(NamedTuple):
 
     Attributes:
         estimate: universes of an estimate tile.
-        solve: universes of a solve tile.
         capacity: universes of a part of a chunk, a multiple of ``estimate``.
+        solve: universes of a solve tile, by the size that clusters are padded to.
     """
 
     estimate: int
-    solve: int
     capacity: int
+    solve: dict[int, int]
 
 
 def tiles(n_assets: int, dtype: Any, platform: str = "cpu", memory: int | None = None) -> Tiles:
     """Choose the tiles: large enough for a matrix product, small enough for the cache.
 
-    A part of a chunk holds as many tiles as keep its covariances, N^2 numbers each, within 256 MiB; 1 to 16. On an
-    accelerator tiles are larger, and the covariances take an eighth of the memory.
+    A part of a chunk holds as many tiles as keep its covariances, N^2 numbers each, within 256 MiB, and at most 2,048
+    universes. On an accelerator tiles are larger, and the covariances take an eighth of the memory.
 
     Args:
         n_assets: N.
@@ -81,30 +81,34 @@ def tiles(n_assets: int, dtype: Any, platform: str = "cpu", memory: int | None =
         memory: bytes of the device's memory, if known.
     """
     each = n_assets**2 * np.dtype(dtype).itemsize
+    buckets = cluster_buckets(n_assets)
     if platform == "cpu":
-        tile = 64 if n_assets <= 128 else 32
-        return Tiles(tile, 32, tile * int(np.clip(CHUNK_BYTES // (tile * each), 1, _MOST_TILES)))
+        tile = 64 if n_assets <= 48 else 16 if n_assets <= 128 else 32
+        capacity = tile * int(np.clip(CHUNK_BYTES // (tile * each), 1, _MOST_UNIVERSES // tile))
+        # universes are lanes there: the fewer the clusters, the more of them pay for the start of a step, and the more
+        # of their covariances the cache can hold
+        return Tiles(tile, capacity, {k: 128 if k <= 24 else 64 if k <= 49 else 32 for k in buckets})
     tile = 2048 if n_assets <= 32 else 512 if n_assets <= 128 else 128
     budget = 2**30 if memory is None else memory // 8
-    return Tiles(tile, tile, tile * int(np.clip(budget // (tile * each), 1, 64)))
+    return Tiles(tile, tile * int(np.clip(budget // (tile * each), 1, 64)), dict.fromkeys(buckets, tile))
 
 
 def cluster_buckets(n_assets: int) -> tuple[int, ...]:
     """At most 8 growing sizes, the last N: a universe's clusters are padded to the smallest that holds them.
 
-    From 8 clusters up the sizes grow by a constant factor, so that no universe pays for many times its K.
+    From 8 clusters up their steps grow, slowly enough that neither the few clusters of a market of groups nor the many
+    of single stocks are padded to many times their number.
 
     Example:
         >>> cluster_buckets(100)
-        (8, 11, 16, 24, 34, 49, 70, 100)
+        (8, 13, 22, 34, 48, 64, 81, 100)
         >>> cluster_buckets(5)
         (5,)
     """
     if n_assets <= 8:
         return (n_assets,)
     steps = min(MAX_BUCKETS - 1, max(1, round(math.log(n_assets / 8, 1.4))))
-    factor = (n_assets / 8) ** (1 / steps)
-    return (*(round(8 * factor**i) for i in range(steps)), n_assets)
+    return tuple(round(8 + (n_assets - 8) * (i / steps) ** 1.5) for i in range(steps + 1))
 
 
 def allocate_batch(
@@ -414,10 +418,10 @@ class _Job:
 
     def _assign(self) -> Iterator[tuple[int, np.ndarray]]:
         """Share out the slots over solve tiles: each one's padded number of clusters, and the slots of its lanes."""
-        size, capacity = self.engine.tiles.solve, self.engine.tiles.capacity
+        capacity = self.engine.tiles.capacity
         bucket_of = np.searchsorted(self.engine.buckets, np.asarray(self.work.estimates.n_clusters)[: self.count])
         for bucket, n_clusters in enumerate(self.engine.buckets):
-            members = np.flatnonzero(bucket_of == bucket)
+            members, size = np.flatnonzero(bucket_of == bucket), self.engine.tiles.solve[n_clusters]
             for start in range(0, len(members), size):
                 lanes = np.full(size, capacity, np.int32)  # past the end where there is nothing to solve
                 part = members[start : start + size]

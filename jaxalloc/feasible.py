@@ -1,4 +1,7 @@
-"""The feasible set of Layer 1: caps, bounds, the capped simplex, its projection and its linear programs."""
+"""The feasible set of Layer 1: caps, bounds, the capped simplex, its projection and its linear programs.
+
+Everything is written for one universe, vectors (K,) and numbers (), and takes lanes as well: (K, L) and (L,).
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,8 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 from jax import Array, lax
+
+from jaxalloc.lanes import while_any
 
 _MAX_STEPS = 200  # each search below ends in a handful of steps; the limit only guards against NaN
 
@@ -44,11 +49,11 @@ def bounds(sizes: Array, cluster_cap: Array, asset_cap: Array, slack: Array) -> 
         `Bounds`. With no cluster at all the bounds are 0.
     """
     dtype = sizes.dtype
-    n_clusters = jnp.maximum(jnp.sum(sizes > 0, dtype=dtype), 1)
-    n_assets = jnp.maximum(jnp.sum(sizes), 1)
+    n_clusters = jnp.maximum(jnp.sum(sizes > 0, axis=0, dtype=dtype), 1)
+    n_assets = jnp.maximum(jnp.sum(sizes, axis=0), 1)
     kappa = jnp.maximum(cluster_cap, slack / n_clusters)
     beta = jnp.maximum(asset_cap, slack / n_assets)
-    held = jnp.sum(jnp.minimum(kappa, sizes * beta))
+    held = jnp.sum(jnp.minimum(kappa, sizes * beta), axis=0)
     raised = held < 1
 
     # h(beta) = sum min(kappa, p beta) is concave and piecewise linear, so Newton from the left never passes the root
@@ -59,8 +64,8 @@ def bounds(sizes: Array, cluster_cap: Array, asset_cap: Array, slack: Array) -> 
     def step(state: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
         b, _, i = state
         capped = full(b)
-        free_assets = jnp.sum(jnp.where(capped, 0, sizes))
-        n_capped = jnp.sum(capped & (sizes > 0), dtype=dtype)
+        free_assets = jnp.sum(jnp.where(capped, 0, sizes), axis=0)
+        n_capped = jnp.sum(capped & (sizes > 0), axis=0, dtype=dtype)
         target = (slack - kappa * n_capped) / jnp.maximum(free_assets, 1)
         new = jnp.where(free_assets > 0, jnp.maximum(b, target), b)
         return new, b, i + 1
@@ -69,7 +74,7 @@ def bounds(sizes: Array, cluster_cap: Array, asset_cap: Array, slack: Array) -> 
         b, previous, i = state
         return raised & (b > previous) & (i < _MAX_STEPS)
 
-    risen, _, _ = lax.while_loop(moving, step, (beta, jnp.full_like(beta, -1), jnp.int32(0)))
+    risen, _, _ = while_any(moving, step, (beta, jnp.full_like(beta, -1), jnp.zeros(beta.shape, jnp.int32)))
     beta = jnp.where(raised, risen, beta)
     return Bounds(jnp.minimum(kappa, sizes * beta), kappa, beta, kappa > cluster_cap, raised)
 
@@ -92,18 +97,19 @@ def project(point: Array, upper: Array, normal: Array | None = None) -> Array:
     a = jnp.ones_like(point) if normal is None else normal
     movable = upper > 0
     eps = jnp.finfo(point.dtype).eps
-    low = jnp.min(jnp.where(movable, (point - upper) / a, jnp.inf))
-    high = jnp.max(jnp.where(movable, point / a, -jnp.inf))
-    any_movable = jnp.any(movable)
+    low = jnp.min(jnp.where(movable, (point - upper) / a, jnp.inf), axis=0)
+    high = jnp.max(jnp.where(movable, point / a, -jnp.inf), axis=0)
+    any_movable = jnp.any(movable, axis=0)
     low, high = jnp.where(any_movable, low, 0), jnp.where(any_movable, high, 0)
-    start = (jnp.sum(jnp.where(movable, a * point, 0)) - 1) / jnp.maximum(jnp.sum(jnp.where(movable, a * a, 0)), eps)
+    excess = jnp.sum(jnp.where(movable, a * point, 0), axis=0) - 1
+    start = excess / jnp.maximum(jnp.sum(jnp.where(movable, a * a, 0), axis=0), eps)
 
     def step(state: tuple[Array, Array, Array, Array, Array]) -> tuple[Array, Array, Array, Array, Array]:
         mu, lower, higher, _, i = state
         moved = point - mu * a
         y = jnp.clip(moved, 0, upper)
-        excess = jnp.sum(a * y) - 1
-        slope = jnp.sum(jnp.where((moved > 0) & (moved < upper), a * a, 0))
+        excess = jnp.sum(a * y, axis=0) - 1
+        slope = jnp.sum(jnp.where((moved > 0) & (moved < upper), a * a, 0), axis=0)
         lower = jnp.where(excess >= 0, mu, lower)
         higher = jnp.where(excess <= 0, mu, higher)
         newton = mu + excess / jnp.where(slope > 0, slope, 1)
@@ -117,14 +123,13 @@ def project(point: Array, upper: Array, normal: Array | None = None) -> Array:
         return ~state[3] & (state[4] < _MAX_STEPS)
 
     start = jnp.clip(start, low, high)
-    mu, *_ = lax.while_loop(searching, step, (start, low, high, jnp.bool_(False), jnp.int32(0)))
+    idle = jnp.zeros(start.shape, bool)
+    mu, *_ = while_any(searching, step, (start, low, high, idle, jnp.zeros(start.shape, jnp.int32)))
     return jnp.clip(point - mu * a, 0, upper)
 
 
 def linear_minimum(cost: Array, upper: Array) -> Array:
     """Minimise cost . s over {0 <= s <= upper, sum s = 1}, greedily: fill the cheapest entries first.
-
-    Without sorting: all entries pairwise tell the cost at which the portfolio is full.
 
     Args:
         cost: (K,) finite.
@@ -133,27 +138,19 @@ def linear_minimum(cost: Array, upper: Array) -> Array:
     Returns:
         (K,) a minimiser; entries of the marginal cost share what is left in proportion to their bounds.
     """
-    movable = upper > 0
-    up_to = jnp.sum(jnp.where(cost[None, :] <= cost[:, None], upper[None, :], 0), axis=1)
-    fills = movable & (up_to >= 1)
-    last = jnp.argmin(jnp.where(fills, cost, jnp.inf))
-    last = jnp.where(
-        jnp.any(fills), last, jnp.argmax(jnp.where(movable, cost, -jnp.inf))
-    )  # sum u is 1 but for rounding
-    # by position too: XLA may compute a cost anew for each use of it, with another last bit
-    is_last = jnp.arange(cost.shape[0], dtype=last.dtype) == last
-    cheaper = jnp.where((cost < cost[last]) & ~is_last, upper, 0)
-    level = jnp.where((cost == cost[last]) | is_last, upper, 0)
-    total = jnp.sum(level)
-    share = jnp.clip((1 - jnp.sum(cheaper)) / jnp.where(total > 0, total, 1), 0, 1)
-    return cheaper + share * level
+    _, cheaper, up_to = _marginal_cost(cost, upper)
+    filled = jnp.where(cheaper, upper, 0)
+    level = jnp.where(up_to & ~cheaper, upper, 0)
+    total = jnp.sum(level, axis=0)
+    share = jnp.clip((1 - jnp.sum(filled, axis=0)) / jnp.where(total > 0, total, 1), 0, 1)
+    return filled + share * level
 
 
 def linear_slack(cost: Array, weights: Array, upper: Array) -> Array:
     """What cost . w exceeds the minimum of cost . s over the set by, as a sum of nonnegative terms.
 
-    By duality it is the least over nu of sum (cost - nu)^+ w + (nu - cost)^+ (upper - w), attained at one of the costs.
-    Nothing cancels, so that it is good to a few ulp of itself however close w is to optimal.
+    By duality it is the least over nu of sum (cost - nu)^+ w + (nu - cost)^+ (upper - w), attained at the marginal
+    cost. Nothing cancels, so that it is good to a few ulp of itself however close w is to optimal.
 
     Args:
         cost: (K,) finite.
@@ -163,10 +160,37 @@ def linear_slack(cost: Array, weights: Array, upper: Array) -> Array:
     Returns:
         () the slack, at least 0.
     """
-    above = cost[None, :] - cost[:, None]  # row k: costs less the k-th as nu
+    nu, _, _ = _marginal_cost(cost, upper)
     room = jnp.maximum(upper - weights, 0)
-    slack = jnp.sum(jnp.maximum(above, 0) * weights[None, :] + jnp.maximum(-above, 0) * room[None, :], axis=1)
-    return jnp.min(jnp.where(upper > 0, slack, jnp.inf))
+    terms = jnp.maximum(cost - nu, 0) * weights + jnp.maximum(nu - cost, 0) * room
+    return jnp.sum(jnp.where(upper > 0, terms, 0), axis=0)
+
+
+def _marginal_cost(cost: Array, upper: Array) -> tuple[Array, Array, Array]:
+    """The least cost at which the entries up to it hold 1; the entries below it, and those up to it.
+
+    By bisection, until floating point has nothing between its ends. (All entries pairwise would tell it at once, and
+    take K^2 steps; a sort is slow on a CPU.) Masks, because XLA may compute a cost anew for each use of it, with
+    another last bit: one that is compared inside the loop is the loop's own.
+    """
+    movable = upper > 0
+    exists = jnp.any(movable, axis=0)
+    low = jnp.where(exists, jnp.min(jnp.where(movable, cost, jnp.inf), axis=0), 0)
+    high = jnp.where(exists, jnp.max(jnp.where(movable, cost, -jnp.inf), axis=0), 0)
+
+    def halve(_: Array, ends: tuple[Array, Array, Array, Array]) -> tuple[Array, Array, Array, Array]:
+        low, high, below, up_to = ends
+        middle = low + (high - low) / 2
+        reached = movable & (cost <= middle)
+        enough = jnp.sum(jnp.where(reached, upper, 0), axis=0) >= 1
+        low, high = jnp.where(enough, low, middle), jnp.where(enough, middle, high)
+        return low, high, jnp.where(enough, below, reached), jnp.where(enough, reached, up_to)
+
+    steps = jnp.finfo(cost.dtype).nmant + 20  # more than the digits: the marginal cost may be far below the largest
+    start = (low, high, jnp.zeros_like(movable), movable)
+    _, high, below, up_to = lax.fori_loop(0, steps, halve, start)
+    nu = jnp.min(jnp.where(up_to & ~below, cost, jnp.inf), axis=0)
+    return jnp.where(jnp.isfinite(nu), nu, high), below, up_to
 
 
 def settle(weights: Array, upper: Array) -> Array:
@@ -182,9 +206,14 @@ def settle(weights: Array, upper: Array) -> Array:
         (K,) weights within the bounds whose sum is 1 to the last few bits.
     """
     free = (weights > 0) & (weights < upper)
-    fixed = jnp.sum(jnp.where(free, 0, weights))
-    moving = jnp.sum(jnp.where(free, weights, 0))
+    fixed = jnp.sum(jnp.where(free, 0, weights), axis=0)
+    moving = jnp.sum(jnp.where(free, weights, 0), axis=0)
     scale = jnp.where(moving > 0, (1 - fixed) / jnp.where(moving > 0, moving, 1), 1)
     settled = jnp.clip(jnp.where(free, weights * jnp.maximum(scale, 0), weights), 0, upper)
-    off = jnp.abs(jnp.sum(settled) - 1) > 8 * jnp.finfo(upper.dtype).eps
-    return jnp.where(off, project(settled, upper), settled)
+    off = jnp.abs(jnp.sum(settled, axis=0) - 1) > 8 * jnp.finfo(upper.dtype).eps
+
+    # a loop of at most one turn, which costs nothing where no universe needs it
+    def mend(state: tuple[Array, Array]) -> tuple[Array, Array]:
+        return project(state[0], upper), jnp.zeros_like(state[1])
+
+    return while_any(lambda state: state[1], mend, (settled, off))[0]

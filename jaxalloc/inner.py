@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
-from jax import Array
+from jax import Array, lax
 
 from jaxalloc.linalg import dot
 
@@ -93,6 +92,24 @@ def share_out(cluster_weights: Array, inner: Array, labels: Array, membership: A
     """
     of_asset = jnp.clip(labels, 0, membership.shape[1] - 1)
     member = labels >= 0
+    proportional = cluster_weights[of_asset] * inner
+    # hardly ever is a member's proportional share above the bound: a loop of at most one turn, which costs nothing
+    # where no universe of the tile needs it
+    crowded = jnp.any(member & (proportional > asset_bound))
+
+    def redistribute(state: tuple[Array, Array]) -> tuple[Array, Array]:
+        # `state[1]` is True here; without it XLA would see a constant and compute it before the loop, for all
+        weights = jnp.where(state[1], cluster_weights, 0)
+        return _share_out_bounded(weights, inner, of_asset, member, membership, asset_bound), jnp.bool_(False)
+
+    shared = jnp.where(member, proportional, 0)
+    return lax.while_loop(lambda state: state[1], redistribute, (shared, crowded))[0]
+
+
+def _share_out_bounded(
+    cluster_weights: Array, inner: Array, of_asset: Array, member: Array, membership: Array, asset_bound: Array
+) -> Array:
+    """`share_out` where some member reaches the bound: the set of those grows until theta is right for the rest."""
 
     def by_cluster(values: Array) -> Array:
         return jnp.sum(jnp.where(membership, values[:, None], 0), axis=0)
@@ -115,7 +132,7 @@ def share_out(cluster_weights: Array, inner: Array, labels: Array, membership: A
     most = asset_bound * by_cluster(member.astype(inner.dtype))
     saturated = cluster_weights >= most * (1 - 8 * jnp.finfo(inner.dtype).eps)
     start = member & saturated[of_asset]
-    full, _, _ = jax.lax.while_loop(growing, step, (start, jnp.bool_(True), jnp.int32(0)))
+    full, _, _ = lax.while_loop(growing, step, (start, jnp.bool_(True), jnp.int32(0)))
     shared = jnp.minimum(theta_of(full)[of_asset] * inner, asset_bound)
     return jnp.where(member, jnp.where(full, asset_bound, jnp.maximum(shared, 0)), 0)
 
@@ -127,5 +144,9 @@ def lead_assets(ranking: Array, membership: Array) -> Array:
         ranking: (N,) weights, at least 0.
         membership: (N, K) bool.
     """
-    leads = jnp.argmax(jnp.where(membership, ranking[:, None], -1), axis=0).astype(jnp.int32)
-    return jnp.where(jnp.any(membership, axis=0), leads, -1)
+    # In two passes, because XLA's argmax is slow on a CPU. Equality is safe: the weights come out of a loop, as numbers
+    # that exist, so that both passes see the same ones.
+    highest = jnp.max(jnp.where(membership, ranking[:, None], -1), axis=0)
+    index = jnp.arange(ranking.shape[0], dtype=jnp.int32)[:, None]
+    first = jnp.min(jnp.where(membership & (ranking[:, None] == highest[None, :]), index, ranking.shape[0]), axis=0)
+    return jnp.where(highest >= 0, first, -1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -9,11 +10,12 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from jaxalloc.quadratic import Solution, mean_variance
-from jaxalloc.risk_parity import risk_parity
+from jaxalloc.lanes import lanes_last
+from jaxalloc.quadratic import Solution, mean_variance_lanes
+from jaxalloc.risk_parity import risk_parity_lanes
 from jaxalloc.status import Status
 
-# takes S (K, K), e (K,) and u (K,), all annual
+# takes S (K, K, L), e (K, L) and u (K, L), all annual, of L universes
 Solver = Callable[[Array, Array, Array], Solution]
 
 
@@ -21,7 +23,7 @@ class Profile(NamedTuple):
     """How a profile is solved.
 
     Attributes:
-        solver: the kernel; profiles that share one are solved together, in one batch.
+        solver: the kernel; profiles that share one share its program.
         rewarded: whether it sees the excess returns; otherwise they are 0.
         sleeve: whether it is the core beside a barbell's sleeve, and leaves the aggressor clusters out.
         altered: the bit that `Solution.altered` stands for; none where that says nothing new.
@@ -34,13 +36,13 @@ class Profile(NamedTuple):
 
 
 def _risk_parity(covariance: Array, excess: Array, upper: Array) -> Solution:
-    return risk_parity(covariance, upper)
+    return risk_parity_lanes(covariance, upper)
 
 
 PROFILES: dict[str, Profile] = {
-    "min_variance": Profile(mean_variance, False, False, Status(0)),
+    "min_variance": Profile(mean_variance_lanes, False, False, Status(0)),
     "risk_parity": Profile(_risk_parity, False, False, Status.RISK_REGULARIZED),
-    "max_sharpe": Profile(mean_variance, True, False, Status.SHARPE_FALLBACK),
+    "max_sharpe": Profile(mean_variance_lanes, True, False, Status.SHARPE_FALLBACK),
     "barbell": Profile(_risk_parity, False, True, Status.RISK_REGULARIZED),
 }
 
@@ -57,6 +59,16 @@ def solve_profiles(names: tuple[str, ...], covariance: Array, excess: Array, upp
     Returns:
         `Solution` with a leading axis P.
     """
+    return _in_lanes(names)(covariance, excess, uppers)
+
+
+@functools.cache
+def _in_lanes(names: tuple[str, ...]) -> Callable[[Array, Array, Array], Solution]:
+    return lanes_last(functools.partial(_solve, names))
+
+
+def _solve(names: tuple[str, ...], covariance: Array, excess: Array, uppers: Array) -> Solution:
+    """`solve_profiles` with lanes: (K, K, L), (K, L) and (P, K, L)."""
     solutions: dict[str, Solution] = {}
     for solver in dict.fromkeys(PROFILES[name].solver for name in names):
         together = [name for name in names if PROFILES[name].solver is solver]

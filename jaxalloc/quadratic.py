@@ -20,13 +20,15 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from jaxalloc.feasible import linear_minimum, linear_slack, project, settle
-from jaxalloc.linalg import dot, quadratic_form, solve_positive_definite
+from jaxalloc.lanes import choose, lanes_last, matvec, positions, while_any
+from jaxalloc.linalg import solve_positive_definite
 
-_GRADIENT_STEPS = 30  # of one block
-_EXCHANGES = 8  # active-set solves after each block
+_ROUGH_STEPS = 10  # of projected gradient in the first block, and
+_GRADIENT_STEPS = 30  # in each further one
+_EXCHANGES = 12  # active-set solves after each block
 _BLOCKS = 30
 _RELEASE = 0.2  # entries leave a bound together whose multipliers are at least this share of the worst
-_FREE = (24, 48)  # rows of the tables in which a face is solved, before all
+_FREE = (12, 24, 48)  # rows of the tables in which a face is solved, before all
 _POWER_STEPS = 8
 
 
@@ -99,11 +101,7 @@ def max_sharpe(covariance: Array, excess: Array, upper: Array) -> Solution:
 
 def mean_variance(covariance: Array, excess: Array, upper: Array) -> Solution:
     """`max_sharpe`, or `min_variance` where no feasible w has e'w > 0 (e = 0 among them): one kernel for both."""
-    richest = linear_minimum(-excess, upper)
-    rewarding = jnp.sum(richest * excess) > 0
-    excess = jnp.where(rewarding, excess, 0)
-    problem, sigma = _scale(covariance, excess, upper)
-    return _solve(problem, sigma, upper, _start(problem, sigma * richest))._replace(altered=~rewarding)
+    return _mean_variance(covariance, excess, upper)
 
 
 def optimality_gap(covariance: Array, excess: Array, upper: Array, weights: Array) -> Array:
@@ -126,84 +124,155 @@ def optimality_gap(covariance: Array, excess: Array, upper: Array, weights: Arra
     return _gap(problem, upper, sigma * weights)[0]
 
 
+# ---- with lanes: vectors (K, L), numbers (L,) ------------------------------------------------------------------------
+
+
+def mean_variance_lanes(covariance: Array, excess: Array, upper: Array) -> Solution:
+    """`mean_variance` with lanes: (K, K, L), (K, L) and (K, L)."""
+    richest = linear_minimum(-excess, upper)
+    rewarding = jnp.sum(richest * excess, axis=0) > 0
+    excess = jnp.where(rewarding, excess, 0)
+    problem, sigma = _scale(covariance, excess, upper)
+    return _solve(problem, sigma, upper, sigma * richest)._replace(altered=~rewarding)
+
+
+_mean_variance = lanes_last(mean_variance_lanes)
+
+
 def _scale(covariance: Array, excess: Array, upper: Array) -> tuple[_Scaled, Array]:
-    index = jnp.arange(upper.shape[0], dtype=jnp.int32)
-    sigma = jnp.sqrt(jnp.where(upper > 0, jnp.diagonal(covariance), 1))
-    apart = (upper > 0)[:, None] & (upper > 0)[None, :]
+    rows = positions(upper.shape[0], covariance)
+    same = rows == jnp.swapaxes(rows, 0, 1)
+    variance = jnp.sum(jnp.where(same, covariance, 0), axis=1)
+    sigma = jnp.sqrt(jnp.where(upper > 0, variance, 1))
+    apart = (upper > 0)[:, None] & (upper > 0)[None]
     normal = 1 / sigma
-    correlation = jnp.where(apart, covariance * normal[:, None] * normal[None, :], 0)
-    correlation = jnp.where(index[:, None] == index[None, :], 1, correlation)
+    correlation = jnp.where(apart, covariance * normal[:, None] * normal[None], 0)
+    correlation = jnp.where(same, 1, correlation)
     return _Scaled(correlation, normal, sigma * upper, jnp.where(upper > 0, excess * normal, 0)), sigma
 
 
+def _variance(problem: _Scaled, y: Array) -> Array:
+    return jnp.sum(y * matvec(problem.correlation, y), axis=0)
+
+
 def _ratio(problem: _Scaled, y: Array) -> Array:
-    reward = jnp.sum(problem.excess * y)
-    return jnp.where(reward > 0, quadratic_form(problem.correlation, y) / _positive(reward), 0)
+    reward = jnp.sum(problem.excess * y, axis=0)
+    return jnp.where(reward > 0, _variance(problem, y) / _positive(reward), 0)
 
 
 def _start(problem: _Scaled, richest: Array) -> Array:
     """The best of three portfolios: inverse variance, rewards over variance, and the richest, a vertex."""
     a = jnp.where(problem.upper > 0, problem.normal, 0)
     tilted = jnp.maximum(problem.excess, 0)
-    points = jnp.stack([a / _positive(jnp.sum(a * a)), tilted / _positive(jnp.sum(tilted * a))])
-    points = jax.vmap(project, in_axes=(0, None, None))(points, problem.upper, problem.normal)
-    candidates = jnp.concatenate([points, richest[None, :]])
-    reward = dot(candidates, problem.excess)
-    variance = jnp.sum(candidates * dot(candidates, problem.correlation), axis=1)
-    value = jnp.where(reward > 0, reward / jnp.sqrt(_positive(variance)), 0)
+
+    def value(y: Array) -> Array:
+        reward = jnp.sum(y * problem.excess, axis=0)
+        return jnp.where(reward > 0, reward / jnp.sqrt(_positive(_variance(problem, y))), 0)
+
     # without a reward every value is 0, and inverse variance is the place to start
-    return candidates[jnp.argmax(value)]
+    best = project(a / _positive(jnp.sum(a * a, axis=0)), problem.upper, problem.normal)
+    highest = value(best)
+    for point in (project(tilted / _positive(jnp.sum(tilted * a, axis=0)), problem.upper, problem.normal), richest):
+        other = value(point)
+        best = jnp.where(other > highest, point, best)
+        highest = jnp.maximum(other, highest)
+    return best
 
 
-def _solve(problem: _Scaled, sigma: Array, upper: Array, start: Array) -> Solution:
+class _Best(NamedTuple):
+    """The best point so far, its optimality gap, the part of that which is rounding, and the blocks done."""
+
+    y: Array
+    gap: Array
+    floor: Array
+    blocks: Array
+
+
+def _solve(problem: _Scaled, sigma: Array, upper: Array, richest: Array) -> Solution:
     """Blocks of projected gradient and active set until the gap is small; the best point is kept throughout."""
-    curvature = _curvature(problem)
+    # The gradient only has to find out which bounds hold, for which float32 and a few steps nearly always will do. What
+    # the active set then solves does not depend on how exactly its start was known.
+    rough = jax.tree.map(lambda leaf: leaf.astype(jnp.float32), problem)
+    curvature = _curvature(rough)
 
-    def block(state: tuple[Array, Array, Array, Array]) -> tuple[Array, Array, Array, Array]:
-        y, gap, floor, i = state
-        walked = _projected_gradient(problem, curvature, y)
-        exact = _active_set(problem, walked)
-        exact = _make_feasible(problem, jnp.where(jnp.isfinite(exact), exact, walked))
-        points = jnp.stack([exact, walked])
-        gaps, floors = jax.vmap(_gap, in_axes=(None, None, 0))(problem, upper, points)
-        # where hardly anything earns, a step may lose the reward, and with it the problem
-        lost = jnp.any(problem.excess != 0) & (dot(points, problem.excess) <= 0)
-        best = jnp.argmin(jnp.where(lost, jnp.inf, gaps))
-        new = points[best], gaps[best], floors[best]
-        return *jax.tree.map(lambda new, old: jnp.where(jnp.all(lost), old, new), new, (y, gap, floor)), i + 1
+    def stroll(_: Array) -> Array:
+        start = _start(rough, richest.astype(jnp.float32))
+        walked = _projected_gradient(rough, curvature, start, _ROUGH_STEPS)
+        return jnp.where(walked >= rough.upper, problem.upper, jnp.clip(walked.astype(upper.dtype), 0, problem.upper))
 
-    def unfinished(state: tuple[Array, Array, Array, Array]) -> Array:
-        _, gap, floor, i = state
-        return (gap > jnp.maximum(tolerance(gap.dtype), floor)) & (i < _BLOCKS)
+    def walk(y: Array) -> Array:
+        return _projected_gradient(problem, curvature.astype(y.dtype), y, _GRADIENT_STEPS)
 
-    infinite = jnp.full((), jnp.inf, start.dtype)
-    y, gap, floor, blocks = lax.while_loop(unfinished, block, (start, infinite, jnp.zeros_like(infinite), jnp.int32(0)))
-    weights = jnp.minimum(problem.normal * y, upper)
+    def block(best: _Best) -> _Best:
+        # lanes that are still at it have all done as many blocks
+        start = lax.cond(jnp.max(best.blocks) == 0, stroll, walk, best.y)
+        exact = _active_set(problem, start)
+        finite = jnp.all(jnp.isfinite(exact), axis=0)
+        exact = _make_feasible(problem, jnp.where(finite, exact, start))
+        found = _judge(problem, upper, best, exact, best.blocks >= 0)
+        found = _judge_again(problem, upper, found, start)
+        return found._replace(blocks=best.blocks + 1)
+
+    def unfinished(best: _Best) -> Array:
+        return _unsolved(best) & (best.blocks < _BLOCKS)
+
+    infinite = jnp.full(upper.shape[1:], jnp.inf, upper.dtype)
+    none = jnp.zeros(upper.shape[1:], jnp.int32)
+    best = while_any(unfinished, block, _Best(richest, infinite, jnp.zeros_like(infinite), none))
+    weights = jnp.minimum(problem.normal * best.y, upper)
     # a rounding above 0 is 0: which clusters are held, and who leads them, should not hang on it
     weights = settle(jnp.where(weights <= jnp.finfo(weights.dtype).eps, 0, weights), upper)
     gap, floor = _gap(problem, upper, sigma * weights)
     converged = gap <= jnp.maximum(accepted(gap.dtype), 2 * floor)
-    return Solution(weights, gap, blocks, jnp.bool_(False), converged)
+    return Solution(weights, gap, best.blocks, jnp.zeros(gap.shape, bool), converged)
+
+
+def _unsolved(best: _Best) -> Array:
+    return best.gap > jnp.maximum(tolerance(best.gap.dtype), best.floor)
+
+
+def _judge(problem: _Scaled, upper: Array, best: _Best, y: Array, asked: Array) -> _Best:
+    """Keep the better of two points, in the lanes ``asked`` about."""
+    gap, floor = _gap(problem, upper, y)
+    # where hardly anything earns, a step may lose the reward, and with it the problem
+    lost = jnp.any(problem.excess != 0, axis=0) & (jnp.sum(problem.excess * y, axis=0) <= 0)
+    better = asked & ~lost & (gap < best.gap)
+    return choose(better, _Best(y, gap, floor, best.blocks), best)
+
+
+def _judge_again(problem: _Scaled, upper: Array, best: _Best, y: Array) -> _Best:
+    """`_judge` a feasible point nearby where the last one is not good enough; a loop of at most one turn."""
+
+    def look(state: tuple[_Best, Array]) -> tuple[_Best, Array]:
+        best, asked = state
+        return _judge(problem, upper, best, _make_feasible(problem, y), asked), jnp.zeros_like(asked)
+
+    return while_any(lambda state: state[1], look, (best, _unsolved(best)))[0]
 
 
 def _make_feasible(problem: _Scaled, y: Array) -> Array:
     """Clip ``y``, and project it where that is not enough: a projection would turn the zeros into rounding errors."""
     clipped = jnp.clip(y, 0, problem.upper)
-    error = jnp.abs(jnp.sum(problem.normal * clipped) - 1)
-    rounding = y.shape[0] * jnp.finfo(y.dtype).eps
-    return jnp.where(error <= rounding, clipped, project(y, problem.upper, problem.normal))
+    error = jnp.abs(jnp.sum(problem.normal * clipped, axis=0) - 1)
+
+    def mend(state: tuple[Array, Array]) -> tuple[Array, Array]:
+        return project(state[0], problem.upper, problem.normal), jnp.zeros_like(state[1])
+
+    far = error > y.shape[0] * jnp.finfo(y.dtype).eps
+    return while_any(lambda state: state[1], mend, (jnp.where(far, y, clipped), far))[0]
 
 
 def _gap(problem: _Scaled, upper: Array, y: Array) -> tuple[Array, Array]:
     """Optimality gap of ``y``, and the part of it that no arithmetic of this precision can remove."""
-    gradient = dot(problem.correlation, y)
-    variance = jnp.sum(y * gradient)
-    reward = jnp.sum(problem.excess * y)
+    gradient = matvec(problem.correlation, y)
+    variance = jnp.sum(y * gradient, axis=0)
+    reward = jnp.sum(problem.excess * y, axis=0)
     ratio = jnp.where(reward > 0, variance / _positive(reward), 0)
     cost = (gradient - ratio * problem.excess) / problem.normal
     slack = linear_slack(cost, problem.normal * y, upper)
-    gross = quadratic_form(jnp.abs(problem.correlation), y) / _positive(variance)
-    gross_reward = jnp.where(reward > 0, jnp.sum(jnp.abs(problem.excess) * y) / _positive(reward), 0)
+    gross = jnp.sum(y * matvec(jnp.abs(problem.correlation), y), axis=0) / _positive(variance)
+    earned = jnp.sum(jnp.abs(problem.excess) * y, axis=0)
+    gross_reward = jnp.where(reward > 0, earned / _positive(reward), 0)
     floor = 4 * jnp.finfo(y.dtype).eps * jnp.maximum(gross, gross_reward)
     return jnp.where(variance > 0, slack / _positive(variance), 0), floor
 
@@ -215,35 +284,38 @@ def _curvature(problem: _Scaled) -> Array:
     """
     movable = problem.upper > 0
     a = jnp.where(movable, problem.normal, 0)
-    a = a / jnp.sqrt(_positive(jnp.sum(a * a)))
+    a = a / jnp.sqrt(_positive(jnp.sum(a * a, axis=0)))
 
     def tangent(x: Array) -> Array:
-        return jnp.where(movable, x - jnp.sum(a * x) * a, 0)
+        return jnp.where(movable, x - jnp.sum(a * x, axis=0) * a, 0)
+
+    def unit(x: Array) -> Array:
+        return x / jnp.sqrt(_positive(jnp.sum(x * x, axis=0)))
 
     def power(_: Array, x: Array) -> Array:
-        x = tangent(dot(problem.correlation, x))
-        return x / jnp.sqrt(_positive(jnp.sum(x * x)))
+        return unit(tangent(matvec(problem.correlation, x)))
 
-    x = tangent(jnp.sin(1 + 2.4 * jnp.arange(a.shape[0], dtype=a.dtype)))  # in general position
-    x = lax.fori_loop(0, _POWER_STEPS, power, x / jnp.sqrt(_positive(jnp.sum(x * x))))
-    estimate = 1.2 * quadratic_form(problem.correlation, x)
-    row_sums = jnp.max(jnp.sum(jnp.abs(problem.correlation), axis=1))  # a bound that always holds
+    general = jnp.sin(1 + 2.4 * positions(a.shape[0], a).astype(a.dtype))  # in general position
+    x = lax.fori_loop(0, _POWER_STEPS, power, unit(tangent(jnp.broadcast_to(general, a.shape))))
+    estimate = 1.2 * _variance(problem, x)
+    row_sums = jnp.max(jnp.sum(jnp.abs(problem.correlation), axis=1), axis=0)  # a bound that always holds
     return jnp.clip(estimate, 1, row_sums)
 
 
-def _projected_gradient(problem: _Scaled, curvature: Array, y: Array) -> Array:
+def _projected_gradient(problem: _Scaled, curvature: Array, y: Array, steps: int) -> Array:
     """One block of accelerated projected gradient steps (Beck & Teboulle 2009), by jaxopt.
 
     The objective is divided by its curvature so that the step size is the constant 1, which spares jaxopt's line
-    search; a new block restarts the momentum.
+    search; a new block restarts the momentum. To jaxopt all lanes are one problem: with a tolerance never met it
+    takes every step, in every lane, whatever the others do.
     """
     solver = _jaxopt().ProjectedGradient(
         fun=_value_and_gradient,
         projection=_projection,
         value_and_grad=True,
         stepsize=1.0,
-        maxiter=_GRADIENT_STEPS,
-        tol=float(jnp.finfo(y.dtype).eps),
+        maxiter=steps,
+        tol=-1.0,
         acceleration=True,
         implicit_diff=False,
     )
@@ -255,12 +327,12 @@ def _value_and_gradient(y: Array, correlation: Array, excess: Array, ratio: Arra
     """Cy - ratio e at the ratio of ``y`` itself, or at the given one where the momentum left no reward.
 
     With the ratio of ``y`` this is the gradient of log(y'Cy) / 2 - log(e'y) times the variance. The value is
-    variance / 2; with a constant step jaxopt does not use it.
+    that of all lanes together; with a constant step jaxopt does not use it.
     """
-    product = dot(correlation, y)
-    variance, reward = jnp.sum(y * product), jnp.sum(y * excess)
+    product = matvec(correlation, y)
+    variance, reward = jnp.sum(y * product, axis=0), jnp.sum(y * excess, axis=0)
     now = jnp.where(reward > 0, variance / _positive(reward), ratio)
-    return variance / 2, product - now * excess
+    return jnp.sum(variance) / 2, product - now * excess
 
 
 def _projection(y: Array, hyperparams: tuple[Array, Array]) -> Array:
@@ -295,7 +367,7 @@ def _active_set(problem: _Scaled, y: Array) -> Array:
     is inserted. The step from ``y`` is solved for, not the point, so that each further solve refines the last.
 
     Returns:
-        (K,) the last point, which may lie outside the feasible set.
+        (K, L) the last point, which may lie outside the feasible set.
     """
     c, a, b, e = problem
 
@@ -303,22 +375,22 @@ def _active_set(problem: _Scaled, y: Array) -> Array:
         zero, full = state.at_zero, state.at_upper
         free = ~(zero | full)
         y = jnp.where(zero, 0, jnp.where(full, b, state.y))
-        gradient = dot(c, y)
+        gradient = matvec(c, y)
         step, alpha, beta = _face_step(problem, y, gradient, free, full)
         y = y + step
-        multiplier = gradient + dot(c, step) - alpha * e + beta * a
+        multiplier = gradient + matvec(c, step) - alpha * e + beta * a
         wrong = jnp.where(b > 0, jnp.where(zero, -multiplier, jnp.where(full, multiplier, 0)), 0)
-        let_go = (wrong > 0) & (wrong >= _RELEASE * jnp.max(wrong))
+        let_go = (wrong > 0) & (wrong >= _RELEASE * jnp.max(wrong, axis=0))
         new_zero = (zero & ~let_go) | (free & (y < 0))
         new_full = (full & ~let_go) | (free & (y > b))
-        changed = jnp.any((new_zero != zero) | (new_full != full))
+        changed = jnp.any((new_zero != zero) | (new_full != full), axis=0)
         return _Face(y, new_zero, new_full, changed, state.step + 1)
 
     def exchanging(state: _Face) -> Array:
         return state.changed & (state.step < _EXCHANGES)
 
-    start = _Face(y, y <= 0, (y >= b) & (b > 0), jnp.bool_(True), jnp.int32(0))
-    return lax.while_loop(exchanging, solve_face, start).y
+    lanes = jnp.zeros(y.shape[1:], jnp.int32)
+    return while_any(exchanging, solve_face, _Face(y, y <= 0, (y >= b) & (b > 0), lanes == 0, lanes)).y
 
 
 def _face_step(problem: _Scaled, y: Array, gradient: Array, free: Array, full: Array) -> tuple[Array, Array, Array]:
@@ -329,29 +401,33 @@ def _face_step(problem: _Scaled, y: Array, gradient: Array, free: Array, full: A
     step, and beta is then the multiplier that keeps every entry at its upper bound there.
     """
     c, a, _, e = problem
+
+    def total(x: Array) -> Array:
+        return jnp.sum(x, axis=0)
+
     rhs = jnp.where(free[:, None], jnp.stack([gradient, a, e], axis=1), 0)
     solved = _solve_free(c, rhs, free)
     r, q, p = solved[:, 0], solved[:, 1], solved[:, 2]
-    pull = jnp.where(free, dot(c, jnp.where(full, y, 0)), 0)
-    held = jnp.sum(jnp.where(full, a * y, 0))
+    pull = jnp.where(free, matvec(c, jnp.where(full, y, 0)), 0)
+    held = total(jnp.where(full, a * y, 0))
     # rows of the two equations: coefficients of alpha and of -beta, and the right-hand side
-    sum_alpha, sum_beta, sum_value = jnp.sum(a * p), jnp.sum(a * q), 1 - jnp.sum(a * y) + jnp.sum(a * r)
-    own_alpha = jnp.sum(pull * p) - jnp.sum(jnp.where(full, e * y, 0))
-    own_beta = jnp.sum(pull * q) + 1 - held
-    own_value = jnp.sum(pull * r) - jnp.sum(jnp.where(full, y * gradient, 0))
+    sum_alpha, sum_beta, sum_value = total(a * p), total(a * q), 1 - total(a * y) + total(a * r)
+    own_alpha = total(pull * p) - total(jnp.where(full, e * y, 0))
+    own_beta = total(pull * q) + 1 - held
+    own_value = total(pull * r) - total(jnp.where(full, y * gradient, 0))
     determinant = sum_beta * own_alpha - sum_alpha * own_beta
-    regular = jnp.any(e != 0) & (jnp.abs(determinant) > 0)
+    regular = jnp.any(e != 0, axis=0) & (jnp.abs(determinant) > 0)
     safe = jnp.where(regular, determinant, 1)
     alpha = (sum_beta * own_value - sum_value * own_beta) / safe
     beta = (sum_alpha * own_value - sum_value * own_alpha) / safe
 
-    reward = jnp.sum(e * y)
-    alpha_now = jnp.where(reward > 0, jnp.sum(y * gradient) / _positive(reward), 0)
-    vertex = jnp.max(jnp.where(full, (gradient - alpha_now * e) / a, -jnp.inf))
+    reward = total(e * y)
+    alpha_now = jnp.where(reward > 0, total(y * gradient) / _positive(reward), 0)
+    vertex = jnp.max(jnp.where(full, (gradient - alpha_now * e) / a, -jnp.inf), axis=0)
     beta_now = jnp.where(
         sum_beta > 0,
         (alpha_now * sum_alpha - sum_value) / _positive(sum_beta),
-        jnp.where(jnp.any(full), -vertex, 0),
+        jnp.where(jnp.any(full, axis=0), -vertex, 0),
     )
     alpha, beta = jnp.where(regular, alpha, alpha_now), jnp.where(regular, beta, beta_now)
     return alpha * p - beta * q - r, alpha, beta
@@ -362,41 +438,50 @@ def _solve_free(matrix: Array, rhs: Array, free: Array) -> Array:
 
     Few clusters are free at an optimum, whatever K. So they are gathered into a small table and solved there; a
     universe with more of them takes a larger one, in a loop of at most one turn, which costs nothing where no universe
-    of the tile needs it (a `lax.cond` would be computed for all).
+    of the tile needs it.
     """
     size = free.shape[0]
-    slot = jnp.cumsum(free, dtype=jnp.int32) - 1
     tables = [*(rows for rows in _FREE if rows < size), size]
-    solution = _solve_in_table(matrix, rhs, free, slot, tables[0])
+    if len(tables) == 1:
+        return _solve_masked(matrix, rhs, free)
+    count = jnp.sum(free, axis=0, dtype=jnp.int32)
+    earlier = positions(size, matrix) > jnp.swapaxes(positions(size, matrix), 0, 1)  # row i, column j: j < i
+    slot = jnp.sum(jnp.where(earlier & free[None], 1, 0), axis=1, dtype=jnp.int32)
+    solution = _solve_in_table(matrix, rhs, free, slot, count, tables[0])
     for smaller, rows in itertools.pairwise(tables):
 
         def larger(state: tuple[Array, Array], rows: int = rows) -> tuple[Array, Array]:
-            # `state[1]` is True here; without it XLA would see a constant and compute it before the loop, for all
-            return _solve_in_table(matrix, rhs, free & state[1], slot, rows), jnp.bool_(False)
+            # the second is True where this matters; without it XLA would compute the table before the loop, for all
+            return _solve_in_table(matrix, rhs, free & state[1], slot, count, rows), jnp.zeros_like(state[1])
 
-        solution, _ = lax.while_loop(lambda state: state[1], larger, (solution, slot[-1] >= smaller))
+        solution, _ = while_any(lambda state: state[1], larger, (solution, count > smaller))
     return solution
 
 
-def _solve_in_table(matrix: Array, rhs: Array, free: Array, slot: Array, rows: int) -> Array:
+def _solve_in_table(matrix: Array, rhs: Array, free: Array, slot: Array, count: Array, rows: int) -> Array:
     """`_solve_free` in a table of so many rows, which must be enough; entry i has row ``slot[i]``."""
-    size = free.shape[0]
-    if rows == size:
+    if rows == free.shape[0]:
         return _solve_masked(matrix, rhs, free)
-    index = jnp.arange(size, dtype=jnp.int32)
-    chosen = jnp.zeros(rows, jnp.int32).at[jnp.where(free, slot, rows)].set(index, mode="drop")
-    used = jnp.arange(rows, dtype=jnp.int32) <= slot[-1]
-    small = _solve_masked(matrix[chosen[:, None], chosen[None, :]], rhs[chosen], used)
-    return jnp.where(free[:, None], small[jnp.clip(slot, 0, rows - 1)], 0)
+    taken = positions(rows, matrix) == jnp.where(free, slot, rows)[None]  # (rows, K, L): table row r holds entry i
+    chosen = jnp.sum(jnp.where(taken, jnp.swapaxes(positions(free.shape[0], matrix), 0, 1), 0), axis=1)
+    used = positions(rows, free) < count
+    size = free.shape[0]
+    places = (chosen[:, None] * size + chosen[None]).reshape(rows * rows, *free.shape[1:])
+    flat = matrix.reshape(size * size, *free.shape[1:])
+    table = jnp.take_along_axis(flat, places, axis=0, mode="clip").reshape(rows, rows, *free.shape[1:])
+    small = _solve_masked(table, jnp.take_along_axis(rhs, chosen[:, None], axis=0, mode="clip"), used)
+    back = jnp.take_along_axis(small, jnp.minimum(slot, rows - 1)[:, None], axis=0, mode="clip")
+    return jnp.where(free[:, None], back, 0)
 
 
 def _solve_masked(matrix: Array, rhs: Array, free: Array) -> Array:
-    index = jnp.arange(free.shape[0], dtype=jnp.int32)
-    block = jnp.where(free[:, None] & free[None, :], matrix, 0)
+    rows = positions(free.shape[0], matrix)
+    block = jnp.where(free[:, None] & free[None], matrix, 0)
     # A proximal term of rounding size: it bounds the step where the face is singular, and as a step is what is solved
     # for it does not move the optimum.
     ridge = 4 * free.shape[0] * jnp.finfo(matrix.dtype).eps
-    block = jnp.where(index[:, None] == index[None, :], jnp.where(free[:, None], 1 + ridge, 1), block)
+    diagonal = jnp.where(free, 1 + ridge, 1)
+    block = jnp.where(rows == jnp.swapaxes(rows, 0, 1), diagonal[:, None], block)
     return solve_positive_definite(block, jnp.where(free[:, None], rhs, 0))
 
 

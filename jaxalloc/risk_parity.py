@@ -17,11 +17,14 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from jaxalloc.feasible import settle
-from jaxalloc.linalg import dot, solve_positive_definite
+from jaxalloc.lanes import choose, lanes_last, matvec, positions, while_any
+from jaxalloc.linalg import solve_positive_definite
 from jaxalloc.quadratic import Solution, accepted, tolerance
 
-_SWEEPS = 20  # of coordinate descent, before Newton's method takes over
+_ROUGH_SWEEPS = 8  # of coordinate descent in float32, then
+_SWEEPS = 20  # in full precision, before Newton's method takes over
 _NEWTON_STEPS = 80
+_ROUGH_STEPS = 8  # of those whose direction is solved for in float32: half the memory to go through
 
 
 class _Problem(NamedTuple):
@@ -57,24 +60,7 @@ def risk_parity(covariance: Array, upper: Array) -> Solution:
     Returns:
         `Solution`; ``iterations`` counts sweeps and Newton steps.
     """
-    problem = _scale(covariance, upper)
-    forced = jnp.sum(upper) <= 1 + 1e-12
-
-    def phase(i: Array, state: _State) -> _State:
-        bounded = i == 1
-        total = jnp.sum(problem.normal * state.z)
-        start = ~forced & jnp.where(bounded, jnp.any(state.z > problem.upper * total), True)
-        gap = jnp.where(start, jnp.inf, state.gap)
-        state = state._replace(s=jnp.where(bounded, total, state.s), gap=gap)
-        return _newton(problem, bounded, _coordinate_descent(problem, bounded, state))
-
-    state = lax.fori_loop(0, 2, phase, _start(problem))
-    full = state.z >= problem.upper * state.s  # exactly at the bound, not a rounding below it
-    weights = jnp.where(full, upper, jnp.minimum(problem.normal * state.z / state.s, upper))
-    weights = jnp.where(forced, upper, settle(weights, upper))
-    gap = _spread(problem, state.ridge, upper, weights)
-    converged = gap <= jnp.maximum(accepted(gap.dtype), 4 * state.floor)
-    return Solution(weights, gap, state.steps, (state.ridge > 0) & ~forced, converged)
+    return _risk_parity(covariance, upper)
 
 
 def contribution_gap(covariance: Array, upper: Array, weights: Array) -> Array:
@@ -91,32 +77,74 @@ def contribution_gap(covariance: Array, upper: Array, weights: Array) -> Array:
     return _spread(_scale(covariance, upper), jnp.zeros_like(weights[0]), upper, weights)
 
 
+# ---- with lanes: vectors (K, L), numbers (L,) ------------------------------------------------------------------------
+
+
+def risk_parity_lanes(covariance: Array, upper: Array) -> Solution:
+    """`risk_parity` with lanes: (K, K, L) and (K, L)."""
+    problem = _scale(covariance, upper)
+    forced = _total(upper) <= 1 + 1e-12
+    start = _start(problem)
+    if start.z.dtype == jnp.float64:
+        # float32 is enough to come near; from there nothing remembers it
+        rough = jax.tree.map(lambda leaf: leaf.astype(jnp.float32) if leaf.dtype == jnp.float64 else leaf, problem)
+        unbounded = jnp.bool_(False)
+        near = _descend(rough, unbounded, ~forced, _start(rough), _ROUGH_SWEEPS)
+        start = start._replace(z=near.z.astype(start.z.dtype), steps=near.steps)
+
+    def phase(i: Array, state: _State) -> _State:
+        bounded = i == 1
+        total = _total(problem.normal * state.z)
+        wanted = ~forced & (~bounded | jnp.any(state.z > problem.upper * total, axis=0))
+        state = state._replace(s=jnp.where(bounded, total, state.s), gap=jnp.where(wanted, jnp.inf, state.gap))
+        swept = _descend(problem, bounded, wanted, state, _SWEEPS)
+        state = choose(wanted, _measure(problem, bounded, swept), state)
+        return _newton(problem, bounded, wanted, state)
+
+    state = lax.fori_loop(0, 2, phase, start)
+    full = state.z >= problem.upper * state.s  # exactly at the bound, not a rounding below it
+    weights = jnp.where(full, upper, jnp.minimum(problem.normal * state.z / state.s, upper))
+    weights = jnp.where(forced, upper, settle(weights, upper))
+    gap = _spread(problem, state.ridge, upper, weights)
+    converged = gap <= jnp.maximum(accepted(gap.dtype), 4 * state.floor)
+    return Solution(weights, gap, state.steps, (state.ridge > 0) & ~forced, converged)
+
+
+_risk_parity = lanes_last(risk_parity_lanes)
+
+
+def _total(x: Array) -> Array:
+    return jnp.sum(x, axis=0)
+
+
 def _spread(problem: _Problem, ridge: Array, upper: Array, weights: Array) -> Array:
     y = jnp.where(problem.member, weights / jnp.where(problem.member, problem.normal, 1), 0)
-    contribution = y * (dot(problem.correlation, y) + ridge * y)
-    largest = jnp.max(contribution)
-    lowest = jnp.min(jnp.where((upper > 0) & (weights < upper), contribution, largest))
+    contribution = y * (matvec(problem.correlation, y) + ridge * y)
+    largest = jnp.max(contribution, axis=0)
+    lowest = jnp.min(jnp.where((upper > 0) & (weights < upper), contribution, largest), axis=0)
     return jnp.where(largest > 0, 1 - lowest / jnp.where(largest > 0, largest, 1), 0)
 
 
 def _scale(covariance: Array, upper: Array) -> _Problem:
     member = upper > 0
-    sigma = jnp.sqrt(jnp.where(member, jnp.diagonal(covariance), 1))
-    index = jnp.arange(upper.shape[0], dtype=jnp.int32)
-    correlation = covariance / sigma[:, None] / sigma[None, :]
-    correlation = jnp.where(member[:, None] & member[None, :], correlation, 0)
-    correlation = jnp.where(index[:, None] == index[None, :], 1, correlation)
+    rows = positions(upper.shape[0], covariance)
+    same = rows == jnp.swapaxes(rows, 0, 1)
+    variance = jnp.sum(jnp.where(same, covariance, 0), axis=1)
+    sigma = jnp.sqrt(jnp.where(member, variance, 1))
+    correlation = covariance / sigma[:, None] / sigma[None]
+    correlation = jnp.where(member[:, None] & member[None], correlation, 0)
+    correlation = jnp.where(same, 1, correlation)
     return _Problem(correlation, jnp.where(member, 1 / sigma, 0), sigma * upper, member)
 
 
 def _start(problem: _Problem) -> _State:
     member = problem.member
-    total = jnp.sum(jnp.where(member[:, None] & member[None, :], problem.correlation, 0))
-    size = jnp.sum(member, dtype=total.dtype)
+    total = jnp.sum(jnp.where(member[:, None] & member[None], problem.correlation, 0), axis=(0, 1))
+    size = jnp.sum(member, axis=0, dtype=total.dtype)
     length = jnp.sqrt(size / jnp.maximum(total, 1))  # sum z_i (Cz)_i = K at the solution
     z = jnp.where(member, length, 0)
     zero = jnp.zeros_like(total)
-    return _State(z, jnp.sum(problem.normal * z), zero, zero, zero, jnp.int32(0))
+    return _State(z, _total(problem.normal * z), zero, zero, zero, jnp.zeros(zero.shape, jnp.int32))
 
 
 def _cap(problem: _Problem, bounded: Array, s: Array) -> Array:
@@ -126,14 +154,14 @@ def _cap(problem: _Problem, bounded: Array, s: Array) -> Array:
 def _measure(problem: _Problem, bounded: Array, state: _State) -> _State:
     """Fill in how far z_i (Cz)_i = 1 and a . z = s are from holding, and how near this precision can bring them."""
     z, ridge = state.z, state.ridge
-    gross = z * (dot(jnp.abs(problem.correlation), z) + ridge * z)
-    error = z * (dot(problem.correlation, z) + ridge * z) - 1
+    gross = z * (matvec(jnp.abs(problem.correlation), z) + ridge * z)
+    error = z * (matvec(problem.correlation, z) + ridge * z) - 1
     below = z < _cap(problem, bounded, state.s)
-    gap = jnp.max(jnp.where(problem.member, jnp.where(below, jnp.abs(error), error), 0))
-    unspent = jnp.abs(jnp.sum(problem.normal * z) / state.s - 1)
+    gap = jnp.max(jnp.where(problem.member, jnp.where(below, jnp.abs(error), error), 0), axis=0)
+    unspent = jnp.abs(_total(problem.normal * z) / state.s - 1)
     gap = jnp.where(bounded, jnp.maximum(gap, unspent), gap)
-    floor = jnp.finfo(z.dtype).eps * jnp.max(gross)
-    return state._replace(gap=gap, floor=floor, steps=state.steps + 1)
+    floor = jnp.finfo(z.dtype).eps * jnp.max(gross, axis=0)
+    return state._replace(gap=gap, floor=floor)
 
 
 def _unfinished(state: _State) -> Array:
@@ -146,43 +174,59 @@ def _unfinished(state: _State) -> Array:
 def _rescale(problem: _Problem, bounded: Array, z: Array, s: Array) -> tuple[Array, Array]:
     """Make a . z = s, the clusters at their bound keeping their weight."""
     full = problem.member & (z >= _cap(problem, bounded, s))
-    held = jnp.sum(jnp.where(full, problem.normal * problem.upper, 0))
-    free = jnp.sum(jnp.where(full, 0, problem.normal * z))
+    held = _total(jnp.where(full, problem.normal * problem.upper, 0))
+    free = _total(jnp.where(full, 0, problem.normal * z))
     regular = (held < 1) & (free > 0)
-    new = jnp.where(regular, free / jnp.where(held < 1, 1 - held, 1), jnp.sum(problem.normal * z))
+    new = jnp.where(regular, free / jnp.where(held < 1, 1 - held, 1), _total(problem.normal * z))
     return jnp.where(full & regular, problem.upper * new, jnp.minimum(z, _cap(problem, bounded, new))), new
 
 
-def _sweep(problem: _Problem, bounded: Array, state: _State) -> _State:
-    """Minimise over one coordinate after another, then rescale."""
-    index = jnp.arange(problem.upper.shape[0], dtype=jnp.int32)
-    cap = _cap(problem, bounded, state.s)
+def _sweep(problem: _Problem, bounded: Array, state: _State) -> tuple[_State, Array]:
+    """Minimise over one coordinate after another, then rescale.
+
+    Returns:
+        The state without its gap, and the worst of how far a coordinate's condition was from holding before its turn,
+        or a . z = s before the rescaling.
+    """
     diagonal = 1 + state.ridge
+    cap = _cap(problem, bounded, state.s) + jnp.zeros_like(state.z)
 
-    def coordinate(i: Array, z: Array) -> Array:
-        row = lax.dynamic_index_in_dim(problem.correlation, i, 0, keepdims=False)
-        slope = jnp.sum(row * z) - lax.dynamic_index_in_dim(z, i, 0, keepdims=False)
+    def at(values: Array, i: Array) -> Array:
+        return lax.dynamic_index_in_dim(values, i, 0, keepdims=False)
+
+    def coordinate(i: Array, carry: tuple[Array, Array]) -> tuple[Array, Array]:
+        z, worst = carry
+        now, member, most = at(z, i), at(problem.member, i), at(cap, i)
+        slope = _total(at(problem.correlation, i) * z) - now
+        error = now * (slope + diagonal * now) - 1
         root = jnp.sqrt(slope * slope + 4 * diagonal)
-        best = jnp.where(slope > 0, 2 / (slope + root), (root - slope) / (2 * diagonal))
-        return jnp.where((index == i) & problem.member, jnp.minimum(best, cap), z)
+        best = jnp.minimum(jnp.where(slope > 0, 2 / (slope + root), (root - slope) / (2 * diagonal)), most)
+        error = jnp.where(member, jnp.where(now < most, jnp.abs(error), error), 0)
+        z = lax.dynamic_update_index_in_dim(z, jnp.where(member, best, now), i, 0)
+        return z, jnp.maximum(worst, error)
 
-    z = lax.fori_loop(0, index.shape[0], coordinate, state.z)
+    z, worst = lax.fori_loop(0, state.z.shape[0], coordinate, (state.z, jnp.zeros_like(state.s)))
     z, s = _rescale(problem, bounded, z, state.s)
-    return state._replace(z=z, s=s)
+    worst = jnp.where(bounded, jnp.maximum(worst, jnp.abs(s / state.s - 1)), worst)
+    return state._replace(z=z, s=s, steps=state.steps + 1), worst
 
 
-def _coordinate_descent(problem: _Problem, bounded: Array, state: _State) -> _State:
-    def body(carry: tuple[_State, Array]) -> tuple[_State, Array]:
-        state, i = carry
-        return _measure(problem, bounded, _sweep(problem, bounded, state)), i + 1
+def _descend(problem: _Problem, bounded: Array, wanted: Array, state: _State, most: int) -> _State:
+    """Coordinate descent until what a sweep finds is in order, ``most`` sweeps at most."""
+    goal = tolerance(state.gap.dtype) / 4  # what the last sweep changed is smaller than what it found
 
-    def more(carry: tuple[_State, Array]) -> Array:
-        return _unfinished(carry[0]) & (carry[1] < _SWEEPS)
+    def body(carry: tuple[_State, Array, Array]) -> tuple[_State, Array, Array]:
+        state, _, i = carry
+        return *_sweep(problem, bounded, state), i + 1
 
-    return lax.while_loop(more, body, (state, jnp.int32(0)))[0]
+    def more(carry: tuple[_State, Array, Array]) -> Array:
+        return wanted & (carry[1] > goal) & (carry[2] < most)
+
+    start = (state, jnp.full_like(state.gap, jnp.inf), jnp.zeros_like(state.steps))
+    return while_any(more, body, start)[0]
 
 
-def _newton(problem: _Problem, bounded: Array, state: _State) -> _State:
+def _newton(problem: _Problem, bounded: Array, wanted: Array, state: _State) -> _State:
     """Newton's method, damped as a self-concordant function asks.
 
     With the bounds on, a step is tried from the last point and from the sweep after it, and the best of the three
@@ -193,68 +237,79 @@ def _newton(problem: _Problem, bounded: Array, state: _State) -> _State:
     delta = 1e-10 if state.z.dtype == jnp.float64 else 1e-5
     vanishing = 16 * eps * problem.upper.shape[0]  # where rounding, and the solver of the step, stop the flight
 
-    def step(state: _State) -> _State:
-        return _measure(problem, bounded, _newton_step(problem, bounded, state))
+    def body(carry: tuple[_State, Array, Array]) -> tuple[_State, Array, Array]:
+        state, i, t = carry
+        rough = jnp.max(t) < _ROUGH_STEPS  # lanes that are still at it have all done as many steps
+        swept = _measure(problem, bounded, _sweep(problem, bounded, state)[0])
 
-    def body(carry: tuple[_State, Array]) -> tuple[_State, Array]:
-        state, i = carry
-        swept = _measure(problem, bounded, _sweep(problem, bounded, state))
-        bases = jax.tree.map(lambda *leaves: jnp.stack(leaves), swept, state)
-        stepped = jax.vmap(step)(bases)
-        trials = jax.tree.map(lambda new, old: jnp.concatenate([new, old[None]]), stepped, swept)
-        gaps = jnp.where(jnp.isfinite(trials.gap), trials.gap, jnp.inf)
-        best = jnp.where(bounded | ~jnp.isfinite(gaps[0]), jnp.argmin(gaps), 0)
-        new = jax.tree.map(lambda leaf: leaf[best], trials)._replace(steps=swept.steps)
-        variance = jnp.sum(new.z * dot(problem.correlation, new.z))
-        singular = ~bounded & (variance <= vanishing * jnp.sum(new.z * new.z))
+        def attempt(j: Array, best: _State) -> _State:
+            trial = _measure(problem, bounded, _newton_step(problem, bounded, rough, choose(j == 0, swept, state)))
+            better = jnp.isfinite(trial.gap) & (~bounded | ~(trial.gap >= best.gap))
+            return choose(better, trial, best)
+
+        new = lax.fori_loop(0, jnp.where(bounded, 2, 1), attempt, swept)._replace(steps=swept.steps)
+        variance = _total(new.z * matvec(problem.correlation, new.z))
+        singular = ~bounded & (variance <= vanishing * _total(new.z * new.z))
         again = singular & (new.ridge == 0)  # start over, with the ridge: from far out the way back is long
         new = new._replace(
             z=jnp.where(again, _start(problem).z, new.z),
             ridge=jnp.where(again, delta, new.ridge),
             gap=jnp.where(again, jnp.inf, new.gap),
         )
-        return new, jnp.where(again, 0, i + 1)
+        return new, jnp.where(again, 0, i + 1), t + 1
 
-    def more(carry: tuple[_State, Array]) -> Array:
-        state, i = carry
+    def more(carry: tuple[_State, Array, Array]) -> Array:
+        state, i, _ = carry
         # a few steps from near the goal reach what the precision allows; more would only wander in the rounding
         wandering = (i >= 4) & (state.gap <= jnp.minimum(4 * state.floor, 1e-2))
-        return _unfinished(state) & (i < _NEWTON_STEPS) & ~wandering
+        return wanted & _unfinished(state) & (i < _NEWTON_STEPS) & ~wandering
 
-    return lax.while_loop(more, body, (state, jnp.int32(0)))[0]
+    none = jnp.zeros_like(state.steps)
+    return while_any(more, body, (state, none, none))[0]
 
 
-def _newton_step(problem: _Problem, bounded: Array, state: _State) -> _State:
+def _newton_step(problem: _Problem, bounded: Array, rough: Array, state: _State) -> _State:
     """Solve for z on the clusters below their bound, and for s, together.
 
     The equations are (C z)_i = 1 / z_i below the bound, with z = b s at it, and a . z = s.
     """
     z, s = state.z, state.s
-    index = jnp.arange(z.shape[0], dtype=jnp.int32)
+    rows = positions(z.shape[0], problem.correlation)
     full = problem.member & (z >= _cap(problem, bounded, s))
     free = problem.member & ~full
     inverse = jnp.where(free, 1 / jnp.where(free, z, 1), 0)
-    residual = jnp.where(free, dot(problem.correlation, z) + state.ridge * z - inverse, 0)
-    pull = jnp.where(free, dot(problem.correlation, jnp.where(full, problem.upper, 0)), 0)
-    hessian = jnp.where(free[:, None] & free[None, :], problem.correlation, 0)
+    residual = jnp.where(free, matvec(problem.correlation, z) + state.ridge * z - inverse, 0)
+    pull = jnp.where(free, matvec(problem.correlation, jnp.where(full, problem.upper, 0)), 0)
+    hessian = jnp.where(free[:, None] & free[None], problem.correlation, 0)
     # scaled by z on both sides its diagonal is 1 + z^2, and small entries do not look dependent beside large ones
     size = jnp.where(free, z, 1)
     norm = jnp.sqrt(jnp.where(free, 1 + (1 + state.ridge) * z * z, 1))
-    scaled = hessian * (size / norm)[:, None] * (size / norm)[None, :]
-    scaled = jnp.where(index[:, None] == index[None, :], 1, scaled)
-    rhs = jnp.stack([residual, pull], axis=1) * (size / norm)[:, None]
-    solved = solve_positive_definite(scaled, rhs) * (size / norm)[:, None]
-    along_residual, along_pull = solved[:, 0], solved[:, 1]
-    room = 1 - jnp.sum(jnp.where(full, problem.normal * problem.upper, 0))
-    excess = jnp.sum(jnp.where(free, problem.normal * z, 0)) - room * s
-    denominator = room + jnp.sum(problem.normal * along_pull)
-    ds = (excess - jnp.sum(problem.normal * along_residual)) / jnp.where(denominator > 0, denominator, 1)
+    scale = size / norm
+    scaled = jnp.where(rows == jnp.swapaxes(rows, 0, 1), 1, hessian * scale[:, None] * scale[None])
+    solved = _solve(rough, scaled, jnp.stack([residual, pull], axis=1) * scale[:, None])
+    along_residual, along_pull = solved[:, 0] * scale, solved[:, 1] * scale
+    room = 1 - _total(jnp.where(full, problem.normal * problem.upper, 0))
+    excess = _total(jnp.where(free, problem.normal * z, 0)) - room * s
+    denominator = room + _total(problem.normal * along_pull)
+    ds = (excess - _total(problem.normal * along_residual)) / jnp.where(denominator > 0, denominator, 1)
     ds = jnp.where((denominator > 0) & bounded, ds, 0)
     dz = -along_residual - along_pull * ds
-    decrement = jnp.sqrt(jnp.maximum(-jnp.sum(dz * (residual + pull * ds)), 0))
+    decrement = jnp.sqrt(jnp.maximum(-_total(dz * (residual + pull * ds)), 0))
     damping = jnp.where(decrement < 0.25, 1, 1 / (1 + decrement))
     new_s = jnp.maximum(s + damping * ds, s / 4)
     new_z = jnp.where(full, problem.upper * new_s, jnp.where(free, z + damping * dz, 0))
     new_z = jnp.minimum(new_z, _cap(problem, bounded, new_s))
     new_z, new_s = _rescale(problem, bounded, new_z, new_s)
     return state._replace(z=new_z, s=new_s)
+
+
+def _solve(rough: Array, matrix: Array, rhs: Array) -> Array:
+    """`solve_positive_definite`, in float32 where ``rough``: a step may be a little off, the next one mends it."""
+    if matrix.dtype == jnp.float32:
+        return solve_positive_definite(matrix, rhs)
+
+    def in_float32(matrix: Array, rhs: Array) -> Array:
+        solved = solve_positive_definite(matrix.astype(jnp.float32), rhs.astype(jnp.float32))
+        return solved.astype(rhs.dtype)
+
+    return lax.cond(rough, in_float32, solve_positive_definite, matrix, rhs)

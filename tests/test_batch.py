@@ -344,7 +344,8 @@ def test_buckets_are_at_most_eight_growing_sizes_up_to_n(n_assets: int) -> None:
 
 def test_a_batch_of_few_clusters_does_not_pay_for_n() -> None:
     assert cluster_buckets(250)[0] == 8
-    assert all(b / a <= 2 for a, b in pairwise(cluster_buckets(250)))
+    assert all(b / a <= 2.7 for a, b in pairwise(cluster_buckets(250)))
+    assert all(b / a <= 1.3 for a, b in pairwise(cluster_buckets(250)[5:]))  # where a step costs K^3
 
 
 @pytest.mark.parametrize(("platform", "memory"), [("cpu", None), ("gpu", None), ("gpu", 2**36)])
@@ -354,7 +355,8 @@ def test_chunks_are_whole_tiles_within_their_memory(platform: str, memory: int |
         for kind in (np.float32, np.float64):
             chosen = tiles(n_assets, kind, platform, memory)
             assert chosen.capacity % chosen.estimate == 0
-            assert chosen.capacity >= chosen.estimate >= chosen.solve >= 1
+            assert chosen.capacity >= chosen.estimate >= 1
+            assert set(chosen.solve) == set(cluster_buckets(n_assets))
             of_covariances = chosen.capacity * n_assets**2 * np.dtype(kind).itemsize
             assert chosen.capacity == chosen.estimate or of_covariances <= most
 

@@ -33,6 +33,7 @@ ORDER = (
         "status",
         "config",
         "grid",
+        "lanes",
         "linalg",
         "moments",
         "shrinkage",
@@ -40,7 +41,8 @@ ORDER = (
     ),
     *("feasible", "quadratic", "risk_parity", "profiles", "barbell", "inner", "allocation", "universes", "batch"),
     *("reduction", "tables", "layout", "data", "datasets", "samplers", "bootstrap", "scenarios", "runner", "cluster"),
-    *("stored", "store", "summary", "results", "study", "report", "cli", "demo", "__main__", "__init__"),
+    *("stored", "store", "summary", "results", "study"),
+    *("skfolio", "figures", "report", "rivals", "cli", "demo", "__main__", "__init__"),
 )
 # `Allocation.to_frame` is a method of the result and its table is the summary's: imported where it is called.
 CALLED_LATER = {("allocation", "summary")}
@@ -87,6 +89,7 @@ def test_importing_loads_no_heavy_library(fresh_import: dict[str, Any]) -> None:
         "jaxopt",
         "pyarrow",
         "plotly",
+        "jinja2",
         "typer",
         "rich",
         "dask",
@@ -183,9 +186,14 @@ def test_kernels_see_arrays_only(name: str) -> None:
     assert not {module.split(".")[0] for module in imported(trees()[name])} & {"pandas", "pyarrow", "scipy"}
 
 
-def test_jaxopt_is_named_in_at_most_one_module() -> None:
-    users = [name for name, tree in trees().items() if any(m.split(".")[0] == "jaxopt" for m in imported(tree))]
-    assert len(users) <= 1
+def test_jaxopt_is_named_in_at_most_one_module_and_a_rival() -> None:
+    users = {name for name, tree in trees().items() if any(m.split(".")[0] == "jaxopt" for m in imported(tree))}
+    assert len(users - {"rivals.naive"}) <= 1
+
+
+def test_rivals_are_the_bench_commands_alone() -> None:
+    users = {name for name, tree in trees().items() if any(m.startswith("jaxalloc.rivals") for m in imported(tree))}
+    assert {name for name in users if not name.startswith("rivals.")} == {"cli.bench"}
 
 
 # What the kernels are made of

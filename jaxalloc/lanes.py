@@ -1,0 +1,99 @@
+"""Universes as lanes: the last axis of every array, where a processor's vector units run.
+
+`jax.vmap` puts the axis of universes first, and XLA's CPU backend then works on short rows of one universe after the
+other. The solvers of Layer 1 are written with lanes last instead: the same step for many universes side by side, each
+reduction over a leading axis. That is also what keeps a universe's bits from hanging on its lane. (With universes first
+and few clusters LLVM vectorises over universes with strided loads, and leaves the last lanes to scalar code that rounds
+otherwise: measured.)
+
+Arrays here have shape (K, ..., L), numbers (L,); without lanes the same code serves one universe, (K, ...) and ().
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+from jax.custom_batching import custom_vmap
+
+State = TypeVar("State")
+
+
+def lanes_last(kernel: Callable[..., Any], shared: int = 0) -> Callable[..., Any]:
+    """Make a function of one universe of a kernel over lanes.
+
+    Args:
+        kernel: takes arrays with lanes as their last axis, and returns a pytree of such. What it computes in a lane
+            may not depend on the others.
+        shared: how many of its first arguments are of all universes, and have no lanes.
+
+    Returns:
+        The function: the same arrays without that axis. Under `jax.vmap` universes become lanes, whatever vmaps are
+        around it.
+    """
+
+    @custom_vmap
+    def many(*arguments: Array) -> Any:  # lanes first
+        own = (jnp.moveaxis(argument, 0, -1) for argument in arguments[shared:])
+        with jax.numpy_rank_promotion("allow"):  # numbers (L,) meet vectors (K, L) at every step
+            found = kernel(*arguments[:shared], *own)
+        return jax.tree.map(lambda leaf: jnp.moveaxis(leaf, -1, 0), found)
+
+    @many.def_vmap
+    def _(axis_size: int, batched: list[bool], *arguments: Array) -> tuple[Any, Any]:
+        whole = [
+            argument if is_batched else jnp.broadcast_to(argument[None], (axis_size, *argument.shape))
+            for argument, is_batched in zip(arguments[shared:], batched[shared:], strict=True)
+        ]
+        common = arguments[:shared]
+        if any(batched[:shared]):  # nothing is shared after all
+            common = [
+                argument if is_batched else jnp.broadcast_to(argument[None], (axis_size, *argument.shape))
+                for argument, is_batched in zip(common, batched[:shared], strict=True)
+            ]
+            found = lax.map(lambda each: many(*each), (*common, *whole))
+        else:
+            found = many(*common, *(argument.reshape(-1, *argument.shape[2:]) for argument in whole))
+            found = jax.tree.map(lambda leaf: leaf.reshape(axis_size, -1, *leaf.shape[1:]), found)
+        return found, jax.tree.map(lambda leaf: True, found)
+
+    def one(*arguments: Array) -> Any:
+        own = (jnp.asarray(argument)[None] for argument in arguments[shared:])
+        return jax.tree.map(lambda leaf: leaf[0], many(*arguments[:shared], *own))
+
+    return one
+
+
+def while_any(more: Callable[[State], Array], body: Callable[[State], State], state: State) -> State:
+    """`lax.while_loop` for every lane by itself: it runs as long as any lane wants more, and the others stay put.
+
+    Args:
+        more: from the state to (L,) bool.
+        body: from the state to the next.
+        state: pytree of arrays (..., L).
+    """
+
+    def step(carry: tuple[State, Array]) -> tuple[State, Array]:
+        state, on = carry
+        state = choose(on, body(state), state)
+        return state, on & more(state)
+
+    return lax.while_loop(lambda carry: jnp.any(carry[1]), step, (state, more(state)))[0]
+
+
+def choose(condition: Array, yes: State, no: State) -> State:
+    """`jnp.where` lane by lane, for pytrees of arrays (..., L) and a condition (L,)."""
+    return jax.tree.map(lambda a, b: jnp.where(condition, a, b), yes, no)
+
+
+def matvec(matrix: Array, x: Array) -> Array:
+    """Product of (K, K, L) and (K, L)."""
+    return jnp.sum(matrix * x[None], axis=1)
+
+
+def positions(size: int, like: Array) -> Array:
+    """0 to ``size`` - 1 along the first axis, int32, to broadcast against ``like`` (size, ..., L)."""
+    return lax.broadcasted_iota(jnp.int32, (size, *[1] * (like.ndim - 1)), 0)
