@@ -8,6 +8,8 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from jaxalloc import datasets as datasets
+    from jaxalloc import figures as figures
+    from jaxalloc import skfolio as skfolio
     from jaxalloc.allocation import Allocation as Allocation
     from jaxalloc.allocation import allocate as allocate
     from jaxalloc.batch import allocate_batch as allocate_batch
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from jaxalloc.errors import InputError as InputError
     from jaxalloc.grid import Sweep as Sweep
     from jaxalloc.grid import sweep as sweep
+    from jaxalloc.report import write_report as write_report
     from jaxalloc.results import Study as Study
     from jaxalloc.samplers import Product as Product
     from jaxalloc.samplers import RandomSubsets as RandomSubsets
@@ -50,10 +53,13 @@ _HOMES = {
     "allocate_batch": "batch",
     "datasets": "datasets",
     "explain": "status",
+    "figures": "figures",
     "load_study": "study",
     "read_returns": "data",
     "run_study": "study",
+    "skfolio": "skfolio",  # a module that imports its extra on loading: not in __all__, for `import *` to go without
     "sweep": "grid",
+    "write_report": "report",
 }
 __all__ = [
     "Allocation",
@@ -75,10 +81,12 @@ __all__ = [
     "allocate_batch",
     "datasets",
     "explain",
+    "figures",
     "load_study",
     "read_returns",
     "run_study",
     "sweep",
+    "write_report",
 ]
 
 

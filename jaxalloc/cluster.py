@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import jax
+import numpy as np
 
 from jaxalloc.allocation import Allocation
 from jaxalloc.errors import InputError
@@ -79,6 +80,10 @@ class Cluster:
         """Return the point estimates."""
         return self._submit(_estimate, self._shared(), "estimate").result()
 
+    def correlation(self) -> np.ndarray:
+        """Return the whole panel's correlations."""
+        return self._submit(_correlation, self._shared(), "correlation").result()
+
     def run(
         self, numbers: list[int], consume: Callable[[int, ChunkResult], None], progress: Callable[[int], None]
     ) -> None:
@@ -140,6 +145,11 @@ def _describe(plan: Plan) -> tuple[int, str]:
 def _estimate(plan: Plan) -> Allocation:
     with _runner(plan) as runner:
         return runner.estimate
+
+
+def _correlation(plan: Plan) -> np.ndarray:
+    with _runner(plan) as runner:
+        return runner.correlation
 
 
 def _chunk(plan: Plan, number: int, chunk_size: int, device: str) -> ChunkResult:

@@ -49,6 +49,12 @@ class Sweep:
         """G, the number of points."""
         return math.prod(len(values) for _, values in self.grid)
 
+    @property
+    def home(self) -> int:
+        """The number of the point that has the settings of `config` itself; 0 where the grid has no such point."""
+        own = tuple(getattr(self.config, name) for name in self.names)
+        return next((number for number, values in enumerate(self.points) if values == own), 0)
+
     def at(self, point: int) -> AllocationConfig:
         """Return the settings at a point."""
         return self.config.replace(**dict(zip(self.names, self.points[point], strict=True)))

@@ -32,6 +32,7 @@ FEWEST_LEFT_OUT = 20  # rows that out-of-bag figures need
 MEASURES = (
     "volatility",
     "expected_return",
+    "sharpe",
     "effective_assets",
     "effective_clusters",
     "concentration",
@@ -40,6 +41,7 @@ MEASURES = (
     "out_of_bag_volatility",
     "out_of_bag_sharpe",
 )
+_LATER_MEASURES = ("sharpe",)  # what the first stores do not hold
 BITS = tuple(bit for bit in Status)
 
 
@@ -193,7 +195,10 @@ def measures(result: Allocation, left_out: Array, point: Array, reference: Refer
     by_cluster = jnp.sum(result.cluster_weights**2, axis=1)
     moved = jnp.where(active[None, :], jnp.abs(x - reference.weights), 0)
     turnover = jnp.where(jnp.isnan(x[:, 0]), jnp.nan, jnp.sum(moved, axis=1) / 2)
-    columns = [result.volatility, result.expected_return, 1 / herfindahl, 1 / by_cluster, herfindahl, turnover]
+    some = result.volatility > 0
+    excess = result.expected_return - reference.risk_free_rate
+    sharpe = jnp.where(some, excess / jnp.where(some, result.volatility, 1), jnp.nan)
+    columns = [result.volatility, result.expected_return, sharpe, 1 / herfindahl, 1 / by_cluster, herfindahl, turnover]
     return jnp.stack(columns + list(_out_of_bag(x, left_out, reference)), axis=1)
 
 
@@ -431,7 +436,8 @@ class Totals:
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> Totals:
-        """Make totals of what `arrays` gave."""
+        """Make totals of what `arrays` gave; of a measure that it did not know yet they hold nothing."""
+        arrays = _with_all_measures(arrays)
         totals = cls(*arrays["counts.positive"].shape)
         tallies: dict[str, Any] = {name: arrays[f"counts.{name}"] for name in _PLAIN_COUNTS}
         for name in _HISTOGRAMS:
@@ -441,6 +447,24 @@ class Totals:
         for part in ("weights", "measures"):
             setattr(totals, part, Spread(*(arrays[f"{part}.{name}"] for name in Spread._fields)))
         return totals
+
+
+def _with_all_measures(arrays: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
+    """What `Totals.arrays` gave, with room for the measures that came after it was written."""
+    n_profiles, n_measures = arrays["measures.count"].shape
+    known = [name for name in MEASURES if name not in _LATER_MEASURES]
+    if n_measures != len(known):
+        return arrays
+    places = np.array([MEASURES.index(name) for name in known])
+    spread = {name: whole.copy() for name, whole in _nothing((n_profiles, len(MEASURES)))._asdict().items()}
+    for name, whole in spread.items():
+        whole[:, places] = arrays[f"measures.{name}"]
+    profile, measure, bin_ = np.unravel_index(
+        arrays["counts.measures.bins"], (n_profiles, n_measures, MEASURE_BINS.count)
+    )
+    shape = (n_profiles, len(MEASURES), MEASURE_BINS.count)
+    bins = np.ravel_multi_index((profile, places[measure], bin_), shape)
+    return {**arrays, "counts.measures.bins": bins} | {f"measures.{name}": whole for name, whole in spread.items()}
 
 
 def _nothing(shape: tuple[int, ...]) -> Spread:

@@ -44,6 +44,8 @@ class Study:
         record: what it was computed from and with, plain values: settings, sampler, seed, precision, a hash of the
             data, versions, device, time.
         tables: gives the chunks' tables; None if the study keeps no universes.
+        correlation: (N, N) of the whole panel, as the settings at the point `Sweep.home` estimate it; NaN where an
+            asset takes no part. None if the study was stored before correlations were.
     """
 
     symbols: list[str]
@@ -55,6 +57,7 @@ class Study:
     totals: list[Totals]
     record: dict[str, Any]
     tables: Tables | None
+    correlation: np.ndarray | None = None
 
     @property
     def config(self) -> AllocationConfig:

@@ -8,11 +8,14 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
-from jaxalloc.allocation import Allocation
+from jaxalloc.allocation import Allocation, Given, observe
 from jaxalloc.batch import Chunk, Device, Engine, Items, compute_devices
+from jaxalloc.config import AllocationConfig, cast_config
 from jaxalloc.grid import Sweep
+from jaxalloc.moments import Moments
 from jaxalloc.profiles import PROFILES
 from jaxalloc.reduction import (
     MEASURES,
@@ -134,6 +137,18 @@ class Runner:
             found.append(self._whole.run(items, self.plan.settings.numbers(points)).allocation())
         return jax.tree.map(lambda *leaves: np.concatenate(leaves), *found)
 
+    @functools.cached_property
+    def correlation(self) -> np.ndarray:
+        """(N, N) correlations of the whole panel at the point `Sweep.home`; NaN where an asset takes no part."""
+        config = self.plan.settings.at(self.plan.settings.home)
+        complete = np.isfinite(self.plan.returns).all(axis=0)
+        dtype = self.engine.dtype
+        moments = _moments(self.plan.returns.astype(dtype), cast_config(config, dtype), complete)
+        active, covariance = np.asarray(moments.active), np.asarray(moments.covariance)
+        variance = np.where(active & np.asarray(moments.valid), np.diagonal(covariance), np.nan)
+        scale = 1 / np.sqrt(np.where(variance > 0, variance, np.nan))
+        return np.clip(covariance * (scale[:, None] * scale[None, :]), -1, 1)
+
     def start(self, number: int, progress: Callable[[int], None] | None = None) -> Pending:
         """Compute chunk ``number``; the last of it may still be in work on the devices when this returns."""
         plan, block = self.plan, self.engine.tiles.estimate
@@ -209,6 +224,12 @@ class Runner:
         return pa.table(
             {name: np.ascontiguousarray(c) if isinstance(c, np.ndarray) else c for name, c in columns.items()}
         )
+
+
+@jax.jit
+def _moments(returns: jax.Array, config: AllocationConfig, mask: jax.Array) -> Moments:
+    weights = jnp.ones(returns.shape[0], returns.dtype)
+    return observe(returns, config, weights, mask, Given()).moments
 
 
 def device_name() -> str:

@@ -4,6 +4,7 @@ A study's folder is a store (`jaxalloc.store`): chunks, running summary and a ma
 
 - ``summary.csv``, ``profiles.csv``: `Study.summary` and `Study.profile_summary`;
 - ``stability.csv``: `Study.cluster_stability`; ``co_association.parquet``: `Study.co_association` (of a sweep neither);
+- ``correlation.parquet``: `Study.correlation`, with the symbols;
 - ``point_assets.csv``, ``point_clusters.csv``: the point estimate's `asset_table` and `cluster_table` for each profile,
   after the settings swept; without rows if the whole panel is no valid universe;
 - ``study.json``: `Study.record`, the symbols, and each status: how often, and of the point estimate.
@@ -22,6 +23,7 @@ import contextlib
 import dataclasses
 import datetime
 import hashlib
+import io
 import json
 import os
 import time
@@ -54,7 +56,7 @@ from jaxalloc.tables import label_text
 if TYPE_CHECKING:
     import pyarrow as pa
 
-RECORD = "study.json"
+RECORD, CORRELATION = "study.json", "correlation.parquet"
 Keep = Literal["weights", "summary"]
 
 _SECONDS_BETWEEN_STATES = 10.0  # what a crash costs, beside the chunk in work; more where saving takes long:
@@ -72,6 +74,10 @@ class Computer(Protocol):
 
     def estimate(self) -> Allocation:
         """Return the point estimates."""
+        ...
+
+    def correlation(self) -> np.ndarray:
+        """Return the whole panel's correlations."""
         ...
 
     def run(self, numbers: list[int], consume: Consume, progress: Callable[[int], None]) -> None:
@@ -93,6 +99,7 @@ def run_study(
     fresh: bool = False,
     dask: Any = None,
     profile_dir: str | os.PathLike[str] | None = None,
+    command: str | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Study:
     """Allocate every universe that a sampler draws from a panel, and the panel itself (the point estimate).
@@ -115,6 +122,7 @@ def run_study(
         fresh: throw away the study in ``out``, if there is one, and start again.
         dask: a `distributed.Client`, or the address of a scheduler: its workers compute, this process writes.
         profile_dir: folder for a trace of JAX's profiler.
+        command: the command line that makes this study, for its record.
         progress: called with the number of universes done since the last call.
 
     Returns:
@@ -170,6 +178,7 @@ def run_study(
             run.go(progress or (lambda count: None))
             seconds = round(time.monotonic() - clock, 3)
             record = identity | {"notes": list(panel.notes), "started": started, "seconds": seconds}
+            record |= {} if command is None else {"command": command}
             study = run.study(panel.symbols, record)
             if store is not None:
                 _write_results(study, store)
@@ -206,6 +215,7 @@ def load_study(folder: str | os.PathLike[str]) -> Study:
         totals=totals,
         record=record,
         tables=_reader(stored) if identity["keep"] == "weights" else None,
+        correlation=_read_correlation(stored),
     )
 
 
@@ -223,6 +233,10 @@ class _Local:
     def estimate(self) -> Allocation:
         """Return the point estimates."""
         return self.runner.estimate
+
+    def correlation(self) -> np.ndarray:
+        """Return the whole panel's correlations."""
+        return self.runner.correlation
 
     def run(self, numbers: list[int], consume: Consume, progress: Callable[[int], None]) -> None:
         """Compute chunks and hand them over, in this order."""
@@ -277,6 +291,7 @@ class _Run:
         self.covered = 0  # chunks in the totals, from the first on
         self.tables: list[pa.Table] = []
         self.estimates: Allocation | None = None
+        self.correlation: np.ndarray | None = None
         n_profiles = len(plan.settings.config.profiles)
         self.totals = [Totals(n_profiles, plan.returns.shape[1]) for _ in range(len(plan.settings))]
         state = None if store is None else store.load_state()
@@ -297,6 +312,7 @@ class _Run:
             progress(sum(self._size(number) for number in skipped))
         if self.estimates is None:
             self.estimates = self.computer.estimate()
+        self.correlation = self.computer.correlation()
         covered = self.covered
         try:
             self.computer.run(numbers, self._consume, progress)
@@ -315,7 +331,7 @@ class _Run:
         plan = self.plan
         return Study(
             *(symbols, plan.settings, plan.n_draws, plan.seed, plan.precision),
-            *(self.estimates, self.totals, record, tables),
+            *(self.estimates, self.totals, record, tables, self.correlation),
         )
 
     def _size(self, number: int) -> int:
@@ -366,6 +382,13 @@ def _unpack(arrays: dict[str, np.ndarray]) -> tuple[Allocation, list[Totals]]:
 
 def _reader(stored: StoredStudy) -> Callable[..., Iterator[pa.Table]]:
     return lambda names: (table for _, table in stored.chunks(names))
+
+
+def _read_correlation(stored: StoredStudy) -> np.ndarray | None:
+    """The panel's correlations; None if the study was stored before they were."""
+    if CORRELATION not in stored.manifest.results:
+        return None
+    return pd.read_parquet(io.BytesIO(stored.result(CORRELATION)), engine="pyarrow").to_numpy()
 
 
 # ---- the record -----------------------------------------------------------------------------------------------------
@@ -423,12 +446,17 @@ def _write_results(study: Study, store: Store) -> None:
     def csv(name: str, frame: pd.DataFrame) -> None:
         store.write_result(name, lambda path: write_csv(frame, path))
 
+    def parquet(name: str, frame: pd.DataFrame) -> None:
+        store.write_result(name, lambda path: frame.to_parquet(path, engine="pyarrow"))
+
     csv("summary.csv", study.summary())
     csv("profiles.csv", study.profile_summary())
     if not study.settings.names:
         csv("stability.csv", study.cluster_stability())
-        together = study.co_association()
-        store.write_result("co_association.parquet", lambda path: together.to_parquet(path, engine="pyarrow"))
+        parquet("co_association.parquet", study.co_association())
+    if study.correlation is not None:
+        names = pd.Index(study.symbols, name="symbol")
+        parquet(CORRELATION, pd.DataFrame(study.correlation, index=names, columns=names.rename(None)))
     csv("point_assets.csv", _point_tables(study, asset_table, ASSET_COLUMNS))
     csv("point_clusters.csv", _point_tables(study, cluster_table, CLUSTER_COLUMNS))
     record = study.record | {

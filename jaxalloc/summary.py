@@ -268,6 +268,7 @@ def profile_summary(study: Study, at: int | None = None) -> pd.DataFrame:
         one of
 
         - volatility, expected_return: annual, fractions, by the universe's own estimates;
+        - sharpe: of those two, after ``risk_free_rate``: the ratio in sample, as out_of_bag_sharpe is out of it;
         - effective_assets, effective_clusters: 1 / sum x^2 over the weights of assets, of clusters;
         - concentration: sum x^2 over assets, the Herfindahl index;
         - turnover: sum |x - x0| / 2 over the universe's active assets, x0 the point estimate;
@@ -372,7 +373,9 @@ def _point_measures(study: Study, point: int, p: int) -> list[float]:
     herfindahl = (estimate.weights[p].astype(float) ** 2).sum()
     clusters = (estimate.cluster_weights[p].astype(float) ** 2).sum()
     turnover = herfindahl * 0  # NaN where there is no portfolio
-    figures = [estimate.volatility[p], estimate.expected_return[p], 1 / herfindahl, 1 / clusters, herfindahl, turnover]
+    volatility, mean = (float(figure[p]) for figure in (estimate.volatility, estimate.expected_return))
+    sharpe = (mean - study.settings.at(point).risk_free_rate) / volatility if volatility > 0 else np.nan
+    figures = [volatility, mean, sharpe, 1 / herfindahl, 1 / clusters, herfindahl, turnover]
     return [float(figure) for figure in figures] + [np.nan] * (len(MEASURES) - len(figures))
 
 

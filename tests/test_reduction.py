@@ -255,6 +255,7 @@ def expected_figures(case: Case, found: Run, point: int, universes: Allocation, 
         figure = {
             "volatility": universes.volatility[i, p],
             "expected_return": universes.expected_return[i, p],
+            "sharpe": (universes.expected_return[i, p] - config.risk_free_rate) / universes.volatility[i, p],
             "effective_assets": 1 / (x**2).sum(),
             "effective_clusters": 1 / (totals**2).sum(),
             "concentration": (x**2).sum(),
@@ -402,7 +403,7 @@ def test_rows_in_which_a_held_asset_has_no_return_are_left_out() -> None:
             continue
         lacking = left_out[i] & missing[:, x > 0].any(axis=1)
         count = left_out[i].sum() - lacking.sum()
-        assert np.isfinite(found.figures[i, p, 6]) == (count >= 20)
+        assert np.isfinite(found.figures[i, p, MEASURES.index("out_of_bag_return")]) == (count >= 20)
         shorter += left_out[i].sum() >= 20 > count
     assert shorter  # some figures are missing for that reason alone
 
@@ -561,8 +562,8 @@ def test_windows_leave_no_rows_to_chance() -> None:
     case = CASES["product"]._replace(sampler=RollingWindows(25, 5), settings=ONE_POINT)
     (totals,) = compute(case).totals
     assert totals.counts.n_valid == totals.counts.n == 8
-    assert not totals.measures.count[:, 6:].any()
-    assert (totals.measures.count[:, :6] == 8).all()
+    assert not totals.measures.count[:, 7:].any()
+    assert (totals.measures.count[:, :7] == 8).all()
 
 
 @pytest.mark.slow
@@ -573,7 +574,7 @@ def test_simulated_panels_of_another_length() -> None:
     found = compute(case)
     (totals,) = found.totals
     assert totals.counts.n_valid == 70
-    assert not totals.measures.count[:, 6:].any()
+    assert not totals.measures.count[:, 7:].any()
     assert (totals.weights.count == 70).all()
     with jax.enable_x64(True):  # the point estimate is the panel's
         plain = compute(case._replace(sampler=Product()))
@@ -630,7 +631,7 @@ def test_one_asset_and_a_range_of_universes(x64: Any) -> None:
     assert (totals.weights.mean == 1).all()
     assert (totals.weights.squares == 0).all()
     of = {name: totals.measures.count[0, m] for m, name in enumerate(MEASURES)}
-    assert of == dict.fromkeys(MEASURES, 9) | dict.fromkeys(MEASURES[6:], 7)
+    assert of == dict.fromkeys(MEASURES, 9) | dict.fromkeys(MEASURES[7:], 7)
     mean = dict(zip(MEASURES, totals.measures.mean[0], strict=True))
     assert mean["effective_assets"] == mean["effective_clusters"] == mean["concentration"] == 1
     assert mean["turnover"] == 0
@@ -645,6 +646,6 @@ def test_a_path_without_variance_has_no_sharpe_ratio(x64: Any) -> None:
     found = one_asset(4)
     reference = Reference(np.ones((1, 2, 1)), np.full((20, 1), 0.25), np.zeros((20, 1)), np.full(1, 4.0), np.zeros(1))
     figures = np.asarray(measure_universes(4, found, np.ones((4, 20), bool), np.zeros(4, np.int32), reference))
-    assert figures[0, 0, 6:8].tolist() == [1, 0]
-    assert np.isnan(figures[0, 0, 8])
+    assert figures[0, 0, 7:9].tolist() == [1, 0]
+    assert np.isnan(figures[0, 0, 9])
     assert np.isnan(figures[1]).all()

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 
-import jax
 import numpy as np
 import oracles
 import pytest
@@ -15,10 +12,9 @@ import jaxalloc as ja
 
 pytest.importorskip("daqp")
 pytest.importorskip("numba")
-sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 
-from rivals import expert, solvers
-from rivals.common import PROFILES, draw
+from jaxalloc.rivals import expert, solvers
+from jaxalloc.rivals.common import PROFILES, draw
 
 T = 252
 N_UNIVERSES = 50
@@ -124,19 +120,21 @@ def test_profiles_of_random_covariances(K):
 
 
 @pytest.fixture(scope="module")
-def pool() -> Iterator[expert.Rival]:
-    rival = expert.Rival(stocks(12), 2)
+def pool() -> Iterator[expert.Tuned]:
+    rival = expert.Tuned(stocks(12), 2)
     yield rival
     rival.close()
 
 
 def test_a_pool_gives_what_one_process_gives(pool):
     """The draw depends on the seed alone; weights come back in the order of the universes."""
-    weights, counts = pool.run(150, 4, want_counts=True)
-    assert weights.shape == (150, 4, 12)
+    weights, leads = (np.concatenate(parts) for parts in zip(*pool.stream(150, 4), strict=True))
+    assert weights.shape == leads.shape == (150, 4, 12)
+    counts = np.concatenate([draw(n, T, 4, chunk) for chunk, n in enumerate((64, 64, 22))])
     np.testing.assert_array_equal(counts.sum(axis=1), T)
-    np.testing.assert_array_equal(weights, pool.run(150, 4))
+    np.testing.assert_array_equal(weights, np.concatenate([part for part, _ in pool.stream(150, 4)]))
     again = pool.allocate(counts)
+    np.testing.assert_array_equal(leads, again[2])
     alone = expert.Engine(pool.panel).allocate(counts)
     np.testing.assert_allclose(weights, again[0], rtol=0, atol=1e-13)
     for found, expected in zip(again, alone, strict=True):
@@ -149,14 +147,13 @@ def test_slower_rivals_find_the_same_clusters(module):
     """And about the same risk parity, whose caps do not bind here: these rivals stop early."""
     panel, counts = stocks(12), draw(2, T, 6, 0)
     if module == "original":
-        from rivals import original
+        from jaxalloc.rivals import original
 
         weights, labels, _ = original.Engine(panel).allocate(counts)
     else:
-        from rivals import naive
+        from jaxalloc.rivals import naive
 
-        with jax.numpy_rank_promotion("allow"):
-            weights, labels, _ = naive.Rival(panel, chunk=2).allocate(counts)
+        weights, labels, _ = naive.Naive(panel, chunk=2).allocate(counts)
     exact = expert.Engine(panel).allocate(counts)
     np.testing.assert_array_equal(labels, exact[1])
     np.testing.assert_allclose(weights.sum(axis=2), 1, atol=1e-4)

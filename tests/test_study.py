@@ -54,7 +54,7 @@ LONGER = Bootstrap(300, "circular", 21)  # five chunks
 TINY = Bootstrap(3, "circular", 21)
 FILES = {
     *("manifest.json", "lock", "chunks", "state", "summary.csv", "profiles.csv", "stability.csv"),
-    *("co_association.parquet", "point_assets.csv", "point_clusters.csv", "study.json"),
+    *("co_association.parquet", "correlation.parquet", "point_assets.csv", "point_clusters.csv", "study.json"),
 }
 SUMMARIES = (*("summary", "profile_summary", "status_counts", "cluster_counts", "co_association", "cluster_stability"),)
 
@@ -162,6 +162,7 @@ def test_figures_of_the_universes_are_what_they_say(study: Study) -> None:
             path = returns[counts[u] == 0] @ x
             mean, deviation = 252 * path.mean(), np.sqrt(252) * path.std(ddof=1)
             expected = {
+                "sharpe": (rows.loc[u, "expected_return"] - CONFIG.risk_free_rate) / rows.loc[u, "volatility"],
                 "effective_assets": 1 / (x**2).sum(),
                 "effective_clusters": 1 / (by_cluster**2).sum(),
                 "concentration": (x**2).sum(),

@@ -353,7 +353,8 @@ def test_profile_summary_and_universes_entry_by_entry(made: Handmade) -> None:
         for u in sorted(set(range(study.n)) - {3, 4}):
             x = study.weights(profile).loc[u].to_numpy()
             active = batch.cluster_labels[u] >= 0
-            figures = [batch.volatility[u, p], batch.expected_return[u, p], 1 / sum(x**2)]
+            figures = [batch.volatility[u, p], batch.expected_return[u, p]]
+            figures += [(figures[1] - 0.02) / figures[0], 1 / sum(x**2)]
             figures += [1 / sum(batch.cluster_weights[u, p] ** 2), sum(x**2), sum(abs(x - point)[active]) / 2]
             seen = made.left_out[u] & ~(missing & (x > 0)).any(axis=1)
             if seen.sum() < 20:
@@ -368,7 +369,8 @@ def test_profile_summary_and_universes_entry_by_entry(made: Handmade) -> None:
                 figure = float(rows.loc[u, measure])
                 found[measure] += [figure] if np.isfinite(figure) else []
         by_cluster = study.point.cluster_weights[p]
-        of_point = [study.point.volatility[p], study.point.expected_return[p], 1 / sum(point**2)]
+        of_point = [study.point.volatility[p], study.point.expected_return[p]]
+        of_point += [(of_point[1] - study.config.risk_free_rate) / of_point[0], 1 / sum(point**2)]
         of_point += [1 / sum(by_cluster**2), sum(point**2), 0, np.nan, np.nan, np.nan]
         for measure, value in zip(MEASURES, of_point, strict=True):
             row = table.loc[(profile, measure)]

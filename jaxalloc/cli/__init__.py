@@ -1,4 +1,4 @@
-"""The command line: `jaxalloc allocate`, `jaxalloc study`, `jaxalloc sweep`.
+"""The command line: `jaxalloc allocate`, `jaxalloc study`, `jaxalloc sweep`, `jaxalloc report`, `jaxalloc bench`.
 
 Exit status: 0 done; 1 failed in running; 2 the user's input is at fault, whether an option, a file or what is in it;
 130 interrupted. An error is one line on stderr, ``jaxalloc: error: ...``; with JAXALLOC_TRACEBACK=1 in the environment
@@ -27,12 +27,15 @@ import jaxalloc
 from jaxalloc.errors import InputError
 
 DONE, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
+EXIT_STATUS = "Exit status: 0 done; 1 failed in running; 2 the input is at fault; 130 interrupted."
 
 # name of the command and of its module -> what `jaxalloc --help` says of it
 _COMMANDS = {
     "allocate": "Allocate one portfolio of each profile to the assets of a file.",
     "study": "Allocate to thousands of universes drawn from a file, and summarise them.",
     "sweep": "Allocate at every point of a grid of settings, and compare.",
+    "report": "Write the report of a study in a folder: one HTML page.",
+    "bench": "Time jaxalloc against what else one could run, on this machine.",
 }
 _UsageError: type[Exception] = typer.BadParameter.__bases__[0]  # what typer raises for any bad command line
 
@@ -46,6 +49,7 @@ class _Commands(typer.core.TyperGroup):
         if name in _COMMANDS:
             command = typer.main.get_command(importlib.import_module(f"jaxalloc.cli.{name}").app)
             command.name = name
+            rest = with_report_values(rest)
         return name, command, rest
 
     def invoke(self, ctx: Any) -> Any:
@@ -59,11 +63,22 @@ class _Commands(typer.core.TyperGroup):
 app = typer.Typer(
     cls=_Commands,
     help="Cluster-aware portfolio allocation for thousands of universes at once.",
-    epilog="Start with: jaxalloc allocate prices.csv --kind prices",
+    epilog=f"Example: jaxalloc allocate prices.csv --kind prices\n\n{EXIT_STATUS}",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 for _name, _summary in _COMMANDS.items():
     app.command(_name, help=_summary)(lambda: None)  # a stand-in, see `_Commands.resolve_command`
+
+
+def with_report_values(words: list[str]) -> list[str]:
+    """Give ``--report`` an empty value where no file ending in .html or .htm follows: it may stand alone."""
+    end = words.index("--") if "--" in words else len(words)  # after that no option is read
+    given = []
+    for position, word in enumerate(words):
+        following = words[position + 1] if position + 1 < end else ""
+        alone = word == "--report" and position < end and not following.lower().endswith((".html", ".htm"))
+        given.append("--report=" if alone else word)
+    return given
 
 
 def _print_version(wanted: bool) -> None:

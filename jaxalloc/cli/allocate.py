@@ -9,7 +9,7 @@ import typer
 
 from jaxalloc.cli import render
 from jaxalloc.cli.documents import check_target, to_json
-from jaxalloc.cli.options import Json, Precision, Quiet, Source, expand
+from jaxalloc.cli.options import Json, Precision, Quiet, Source, example, expand
 from jaxalloc.cli.portfolios import WRITERS, compute, write
 from jaxalloc.config import AllocationConfig
 
@@ -17,7 +17,7 @@ app = typer.Typer(add_completion=False)
 _CONFIG = AllocationConfig(profiles=("risk_parity",))
 
 
-@app.command(epilog="Example: jaxalloc allocate prices.csv --kind prices --profile barbell --out weights.csv")
+@app.command(epilog=example("allocate prices.csv --kind prices --profile barbell --out weights.csv"))
 @expand
 def allocate(
     source: Source,

@@ -37,8 +37,8 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def check_target(target: Path, source: Path, suffixes: Collection[str]) -> None:
-    """Raise `InputError` unless ``target`` has one of the suffixes, can be written, and is not what is read."""
+def check_target(target: Path, source: Path | None, suffixes: Collection[str]) -> None:
+    """Raise `InputError` unless ``target`` has one of the suffixes, can be written, and is not what is read, if any."""
     name = quote(target)
     if target.suffix.lower() not in suffixes:
         raise InputError(f"--out {name}: the suffix tells the format; end the name in {', '.join(suffixes)}")
@@ -48,7 +48,7 @@ def check_target(target: Path, source: Path, suffixes: Collection[str]) -> None:
         raise InputError(f"--out {name}: there is no directory {quote(target.parent)}; create it, or choose another")
     if not os.access(target.parent, os.W_OK | os.X_OK):
         raise InputError(f"--out {name}: the directory {quote(target.parent)} cannot be written; choose another")
-    if target.exists() and source.exists() and target.samefile(source):
+    if source is not None and target.exists() and source.exists() and target.samefile(source):
         raise InputError(f"--out {name}: this is the file that is read; choose another name")
 
 

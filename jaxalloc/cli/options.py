@@ -16,10 +16,12 @@ import re
 import types
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args, get_origin
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import typer
 
+from jaxalloc.cli import EXIT_STATUS
+from jaxalloc.cli.configured import ConfigFile
 from jaxalloc.config import COVARIANCES, CRITERIA, DISTANCES, LINKAGES, PROFILES, AllocationConfig, check_config
 from jaxalloc.data import Kind, Missing, Panel, read_returns
 from jaxalloc.tables import Layout
@@ -31,11 +33,10 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on s
 Quiet = Annotated[bool, typer.Option("--quiet", help="No notes and no progress on stderr; errors only.")]
 
 
-@dataclasses.dataclass(frozen=True)
-class Source:
-    """What to read, and how; the arguments of `read_returns`."""
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Reading:
+    """How to read a file: the arguments of `read_returns`, but for the first."""
 
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="CSV or Parquet file of returns or prices.")]
     kind: Annotated[Kind, typer.Option(help="What the file holds.")] = _READING["kind"]
     missing: Annotated[
         Missing,
@@ -52,11 +53,21 @@ class Source:
         Layout, typer.Option(help="wide: a column for each symbol; long: columns date, symbol, value.")
     ] = _READING["layout"]
 
+    def read_file(self, file: Path) -> Panel:
+        """Read the panel of a file."""
+        return read_returns(file, self.kind, self.missing, layout=self.layout, missing_tolerance=self.missing_tolerance)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Source(Reading):
+    """What to read, and how."""
+
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="CSV or Parquet file of returns or prices.")]
+    config_file: ConfigFile = None
+
     def read(self) -> Panel:
         """Read the panel."""
-        return read_returns(
-            self.file, self.kind, self.missing, layout=self.layout, missing_tolerance=self.missing_tolerance
-        )
+        return self.read_file(self.file)
 
 
 # field of AllocationConfig -> its flag, what it takes (choices, or a word for a number), help
@@ -88,9 +99,14 @@ _SETTINGS: dict[str, tuple[str, tuple[str, ...] | str, str]] = {
 }
 
 
+def example(words: str) -> str:
+    """What stands at the end of a command's help: an example, and how a command ends."""
+    return f"Example: jaxalloc {words}\n\n{EXIT_STATUS}"
+
+
 def _field_options(record: type) -> list[inspect.Parameter]:
     """An option for each field of a record, as its annotation says."""
-    hints = inspect.get_annotations(record, eval_str=True)
+    hints = get_type_hints(record, include_extras=True)
     missing = dataclasses.MISSING
     return [
         _parameter(f.name, hints[f.name], inspect.Parameter.empty if f.default is missing else f.default)

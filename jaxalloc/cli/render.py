@@ -82,13 +82,19 @@ def say_notes(notes: Sequence[str], quiet: bool) -> None:
 
 
 @contextlib.contextmanager
-def working(text: str, quiet: bool) -> Iterator[None]:
-    """Show that something is going on, where there is a terminal to show it."""
+def working(text: str, quiet: bool, rate: float = 12.5) -> Iterator[Callable[[str], None]]:
+    """Show that something is going on, where there is a terminal to show it; yield what changes the words.
+
+    Args:
+        text: what is going on.
+        quiet: show nothing.
+        rate: how often a second the line is drawn.
+    """
     if quiet or not sys.stderr.isatty():
-        yield
+        yield lambda _: None
     else:
-        with stderr().status(text):
-            yield
+        with stderr().status(text, refresh_per_second=rate) as status:
+            yield lambda words: status.update(plain(words))
 
 
 class _Pace(ProgressColumn):
@@ -176,7 +182,7 @@ def print_clusters(portfolios: Portfolios, profile: str, console: Console, rows:
         console.print(Text(f"note: {in_flags(message)}"), style="yellow")
     lines = records(portfolios.clusters(profile))
     shown, rest = _fold(lines, rows)
-    grid = _grid("cluster", ("weight", "risk", "assets"), ("lead asset", "members"))
+    grid = empty_table("cluster", ("weight", "risk", "assets"), ("lead asset", "members"))
     room = max(20, console.width - 38 - max(10, *(len(str(row["lead"])) for row in shown)))
     for row in shown:
         numbers = percent(row["weight"]), percent(row["risk_contribution"]), str(row["size"])
@@ -196,7 +202,7 @@ def print_assets(portfolios: Portfolios, profile: str, console: Console, rows: i
     held = lines if rows is None else [row for row in lines if row["weight"] > 0]
     shown, rest = _fold(held, rows)
     marks = ("lead", "sleeve") if any(row["sleeve"] for row in lines) else ("lead",)
-    grid = _grid("asset", ("cluster", "weight", "share of cluster", "risk"), marks)
+    grid = empty_table("asset", ("cluster", "weight", "share of cluster", "risk"), marks)
     for row in shown:
         numbers = (percent(row[name]) for name in ("weight", "share", "risk_contribution"))
         cluster = str(row["cluster"]) if row["cluster"] >= 0 else "none"
@@ -205,7 +211,7 @@ def print_assets(portfolios: Portfolios, profile: str, console: Console, rows: i
     _print_rest(rest, "asset", console, len(lines) - len(held))
 
 
-def _grid(first: str, numbers: Sequence[str], words: Sequence[str] = ()) -> Table:
+def empty_table(first: str, numbers: Sequence[str], words: Sequence[str] = ()) -> Table:
     """An empty table: a name, columns of numbers, columns of words."""
     grid = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0))
     grid.add_column(first, overflow="fold", min_width=len(first))
@@ -250,7 +256,7 @@ def print_study(study: Study, console: Console) -> None:
     for profile in study.profiles:
         console.print("", Text(profile, "bold"), sep="\n")
         _print_flags(study, profile, console)
-        grid = _grid("", ("estimate", "mean", "5 %", "50 %", "95 %", "lead in"))
+        grid = empty_table("", ("estimate", "mean", "5 %", "50 %", "95 %", "lead in"))
         for measure, (words, write) in _MEASURES.items():
             row = figures.loc[(profile, measure)].to_dict()
             if row["n_universes"] or math.isfinite(row["point"]):  # without a resample nothing is left out

@@ -17,6 +17,7 @@ from jaxalloc.cli.options import Precision, Quiet
 from jaxalloc.data import Panel
 from jaxalloc.errors import InputError
 from jaxalloc.grid import Sweep
+from jaxalloc.report import FILE, check_report, write_report
 from jaxalloc.results import Study
 from jaxalloc.samplers import Product
 from jaxalloc.stored import Manifest, read_manifest
@@ -65,13 +66,43 @@ class Running:
         typer.Option(metavar="FOLDER", help="Folder for a trace of JAX's profiler.", rich_help_panel=_PANEL),
     ] = None
     quiet: Quiet = False
+    report: Annotated[
+        str | None,
+        typer.Option(
+            "--report",
+            metavar="[FILE.html]",
+            help="Write a report too, one HTML page: into the folder of the results, or to FILE.html.",
+        ),
+    ] = None
+
+    def report_file(self, file: Path, folder: Path | None) -> Path | None:
+        """Where a report is to go, if one is wanted; raise `InputError` if it cannot."""
+        if self.report is None:
+            return None
+        if self.report:
+            target = Path(self.report)
+        elif folder is not None:
+            target = folder / FILE
+        else:
+            target = _new(f"{_stem(file)}-report", ".html")
+        # the folder of the results is made later on
+        return check_report(target, new_folder=folder is not None and target.parent == folder)
 
 
 def study_folder(file: Path, again: bool) -> Path:
     """A name in the current directory: FILE-study; if it is to be new, FILE-study-2, ... where that is taken."""
-    stem = file.name.split(".")[0] or "jaxalloc"
-    names = itertools.chain([f"{stem}-study"], (f"{stem}-study-{k}" for k in itertools.count(2)))
-    return next(path for path in map(Path, names) if again or not path.exists())
+    name = f"{_stem(file)}-study"
+    return Path(name) if again else _new(name)
+
+
+def _stem(file: Path) -> str:
+    return file.name.split(".")[0] or "jaxalloc"
+
+
+def _new(name: str, suffix: str = "") -> Path:
+    """A path in the current directory that is not taken: NAME, or NAME-2, ..."""
+    names = itertools.chain([name], (f"{name}-{k}" for k in itertools.count(2)))
+    return next(path for path in (Path(found + suffix) for found in names) if not path.exists())
 
 
 def run(
@@ -117,10 +148,19 @@ def run(
                 fresh=running.fresh,
                 dask=running.dask,
                 profile_dir=running.profile_dir,
+                command=shlex.join(["jaxalloc", *command]) if command else None,
                 progress=progress,
             )
     except KeyboardInterrupt:
         raise KeyboardInterrupt(*_what_is_kept(folder, total, command)) from None
+
+
+def written(study: Study, file: Path, folder: Path | None, report: Path | None, quiet: bool) -> list[str]:
+    """Write the report, if there is to be one; return what to tell of what has been written."""
+    if report is not None:
+        with render.working("writing the report", quiet):
+            write_report(study, report, title=file.name)
+    return [f"Wrote {path}" for path in (folder, report) if path is not None]
 
 
 def _what_is_kept(folder: Path | None, total: int, command: Sequence[str]) -> list[str]:
@@ -152,10 +192,11 @@ def _resuming(command: Sequence[str], folder: str) -> str:
     return shlex.join(["jaxalloc", *words[:end], *added, *words[end:]])
 
 
-def document(study: Study, folder: Path | None) -> dict[str, Any]:
+def document(study: Study, folder: Path | None, report: Path | None = None) -> dict[str, Any]:
     """Return a study's record and summaries as plain values."""
     found = study.record | {
         "folder": None if folder is None else str(folder),
+        "report": None if report is None else str(report),
         "n_valid": study.n_valid,
         "status_counts": records(study.status_counts()),
         "profiles": records(study.profile_summary()),

@@ -8,9 +8,10 @@ from typing import Annotated
 import typer
 
 from jaxalloc.cli import render
+from jaxalloc.cli.configured import words_in_force
 from jaxalloc.cli.documents import to_json
-from jaxalloc.cli.options import Json, Source, expand
-from jaxalloc.cli.running import Running, document, run, study_folder
+from jaxalloc.cli.options import Json, Source, example, expand
+from jaxalloc.cli.running import Running, document, run, study_folder, written
 from jaxalloc.cli.sampling import Sampling
 from jaxalloc.config import AllocationConfig
 from jaxalloc.errors import InputError
@@ -22,8 +23,10 @@ _CONFIG = AllocationConfig()
 
 
 @app.command(
-    epilog="Example: jaxalloc study prices.csv --kind prices --n 1000 --method circular --block 21 "
-    '--stress volatility=1 --stress "volatility=1.5,correlation=0.5" --out robustness'
+    epilog=example(
+        "study prices.csv --kind prices --n 1000 --method circular --block 21 "
+        '--stress volatility=1 --stress "volatility=1.5,correlation=0.5" --out robustness --report'
+    )
 )
 @expand
 def study(
@@ -55,11 +58,13 @@ def study(
     panel = source.read()
     render.say_notes(panel.notes, running.quiet)
     folder = study_folder(source.file, running.resume or running.fresh) if out is None else out
-    result = run(panel, sampler, sweep(config), sampling.seed, folder, running, context.obj or ())
+    report = running.report_file(source.file, folder)
+    result = run(panel, sampler, sweep(config), sampling.seed, folder, running, words_in_force(context))
+    wrote = written(result, source.file, folder, report, running.quiet)
     if as_json:
-        typer.echo(to_json(document(result, folder)), nl=False)
+        typer.echo(to_json(document(result, folder, report)), nl=False)
     else:
         render.print_study(result, render.stdout())
-        typer.echo(f"\nWrote {folder}")
+        typer.echo("\n" + "\n".join(wrote))
     if not result.n_valid:
         raise InputError(f"{source.file}: no universe could be allocated to: {Status.INVALID.message}")

@@ -9,9 +9,10 @@ from typing import Annotated
 import typer
 
 from jaxalloc.cli import render
+from jaxalloc.cli.configured import words_in_force
 from jaxalloc.cli.documents import to_json
-from jaxalloc.cli.options import Json, Source, expand, flag_of, setting_name
-from jaxalloc.cli.running import Running, document, run
+from jaxalloc.cli.options import Json, Source, example, expand, flag_of, setting_name
+from jaxalloc.cli.running import Running, document, run, written
 from jaxalloc.cli.sampling import Sampling
 from jaxalloc.config import NUMERIC_FIELDS, AllocationConfig
 from jaxalloc.errors import InputError
@@ -25,8 +26,10 @@ _MOST_VALUES = 10_000  # of one setting: more is a slip of the step
 
 
 @app.command(
-    epilog="Example: jaxalloc sweep prices.csv --kind prices --vary cluster-cap=0.15,0.25,0.35 "
-    "--vary threshold=0.3:0.5:0.1 --n 200 --out settings"
+    epilog=example(
+        "sweep prices.csv --kind prices --vary cluster-cap=0.15,0.25,0.35 "
+        "--vary threshold=0.3:0.5:0.1 --n 200 --out settings --report"
+    )
 )
 @expand
 def sweep(
@@ -70,13 +73,15 @@ def sweep(
     settings = make_sweep(config, **grid)
     panel = source.read()
     render.say_notes(panel.notes, running.quiet)
-    result = run(panel, sampler, settings, sampling.seed, out, running, context.obj or ())
+    report = running.report_file(source.file, out)
+    result = run(panel, sampler, settings, sampling.seed, out, running, words_in_force(context))
+    wrote = written(result, source.file, out, report, running.quiet)
     if as_json:
-        typer.echo(to_json(document(result, out)), nl=False)
+        typer.echo(to_json(document(result, out, report)), nl=False)
     else:
         render.print_sweep(result, render.stdout())
-        if out is not None:
-            typer.echo(f"\nWrote {out}")
+        if wrote:
+            typer.echo("\n" + "\n".join(wrote))
     if not result.n_valid:
         raise InputError(f"{source.file}: no universe could be allocated to: {Status.INVALID.message}")
 

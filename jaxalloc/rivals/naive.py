@@ -11,16 +11,16 @@ largest ratio all the same. Cluster weights are scaled to sum 1; an asset over i
 
 from __future__ import annotations
 
+import contextlib
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .common import Array, Ints
+from jaxalloc.rivals.common import Array, Ints
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)  # its end-of-life notice
@@ -151,40 +151,42 @@ def universe(panel: jax.Array, rows: jax.Array) -> tuple[jax.Array, jax.Array, j
     return weights, labels, jnp.where(sizes > 0, leads, -1)
 
 
-class Rival:
+class Naive:
     """Naive JAX on its default device; ``n_workers`` is ignored, for XLA uses what there is."""
-
-    name = "naive JAX"
 
     def __init__(self, panel: Array, n_workers: int = 1, precision: int = 32, chunk: int = 64) -> None:
         """Compile for batches of ``chunk`` universes."""
-        self.x64, self.chunk = precision == 64, chunk
+        self.x64, self.quantum = precision == 64, chunk
         n_rows = len(panel)
-        with jax.enable_x64(self.x64):
+        with self._settings():
             self.panel = jnp.asarray(panel, f"float{precision}")
             self._batch = jax.jit(jax.vmap(partial(universe, self.panel)))
             self._draw = jax.jit(lambda key: jax.random.randint(key, (chunk, n_rows), 0, n_rows, dtype="int32"))
-        self.run(1, 0)
+        for _ in self.stream(1, 0):
+            pass
 
-    def run(self, n: int, seed: int, want_counts: bool = False) -> Any:
-        """Weights (n, 4, N) of ``n`` freshly drawn universes, and their counts (n, T) where wanted."""
-        with jax.enable_x64(self.x64):
-            key = jax.random.key(seed)
-            drawn = [self._draw(jax.random.fold_in(key, number)) for number in range(-(-n // self.chunk))]
-            parts = [self._batch(rows)[0] for rows in drawn]
-            weights = np.concatenate([np.asarray(part) for part in parts])[:n]
-        if not want_counts:
-            return weights
-        rows = np.concatenate([np.asarray(rows) for rows in drawn])[:n]
-        return weights, np.stack([np.bincount(sample, minlength=rows.shape[1]) for sample in rows]).astype(float)
+    @contextlib.contextmanager
+    def _settings(self) -> Iterator[None]:
+        """JAX's, as it comes: whoever calls may be stricter."""
+        with jax.enable_x64(self.x64), jax.numpy_rank_promotion("allow"):
+            yield
+
+    def stream(self, n: int, seed: int) -> Iterator[tuple[Array, Ints]]:
+        """Draw ``n`` universes and allocate; weights and lead assets (b, 4, N) come part by part."""
+        for number in range(-(-n // self.quantum)):
+            with self._settings():
+                key = jax.random.fold_in(jax.random.key(seed), number)
+                weights, _, leads = self._batch(self._draw(key))
+            left = n - number * self.quantum
+            yield np.asarray(weights)[:left], np.asarray(leads)[:left]
 
     def allocate(self, counts: Array) -> tuple[Array, Ints, Ints]:
         """Weights (B, 4, N), labels (B, N) and lead assets (B, 4, N) by cluster, -1 where there is none."""
-        n = len(counts)
+        n, chunk = len(counts), self.quantum
         rows = np.stack([np.repeat(np.arange(len(c), dtype=np.int32), c.astype(int)) for c in counts])
-        rows = np.resize(rows, (-(-n // self.chunk) * self.chunk, rows.shape[1]))  # all chunks have one shape
-        with jax.enable_x64(self.x64):
-            parts = [self._batch(rows[start : start + self.chunk]) for start in range(0, n, self.chunk)]
+        rows = np.resize(rows, (-(-n // chunk) * chunk, rows.shape[1]))  # all chunks have one shape
+        with self._settings():
+            parts = [self._batch(rows[start : start + chunk]) for start in range(0, n, chunk)]
             weights, labels, leads = (np.concatenate([np.asarray(part[i]) for part in parts])[:n] for i in range(3))
         return weights, labels, leads
 

@@ -1,13 +1,14 @@
-"""What the rivals share: the draw of universes, and a pool of one process a core."""
+"""What the rivals share: their interface, the draw of universes, and a pool of one process a core."""
 
 from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,12 +46,36 @@ def lead_assets(weights: Array, labels: Ints) -> Ints:
     return leads
 
 
-class Engine(Protocol):
-    """What a worker holds: it allocates the universes of one panel."""
+def available_cores() -> int:
+    """Return how many cores this process may use: all that a side is given."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
-    def __init__(self, panel: Array, **options: Any) -> None:
-        """Prepare what depends on the panel alone."""
+
+class Side(Protocol):
+    """One side of a race, ready to run: on a panel (T, N), with B universes of four profiles.
+
+    Attributes:
+        quantum: universes that it works on at once; fewer would leave cores idle, so that a run to be timed takes a
+            multiple of them.
+    """
+
+    quantum: int
+
+    def stream(self, n: int, seed: int) -> Iterator[tuple[Array, Ints]]:
+        """Draw ``n`` universes and allocate; weights and lead assets (b, 4, N) come part by part."""
         ...
+
+    def allocate(self, counts: Array) -> tuple[Array, Ints, Ints]:
+        """Weights (B, 4, N), labels (B, N) and lead assets (B, 4, N) by cluster, -1 where there is none."""
+        ...
+
+    def close(self) -> None:
+        """Give back what it holds."""
+        ...
+
+
+class Engine(Protocol):
+    """What a worker holds: made of one panel (T, N), it allocates its universes."""
 
     def allocate(self, counts: Array) -> tuple[Array, Ints, Ints]:
         """Weights (B, 4, N), labels (B, N) and lead assets (B, 4, N) by cluster, -1 where there is none."""
@@ -61,6 +86,7 @@ _held: dict[str, Any] = {}
 
 
 def _start(engine: Callable[..., Engine], panel: Array, options: dict[str, Any], barrier: Any) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer: it stops the pool
     _held["engine"] = engine(panel, **options)
     _held["engine"].allocate(draw(2, len(panel), 0, 0))
     _held["n_rows"], _held["barrier"] = len(panel), barrier
@@ -71,10 +97,10 @@ def _ready(_: int) -> None:
     _held["barrier"].wait(START_SECONDS)
 
 
-def _run(job: tuple[int, int, int, bool]) -> tuple[Array, Array | None]:
-    n, seed, chunk, want_counts = job
-    counts = draw(n, _held["n_rows"], seed, chunk)
-    return _held["engine"].allocate(counts)[0], counts if want_counts else None
+def _run(job: tuple[int, int, int]) -> tuple[Array, Ints]:
+    n, seed, chunk = job
+    weights, _, leads = _held["engine"].allocate(draw(n, _held["n_rows"], seed, chunk))
+    return weights, leads
 
 
 def _allocate(counts: Array) -> tuple[Array, Ints, Ints]:
@@ -98,29 +124,30 @@ def _environment(**variables: str) -> Iterator[None]:
 class Pooled:
     """A rival that runs an engine in ``n_workers`` processes with one BLAS thread each, started here, by ``spawn``."""
 
-    name: str
     engine: Callable[..., Engine]
-    chunk = 64  # universes a task
+    chunk: ClassVar[int] = 64  # universes a task
 
     def __init__(self, panel: Array, n_workers: int, **options: Any) -> None:
         """Start the workers and let each allocate two universes, so that all is imported and compiled."""
         self.panel = np.ascontiguousarray(panel, dtype=np.float64)
+        self.quantum = self.chunk * n_workers
         context = multiprocessing.get_context("spawn")
         barrier = context.Barrier(n_workers)
         self._pool = ProcessPoolExecutor(
             n_workers, context, initializer=_start, initargs=(self.engine, self.panel, options, barrier)
         )
         threads = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
-        with _environment(**dict.fromkeys(threads, "1")):
-            list(self._pool.map(_ready, range(n_workers)))
+        try:
+            with _environment(**dict.fromkeys(threads, "1")):
+                list(self._pool.map(_ready, range(n_workers)))
+        except BaseException:
+            self.close()
+            raise
 
-    def run(self, n: int, seed: int, want_counts: bool = False) -> Any:
-        """Weights (n, 4, N) of ``n`` freshly drawn universes, and their counts (n, T) where wanted."""
+    def stream(self, n: int, seed: int) -> Iterator[tuple[Array, Ints]]:
+        """Draw ``n`` universes and allocate; weights and lead assets (b, 4, N) come part by part."""
         sizes = [min(self.chunk, n - start) for start in range(0, n, self.chunk)]
-        jobs = [(size, seed, number, want_counts) for number, size in enumerate(sizes)]
-        parts = list(self._pool.map(_run, jobs))
-        weights = np.concatenate([part[0] for part in parts])
-        return (weights, np.concatenate([part[1] for part in parts])) if want_counts else weights
+        yield from self._pool.map(_run, [(size, seed, number) for number, size in enumerate(sizes)])
 
     def allocate(self, counts: Array) -> tuple[Array, Ints, Ints]:
         """Weights (B, 4, N), labels (B, N) and lead assets (B, 4, N) of the universes with these counts (B, T)."""
@@ -132,9 +159,3 @@ class Pooled:
     def close(self) -> None:
         """Stop the workers."""
         self._pool.shutdown(cancel_futures=True)
-
-    def __enter__(self) -> Pooled:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()

@@ -16,7 +16,7 @@ from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.optimize import minimize
 from scipy.spatial.distance import squareform
 
-from .common import PROFILES, Array, Ints, Pooled, lead_assets
+from jaxalloc.rivals.common import PROFILES, Array, Ints, Pooled, lead_assets
 
 PERIODS = 252
 THRESHOLD = 0.4
@@ -139,9 +139,8 @@ class Engine:
         return weights, labels, leads
 
 
-class Rival(Pooled):
+class Original(Pooled):
     """The original's way, one process a core."""
 
-    name = "pandas + SLSQP"
     engine = Engine
     chunk = 1

@@ -28,8 +28,8 @@ import daqp
 import numpy as np
 from scipy.cluster import hierarchy
 
-from . import kernels, solvers
-from .common import Array, Ints, Pooled, relabel
+from jaxalloc.rivals import kernels, solvers
+from jaxalloc.rivals.common import Array, Ints, Pooled, relabel
 
 VARIANCE_START, SHARPE_START = 20, 16  # clusters in the first quadratic program
 SHARPE_CAPS = 6  # caps in it: few more are ever met
@@ -126,17 +126,15 @@ def scipy_clusters(covariance: Array) -> Ints:
     return relabel(hierarchy.fcluster(tree, kernels.THRESHOLD, "distance"))
 
 
-class Rival(Pooled):
-    """The expert's loop on every core."""
+class Tuned(Pooled):
+    """The expert's loop on every core, with all that makes it faster."""
 
-    name = "expert's loop"
     engine = Engine
 
 
 class Plain(Pooled):
     """The expert's loop on every core, as most would write it."""
 
-    name = "expert's loop, plain"
     engine = Engine
 
     def __init__(self, panel: Array, n_workers: int) -> None:

@@ -30,8 +30,8 @@ from cvxpy.error import SolverError
 from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.spatial.distance import squareform
 
-from .common import PROFILES, Array, Ints, Pooled, lead_assets, relabel
-from .original import antifragility
+from jaxalloc.rivals.common import PROFILES, Array, Ints, Pooled, lead_assets, relabel
+from jaxalloc.rivals.original import antifragility
 
 THRESHOLD, CAP = 0.4, 0.25
 N_AGGRESSORS, AGGRESSOR_WEIGHT = 5, 0.1
@@ -144,7 +144,6 @@ class RiskfolioEngine(Library):
 class Skfolio(Pooled):
     """skfolio, one process a core."""
 
-    name = "skfolio NCO"
     engine = SkfolioEngine
     chunk = 1
 
@@ -152,9 +151,5 @@ class Skfolio(Pooled):
 class Riskfolio(Pooled):
     """Riskfolio-Lib, one process a core."""
 
-    name = "Riskfolio-Lib NCO"
     engine = RiskfolioEngine
     chunk = 1
-
-
-Rival = Skfolio

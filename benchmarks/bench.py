@@ -1,0 +1,99 @@
+"""jaxalloc against all its rivals on four jobs (`make bench`).
+
+The jobs: one shared panel of one year (T = 252), iid bootstrap resamples, all four profiles. W20, W100 and W250 are
+real stocks, which cluster little: the first columns of a file in the folder that JAXALLOC_DATA names. W100m is the
+embedded market at N = 100, whose volatilities lie far apart.
+
+    JAXALLOC_DATA=folder python benchmarks/bench.py --jobs W20 W100m
+
+prints a table and writes bench.json and bench.md to benchmarks/results, after each job what there is. Options beyond
+those here are those of `jaxalloc bench`, which times one's own panel.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from jaxalloc.cli import own_process
+
+if TYPE_CHECKING:
+    from jaxalloc.rivals.race import Job
+
+RESULTS = Path(__file__).resolve().parent / "results"
+FILE = "us_equities_returns_2007_2016.parquet"
+ROWS = 252
+JOBS = {"W20": 20, "W100m": 100, "W100": 100, "W250": 250}
+# How many times as fast as a rival jaxalloc should be on the same cores of a CPU, in 64 bits
+GOALS = {
+    "W20": {"plain": 4, "original": 100, "skfolio": 250, "riskfolio": 1000},
+    "W100m": {"plain": 1.8, "original": 100, "skfolio": 100, "riskfolio": 1000},
+    "W100": {"plain": 1.2, "original": 50, "skfolio": 50, "riskfolio": 700},
+    "W250": {"plain": 1},
+}
+# Universes a second on one GPU such as an H200 in 32 bits; in 64 bits a third
+GPU_RATES = {"W20": 5_000_000, "W100m": 500_000, "W100": 200_000, "W250": 20_000}
+
+
+def main() -> int:
+    """Run the jobs; return an exit status."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--jobs", nargs="+", choices=list(JOBS), default=list(JOBS))
+    parser.add_argument("--rivals", help="names with commas between, or none (default: all that are installed)")
+    parser.add_argument("--pairs", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=1.0)
+    parser.add_argument("--judged", type=int, default=16)
+    parser.add_argument("--precision", type=int, choices=(32, 64), default=64)
+    parser.add_argument("--out", type=Path, default=RESULTS, help="folder (default benchmarks/results)")
+    arguments = parser.parse_args()
+    return own_process(lambda: run(arguments))
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run the jobs, print and write."""
+    from jaxalloc.cli import bench, render
+    from jaxalloc.cli.documents import to_json
+    from jaxalloc.rivals import race, tables
+
+    rivals, left_out = bench.choose_rivals(arguments.rivals)
+    rules = race.Rules(arguments.pairs, arguments.seconds, arguments.judged, arguments.precision)
+    found = race.document(rules, left_out)
+    for row in found["left_out"]:
+        print(f"{row['name']} left out: no {', '.join(row['missing'])}; {row['install']}", file=sys.stderr)
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    for name in arguments.jobs:
+        job = load(name, found["device"]["platform"], rules.precision)
+        if job is None:
+            print(f"{name} skipped: set JAXALLOC_DATA to the folder of {FILE}", file=sys.stderr)
+            continue
+        with render.working(name, False, bench.DRAWS_A_SECOND) as say:
+            found["jobs"].append(race.run(job, rivals, rules, say))
+        (arguments.out / "bench.json").write_text(to_json(found), encoding="utf-8")
+        (arguments.out / "bench.md").write_text(tables.markdown(found), encoding="utf-8")
+    bench.print_race(found, render.stdout())
+    return 0
+
+
+def load(name: str, platform: str, precision: int) -> Job | None:
+    """Return a job; None where its data is not at hand."""
+    from jaxalloc.data import read_returns
+    from jaxalloc.datasets import synthetic_market
+    from jaxalloc.rivals.race import Job
+
+    n_assets, folder = JOBS[name], os.environ.get("JAXALLOC_DATA")
+    if name == "W100m":
+        panel, source = synthetic_market(n_assets, ROWS), "embedded market"
+    elif folder is None:
+        return None
+    else:
+        panel, source = read_returns(Path(folder) / FILE).returns.iloc[-ROWS:, :n_assets], FILE
+    goals = GOALS[name] if platform == "cpu" and precision == 64 else {}
+    goal_rate = None if platform == "cpu" else GPU_RATES[name] / (1 if precision == 32 else 3)
+    return Job(name, source, panel.to_numpy(), goals, goal_rate)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,172 @@
+"""What the figures share: Plotly where it is installed, colours by day and by night, words, and harmless labels."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from jaxalloc.errors import InputError
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
+    from jaxalloc.results import Study
+
+# mid-tones that stand out from white and from near-black alike, and from each other without red or green
+_PROFILE_COLOURS = {"min_variance": "#2f7fd6", "risk_parity": "#d9772b", "max_sharpe": "#2a9d74", "barbell": "#a267d6"}
+ACCENT = "#2f7fd6"
+MUTED = "#8a94a3"
+
+_MODES: dict[str, dict[str, Any]] = {
+    "light": {
+        "text": "#1d2330",
+        "grid": "#e3e7ec",
+        "line": "#b7bec9",
+        "box": "#ffffff",
+        "sequential": ["#f3f6fa", "#b9d5f0", "#6aa6de", "#2a6fb8", "#0b3a70"],
+        "diverging": ["#0b4f9e", "#6aa6de", "#f4f4f2", "#e8945a", "#a63603"],
+    },
+    "dark": {
+        "text": "#e4e8ee",
+        "grid": "#2c333d",
+        "line": "#4a5462",
+        "box": "#1f252d",
+        "sequential": ["#1b2129", "#1c3d63", "#2566ab", "#3f8fe0", "#8fc4fa"],
+        "diverging": ["#8cc0ff", "#2f6fb8", "#20262e", "#c2612a", "#ffb27d"],
+    },
+}
+
+# measure -> its name in words, and Plotly's format of its values
+MEASURE_WORDS = {
+    "volatility": ("Volatility, annual", ".1%"),
+    "expected_return": ("Expected return, annual", ".1%"),
+    "sharpe": ("Sharpe ratio in sample", ".2f"),
+    "effective_assets": ("Effective number of assets", ".3~g"),
+    "effective_clusters": ("Effective number of clusters", ".3~g"),
+    "concentration": ("Concentration (Herfindahl)", ".3f"),
+    "turnover": ("Turnover from the estimate", ".1%"),
+    "out_of_bag_return": ("Return out of bag, annual", ".1%"),
+    "out_of_bag_volatility": ("Volatility out of bag, annual", ".1%"),
+    "out_of_bag_sharpe": ("Sharpe ratio out of bag", ".2f"),
+    "n_clusters": ("Number of clusters", ".1f"),
+    "stability": ("Stability of the clusters", ".0%"),
+}
+
+
+def graph_objects() -> Any:
+    """Return `plotly.graph_objects`.
+
+    Raises:
+        InputError: Plotly is not installed.
+    """
+    try:
+        import plotly.graph_objects as go
+    except ImportError:
+        raise InputError("figures and reports need the package plotly: pip install 'jaxalloc[report]'") from None
+    return go
+
+
+def template(mode: str) -> dict[str, Any]:
+    """Return Plotly's template for ``"light"`` or ``"dark"``: every colour that depends on what lies behind."""
+    colours = _MODES[mode]
+    axis = {
+        "gridcolor": colours["grid"],
+        "linecolor": colours["line"],
+        "zerolinecolor": colours["line"],
+        "zerolinewidth": 1,
+        "ticks": "",
+        "automargin": True,
+        "ticklabelstandoff": 4,
+        "title": {"standoff": 10},
+    }
+    sequential = _scale(colours["sequential"])
+    return {
+        "layout": {
+            "autotypenumbers": "strict",
+            "font": {"color": colours["text"], "size": 12, "family": "system-ui, sans-serif"},
+            "paper_bgcolor": "rgba(0,0,0,0)",
+            "plot_bgcolor": "rgba(0,0,0,0)",
+            "hovermode": "closest",
+            "hoverlabel": {
+                "align": "left",
+                "bgcolor": colours["box"],
+                "bordercolor": colours["line"],
+                "font": {"color": colours["text"]},
+            },
+            "xaxis": axis,
+            "yaxis": axis,
+            "colorway": list(_PROFILE_COLOURS.values()),
+            "colorscale": {
+                "sequential": sequential,
+                "sequentialminus": _scale(colours["sequential"][::-1]),
+                "diverging": _scale(colours["diverging"]),
+            },
+            "shapedefaults": {"line": {"color": colours["text"]}},
+            "annotationdefaults": {"font": {"color": colours["text"]}},
+        }
+    }
+
+
+def _scale(colours: Sequence[str]) -> list[list[Any]]:
+    return [[k / (len(colours) - 1), colour] for k, colour in enumerate(colours)]
+
+
+def canvas(height: int, **layout: Any) -> go.Figure:
+    """Return an empty figure so many pixels high."""
+    figure = graph_objects().Figure()
+    style(figure, height, **layout)
+    return figure
+
+
+def style(figure: go.Figure, height: int, **layout: Any) -> None:
+    """Give a figure its height, narrow margins and the light template."""
+    figure.update_layout(
+        template=template("light"),
+        height=height,
+        margin={"l": 8, "r": 12, "t": 12, "b": 8},
+        legend={"orientation": "h", "y": 1.0, "yanchor": "bottom", "x": 0, "xanchor": "left"},
+    )
+    figure.update_layout(**layout)
+
+
+def colour_of(profile: str) -> str:
+    """Return the profile's colour."""
+    return _PROFILE_COLOURS.get(profile, ACCENT)
+
+
+def faded(colour: str, opacity: float) -> str:
+    """Return a colour ``#rrggbb`` that lets through what lies behind."""
+    red, green, blue = (int(colour[k : k + 2], 16) for k in (1, 3, 5))
+    return f"rgba({red},{green},{blue},{opacity:g})"
+
+
+def label(symbol: object, longest: int | None = None) -> str:
+    """Return a user's text for Plotly, which takes a subset of HTML for markup; cut to so many characters."""
+    text = "".join(c if c.isprintable() else " " for c in str(symbol))
+    if longest is not None and len(text) > longest:
+        text = text[: longest - 1] + "…"
+    return html.escape(text, quote=False)
+
+
+def plain_name(name: str) -> str:
+    """Return a profile's or a setting's name in words."""
+    return name.replace("_", " ")
+
+
+def point_of(study: Study, at: int | None) -> int:
+    """Return the number of the point that a figure shows.
+
+    Raises:
+        InputError: the study has no such point.
+    """
+    number = study.settings.home if at is None else at
+    study.estimate(number)
+    return number
+
+
+def check_profile(study: Study, profile: str) -> int:
+    """Return the profile's position; raise `InputError` if the study has none of that name."""
+    if profile not in study.profiles:
+        raise InputError(f"the study has no profile {profile!r}; it has {', '.join(study.profiles)}")
+    return study.profiles.index(profile)

@@ -1,0 +1,257 @@
+"""Figures of clusters: the tree, correlations, how often assets share a cluster, how many clusters there are."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from jaxalloc.errors import InputError
+from jaxalloc.figures.canvas import ACCENT, MUTED, canvas, graph_objects, label, point_of
+from jaxalloc.figures.tree import Tree, correlation_at, outline, runs, tree_of
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
+    from jaxalloc.results import Study
+
+NAMED = 45  # of more assets the names stand in the hover texts only
+_LONGEST = 14
+
+
+def dendrogram(study: Study, at: int | None = None) -> go.Figure:
+    """Draw the tree that the point estimate's clusters were cut from, and the cut.
+
+    Args:
+        study: the study.
+        at: point of a sweep's grid.
+
+    Returns:
+        Figure: assets on the y axis, heights (in units of the distance) on the x axis.
+
+    Raises:
+        InputError: the study does not hold the correlations, or fewer than two assets take part.
+    """
+    tree = tree_of(study, at)
+    n = len(tree.assets)
+    figure = canvas(_height(n), showlegend=False)
+    for trace in _branches(tree, reverse=False):
+        figure.add_trace(trace)
+    shown = n <= NAMED
+    figure.update_yaxes(
+        range=[-0.5, n - 0.5], tickvals=np.arange(n), ticktext=_names(study, tree, shown), showticklabels=shown
+    )
+    figure.update_yaxes(showgrid=False, zeroline=False)
+    figure.update_xaxes(title="distance at which clusters merge", rangemode="tozero")
+    figure.add_vline(x=tree.cut, line={"dash": "dash", "width": 1.5}, annotation_text=f"cut at {tree.cut:.2f}")
+    figure.update_layout(margin={"t": 28})
+    return figure
+
+
+def correlation(study: Study, at: int | None = None) -> go.Figure:
+    """Draw the point estimate's tree beside its correlations, in the order of the leaves, the clusters outlined.
+
+    Args:
+        study: the study.
+        at: point of a sweep's grid.
+
+    Returns:
+        Figure with the tree on the axes x, y and the correlations, in per cent, rounded, on the axes x2, y.
+
+    Raises:
+        InputError: as `dendrogram`.
+    """
+    tree = tree_of(study, at)
+    rho = correlation_at(study, point_of(study, at))[np.ix_(tree.assets, tree.assets)]
+    percent = np.rint(100 * rho).astype(np.int8)
+    figure = _matrix(study, tree, percent, -100, "correlation")
+    for trace in _branches(tree, reverse=True):
+        figure.add_trace(trace)
+    highest = float(max(tree.merges[:, 2].max(), tree.cut)) * 1.03
+    figure.update_layout(
+        xaxis={
+            "domain": [0, 0.24],
+            "range": [highest, 0],
+            "showgrid": False,
+            "zeroline": False,
+            "nticks": 4,
+            "title": {"text": "distance"},
+        }
+    )
+    figure.add_shape(
+        type="line", xref="x", yref="paper", x0=tree.cut, x1=tree.cut, y0=0, y1=1, line={"dash": "dash", "width": 1.5}
+    )
+    figure.add_annotation(
+        xref="x",
+        yref="paper",
+        x=tree.cut,
+        y=1,
+        yanchor="bottom",
+        xanchor="center",
+        text=f"cut {tree.cut:.2f}",
+        showarrow=False,
+    )
+    return figure
+
+
+def co_association(study: Study, at: int | None = None) -> go.Figure:
+    """Draw how often two assets share a cluster, in the order of the tree's leaves, the estimate's clusters outlined.
+
+    Args:
+        study: the study.
+        at: point of a sweep's grid.
+
+    Returns:
+        Figure with the share of universes, in per cent, rounded, among those where both assets are active, on the
+        axes x2, y. Where the study does not hold the correlations the assets stand in the order of their clusters.
+    """
+    number = point_of(study, at)
+    try:
+        tree = tree_of(study, number)
+    except InputError:
+        labels = study.estimate(number).cluster_labels
+        order = np.lexsort((np.arange(len(labels)), labels))[::-1]
+        tree = Tree(order, np.zeros((0, 4)), np.sort(order), 0.0, labels[order])
+    share = study.co_association(number).to_numpy()[np.ix_(tree.assets, tree.assets)]
+    percent = np.rint(100 * share)
+    # a byte an entry, where none is missing; a list holds None
+    values: Any = percent.astype(np.int8) if np.isfinite(percent).all() else _with_gaps(percent)
+    return _matrix(study, tree, values, 0, "together in")
+
+
+def cluster_counts(study: Study, at: int | None = None) -> go.Figure:
+    """Draw how many universes have how many clusters.
+
+    Args:
+        study: the study.
+        at: point of a sweep's grid.
+
+    Returns:
+        Figure with a bar for each number of clusters: the share of valid universes; the estimate's is marked.
+    """
+    number = point_of(study, at)
+    counts = study.cluster_counts(number)
+    share = counts.to_numpy() / max(1, counts.sum())
+    figure = canvas(260, showlegend=False, bargap=0.15)
+    go = graph_objects()
+    own = int(study.estimate(number).n_clusters)
+    figure.add_trace(
+        go.Bar(
+            x=counts.index.to_numpy(),
+            y=np.round(share, 4),
+            customdata=counts.to_numpy(),
+            marker_color=[ACCENT if k == own else MUTED for k in counts.index],
+            hovertemplate="%{x} clusters<br>%{y:.1%} of universes (%{customdata:,})<extra></extra>",
+        )
+    )
+    low, high = min([own, *counts.index]), max([own, *counts.index])
+    figure.update_xaxes(
+        title=f"number of clusters (the estimate's {own} in colour)",
+        range=[low - 1.5, high + 1.5],
+        dtick=1 if high - low <= 14 else None,
+        tickformat="d",
+    )
+    figure.update_yaxes(tickformat=".0%", title="universes")
+    return figure
+
+
+def _matrix(study: Study, tree: Tree, percent: Any, lowest: int, words: str) -> go.Figure:
+    """A symmetric matrix in the order of the leaves on the axes x2 (its columns) and y (its rows)."""
+    go, n = graph_objects(), len(tree.assets)
+    names, shown = _names(study, tree, n <= NAMED), n <= NAMED
+    alone = not len(tree.merges) or words != "correlation"
+    figure = canvas(_height(n), showlegend=False)
+    figure.add_trace(
+        go.Heatmap(
+            z=percent,
+            zmin=lowest,
+            zmax=100,
+            autocolorscale=True,
+            xaxis="x2",
+            yaxis="y",
+            colorbar={
+                "orientation": "h",
+                "thickness": 8,
+                "len": 0.3,
+                "x": 1,
+                "xanchor": "right",
+                "y": 1.0,
+                "yanchor": "bottom",
+                "ticklabelposition": "outside top",
+                "ticksuffix": " %",
+                "nticks": 3,
+                "outlinewidth": 0,
+            },
+            hovertemplate=f"%{{y}}<br>%{{x}}<br>{words} %{{z}} %<extra></extra>",
+        )
+    )
+    figure.update_layout(
+        xaxis2={
+            "domain": [0 if alone else 0.25, 1],
+            "anchor": "y",
+            "range": [-0.5, n - 0.5],
+            "tickvals": np.arange(n),
+            "ticktext": names,
+            "showticklabels": shown,
+            "tickangle": -90,
+            "showgrid": False,
+            "zeroline": False,
+        },
+        yaxis={
+            "range": [-0.5, n - 0.5],
+            "tickvals": np.arange(n),
+            "ticktext": names,
+            "showticklabels": shown,
+            "side": "right",
+            "anchor": "x2",
+            "showgrid": False,
+            "zeroline": False,
+        },
+        margin={"t": 48},
+    )
+    for number, first, last in runs(tree.labels):
+        if last > first and number >= 0:
+            low, high = first - 0.5, last + 0.5
+            figure.add_shape(
+                type="rect", xref="x2", yref="y", x0=low, x1=high, y0=low, y1=high, line={"width": 1.5 if shown else 1}
+            )
+    return figure
+
+
+def _branches(tree: Tree, reverse: bool) -> list[Any]:
+    """The dendrogram's lines: those that hold clusters together, and those above the cut."""
+    go = graph_objects()
+    below_across, below_along, above_across, above_along = outline(tree)
+    width = 1.5 if len(tree.assets) <= NAMED else 1
+    return [
+        go.Scatter(
+            x=along,
+            y=across,
+            mode="lines",
+            line={"color": colour, "width": width},
+            hoverinfo="skip",
+            name=name,
+            showlegend=False,
+        )
+        for across, along, colour, name in (
+            (above_across, above_along, MUTED, "above the cut"),
+            (below_across, below_along, ACCENT, "inside clusters"),
+        )
+        if across or reverse
+    ]
+
+
+def _names(study: Study, tree: Tree, shown: bool) -> list[str]:
+    """Names of the leaves; where they stand in hover texts only, with the number of the cluster."""
+    if shown:
+        return [label(study.symbols[asset], _LONGEST) for asset in tree.assets]
+    pairs = zip(tree.assets, tree.labels, strict=True)
+    return [f"{label(study.symbols[asset], 40)} (cluster {number})" for asset, number in pairs]
+
+
+def _with_gaps(values: np.ndarray) -> list[list[int | None]]:
+    return [[int(value) if np.isfinite(value) else None for value in row] for row in values]
+
+
+def _height(n: int) -> int:
+    return int(np.clip(140 + 16 * n, 320, 680))

@@ -1,0 +1,336 @@
+"""Figures of portfolios: weights and how they spread, distributions of what portfolios come to, the sleeve."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from jaxalloc.errors import InputError
+from jaxalloc.figures.canvas import (
+    MEASURE_WORDS,
+    MUTED,
+    canvas,
+    check_profile,
+    colour_of,
+    faded,
+    graph_objects,
+    label,
+    plain_name,
+    point_of,
+    style,
+)
+from jaxalloc.reduction import MEASURE_BINS, MEASURES, bin_edges
+from jaxalloc.summary import asset_table
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import plotly.graph_objects as go
+
+    from jaxalloc.results import Study
+
+_LONGEST = 18
+_BARS = 48  # of a histogram
+_DRAWN = 0.98  # of a distribution: the rest are far-off values that would squeeze it
+# figures that are to be compared, in sample and out of bag
+_ONE_AXIS = (("volatility", "out_of_bag_volatility"), ("sharpe", "out_of_bag_sharpe"))
+
+
+def weights(study: Study, profile: str, *, top: int = 25, at: int | None = None) -> go.Figure:
+    """Draw the point estimate's weights, and how far they move over the universes.
+
+    Args:
+        study: the study.
+        profile: one of its profiles.
+        top: so many assets, those of the largest weights in the estimate or on average.
+        at: point of a sweep's grid.
+
+    Returns:
+        Figure with a row an asset, the heaviest on top: the estimate (dot), the middle half of the universes (thick
+        line) and 5 to 95 % of them (thin). Lead assets' names are bold; a dotted line marks the largest weight that
+        an asset may have.
+
+    Raises:
+        InputError: the study has no such profile or point.
+    """
+    position, number = check_profile(study, profile), point_of(study, at)
+    table: Any = heaviest(study.summary(number).loc[profile], top)
+    lead = _leads(study, profile, number)
+    go, n = graph_objects(), len(table)
+    rows = np.arange(n)[::-1]  # the first on top
+    figure = canvas(90 + 21 * n)
+    colour = colour_of(profile)
+    for low, high, width, opacity, name in (
+        ("q05", "q95", 2, 0.55, "5 to 95 % of universes"),
+        ("q25", "q75", 8, 0.4, "middle half"),
+    ):
+        x = [value for a, b in zip(table[low], table[high], strict=True) for value in (_round(a), _round(b), None)]
+        y = [value for row in rows.tolist() for value in (row, row, None)]
+        line = {"color": faded(colour, opacity), "width": width}
+        figure.add_trace(go.Scatter(x=x, y=y, mode="lines", line=line, name=name, hoverinfo="skip"))
+    columns = ["mean", "q05", "q50", "q95", "frequency_lead", "frequency_positive"]
+    figure.add_trace(
+        go.Scatter(
+            x=[_round(value) for value in table["point"]],
+            y=rows,
+            mode="markers",
+            marker={"color": colour, "size": 8, "line": {"width": 1, "color": "rgba(255,255,255,0.8)"}},
+            name="estimate",
+            text=[label(symbol, 60) for symbol in table.index],
+            customdata=np.round(table[columns].to_numpy(float), 4).tolist(),
+            hovertemplate="<b>%{text}</b><br>estimate %{x:.2%}<br>mean %{customdata[0]:.2%}, median "
+            "%{customdata[2]:.2%}<br>5 to 95 %: %{customdata[1]:.2%} to %{customdata[3]:.2%}<br>held in "
+            "%{customdata[5]:.0%}, leads its cluster in %{customdata[4]:.0%}<extra></extra>",
+        )
+    )
+    names = [_bold(label(s, _LONGEST), bool(lead.get(s, False))) for s in table.index]
+    figure.update_yaxes(range=[-0.6, n - 0.4], tickvals=rows, ticktext=names, showgrid=False, zeroline=False)
+    figure.update_xaxes(tickformat=".0%" if table["q95"].max() >= 0.05 else ".1%", rangemode="tozero")
+    bound = float(study.estimate(number).asset_bound[position])
+    largest = float(np.nanmax(table[["point", "q95"]].to_numpy(float), initial=0.0))
+    if np.isfinite(bound) and bound <= 1.3 * largest:
+        figure.add_vline(x=bound, line={"dash": "dot", "width": 1.5})
+    return figure
+
+
+def boxes(study: Study, *, top: int = 12, at: int | None = None) -> go.Figure:
+    """Draw box plots of the weights over the universes, the profiles beside each other.
+
+    Args:
+        study: the study.
+        top: so many assets, those of the largest mean weight in any profile.
+        at: point of a sweep's grid.
+
+    Returns:
+        Figure with a box for each asset and profile: quartiles, median, mean (dashed) and whiskers from 5 to 95 %.
+
+    Raises:
+        InputError: the study has no such point.
+    """
+    number = point_of(study, at)
+    summary = study.summary(number)
+    by_profile = {profile: summary.loc[profile] for profile in study.profiles}
+    means = np.stack([table["mean"].to_numpy(float) for table in by_profile.values()])
+    shown = np.argsort(-np.nan_to_num(means).max(axis=0), kind="stable")[:top]
+    go, n = graph_objects(), len(shown)
+    rows = np.arange(n)  # downwards, and so are the profiles in each
+    figure = canvas(110 + n * (14 + 13 * len(study.profiles)), boxmode="group", boxgap=0.25)
+    for profile, table in by_profile.items():
+        part = table.iloc[shown].round(5)
+        colour = colour_of(profile)
+        figure.add_trace(
+            go.Box(
+                y=rows,
+                q1=part["q25"].tolist(),
+                median=part["q50"].tolist(),
+                q3=part["q75"].tolist(),
+                mean=part["mean"].tolist(),
+                lowerfence=part["q05"].tolist(),
+                upperfence=part["q95"].tolist(),
+                orientation="h",
+                name=plain_name(profile),
+                marker_color=colour,
+                line={"width": 1.5},
+                fillcolor=faded(colour, 0.3),
+                text=[label(symbol, 60) for symbol in part.index],
+                hoverinfo="x+name",
+                xhoverformat=".2%",
+            )
+        )
+    names = [label(study.symbols[k], _LONGEST) for k in shown]
+    figure.update_yaxes(range=[n - 0.4, -0.6], tickvals=rows, ticktext=names, showgrid=False, zeroline=False)
+    figure.update_xaxes(tickformat=".0%", rangemode="tozero")
+    return figure
+
+
+def distributions(
+    study: Study,
+    measures: Sequence[str] = ("volatility", "sharpe", "out_of_bag_sharpe", "effective_clusters", "effective_assets"),
+    *,
+    at: int | None = None,
+) -> go.Figure:
+    """Draw how figures of the portfolios are distributed over the universes, the profiles above each other.
+
+    Args:
+        study: the study.
+        measures: some of `jaxalloc.reduction.MEASURES`; `Study.profile_summary` explains them.
+        at: point of a sweep's grid.
+
+    Returns:
+        Figure with a panel a measure: the share of universes in bins of equal width, from the study's own histogram,
+        and the point estimate as a dotted line. A measure that no universe has is left out; volatilities, and Sharpe
+        ratios, in sample and out of bag have one axis.
+
+    Raises:
+        InputError: a measure or the point is unknown, or no universe has any of the measures.
+    """
+    unknown = [measure for measure in measures if measure not in MEASURES]
+    if unknown:
+        raise InputError(f"there is no measure {unknown[0]!r}; choose from {', '.join(MEASURES)}")
+    number = point_of(study, at)
+    totals = study.totals[number]
+    histograms = totals.counts.measures
+    found = [name for name in measures if totals.measures.count[:, MEASURES.index(name)].any()]
+    if not found:
+        raise InputError(f"no universe has {', '.join(measures)}")
+    graph_objects()
+    from plotly.subplots import make_subplots
+
+    go = graph_objects()
+    figure = make_subplots(rows=len(found), cols=1, vertical_spacing=0.32 / len(found))
+    style(figure, 60 + 200 * len(found))
+    estimates: dict[Any, Any] = study.profile_summary(number)["point"].to_dict()
+    ranges = {name: _drawn_range(histograms[:, MEASURES.index(name)]) for name in found}
+    for row, name in enumerate(found, 1):
+        alike = next((pair for pair in _ONE_AXIS if name in pair), (name,))
+        low, high = min(ranges[k][0] for k in alike if k in found), max(ranges[k][1] for k in alike if k in found)
+        edges = np.linspace(low, high, _BARS + 1)
+        shape = MEASURE_WORDS[name][1]
+        for p, profile in enumerate(study.profiles):
+            share = rebinned(histograms[p, MEASURES.index(name)], edges)
+            colour = colour_of(profile)
+            figure.add_trace(
+                go.Scatter(
+                    x=[float(f"{x:.5g}") for x in (edges[:-1] + edges[1:]) / 2],
+                    y=np.round(share, 4).tolist(),
+                    mode="lines",
+                    line={"shape": "hvh", "color": colour, "width": 1.5},
+                    fill="tozeroy",
+                    fillcolor=faded(colour, 0.15),
+                    name=plain_name(profile),
+                    legendgroup=profile,
+                    showlegend=row == 1,
+                    hovertemplate=f"{plain_name(profile)}<br>%{{x:{shape}}}: %{{y:.1%}} of universes<extra></extra>",
+                ),
+                row=row,
+                col=1,
+            )
+            own = float(estimates[profile, name])
+            if low <= own <= high and name != "turnover":  # of the estimate from itself
+                figure.add_trace(
+                    go.Scatter(
+                        x=[own, own],
+                        y=[0, round(float(share.max()), 4)],
+                        mode="lines",
+                        line={"color": colour, "width": 2, "dash": "dot"},
+                        legendgroup=profile,
+                        showlegend=False,
+                        name=f"{plain_name(profile)}, estimate",
+                        hovertemplate=f"{plain_name(profile)}, estimate: %{{x:{shape}}}<extra></extra>",
+                    ),
+                    row=row,
+                    col=1,
+                )
+        figure.update_xaxes(tickformat=shape.replace(".1%", ".0%" if high - low > 0.05 else ".1%"), row=row, col=1)
+        figure.update_xaxes(range=[low, high], title=MEASURE_WORDS[name][0], row=row, col=1)
+        figure.update_yaxes(tickformat=".0%", rangemode="tozero", nticks=4, row=row, col=1)
+    return figure
+
+
+def sleeve(study: Study, *, top: int = 25, at: int | None = None) -> go.Figure:
+    """Draw how often each asset was an aggressor of the barbell's sleeve.
+
+    Args:
+        study: one that has the profile barbell.
+        top: so many assets, the most frequent ones.
+        at: point of a sweep's grid.
+
+    Returns:
+        Figure with a bar an asset: the share of the universes in which it is active where it is in the sleeve. Those
+        of the point estimate's sleeve are in colour.
+
+    Raises:
+        InputError: the study has no barbell, or no such point.
+    """
+    check_profile(study, "barbell")
+    number = point_of(study, at)
+    table = study.summary(number).loc["barbell"]
+    own = study.estimate(number).aggressors
+    share = np.nan_to_num(table["frequency_sleeve"].to_numpy(float))
+    shown = np.lexsort((-share, ~own))  # the estimate's own are always there
+    shown = shown[: max(top, int(own.sum()))]
+    shown = shown[(share[shown] > 0) | own[shown]]
+    shown = shown[np.argsort(-share[shown], kind="stable")]
+    go, n = graph_objects(), len(shown)
+    rows = np.arange(n)[::-1]
+    figure = canvas(70 + 21 * max(n, 1), barmode="overlay", bargap=0.3)
+    for mine, colour, name in ((True, colour_of("barbell"), "in the estimate's sleeve"), (False, MUTED, "not in it")):
+        chosen = own[shown] == mine
+        figure.add_trace(
+            go.Bar(
+                x=np.round(share[shown][chosen], 4),
+                y=rows[chosen],
+                orientation="h",
+                marker_color=colour,
+                name=name,
+                text=[label(study.symbols[k], 60) for k in shown[chosen]],
+                textposition="none",
+                hovertemplate="%{text}: aggressor in %{x:.1%} of universes<extra></extra>",
+            )
+        )
+    names = [_bold(label(study.symbols[k], _LONGEST), bool(own[k])) for k in shown]
+    figure.update_yaxes(range=[-0.6, n - 0.4], tickvals=rows, ticktext=names, showgrid=False, zeroline=False)
+    figure.update_xaxes(tickformat=".0%", range=[0, min(1.0, float(share.max(initial=0.0)) * 1.05 + 0.02)])
+    return figure
+
+
+# ---- numbers --------------------------------------------------------------------------------------------------------
+
+
+def heaviest(table: pd.DataFrame, top: int) -> pd.DataFrame:
+    """Return the rows of an asset summary of most weight, in the estimate or on average, by the estimate's weight."""
+    point, mean = table["point"].fillna(0).to_numpy(float), table["mean"].fillna(0).to_numpy(float)
+    chosen = np.argsort(-np.maximum(point, mean), kind="stable")[:top]
+    return table.iloc[chosen[np.lexsort((-mean[chosen], -point[chosen]))]]
+
+
+def rebinned(histogram: np.ndarray, edges: np.ndarray) -> np.ndarray:
+    """Share of what a histogram of `MEASURE_BINS` holds in other bins: its own are cut where the edges fall in them.
+
+    Args:
+        histogram: (bins,) counts.
+        edges: (E,) ascending.
+
+    Returns:
+        (E - 1,) fractions of the whole, all 0 if it is empty.
+    """
+    total = histogram.sum()
+    if not total:
+        return np.zeros(len(edges) - 1)
+    low, high = bin_edges(MEASURE_BINS)
+    held = np.flatnonzero(histogram)
+    width = np.maximum((high - low)[held], np.finfo(float).tiny)  # the bin of 0 has none
+    inside = np.clip((edges[:, None] - low[held]) / width, 0, 1)
+    inside[-1, high[held] == edges[-1]] = 1
+    return np.diff(inside @ histogram[held]) / total
+
+
+def _drawn_range(histograms: np.ndarray) -> tuple[float, float]:
+    """From where to where profiles' histograms (P, bins) are drawn."""
+    low, high = bin_edges(MEASURE_BINS)
+    starts, stops = [], []
+    for histogram in histograms:
+        if histogram.any():
+            below = histogram.cumsum() / histogram.sum()
+            starts.append(low[np.searchsorted(below, (1 - _DRAWN) / 2, side="right")])
+            stops.append(high[min(np.searchsorted(below, 1 - (1 - _DRAWN) / 2), len(high) - 1)])
+    first, last = min(starts), max(stops)
+    room = 0.03 * (last - first) or 0.01 * abs(first) or 1e-6
+    return float(first - room), float(last + room)
+
+
+def _leads(study: Study, profile: str, number: int) -> dict[Any, bool]:
+    try:
+        table = asset_table(study.estimate(number), profile, study.settings.at(number), study.symbols)
+    except InputError:  # the whole panel is no valid universe
+        return {}
+    return dict(zip(table["symbol"], table["lead"], strict=True))
+
+
+def _bold(text: str, wanted: bool) -> str:
+    return f"<b>{text}</b>" if wanted else text
+
+
+def _round(value: float) -> float | None:
+    return round(float(value), 5) if np.isfinite(value) else None

@@ -1,0 +1,104 @@
+"""Figures of sweeps: a figure of the portfolios over the grid of settings."""
+
+from __future__ import annotations
+
+import itertools
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from jaxalloc.errors import InputError
+from jaxalloc.figures.canvas import MEASURE_WORDS, canvas, check_profile, graph_objects, plain_name
+from jaxalloc.reduction import MEASURES
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
+    from jaxalloc.results import Study
+
+_OF_CLUSTERS = ("n_clusters", "stability")
+_MOST_NUMBERS = 120  # cells; in more of them no numbers are written
+
+
+def sweep_heatmap(study: Study, measure: str = "volatility", profile: str | None = None) -> go.Figure:
+    """Draw a figure of the portfolios at every point of a sweep's grid.
+
+    Args:
+        study: of a sweep.
+        measure: one of `jaxalloc.reduction.MEASURES`, its mean over the universes; ``"n_clusters"``, the mean number
+            of clusters; or ``"stability"``, the mean of `Study.cluster_stability` over the clusters.
+        profile: one of the study's profiles. By default all of them, which takes a sweep of one setting; measures of
+            clusters have none.
+
+    Returns:
+        Figure: a heat map whose columns are the values of the last setting, its rows those of the others or, of one
+        setting, the profiles.
+
+    Raises:
+        InputError: the study is no sweep, or the measure or the profile does not fit it.
+    """
+    settings = study.settings
+    if not settings.names:
+        raise InputError("the study is no sweep: there is one point of settings")
+    if measure not in (*MEASURES, *_OF_CLUSTERS):
+        raise InputError(f"there is no measure {measure!r}; choose from {', '.join((*MEASURES, *_OF_CLUSTERS))}")
+    if measure in _OF_CLUSTERS:
+        profile = None
+        profiles: tuple[str, ...] = ("",)
+    elif profile is not None:
+        check_profile(study, profile)
+        profiles = (profile,)
+    elif len(settings.names) > 1:
+        raise InputError(f"name the profile: a sweep of {len(settings.names)} settings has a heat map for each")
+    else:
+        profiles = study.profiles
+    *others, (last, columns) = settings.grid
+    combinations = list(itertools.product(*(values for _, values in others)))
+    values = np.array([[_value(study, measure, name, k) for k in range(len(settings))] for name in profiles])
+    values = values.reshape(len(profiles) * len(combinations), len(columns))
+    rows = [_row_name(name, [key for key, _ in others], chosen) for name in profiles for chosen in combinations]
+    words, shape = MEASURE_WORDS[measure]
+    figure = canvas(110 + 34 * len(rows))
+    finite = values[np.isfinite(values)]
+    both = len(finite) and finite.min() < 0 < finite.max()
+    figure.add_trace(
+        graph_objects().Heatmap(
+            z=[[float(f"{x:.5g}") if np.isfinite(x) else None for x in row] for row in values],
+            autocolorscale=True,
+            zmid=0 if both else None,
+            xgap=2,
+            ygap=2,
+            texttemplate=f"%{{z:{shape}}}" if values.size <= _MOST_NUMBERS else None,
+            colorbar={"thickness": 10, "tickformat": shape, "outlinewidth": 0},
+            hovertemplate=f"{plain_name(last)} %{{x}}<br>%{{y}}<br>{words}: %{{z:{shape}}}<extra></extra>",
+        )
+    )
+    figure.update_xaxes(
+        title=plain_name(last),
+        tickvals=np.arange(len(columns)),
+        ticktext=[f"{value:g}" for value in columns],
+        showgrid=False,
+        zeroline=False,
+    )
+    figure.update_yaxes(
+        tickvals=np.arange(len(rows)), ticktext=rows, autorange="reversed", showgrid=False, zeroline=False
+    )
+    return figure
+
+
+def _value(study: Study, measure: str, profile: str, number: int) -> float:
+    """The measure at a point of the grid; NaN where no universe has it."""
+    totals = study.totals[number]
+    if measure == "n_clusters":
+        counts = totals.tallies.n_clusters
+        return float(counts @ np.arange(len(counts)) / counts.sum()) if counts.sum() else np.nan
+    if measure == "stability":
+        known = study.cluster_stability(number)["stability"].dropna().to_numpy(float)
+        return float(known.mean()) if len(known) else np.nan
+    p, m = study.profiles.index(profile), MEASURES.index(measure)
+    return float(totals.measures.mean[p, m]) if totals.measures.count[p, m] else np.nan
+
+
+def _row_name(profile: str, names: list[str], values: tuple[Any, ...]) -> str:
+    parts = [f"{plain_name(name)} {value:g}" for name, value in zip(names, values, strict=True)]
+    return ", ".join(parts) or plain_name(profile)

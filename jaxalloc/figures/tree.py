@@ -1,0 +1,115 @@
+"""The point estimate's merge tree, from a study's correlations: heights, order of the leaves, where it is cut."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from jaxalloc.errors import InputError
+from jaxalloc.figures.canvas import point_of
+
+if TYPE_CHECKING:
+    from jaxalloc.results import Study
+
+_MOST_ORDERED = 1500  # assets; the best order of more would take minutes
+
+
+class Tree(NamedTuple):
+    """A merge tree of the M assets that take part.
+
+    Attributes:
+        assets: (M,) their column numbers, in the order of the leaves, from the bottom up.
+        merges: (M - 1, 4) as `scipy.cluster.hierarchy.linkage`, its leaves the assets by column number.
+        columns: (M,) their column numbers, ascending: leaf m is the asset ``columns[m]``.
+        cut: height at which clusters are cut off.
+        labels: (M,) the clusters that the engine found, in the order of ``assets``.
+    """
+
+    assets: np.ndarray
+    merges: np.ndarray
+    columns: np.ndarray
+    cut: float
+    labels: np.ndarray
+
+
+def tree_of(study: Study, at: int | None = None) -> Tree:
+    """Make the tree that the point estimate's clusters were cut from.
+
+    Raises:
+        InputError: the study does not hold the correlations, or fewer than two assets take part.
+    """
+    number = point_of(study, at)
+    correlation = correlation_at(study, number)
+    labels = study.estimate(number).cluster_labels
+    columns = np.flatnonzero((labels >= 0) & np.isfinite(np.diagonal(correlation)))
+    if len(columns) < 2:
+        raise InputError("a tree needs two assets that take part in the point estimate")
+    from scipy.cluster.hierarchy import leaves_list, linkage, optimal_leaf_ordering
+    from scipy.spatial.distance import squareform
+
+    config = study.settings.at(number)
+    rho = correlation[np.ix_(columns, columns)].astype(float)
+    distance = np.sqrt((1 - (np.abs(rho) if config.distance == "absolute" else rho)) / 2)
+    np.fill_diagonal(distance, 0)
+    pairs = squareform(distance, checks=False)
+    merges = linkage(pairs, config.linkage)
+    if len(columns) <= _MOST_ORDERED:
+        merges = optimal_leaf_ordering(merges, pairs)
+    order = columns[leaves_list(merges)]
+    if config.criterion == "distance":
+        cut = float(config.distance_threshold)
+    else:
+        cut = _height_of(merges[:, 2], int(config.max_clusters))
+    return Tree(order, merges, columns, cut, labels[order])
+
+
+def correlation_at(study: Study, number: int) -> np.ndarray:
+    """Return the (N, N) correlations of the whole panel at a point of the grid.
+
+    Raises:
+        InputError: the study does not hold them.
+    """
+    if study.correlation is None:
+        raise InputError(
+            "the study was stored by an earlier version, without the correlations; run it again to have them"
+        )
+    if "ewma_decay" in study.settings.names and number != study.settings.home:
+        raise InputError(f"the correlations are kept at point {study.settings.home} only: ewma_decay was swept")
+    return study.correlation
+
+
+def _height_of(heights: np.ndarray, max_clusters: int) -> float:
+    """A height between the last merge that is made for so many clusters, and the next."""
+    made = len(heights) + 1 - max_clusters
+    if made <= 0:
+        return 0.0
+    after = heights[made] if made < len(heights) else heights[-1] * 1.05
+    return float((heights[made - 1] + after) / 2)
+
+
+def outline(tree: Tree) -> tuple[list[float | None], list[float | None], list[float | None], list[float | None]]:
+    """Return the lines of a dendrogram, with None between them: leaves' axis and heights, below the cut and above.
+
+    The leaf in place k of the order stands at k.
+    """
+    n = len(tree.columns)
+    place = np.empty(2 * n - 1)
+    place[np.searchsorted(tree.columns, tree.assets)] = np.arange(n)
+    height = np.zeros(2 * n - 1)
+    below: tuple[list[float | None], list[float | None]] = ([], [])
+    above: tuple[list[float | None], list[float | None]] = ([], [])
+    for m, (left, right, level, _) in enumerate(tree.merges):
+        a, b = int(left), int(right)
+        place[n + m], height[n + m] = (place[a] + place[b]) / 2, level
+        across, along = below if level <= tree.cut else above
+        across += [round(float(x), 3) for x in (place[a], place[a], place[b], place[b])] + [None]
+        along += [round(float(h), 4) for h in (height[a], level, level, height[b])] + [None]
+    return *below, *above
+
+
+def runs(labels: np.ndarray) -> list[tuple[int, int, int]]:
+    """Return (label, first place, last place) of each stretch of one label."""
+    edges = np.flatnonzero(np.diff(labels)) + 1
+    starts, stops = [0, *edges.tolist()], [*edges.tolist(), len(labels)]
+    return [(int(labels[a]), a, b - 1) for a, b in zip(starts, stops, strict=True) if b > a]

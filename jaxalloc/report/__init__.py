@@ -1,0 +1,82 @@
+"""A study on one page: HTML that holds all it needs, to be read without a network by day and by night."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import uuid
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from jaxalloc.errors import InputError
+
+if TYPE_CHECKING:
+    from jaxalloc.results import Study
+
+FILE = "report.html"
+_SUFFIXES = (".html", ".htm")
+
+
+def write_report(study: Study, path: str | os.PathLike[str], *, title: str | None = None) -> Path:
+    """Write a study's report: one HTML file that needs no network.
+
+    Args:
+        study: from `run_study` or `load_study`; of a sweep the details are those of the point `Sweep.home`.
+        path: of the file, which ends in .html or .htm; a file of that name is replaced.
+        title: the page's; by default it says how many assets and universes there are.
+
+    Returns:
+        The path.
+
+    Raises:
+        InputError: the extra ``report`` is not installed, or there cannot be a file of that name.
+        OSError: the file could not be written; one that was there before is kept.
+
+    Example:
+        >>> import jaxalloc as ja
+        >>> study = ja.load_study("study/")  # doctest: +SKIP
+        >>> ja.write_report(study, "report.html")  # doctest: +SKIP
+        PosixPath('report.html')
+    """
+    target = check_report(path)
+    from jaxalloc.report.page import html_page
+
+    text = html_page(study, title)
+    partial = target.with_name(f".{target.name}.{uuid.uuid4().hex[:12]}.partial")
+    try:
+        partial.write_text(text, encoding="utf-8")
+        partial.replace(target)
+    finally:
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
+    return target
+
+
+def check_report(path: str | os.PathLike[str], new_folder: bool = False) -> Path:
+    """Return the path of a report that could be written, before anything long is begun.
+
+    Args:
+        path: of the file.
+        new_folder: whether its folder is still to come.
+
+    Raises:
+        InputError: as `write_report`.
+    """
+    target = Path(path)
+    name = repr(str(target))
+    if target.suffix.lower() not in _SUFFIXES:
+        raise InputError(f"the report {name} must be a file whose name ends in .html")
+    if target.is_dir():
+        raise InputError(f"the report {name} is a directory; give the path of a file")
+    if not new_folder:
+        folder = target.parent
+        if not folder.is_dir():
+            raise InputError(f"the report {name}: there is no directory {str(folder)!r}; create it, or choose another")
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise InputError(f"the report {name}: the directory {str(folder)!r} cannot be written; choose another")
+    for package in ("plotly", "jinja2", "scipy"):
+        try:
+            __import__(package)
+        except ImportError:
+            raise InputError(f"the report needs the package {package}: pip install 'jaxalloc[report]'") from None
+    return target

@@ -1,0 +1,76 @@
+"""How to run a study again: the command line that made it, and the same in Python."""
+
+from __future__ import annotations
+
+import dataclasses
+import shlex
+from typing import TYPE_CHECKING, Any
+
+from jaxalloc.config import AllocationConfig
+
+if TYPE_CHECKING:
+    from jaxalloc.results import Study
+
+_LONGEST = 400  # characters of a setting
+
+
+def command_line(study: Study) -> str | None:
+    """The command line that made the study, into a new folder; None if it was not made by one."""
+    command = study.record.get("command")
+    if not isinstance(command, str):
+        return None
+    try:
+        return shlex.join(without_places(shlex.split(command)))
+    except ValueError:
+        return None
+
+
+def without_places(words: list[str]) -> list[str]:
+    """A command line's words less those that say where it writes, and whether it goes on with what is there."""
+    kept, skip = [], False
+    for position, word in enumerate(words):
+        if word == "--":
+            return kept + words[position:]
+        if skip:
+            skip = False
+        elif word == "--out":
+            skip = True
+        elif word == "--report":
+            following = words[position + 1] if position + 1 < len(words) else ""
+            skip = following.lower().endswith((".html", ".htm"))
+        elif word not in ("--resume", "--fresh") and not word.startswith(("--out=", "--report=")):
+            kept.append(word)
+    return kept
+
+
+def python_lines(study: Study) -> str:
+    """Python that makes the same study from the same data."""
+    default = AllocationConfig()
+    config = study.settings.config
+    changed = [
+        f"{field.name}={_value(getattr(config, field.name))}"
+        for field in dataclasses.fields(AllocationConfig)
+        if getattr(config, field.name) != getattr(default, field.name)
+    ]
+    lines = ["import jaxalloc as ja", "", 'panel = ja.read_returns("FILE")  # with the same kind= and missing=']
+    lines.append(f"config = ja.AllocationConfig({', '.join(changed)})")
+    if study.settings.names:
+        grid = ", ".join(f"{name}={_value(list(values))}" for name, values in study.settings.grid)
+        lines.append(f"config = ja.sweep(config, {grid})")
+    lines.append(f"sampler = {_sampler(study.record.get('sampler') or {})}")
+    keep = "" if study.tables is not None else ', keep="summary"'
+    how = f"seed={study.seed}, precision={study.precision}{keep}"
+    lines.append(f'study = ja.run_study(panel, sampler, config, {how}, out="again")')
+    return "\n".join(lines)
+
+
+def _sampler(settings: dict[str, Any]) -> str:
+    if settings.get("sampler") in (None, "Product"):
+        return " * ".join(_sampler(factor) for factor in settings.get("factors", [])) or "None"
+    given = [f"{name}={_value(value)}" for name, value in settings.items() if name != "sampler" and value is not None]
+    return f"ja.{settings['sampler']}({', '.join(given)})"
+
+
+def _value(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= _LONGEST else "..."  # too long for a page, such as a covariance matrix

@@ -1,0 +1,212 @@
+"""What the page says: a study's tables as rows of text."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from jaxalloc.allocation import valid_universes
+from jaxalloc.figures.canvas import plain_name
+from jaxalloc.figures.portfolios import heaviest
+from jaxalloc.profiles import PROFILES
+from jaxalloc.reduction import BINDING, POSITIVE_WEIGHT
+from jaxalloc.report.words import WRITE, joined, percent, stability_sentence
+from jaxalloc.status import Status, explain
+from jaxalloc.summary import asset_table, cluster_table
+from jaxalloc.tables import counted
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from jaxalloc.results import Study
+
+TOP = 20  # assets in a figure
+_SHORT = {
+    "volatility": "Volatility",
+    "expected_return": "Return",
+    "sharpe": "Sharpe in sample",
+    "out_of_bag_sharpe": "Sharpe out of bag",
+    "effective_assets": "Effective assets",
+    "effective_clusters": "Effective clusters",
+    "turnover": "Turnover",
+}
+_CLUSTERS_SHOWN = 8  # rows of a table before the rest is folded
+
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+    """Rows of text under headings; the first ``words`` columns hold words, the others numbers."""
+
+    headings: tuple[str, ...]
+    rows: list[tuple[str, ...]]
+    words: int = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Answer:
+    """What there is to say of one profile, first of all."""
+
+    profile: str
+    name: str
+    sentence: str
+    binding: list[str]
+    notes: list[str]
+    figures: Table
+    leads: Table
+    more_leads: Table | None
+    assets: Table
+    rest: str
+
+
+def answer(study: Study, profile: str, at: int) -> Answer:
+    """Say what the estimate holds, how far it moves, what binds."""
+    estimate, config = study.estimate(at), study.settings.at(at)
+    summary: Any = study.summary(at).loc[profile]
+    measures: dict[Any, dict[Any, Any]] = study.profile_summary(at).loc[profile].to_dict(orient="index")
+    position = study.profiles.index(profile)
+    valid = bool(valid_universes(estimate.status))
+    clusters = cluster_table(estimate, profile, config, study.symbols) if valid else None
+    leads, share = _leads(clusters, summary), math.nan
+    if clusters is not None:
+        often = summary["frequency_lead"][clusters["lead"]].fillna(0)
+        share = float(np.average(often, weights=clusters["weight"].to_numpy()))
+    n_valid = int(study.totals[at].tallies.n_valid)
+    headings = ("cluster", "weight", "lead asset", "leads in", "assets")
+    shown, folded = leads[:_CLUSTERS_SHOWN], leads[_CLUSTERS_SHOWN:]
+    return Answer(
+        profile=profile,
+        name=plain_name(profile),
+        sentence=stability_sentence(measures["turnover"], n_valid, share),
+        binding=_binding(study, profile, at) if valid else [],
+        notes=explain(int(estimate.status[position])),
+        figures=_measures(measures),
+        leads=Table(headings, shown, words=0),
+        more_leads=Table(headings, folded, words=0) if folded else None,
+        assets=_assets(study, profile, at, summary),
+        rest=_rest(summary),
+    )
+
+
+def _measures(measures: dict[Any, dict[Any, Any]]) -> Table:
+    rows = []
+    for name, write in WRITE.items():
+        row = measures[name]
+        if row["n_universes"] or math.isfinite(row["point"]):
+            own = write(row["point"]) if name != "turnover" else ""
+            rows.append((_SHORT[name], own, *(write(row[q]) for q in ("q50", "q05", "q95"))))
+    return Table(("", "estimate", "median", "5 %", "95 %"), rows)
+
+
+def _leads(clusters: pd.DataFrame | None, summary: pd.DataFrame) -> list[tuple[str, ...]]:
+    if clusters is None:
+        return []
+    often = summary["frequency_lead"].to_dict()
+    return [
+        (
+            str(row["cluster"]),
+            percent(row["weight"]),
+            str(row["lead"]),
+            percent(often[row["lead"]], 0),
+            str(row["size"]),
+        )
+        for row in clusters.to_dict(orient="records")
+    ]
+
+
+def _binding(study: Study, profile: str, at: int) -> list[str]:
+    """The caps that hold the estimate back."""
+    estimate, position = study.estimate(at), study.profiles.index(profile)
+    assets: Any = asset_table(estimate, profile, study.settings.at(at), study.symbols)
+    asset_bound, cluster_bound = float(estimate.asset_bound[position]), float(estimate.cluster_bound[position])
+    inside = assets[(assets["cluster"] >= 0) & ~assets["sleeve"]]
+    aggressive = set(assets.loc[assets["sleeve"], "cluster"])
+    capped = []
+    for cluster, members in inside.groupby("cluster"):
+        most = min(cluster_bound, len(members) * asset_bound)
+        if cluster not in aggressive and members["weight"].sum() >= most - BINDING and most == cluster_bound:
+            lead = members.loc[members["lead"], "symbol"]
+            capped.append(f"{cluster} ({lead.iloc[0]})" if len(lead) else f"{cluster}")
+    full = inside.loc[inside["weight"] >= asset_bound - BINDING, "symbol"].astype(str).tolist()
+    found = []
+    if capped:
+        verb = "is at its" if len(capped) == 1 else "are at their"
+        found.append(
+            f"{'Cluster' if len(capped) == 1 else 'Clusters'} {joined(capped)} {verb} cap of {percent(cluster_bound)}."
+        )
+    if full:
+        found.append(f"{joined(full)}: at the largest weight of an asset, {percent(asset_bound)}.")
+    return found
+
+
+def _assets(study: Study, profile: str, at: int, summary: pd.DataFrame) -> Table:
+    """Every asset, the heaviest first."""
+    labels: dict[Any, int] = dict(zip(study.symbols, study.estimate(at).cluster_labels.tolist(), strict=True))
+    sleeve = PROFILES[profile].sleeve
+    headings = ("asset", "cluster", "estimate", "mean", "5 %", "median", "95 %", "held in", "at its bound", "leads in")
+    rows = []
+    for symbol, row in heaviest(summary, len(summary)).iterrows():
+        values = row.to_dict()
+        cluster = labels[symbol]
+        weights = [percent(values[q], 2) for q in ("point", "mean", "q05", "q50", "q95")]
+        names = ("positive", "binding", "lead", *(("sleeve",) if sleeve else ()))
+        often = [percent(values[f"frequency_{name}"], 0) for name in names]
+        rows.append((str(symbol), str(cluster) if cluster >= 0 else "none", *weights, *often))
+    return Table(headings + (("in the sleeve in",) if sleeve else ()), rows)
+
+
+def _rest(summary: pd.DataFrame) -> str:
+    """What the figure of the heaviest assets leaves out."""
+    others: Any = summary.drop(index=heaviest(summary, TOP).index)
+    if others.empty:
+        return ""
+    held = int((others["point"] > POSITIVE_WEIGHT).sum())
+    nothing = "nothing in the estimate"
+    some = f"{percent(float(others['point'].sum()))} of the estimate together ({held} of them anything at all)"
+    return (
+        f"The other {counted(len(others), 'asset')} hold {some if held else nothing}, and "
+        f"{percent(float(others['mean'].sum()))} on average."
+    )
+
+
+def stability(study: Study, at: int) -> Table:
+    """The estimate's clusters, the least stable first."""
+    table = study.cluster_stability(at).sort_values("stability", kind="stable")
+    rows = [
+        (str(cluster), str(row["size"]), percent(row["stability"], 0), str(row["members"]))
+        for cluster, row in table.to_dict(orient="index").items()
+    ]
+    return Table(("cluster", "assets", "stability", "members"), rows, words=0)
+
+
+def statuses(study: Study, at: int) -> Table:
+    """Every status: what it means, in how many universes it was set (of all points), whether for the estimate."""
+    counts = study.status_counts()
+    total = study.n * len(study.settings)
+    sums: Any = counts.groupby(level="profile").sum()
+    by_profile = sums.to_dict(orient="index")
+    own = [int(status) for status in study.estimate(at).status]
+    rows = []
+    for bit in Status:
+        cells = []
+        for profile, status in zip(study.profiles, own, strict=True):
+            found = int(by_profile[profile][str(bit.name)])
+            share = f" ({percent(found / total)})" if found else ""
+            cells.append(f"{found:,}{share}{' *' if status & bit else ''}")
+        rows.append((str(bit.name), *cells, bit.message))
+    return Table(("status", *map(plain_name, study.profiles), "what it means, and what to do"), rows)
+
+
+def settings(study: Study, at: int) -> Table:
+    """Every setting; of a sweep the values of those that vary."""
+    config, grid = study.settings.at(at), dict(study.settings.grid)
+    rows = []
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        text = ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+        if field.name in grid:
+            text = f"{', '.join(map(str, grid[field.name]))}; details above at {text}"
+        rows.append((field.name, text))
+    return Table(("setting", "value"), rows, words=2)

@@ -1,0 +1,73 @@
+"""jaxalloc as a side of a race: what `run_study` computes chunk by chunk, without its summaries and files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import jax
+import numpy as np
+
+from jaxalloc.allocation import Allocation
+from jaxalloc.batch import Engine, Items
+from jaxalloc.bootstrap import Bootstrap
+from jaxalloc.config import AllocationConfig
+from jaxalloc.rivals.common import Array, Ints
+from jaxalloc.samplers import Product, steps
+from jaxalloc.universes import MOST_UNIVERSES, seed_key
+
+_SEED = 0
+_FEW = 512  # universes of a first run
+
+
+class Jaxalloc:
+    """The batch engine with an iid bootstrap at its default settings, on all local devices.
+
+    A CPU's cores share each chunk. Everything of an `Allocation` comes to the host, as it does for a study, of which
+    weights and lead assets are a part.
+    """
+
+    def __init__(self, panel: Array, precision: int = 64) -> None:
+        """Put the panel (T, N) on the devices, and compile."""
+        self._x64, self._n_rows = precision == 64, len(panel)
+        self._bootstrap = Bootstrap(MOST_UNIVERSES)
+        draws = steps(Product((self._bootstrap,)), self._n_rows)
+        with jax.enable_x64(self._x64):
+            self._engine = Engine(
+                panel.shape, AllocationConfig(), panel=np.asarray(panel), draws=draws, key=seed_key(_SEED)
+            )
+            self.quantum = self._engine.chunk_size
+            self._compile()
+
+    def _compile(self) -> None:
+        """Meet every number of clusters: each size that clusters are padded to is a program of its own."""
+        few = min(self.quantum, _FEW)
+        heights = np.linspace(0, 1, few)  # of the cut: from a cluster an asset to one in all
+        self._engine.run(Items(index=np.arange(few)), {"distance_threshold": heights}).allocation()
+
+    def stream(self, n: int, seed: int) -> Iterator[tuple[Array, Ints]]:
+        """Draw ``n`` universes and allocate; weights and lead assets (b, 4, N) come chunk by chunk."""
+        first = seed * n % (MOST_UNIVERSES - n)  # other universes for another seed
+        for found in self._allocations(first, n):
+            yield found.weights, found.lead_assets
+
+    def counts(self, n: int) -> Array:
+        """Counts (n, T) of the first ``n`` universes."""
+        return self._bootstrap.counts(self._n_rows, _SEED, 0, n).astype(float)
+
+    def first(self, n: int) -> tuple[Array, Ints, Ints]:
+        """Weights (n, 4, N), labels (n, N) and lead assets (n, 4, N) of the first ``n`` universes, as `stream` does."""
+        parts = [(found.weights, found.cluster_labels, found.lead_assets) for found in self._allocations(0, n)]
+        weights, labels, leads = zip(*parts, strict=True)
+        return np.concatenate(weights), np.concatenate(labels), np.concatenate(leads)
+
+    def _allocations(self, first: int, n: int) -> Iterator[Allocation]:
+        """Universes from ``first`` on; while a chunk comes to the host, the devices have the next one."""
+        pending = None
+        for start in range(first, first + n, self.quantum):
+            with jax.enable_x64(self._x64):
+                chunk = self._engine.run(Items(index=np.arange(start, min(start + self.quantum, first + n))))
+            if pending is not None:
+                yield pending.allocation()
+            pending = chunk
+        if pending is not None:
+            yield pending.allocation()

@@ -1,0 +1,189 @@
+"""`jaxalloc bench`: what it prints and writes, whom it leaves out, and bad options. No test asserts a time."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from jaxalloc.config import PROFILES
+from jaxalloc.rivals import registry
+
+Run = Callable[..., tuple[str, str]]
+QUICK = ("--seconds", "0", "--pairs", "1", "--judged", "2")  # a run of the fewest universes
+MARKET = ("--n-assets", "12", "--rows", "120")
+
+
+@pytest.fixture(autouse=True)
+def one_core(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One worker: a second one would not tell more."""
+    monkeypatch.setattr("jaxalloc.rivals.race.available_cores", lambda: 1)
+
+
+@pytest.fixture
+def missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only the original's way, which needs nothing but what jaxalloc does, can run."""
+    for key, rival in registry.RIVALS.items():
+        libraries = () if key == "original" else ("no_such_library",)
+        monkeypatch.setitem(registry.RIVALS, key, rival._replace(libraries=libraries))
+
+
+ACCURACY = {
+    **dict.fromkeys(("universes", "partitions_equal", "leads_equal", "failed"), int),
+    **dict.fromkeys(("gap", "median_gap", "over_limit", "difference"), dict),
+    **dict.fromkeys(("sum_error", "cluster_excess", "asset_excess"), float),
+}
+SIDE = {"universes": int, "seconds": float, "universes_per_second": float}
+SCHEMA: dict[str, Any] = {
+    "format": int,
+    "started": str,
+    "machine": {"processor": str, "cores": int, "system": str},
+    "device": {"platform": str, "kind": str, "count": int},
+    "versions": dict,
+    "pairs": int,
+    "seconds": float,
+    "judged": int,
+    "precision": int,
+    "gap_limit": float,
+    "left_out": [{"rival": str, "name": str, "missing": list, "install": str}],
+    "jobs": [
+        {
+            "job": str,
+            "source": str,
+            "n_rows": int,
+            "n_assets": int,
+            "jaxalloc": {
+                "universes_per_second": float,
+                "goal_universes_per_second": type(None),
+                "accuracy": ACCURACY,
+            },
+            "rivals": [
+                {
+                    "rival": str,
+                    "name": str,
+                    "goal": type(None),
+                    "ratio": {"median": float, "least": float, "most": float},
+                    "universes_per_second": float,
+                    "jaxalloc_universes_per_second": float,
+                    "accuracy": ACCURACY,
+                    "pairs": [{"jaxalloc": SIDE, "rival": SIDE, "ratio": float}],
+                }
+            ],
+        }
+    ],
+}
+
+
+def check_schema(found: Any, schema: Any, where: str = "document") -> None:
+    """A dictionary has these keys and no others, a list any number of such items, a value its type."""
+    if isinstance(schema, dict):
+        assert found.keys() == schema.keys(), where
+        for key, part in schema.items():
+            check_schema(found[key], part, f"{where}.{key}")
+    elif isinstance(schema, list):
+        for number, item in enumerate(found):
+            check_schema(item, schema[0], f"{where}[{number}]")
+    else:
+        assert type(found) is schema, where
+
+
+def test_a_race_from_end_to_end(run: Run, missing: None) -> None:
+    """The document on stdout is the one written; jaxalloc is exact, and the rivals that cannot run are named."""
+    out, err = run("bench", *MARKET, *QUICK, "--json", "--out", "found.json")
+    found = json.loads(out)
+    assert Path("found.json").read_text() == out
+    check_schema(found, SCHEMA)
+    assert [row["rival"] for row in found["left_out"]] == [key for key in registry.RIVALS if key != "original"]
+    assert all(row["missing"] == ["no_such_library"] for row in found["left_out"])
+    for key in registry.RIVALS:
+        note = f"note: Left {key} out: no_such_library is not installed; pip install 'jaxalloc[bench]'"
+        assert (note in err.splitlines()) == (key != "original")
+    (job,) = found["jobs"]
+    assert (job["source"], job["n_assets"], job["n_rows"]) == ("embedded market", 12, 120)
+    verdict = job["jaxalloc"]["accuracy"]
+    assert verdict["universes"] == verdict["partitions_equal"] == verdict["leads_equal"] == 2
+    assert set(verdict["over_limit"]) == set(PROFILES)
+    assert sum(verdict["over_limit"].values()) == verdict["failed"] == 0
+    assert verdict["sum_error"] <= 1e-12
+    (row,) = job["rivals"]
+    assert row["rival"] == "original"
+    assert row["accuracy"]["partitions_equal"] == 2
+    (pair,) = row["pairs"]
+    rates = [pair[side]["universes"] / pair[side]["seconds"] for side in ("jaxalloc", "rival")]
+    assert math.isclose(pair["ratio"], rates[0] / rates[1])
+    assert row["ratio"]["median"] == pair["ratio"]
+    assert {"jaxalloc", "python", "jax", "numpy"} <= found["versions"].keys()
+
+
+def test_a_table_of_a_file(run: Run, file: Path) -> None:
+    out, err = run("bench", file, *QUICK, "--n-assets", "12", "--rivals", "original", "--quiet")
+    assert err == ""
+    assert "jaxalloc in 64 bits on cpu" in out
+    lines = out.splitlines()
+    assert all(len(line) <= 80 for line in lines)
+    assert f"bench: {file.name}, 12 assets, 120 rows" in lines
+    head, ours, theirs = (next(line for line in lines if line.startswith(s)) for s in (" ", "jaxalloc  ", "pandas + "))
+    assert head.split() == ["universes/s", "faster", "by", "range", "gap", "clusters", "leads"]
+    assert ours.endswith("2/2    2/2")
+    assert " x " in theirs
+
+
+def test_a_rival_that_fails_is_told_and_jaxalloc_runs_alone(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(registry.RIVALS, "naive", registry.RIVALS["naive"]._replace(attribute="NoSuchClass"))
+    document = json.loads(run("bench", *MARKET, *QUICK, "--rivals", "naive", "--json")[0])
+    (job,) = document["jobs"]
+    assert "NoSuchClass" in job["rivals"][0]["error"]
+    assert job["jaxalloc"]["universes_per_second"] > 0
+    out, _ = run("bench", *MARKET, *QUICK, "--rivals", "naive")
+    assert "note: naive JAX failed: AttributeError" in out
+
+
+def test_jaxalloc_alone_in_float32(run: Run) -> None:
+    market = ("--n-assets", "5", "--rows", "60")
+    document = json.loads(run("bench", *market, *QUICK, "--rivals", "none", "--precision", "32", "--json")[0])
+    (job,) = document["jobs"]
+    assert job["rivals"] == document["left_out"] == []
+    assert document["gap_limit"] == 1e-5
+    assert job["jaxalloc"]["accuracy"]["partitions_equal"] == 2
+    assert sum(job["jaxalloc"]["accuracy"]["over_limit"].values()) == 0
+    assert 1e-10 < max(job["jaxalloc"]["accuracy"]["difference"].values()) < 1e-3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nowhere.csv"], "no such file"),
+        (["--rivals", "markowitz"], "there is no 'markowitz'; choose from plain, expert, original, "),
+        (["--rivals", "original,"], "there is no ''"),
+        (["--rivals", "naive"], "leave naive out: no_such_library is not installed, or pip install 'jaxalloc[bench]'"),
+        (["--pairs", "0"], "'--pairs': Input should be greater than or equal to 1"),
+        (["--seconds", "-1"], "'--seconds'"),
+        (["--seconds", "nan"], "'--seconds'"),
+        (["--judged", "0"], "'--judged'"),
+        (["--n-assets", "1"], "'--n-assets'"),
+        (["--rows", "19"], "'--rows'"),
+        (["--precision", "16"], "is not one of '32', '64'"),
+        (["--kind", "prices"], "are about a file: give FILE"),
+        (["--out", "found.csv"], "end the name in .json"),
+        (["market.csv", "--n-assets", "13"], "--n-assets 13, but there are only 12 assets"),
+        (["market.csv", "--rows", "121"], "--rows 121, but there are only 120 rows"),
+        (["short.csv"], "--rows 20, but there are only 10 rows"),
+        (["gaps.csv", "--missing", "mask"], "choose --missing zero"),
+        (["still.csv", "--rows", "30"], "constant"),
+    ],
+)
+def test_bad_option(
+    refused: Callable[..., str], file: Path, market: pd.DataFrame, missing: None, arguments: list[str], message: str
+) -> None:
+    market.head(10).to_csv("short.csv")
+    market.mask(np.eye(*market.shape) > 0).to_csv("gaps.csv")
+    still = market.copy()
+    still.iloc[-40:, 3] = 0.01
+    still.to_csv("still.csv")
+    assert message in refused("bench", *arguments)
