@@ -31,7 +31,15 @@ from jaxalloc.errors import InputError
 from jaxalloc.feasible import Bounds, bounds
 from jaxalloc.inner import Synthetic, lead_assets, share_out, synthesize
 from jaxalloc.linalg import dot
-from jaxalloc.moments import Moments, SharedPanel, Shock, panel_moments, sample_moments, shocked_moments
+from jaxalloc.moments import (
+    Moments,
+    SharedPanel,
+    Shock,
+    panel_moments,
+    sample_moments,
+    shocked_moments,
+    weighted_products,
+)
 from jaxalloc.profiles import PROFILES, solve_profiles
 from jaxalloc.quadratic import Solution
 from jaxalloc.shrinkage import shrink_panel, shrink_sample
@@ -227,10 +235,18 @@ def observe(x: Array, config: AllocationConfig, weights: Array, mask: Array, giv
         return Observed(moments, sample_tail_gain(x, weights, mask))
 
 
-def observe_shared(panel: SharedPanel, config: AllocationConfig, weights: Array, mask: Array) -> Observed:
-    """`observe` for a universe of a shared panel."""
+def products_shared(panel: SharedPanel, config: AllocationConfig, weights: Array) -> Array:
+    """The part of `observe_shared` that is one matrix product for all universes."""
     with jax.named_scope("moments"):
-        moments = panel_moments(panel, weights, mask, _decay(config))
+        return weighted_products(panel, weights, _decay(config))
+
+
+def observe_shared(
+    panel: SharedPanel, config: AllocationConfig, weights: Array, mask: Array, products: Array | None = None
+) -> Observed:
+    """`observe` for a universe of a shared panel, with its `products_shared` if they are at hand."""
+    with jax.named_scope("moments"):
+        moments = panel_moments(panel, weights, mask, _decay(config), products)
     with jax.named_scope("shrinkage"):
         moments = shrink_panel(moments, panel, weights, config.covariance)
     with jax.named_scope("antifragility"):

@@ -36,6 +36,7 @@ from jaxalloc.allocation import (
     describe,
     observe,
     observe_shared,
+    products_shared,
     solve,
 )
 from jaxalloc.arrays import as_array
@@ -58,12 +59,14 @@ class Tiles(NamedTuple):
     """How many universes are computed together, on each device.
 
     Attributes:
-        estimate: universes of an estimate tile.
+        estimate: universes of an estimate tile, drawn by one matrix product.
+        observe: universes of which moments and clusters are found at once, a divisor of ``estimate``.
         capacity: universes of a part of a chunk, a multiple of ``estimate``.
         solve: universes of a solve tile, by the size that clusters are padded to.
     """
 
     estimate: int
+    observe: int
     capacity: int
     solve: dict[int, int]
 
@@ -83,14 +86,16 @@ def tiles(n_assets: int, dtype: Any, platform: str = "cpu", memory: int | None =
     each = n_assets**2 * np.dtype(dtype).itemsize
     buckets = cluster_buckets(n_assets)
     if platform == "cpu":
-        tile = 64 if n_assets <= 48 else 16 if n_assets <= 128 else 32
+        # many share the table of outer products; few covariances fit the cache
+        tile, few = (64, 64) if n_assets <= 48 else (64, 16) if n_assets <= 128 else (32, 8)
         capacity = tile * int(np.clip(CHUNK_BYTES // (tile * each), 1, _MOST_UNIVERSES // tile))
         # universes are lanes there: the fewer the clusters, the more of them pay for the start of a step, and the more
         # of their covariances the cache can hold
-        return Tiles(tile, capacity, {k: 128 if k <= 24 else 64 if k <= 49 else 32 for k in buckets})
+        return Tiles(tile, few, capacity, {k: 128 if k <= 24 else 64 if k <= 49 else 32 for k in buckets})
     tile = 2048 if n_assets <= 32 else 512 if n_assets <= 128 else 128
     budget = 2**30 if memory is None else memory // 8
-    return Tiles(tile, tile * int(np.clip(budget // (tile * each), 1, 64)), dict.fromkeys(buckets, tile))
+    capacity = tile * int(np.clip(budget // (tile * each), 1, 64))
+    return Tiles(tile, tile, capacity, dict.fromkeys(buckets, tile))
 
 
 def cluster_buckets(n_assets: int) -> tuple[int, ...]:
@@ -413,8 +418,11 @@ class _Job:
 
     def _estimate(self, start: np.int32) -> None:
         """Fill the slots of the tile at ``start``."""
-        universes, observed = _observe_tile(self.engine.tiles.estimate, self.shared, self.items, self.config, start)
-        self.work = _describe_tile(universes, observed, self.config, self.work, start)
+        size, few = self.engine.tiles.estimate, self.engine.tiles.observe
+        drawn = _draw_tile(size, self.shared, self.items, self.config, start)
+        for first in range(0, size, few):
+            universes, observed = _observe_tile(few, self.shared, drawn, self.config, np.int32(first), start + first)
+            self.work = _describe_tile(universes, observed, self.config, self.work, start + first)
 
     def _assign(self) -> Iterator[tuple[int, np.ndarray]]:
         """Share out the slots over solve tiles: each one's padded number of clusters, and the slots of its lanes."""
@@ -442,8 +450,8 @@ def _share_panel(returns: Array) -> SharedPanel:
     return share_panel(returns, MAX_OUTER_BYTES)
 
 
-def _observe(shared: Shared, item: Items, config: AllocationConfig) -> tuple[Drawn, Observed]:
-    """Draw one universe, and take from its returns what the rest needs."""
+def _draw(shared: Shared, item: Items, config: AllocationConfig) -> tuple[Drawn, Array | None]:
+    """Draw one universe; also its weighted products if it has the shared panel's returns."""
     if item.index is not None:
         assert shared.draws is not None
         assert shared.key is not None
@@ -452,10 +460,19 @@ def _observe(shared: Shared, item: Items, config: AllocationConfig) -> tuple[Dra
     else:
         universe = Drawn(item.weights, item.mask, item.returns, None)
     if universe.returns is not None:
+        return universe, None
+    assert shared.panel is not None
+    return universe, products_shared(shared.panel, config, universe.weights)
+
+
+def _observe(shared: Shared, drawn: tuple[Drawn, Array | None], config: AllocationConfig) -> tuple[Drawn, Observed]:
+    """Take from a universe's returns what the rest needs."""
+    universe, products = drawn
+    if universe.returns is not None:
         observed = observe(universe.returns, config, universe.weights, universe.mask, Given())
     else:
         assert shared.panel is not None
-        observed = observe_shared(shared.panel, config, universe.weights, universe.mask)
+        observed = observe_shared(shared.panel, config, universe.weights, universe.mask, products)
     return universe._replace(returns=None), observed
 
 
@@ -471,22 +488,32 @@ def _empty(
     """Buffers for a chunk."""
 
     def one(shared: Shared, item: Items, config: AllocationConfig) -> tuple[Work, Allocation]:
-        work = _describe(*_observe(shared, item, config), config, rows_left_out)
+        work = _describe(*_observe(shared, _draw(shared, item, config), config), config, rows_left_out)
         return work, solve(work.estimates, config, 1)
 
     shapes = jax.eval_shape(one, shared, *jax.tree.map(lambda leaf: leaf[0], (items, config)))
     return jax.tree.map(lambda leaf: jnp.zeros((capacity, *leaf.shape), leaf.dtype), shapes)
 
 
-# Drawing and clustering are two programs, because XLA's CPU backend would compute what one of them needs of the other
+# Observing and clustering are two programs, because XLA's CPU backend would compute what one of them needs of the other
 # anew for each use of it.
 @functools.partial(jax.jit, static_argnums=0)
-def _observe_tile(
+def _draw_tile(
     tile: int, shared: Shared, items: Items, config: AllocationConfig, start: Array
-) -> tuple[Drawn, Observed]:
-    """Draw and observe the universes from ``start``."""
+) -> tuple[Drawn, Array | None]:
+    """Draw the universes from ``start``."""
     part = jax.tree.map(lambda leaf: lax.dynamic_slice_in_dim(leaf, start, tile), (items, config))
-    return jax.vmap(_observe, in_axes=(None, 0, 0))(shared, *part)
+    return jax.vmap(_draw, in_axes=(None, 0, 0))(shared, *part)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _observe_tile(
+    few: int, shared: Shared, drawn: tuple[Drawn, Array | None], config: AllocationConfig, first: Array, start: Array
+) -> tuple[Drawn, Observed]:
+    """Observe the universes from ``first`` of those drawn, which are those from ``start`` of the chunk."""
+    mine = jax.tree.map(lambda leaf: lax.dynamic_slice_in_dim(leaf, first, few), drawn)
+    settings = jax.tree.map(lambda leaf: lax.dynamic_slice_in_dim(leaf, start, few), config)
+    return jax.vmap(_observe, in_axes=(None, 0, 0))(shared, mine, settings)
 
 
 @functools.partial(jax.jit, donate_argnums=3)

@@ -8,6 +8,7 @@ dense, branch-free work, and about 8 to 32 rounds replace N - 1 steps.
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -92,15 +93,15 @@ class _Stage(NamedTuple):
 
 
 def _stage_sizes(n: int) -> tuple[int, ...]:
-    """Rows of the table from one stage to the next: N, then powers of two.
+    """Rows of the table from one stage to the next: N, then a third fewer each time, down to 32.
 
     Example:
         >>> _stage_sizes(100)
-        (100, 64, 32)
+        (100, 72, 48, 32)
     """
     sizes = [n]
     while sizes[-1] > 32:
-        sizes.append(1 << (sizes[-1] - 1).bit_length() - 1)
+        sizes.append(max(32, 8 * math.ceil(sizes[-1] / 12)))
     return tuple(sizes)
 
 

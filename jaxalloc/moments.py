@@ -197,16 +197,32 @@ def fits_outer(n_rows: int, n_assets: int, dtype: jnp.dtype, max_outer_bytes: in
     return n_rows * n_assets * (n_assets + 1) // 2 * jnp.dtype(dtype).itemsize <= max_outer_bytes
 
 
-def panel_moments(panel: SharedPanel, weights: Array, mask: Array, decay: Array | None = None) -> Moments:
-    """Moments of one universe of a shared panel: the same quantities as `sample_moments`, in one pass.
+def weighted_products(panel: SharedPanel, weights: Array, decay: Array | None = None) -> Array:
+    """Sum over the rows of weight times outer product: under `jax.vmap` one matrix product for all universes.
 
-    Under `jax.vmap` over weights and masks each line below is one matrix product for all universes.
+    Args:
+        panel: from `share_panel`.
+        weights: (T,) observation weights c, at least 0.
+        decay: () lambda of `decayed_weights`, or None.
+
+    Returns:
+        (N (N + 1) / 2,) upper triangle by rows; (0,) where the panel has no table of outer products.
+    """
+    c, _ = _clean_weights(weights)
+    return dot(c if decay is None else decayed_weights(c, decay), panel.outer)
+
+
+def panel_moments(
+    panel: SharedPanel, weights: Array, mask: Array, decay: Array | None = None, products: Array | None = None
+) -> Moments:
+    """Moments of one universe of a shared panel: the same quantities as `sample_moments`, in one pass.
 
     Args:
         panel: from `share_panel`.
         weights: (T,) observation weights c, at least 0.
         mask: (N,) bool, the assets of the universe.
         decay: () lambda of `decayed_weights`, or None.
+        products: `weighted_products` of the same arguments, if they are at hand.
 
     Returns:
         `Moments`, as `sample_moments`.
@@ -222,7 +238,7 @@ def panel_moments(panel: SharedPanel, weights: Array, mask: Array, decay: Array 
 
     def sums(c: Array) -> tuple[Array, Array, Array]:
         first = jnp.where(active, dot(c, z) / _positive(n), 0)
-        second = _panel_second_moments(panel, c)
+        second = _second_moments(panel, c, products)
         covariance = jnp.where(both, (second - n * first[:, None] * first[None, :]) / _positive(n - 1), 0)
         return first, jnp.diagonal(second), covariance
 
@@ -277,12 +293,11 @@ def shocked_moments(mean: Array, covariance: Array, active: Array, shock: Shock)
     return jnp.where(active, mean + shock.mean, 0), jnp.where(both, covariance, 0)
 
 
-def _panel_second_moments(panel: SharedPanel, c: Array) -> Array:
-    n_assets = panel.centred.shape[1]
+def _second_moments(panel: SharedPanel, c: Array, products: Array | None) -> Array:
     if panel.outer.shape[1] == 0:
         return dot((c[:, None] * panel.centred).T, panel.centred)
-    packed = dot(c, panel.outer)
-    return packed[_packed_index(n_assets)]
+    packed = dot(c, panel.outer) if products is None else products
+    return packed[_packed_index(panel.centred.shape[1])]
 
 
 def _packed_index(n: int) -> Array:

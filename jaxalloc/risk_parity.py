@@ -37,11 +37,12 @@ class _Problem(NamedTuple):
 
 
 class _State(NamedTuple):
-    """z, s, what is added to C's diagonal, the gap with its rounding floor, and the steps done."""
+    """z, s, what is added to C's diagonal, and the steps done; `_measure` adds C z, the gap and its rounding floor."""
 
     z: Array
     s: Array
     ridge: Array
+    product: Array
     gap: Array
     floor: Array
     steps: Array
@@ -144,7 +145,7 @@ def _start(problem: _Problem) -> _State:
     length = jnp.sqrt(size / jnp.maximum(total, 1))  # sum z_i (Cz)_i = K at the solution
     z = jnp.where(member, length, 0)
     zero = jnp.zeros_like(total)
-    return _State(z, _total(problem.normal * z), zero, zero, zero, jnp.zeros(zero.shape, jnp.int32))
+    return _State(z, _total(problem.normal * z), zero, z, zero, zero, jnp.zeros(zero.shape, jnp.int32))
 
 
 def _cap(problem: _Problem, bounded: Array, s: Array) -> Array:
@@ -155,13 +156,14 @@ def _measure(problem: _Problem, bounded: Array, state: _State) -> _State:
     """Fill in how far z_i (Cz)_i = 1 and a . z = s are from holding, and how near this precision can bring them."""
     z, ridge = state.z, state.ridge
     gross = z * (matvec(jnp.abs(problem.correlation), z) + ridge * z)
-    error = z * (matvec(problem.correlation, z) + ridge * z) - 1
+    product = matvec(problem.correlation, z) + ridge * z
+    error = z * product - 1
     below = z < _cap(problem, bounded, state.s)
     gap = jnp.max(jnp.where(problem.member, jnp.where(below, jnp.abs(error), error), 0), axis=0)
     unspent = jnp.abs(_total(problem.normal * z) / state.s - 1)
     gap = jnp.where(bounded, jnp.maximum(gap, unspent), gap)
     floor = jnp.finfo(z.dtype).eps * jnp.max(gross, axis=0)
-    return state._replace(gap=gap, floor=floor)
+    return state._replace(product=product, gap=gap, floor=floor)
 
 
 def _unfinished(state: _State) -> Array:
@@ -248,7 +250,7 @@ def _newton(problem: _Problem, bounded: Array, wanted: Array, state: _State) -> 
             return choose(better, trial, best)
 
         new = lax.fori_loop(0, jnp.where(bounded, 2, 1), attempt, swept)._replace(steps=swept.steps)
-        variance = _total(new.z * matvec(problem.correlation, new.z))
+        variance = _total(new.z * new.product)  # while there is no ridge
         singular = ~bounded & (variance <= vanishing * _total(new.z * new.z))
         again = singular & (new.ridge == 0)  # start over, with the ridge: from far out the way back is long
         new = new._replace(
@@ -278,8 +280,10 @@ def _newton_step(problem: _Problem, bounded: Array, rough: Array, state: _State)
     full = problem.member & (z >= _cap(problem, bounded, s))
     free = problem.member & ~full
     inverse = jnp.where(free, 1 / jnp.where(free, z, 1), 0)
-    residual = jnp.where(free, matvec(problem.correlation, z) + state.ridge * z - inverse, 0)
-    pull = jnp.where(free, matvec(problem.correlation, jnp.where(full, problem.upper, 0)), 0)
+    residual = jnp.where(free, state.product - inverse, 0)
+    held = jnp.where(full, problem.upper, 0)
+    pull = lax.cond(bounded, lambda x: matvec(problem.correlation, x), jnp.zeros_like, held)
+    pull = jnp.where(free, pull, 0)
     hessian = jnp.where(free[:, None] & free[None], problem.correlation, 0)
     # scaled by z on both sides its diagonal is 1 + z^2, and small entries do not look dependent beside large ones
     size = jnp.where(free, z, 1)
@@ -288,7 +292,7 @@ def _newton_step(problem: _Problem, bounded: Array, rough: Array, state: _State)
     scaled = jnp.where(rows == jnp.swapaxes(rows, 0, 1), 1, hessian * scale[:, None] * scale[None])
     solved = _solve(rough, scaled, jnp.stack([residual, pull], axis=1) * scale[:, None])
     along_residual, along_pull = solved[:, 0] * scale, solved[:, 1] * scale
-    room = 1 - _total(jnp.where(full, problem.normal * problem.upper, 0))
+    room = 1 - _total(problem.normal * held)
     excess = _total(jnp.where(free, problem.normal * z, 0)) - room * s
     denominator = room + _total(problem.normal * along_pull)
     ds = (excess - _total(problem.normal * along_residual)) / jnp.where(denominator > 0, denominator, 1)
