@@ -98,6 +98,27 @@ def tiles(n_assets: int, dtype: Any, platform: str = "cpu", memory: int | None =
     return Tiles(tile, tile, capacity, dict.fromkeys(buckets, tile))
 
 
+def chunk_bytes(n_assets: int, n_profiles: int, dtype: Any, n_rows: int = 0) -> int:
+    """Memory that a universe of a chunk takes between its first tile and the host: estimates and results, in bytes.
+
+    The covariance, N^2 numbers, is nearly all of it. With P profiles: N^2 + 3 N + P (3 N + 5) numbers of the dtype,
+    2 N + P (N + 2) + 2 of 4 bytes, 2 N + 2 of one; and T of one for studies that ask which rows were left out.
+
+    Args:
+        n_assets: N.
+        n_profiles: P.
+        dtype: float32 or float64.
+        n_rows: T where left-out rows are kept.
+
+    Example:
+        >>> chunk_bytes(100, 4, "float64")
+        94802
+    """
+    numbers = n_assets**2 + 3 * n_assets + n_profiles * (3 * n_assets + 5)
+    whole = 2 * n_assets + n_profiles * (n_assets + 2) + 2
+    return numbers * np.dtype(dtype).itemsize + 4 * whole + 2 * n_assets + 2 + n_rows
+
+
 def cluster_buckets(n_assets: int) -> tuple[int, ...]:
     """At most 8 growing sizes, the last N: a universe's clusters are padded to the smallest that holds them.
 

@@ -35,7 +35,17 @@ from hypothesis.extra import numpy as hnp
 
 import jaxalloc as ja
 from jaxalloc.allocation import RESULT_FIELDS, Allocation
-from jaxalloc.batch import MAX_BUCKETS, Engine, Items, allocate_batch, cluster_buckets, tiles
+from jaxalloc.batch import (
+    MAX_BUCKETS,
+    NUMERIC_FIELDS,
+    Engine,
+    Items,
+    _empty,
+    allocate_batch,
+    chunk_bytes,
+    cluster_buckets,
+    tiles,
+)
 from jaxalloc.config import LINKAGES, AllocationConfig
 from jaxalloc.errors import InputError
 
@@ -359,6 +369,18 @@ def test_chunks_are_whole_tiles_within_their_memory(platform: str, memory: int |
             assert set(chosen.solve) == set(cluster_buckets(n_assets))
             of_covariances = chosen.capacity * n_assets**2 * np.dtype(kind).itemsize
             assert chosen.capacity == chosen.estimate or of_covariances <= most
+
+
+@pytest.mark.parametrize("rows", [0, 9])
+def test_a_chunk_takes_the_memory_that_the_formula_says(rows: int, dtype: Any) -> None:
+    with jax.enable_x64(dtype is np.float64):
+        for n_assets, profiles in ((3, ("risk_parity",)), (12, DEFAULT.profiles)):
+            engine = Engine((9, n_assets), DEFAULT.replace(profiles=profiles), panel=np.zeros((9, n_assets)))
+            items = Items(weights=np.ones((64, 9), dtype), mask=np.ones((64, n_assets), bool))
+            settings = {name: np.full(64, getattr(engine.config, name)) for name in NUMERIC_FIELDS}
+            buffers = _empty(engine.shared[0], items, engine.config.replace(**settings), 64, rows)
+            held = sum(leaf.nbytes for leaf in jax.tree.leaves(buffers))
+            assert held == 64 * chunk_bytes(n_assets, len(profiles), dtype, rows)
 
 
 def test_the_engine_gives_what_allocate_batch_gives(x64: Any) -> None:

@@ -1,0 +1,191 @@
+"""How cost and memory grow with the number of universes and of assets, and how long a first result takes.
+
+    JAXALLOC_DATA=folder python benchmarks/growth.py [universes] [assets] [memory] [start]
+
+runs the parts named (all by default; ten minutes on two cores), puts each into benchmarks/results/growth.json and makes
+growth.md of that. Run it unchanged on a GPU machine: its results then carry the device's name.
+
+- universes: microseconds a universe of one full chunk, ten, and a million universes, N = 20, four profiles, float64.
+- assets: the same for N from 20 to 250 of the real stocks (the embedded market where JAXALLOC_DATA is not set).
+- memory: the buffers of a part of a chunk against the formula of `jaxalloc.batch.chunk_bytes`.
+- start: seconds until `jaxalloc allocate` has printed its tables, without and with JAX's persistent cache, and what
+  `python -c "import jax, pandas"` takes of that.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+import jaxalloc as ja
+from jaxalloc.batch import NUMERIC_FIELDS, Engine, Items, _empty, chunk_bytes
+from jaxalloc.samplers import Product, steps
+from jaxalloc.universes import seed_key
+
+RESULTS = Path(__file__).resolve().parent / "results"
+FILE = "us_equities_returns_2007_2016.parquet"
+ROWS = 252
+MILLION = 10**6
+
+
+def panel(n_assets: int) -> np.ndarray:
+    """One year of returns (252, N)."""
+    folder = os.environ.get("JAXALLOC_DATA")
+    if folder is None:
+        return ja.datasets.synthetic_market(n_assets, ROWS).to_numpy()
+    return ja.read_returns(Path(folder) / FILE).returns.iloc[-ROWS:, :n_assets].to_numpy()
+
+
+def engine_of(returns: np.ndarray) -> Engine:
+    """An engine that draws resamples of the panel."""
+    draws = steps(Product((ja.Bootstrap(MILLION),)), len(returns))
+    return Engine(returns.shape, ja.AllocationConfig(), panel=returns, draws=draws, key=seed_key(0))
+
+
+def seconds(engine: Engine, n: int) -> float:
+    """Wall time of ``n`` universes, fetched to the host chunk by chunk."""
+    start = time.perf_counter()
+    pending = None
+    for first in range(0, n, engine.chunk_size):
+        chunk = engine.run(Items(index=np.arange(first, min(first + engine.chunk_size, n))))
+        if pending is not None:
+            pending.allocation()
+        pending = chunk
+    assert pending is not None
+    pending.allocation()
+    return time.perf_counter() - start
+
+
+def universes() -> list[dict[str, Any]]:
+    """Cost a universe by their number; the machine's speed swings, so that the small runs are repeated throughout."""
+    with jax.enable_x64(True):
+        engine = engine_of(panel(20))
+        seconds(engine, 2 * engine.chunk_size)
+        counts = (engine.chunk_size, 10 * engine.chunk_size)
+        times: dict[int, list[float]] = {n: [] for n in counts}
+        for _ in range(5):
+            for n in counts:
+                times[n].append(seconds(engine, n))
+        times[MILLION] = [seconds(engine, MILLION)]
+        for _ in range(5):
+            for n in counts:
+                times[n].append(seconds(engine, n))
+    return [{"universes": n, "us_each": 1e6 * statistics.median(found) / n} for n, found in times.items()]
+
+
+def assets() -> list[dict[str, Any]]:
+    """Cost a universe by the number of assets, and the power of N between neighbours."""
+    rows: list[dict[str, Any]] = []
+    with jax.enable_x64(True):
+        for n_assets in (20, 50, 100, 150, 200, 250):
+            engine = engine_of(panel(n_assets))
+            n = engine.chunk_size
+            seconds(engine, n)
+            each = 1e6 * statistics.median(seconds(engine, n) for _ in range(3)) / n
+            row = {"assets": n_assets, "us_each": each}
+            if rows:
+                last = rows[-1]
+                row["power"] = float(np.log(each / last["us_each"]) / np.log(n_assets / last["assets"]))
+            rows.append(row)
+            print(row, flush=True)
+    return rows
+
+
+def memory() -> list[dict[str, Any]]:
+    """Bytes of a chunk's buffers on one device: as the formula says, and as they are."""
+    rows = []
+    with jax.enable_x64(True):
+        for n_assets in (20, 100, 250):
+            engine = engine_of(panel(n_assets))
+            index = np.zeros(engine.tiles.capacity, np.int32)
+            settings = {name: np.full(len(index), getattr(engine.config, name)) for name in NUMERIC_FIELDS}
+            buffers = _empty(engine.shared[0], Items(index), engine.config.replace(**settings), len(index), 0)
+            held = sum(leaf.nbytes for leaf in jax.tree.leaves(buffers))
+            said = chunk_bytes(n_assets, len(engine.config.profiles), engine.dtype) * len(index)
+            rows.append(
+                {"assets": n_assets, "universes": len(index), "formula_mib": said / 2**20, "held_mib": held / 2**20}
+            )
+            print(rows[-1], flush=True)
+    return rows
+
+
+def start() -> dict[str, float]:
+    """Seconds of the command line's first result."""
+
+    def timed(command: list[str], env: dict[str, str]) -> float:
+        began = time.perf_counter()
+        subprocess.run(command, env=os.environ | env, check=True, stdout=subprocess.DEVNULL)
+        return time.perf_counter() - began
+
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "returns.csv"
+        ja.datasets.synthetic_market(20, ROWS).to_csv(file)
+        env = {"XDG_CACHE_HOME": folder}
+        command = [sys.executable, "-m", "jaxalloc", "allocate", str(file), "--kind", "returns"]
+        found = {"without_cache": timed(command, env)}
+        found["with_cache"] = statistics.median(timed(command, env) for _ in range(3))
+        imports = [sys.executable, "-c", "import jax, pandas"]
+        found["imports"] = statistics.median(timed(imports, env) for _ in range(3))
+    return found
+
+
+def render(results: dict[str, Any]) -> str:
+    """Return the Markdown of the results."""
+    lines = ["# Growth", "", f"Machine: {results['machine']}. Made by `python benchmarks/growth.py`."]
+    if "universes" in results:
+        lines += ["", "| universes (N = 20) | us each |", "| --- | --- |"]
+        lines += [f"| {row['universes']:,} | {row['us_each']:.0f} |" for row in results["universes"]]
+    if "assets" in results:
+        lines += ["", "| assets | us each | power of N since the last |", "| --- | --- | --- |"]
+        lines += [
+            f"| {row['assets']} | {row['us_each']:,.0f} | {row.get('power', float('nan')):.1f} |".replace("nan", "")
+            for row in results["assets"]
+        ]
+    if "memory" in results:
+        lines += ["", "| assets | universes in work | formula (MiB) | held (MiB) |", "| --- | --- | --- | --- |"]
+        lines += [
+            f"| {row['assets']} | {row['universes']:,} | {row['formula_mib']:.1f} | {row['held_mib']:.1f} |"
+            for row in results["memory"]
+        ]
+    if "start" in results:
+        s = results["start"]
+        lines += [
+            "",
+            f"First result of `jaxalloc allocate` (20 assets): {s['without_cache']:.1f} s; with the persistent cache "
+            f"{s['with_cache']:.1f} s, of which importing jax and pandas takes {s['imports']:.1f} s.",
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    """Run the parts named on the command line."""
+    parts = {"universes": universes, "assets": assets, "memory": memory, "start": start}
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("parts", nargs="*", choices=[*parts, "all"], default="all")
+    chosen = parser.parse_args().parts
+    device = jax.devices()[0]
+    name = "growth" if device.platform == "cpu" else f"growth-{device.device_kind.lower().replace(' ', '-')}"
+    path = RESULTS / f"{name}.json"
+    for part in list(parts) if "all" in chosen else chosen:
+        found = parts[part]()
+        results = json.loads(path.read_text()) if path.exists() else {}
+        results["machine"] = f"{os.cpu_count()} cores, {device.device_kind}, jax {jax.__version__}"
+        results[part] = found
+        path.write_text(json.dumps(results, indent=1) + "\n")
+        path.with_suffix(".md").write_text(render(results))
+        print(part, found, flush=True)
+
+
+if __name__ == "__main__":
+    main()
