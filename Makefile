@@ -1,20 +1,29 @@
 # make demo, make test: each makes .venv and installs what it needs, from nothing but Python >= 3.11 and make
 PYTHON ?= python3
 VENV   ?= .venv
+LOWEST := .venv-lowest
 BIN    := $(VENV)/bin
 # a process a core; a file's tests stay together and share what it sets up
 PYTEST := $(BIN)/python -m pytest -q -n auto --dist loadfile
+# tests of what depends on others' versions: JAX, pandas, Parquet, the command line, the report, block lengths
+OF_VERSIONS := tests/cli/test_cli_allocate.py tests/cli/test_cli_config.py tests/cli/test_cli_process.py \
+	tests/cli/test_cli_report.py tests/test_allocation.py tests/test_bootstrap.py tests/test_data.py
 
-.PHONY: help demo test test-slow test-gpu lint bench accuracy throughput studies clean
+.PHONY: help demo test test-slow test-gpu test-dist test-lowest lint docs screenshots dist bench accuracy throughput growth studies clean
 help:
-	@echo "make demo        allocate the embedded market: tables, 1,000 bootstrap resamples, files"
+	@echo "make demo        allocate the embedded market: tables, 1,000 bootstrap resamples, files, a report"
 	@echo "make test        tests (minutes); make test-slow: the rest; make test-gpu: those that need a GPU"
+	@echo "make test-dist   build, install the wheel into an empty environment elsewhere, run it there"
+	@echo "make test-lowest a selection of the tests with the lowest versions that pyproject.toml allows"
 	@echo "make lint        format, lint and type checks"
+	@echo "make docs        build the documentation into build/site; make screenshots: its pictures of the report"
+	@echo "make dist        build dist/: the sdist, and the wheel from it"
 	@echo "make bench       time the rivals beside jaxalloc, regenerate benchmarks/results/bench.json (JAXALLOC_DATA)"
 	@echo "make accuracy    regenerate benchmarks/results/accuracy.json (JAXALLOC_DATA: folder of real data)"
 	@echo "make throughput  measure universes per second on this machine's device"
+	@echo "make growth      cost by universes and assets, memory, start: benchmarks/results/growth.md"
 	@echo "make studies     regenerate benchmarks/results/studies.md: memory, soak, kills (an hour)"
-	@echo "make clean       remove .venv and caches"
+	@echo "make clean       remove .venv, what was built, and caches"
 
 # a stamp a set of extras, remade when pyproject.toml changes
 $(VENV)/.made:
@@ -26,19 +35,27 @@ $(VENV)/.core: $(VENV)/.made pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
 	@touch $@
 
+$(VENV)/.report: $(VENV)/.made pyproject.toml
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[report]'
+	@touch $@ $(VENV)/.core
+
 $(VENV)/.test: $(VENV)/.made pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test]'
-	@touch $@ $(VENV)/.core
+	@touch $@ $(VENV)/.report $(VENV)/.core
 
 $(VENV)/.dev: $(VENV)/.made pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
-	@touch $@ $(VENV)/.test $(VENV)/.core
+	@touch $@ $(VENV)/.test $(VENV)/.report $(VENV)/.core
+
+$(VENV)/.docs: $(VENV)/.made pyproject.toml
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[docs]'
+	@touch $@ $(VENV)/.core
 
 $(VENV)/.bench: $(VENV)/.made pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'
 	@touch $@ $(VENV)/.core
 
-demo: $(VENV)/.core
+demo: $(VENV)/.report
 	$(BIN)/python -m jaxalloc.demo
 
 test: $(VENV)/.test
@@ -50,10 +67,35 @@ test-slow: $(VENV)/.test
 test-gpu: $(VENV)/.test
 	$(BIN)/python -m pytest -q -m gpu
 
+dist: $(VENV)/.dev
+	rm -rf dist
+	$(BIN)/python -m build --outdir dist .
+
+test-dist: dist
+	PYTHON='$(PYTHON)' .ci/try-wheel dist/*.whl
+
+# the newest of what they need in turn, as an installer would choose it
+$(LOWEST)/.made: pyproject.toml
+	rm -rf $(LOWEST)
+	$(PYTHON) -m venv $(LOWEST)
+	$(LOWEST)/bin/python -m pip install --quiet --disable-pip-version-check uv
+	$(LOWEST)/bin/uv pip install --quiet --python $(LOWEST)/bin/python --resolution lowest-direct --editable '.[test]'
+	@touch $@
+
+test-lowest: $(LOWEST)/.made
+	$(LOWEST)/bin/python -m pytest -q -n auto --dist loadfile -p no:cacheprovider $(OF_VERSIONS)
+
 lint: $(VENV)/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/pyright
+
+docs: $(VENV)/.docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo "built: build/site/index.html"
+
+screenshots: $(VENV)/.test
+	$(BIN)/python docs/screenshots.py
 
 bench: $(VENV)/.bench
 	$(BIN)/python -P benchmarks/bench.py
@@ -64,8 +106,11 @@ accuracy: $(VENV)/.test
 throughput: $(VENV)/.test
 	$(BIN)/python benchmarks/throughput.py
 
+growth: $(VENV)/.test
+	$(BIN)/python benchmarks/growth.py
+
 studies: $(VENV)/.test
 	$(BIN)/python benchmarks/studies.py
 
 clean:
-	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis build dist
+	rm -rf $(VENV) $(LOWEST) .pytest_cache .ruff_cache .hypothesis build dist

@@ -6,17 +6,19 @@ embedded market at N = 100, whose volatilities lie far apart.
 
     JAXALLOC_DATA=folder python benchmarks/bench.py --jobs W20 W100m
 
-prints a table and writes bench.json and bench.md to benchmarks/results, after each job what there is. Options beyond
-those here are those of `jaxalloc bench`, which times one's own panel.
+prints a table and writes bench.json and bench.md to benchmarks/results, after each job what there is, and the README's
+table from bench.json (``--readme`` does that alone). Options beyond those here are those of `jaxalloc bench`, which
+times one's own panel.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from jaxalloc.cli import own_process
 
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
     from jaxalloc.rivals.race import Job
 
 RESULTS = Path(__file__).resolve().parent / "results"
+README = RESULTS.parents[1] / "README.md"
+MARKS = "<!-- speed: from make bench -->\n", "<!-- /speed -->"
 FILE = "us_equities_returns_2007_2016.parquet"
 ROWS = 252
 JOBS = {"W20": 20, "W100m": 100, "W100": 100, "W250": 250}
@@ -48,7 +52,11 @@ def main() -> int:
     parser.add_argument("--judged", type=int, default=16)
     parser.add_argument("--precision", type=int, choices=(32, 64), default=64)
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder (default benchmarks/results)")
+    parser.add_argument("--readme", action="store_true", help="only put bench.json's figures into the README again")
     arguments = parser.parse_args()
+    if arguments.readme:
+        put_into_readme(json.loads((RESULTS / "bench.json").read_text(encoding="utf-8")))
+        return 0
     return own_process(lambda: run(arguments))
 
 
@@ -73,6 +81,8 @@ def run(arguments: argparse.Namespace) -> int:
             found["jobs"].append(race.run(job, rivals, rules, say))
         (arguments.out / "bench.json").write_text(to_json(found), encoding="utf-8")
         (arguments.out / "bench.md").write_text(tables.markdown(found), encoding="utf-8")
+        if arguments.out.resolve() == RESULTS:
+            put_into_readme(json.loads((RESULTS / "bench.json").read_text(encoding="utf-8")))
     bench.print_race(found, render.stdout())
     return 0
 
@@ -93,6 +103,35 @@ def load(name: str, platform: str, precision: int) -> Job | None:
     goals = GOALS[name] if platform == "cpu" and precision == 64 else {}
     goal_rate = None if platform == "cpu" else GPU_RATES[name] / (1 if precision == 32 else 3)
     return Job(name, source, panel.to_numpy(), goals, goal_rate)
+
+
+def put_into_readme(found: dict[str, Any]) -> None:
+    """Replace the README's table of speed."""
+    start, end = MARKS
+    before, rest = README.read_text(encoding="utf-8").split(start, 1)
+    after = rest.split(end, 1)[1]
+    README.write_text(before + start + speed_table(found) + end + after, encoding="utf-8")
+
+
+def speed_table(found: dict[str, Any]) -> str:
+    """Return what the README says of the results: the machine, and a row a job with its ratio to each rival."""
+    from jaxalloc.rivals.tables import rate, ratio
+
+    machine, device = found["machine"], found["device"]
+    names = {row["rival"]: row["name"] for job in found["jobs"] for row in job["rivals"]}
+    headings = ["job", "assets", "jaxalloc, universes/s", *names.values()]
+    lines = [headings, ["---"] * len(headings)]
+    for job in found["jobs"]:
+        ratios = {row["rival"]: ratio(row["ratio"])[0] for row in job["rivals"] if "ratio" in row}
+        cells = [job["job"], str(job["n_assets"]), rate(job["jaxalloc"]["universes_per_second"])]
+        lines.append([*cells, *(ratios.get(key, "failed") for key in names)])
+    where = "" if device["platform"] == "cpu" else f", {device['count']} {device['kind']}"
+    return (
+        f"{machine['processor']}, {machine['cores']} cores{where}; float{found['precision']}; "
+        f"jaxalloc {found['versions']['jaxalloc']}.\n\n"
+        + "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
+        + "\nW20, W100 and W250 are US stocks, W100m is the embedded market, which clusters more.\n"
+    )
 
 
 if __name__ == "__main__":

@@ -322,7 +322,7 @@ def solve(estimates: Estimates, config: AllocationConfig, n_clusters: int) -> Al
     if any(PROFILES[profile].sleeve for profile in config.profiles):
         with jax.named_scope("sleeve"):
             sleeve = choose_sleeve(
-                estimates.antifragility, layers.membership, estimates.n_clusters, config.n_aggressors
+                estimates.antifragility, estimates.labels, estimates.n_clusters, config.n_aggressors, n_clusters
             )
     whole = bounds(layers.sizes, config.cluster_cap, config.asset_cap, config.slack)
     rooms = [whole] * len(config.profiles)
@@ -334,8 +334,8 @@ def solve(estimates: Estimates, config: AllocationConfig, n_clusters: int) -> Al
     uppers = jnp.stack([room.upper for room in rooms])
     solutions = solve_profiles(config.profiles, layers.covariance, layers.excess, uppers)
     with jax.named_scope("asset_weights"):
-        shared = jax.vmap(share_out, in_axes=(0, None, None, None, 0))(
-            solutions.weights, layers.inner, estimates.labels, layers.membership, jnp.stack([r.asset for r in rooms])
+        shared = jax.vmap(share_out, in_axes=(0, None, None, 0))(
+            solutions.weights, layers.inner, estimates.labels, jnp.stack([r.asset for r in rooms])
         )
     parts = []
     for i, profile in enumerate(config.profiles):
@@ -408,7 +408,7 @@ def _finish(estimates: Estimates, layers: Synthetic, parts: _Portfolio, sleeve: 
         contributions = jnp.where(positive[:, None], share, parts.weights)
         expected = dot(parts.weights, estimates.mean)
     with jax.named_scope("lead_assets"):
-        leads = jax.vmap(lead_assets, in_axes=(0, None))(parts.ranking, layers.membership)
+        leads = jax.vmap(lead_assets, in_axes=(0, None, None))(parts.ranking, estimates.labels, layers.sizes.shape[0])
     pad = ((0, 0), (0, n_assets - leads.shape[1]))
 
     def number(x: Array) -> Array:

@@ -183,7 +183,7 @@ def _minmax(z: Array, active: Array) -> Array:
     return jnp.where(spread > 0, ends, 0)
 
 
-def choose_sleeve(score: Array, membership: Array, n_clusters: Array, n_aggressors: Array) -> Sleeve:
+def choose_sleeve(score: Array, labels: Array, n_clusters: Array, n_aggressors: Array, size: int) -> Sleeve:
     """Pick the clusters of highest score, min(n_aggressors, max(1, K - 4), K - 1) of them, and their best assets.
 
     From K = 9 up that is all that were asked for (5); below, the core keeps the four clusters that a cap of 25 % needs.
@@ -191,23 +191,29 @@ def choose_sleeve(score: Array, membership: Array, n_clusters: Array, n_aggresso
 
     Args:
         score: (N,) from `antifragility`.
-        membership: (N, K) bool, asset i is in cluster k.
+        labels: (N,) int32; -1 for an asset without a cluster.
         n_clusters: () int32 K.
         n_aggressors: () int32, how many are wanted.
+        size: static, what K is padded to.
 
     Returns:
         `Sleeve`.
     """
-    n_assets, size = membership.shape
-    # Positions, not comparisons with the maximum: XLA may compute a score anew for each use of it, with another last
-    # bit, and then nothing equals the maximum.
-    member_score = jnp.where(membership, score[:, None], -jnp.inf)
-    best_asset = jnp.argmax(member_score, axis=0)
-    order = jnp.argsort(jnp.max(member_score, axis=0), descending=True, stable=True)
-    index = jnp.arange(size, dtype=jnp.int32)
-    rank = jnp.zeros(size, jnp.int32).at[order].set(index, unique_indices=True)
-    count = jnp.minimum(n_aggressors, jnp.minimum(jnp.maximum(1, n_clusters - 4), n_clusters - 1))
-    clusters = (rank < count) & (index < n_clusters)
+    n_assets = score.shape[0]
     asset = jnp.arange(n_assets, dtype=jnp.int32)
-    chosen = (asset[:, None] == best_asset[None, :]) & clusters[None, :]
-    return Sleeve(clusters, jnp.any(chosen, axis=1), count, count < n_aggressors)
+    cluster = jnp.arange(size, dtype=jnp.int32)
+
+    # By ranks, not by comparison with a maximum: XLA may compute a score anew for each use of it, with another last
+    # bit, and then nothing equals the maximum.
+    by_score = jnp.argsort(score, descending=True, stable=True).astype(jnp.int32)
+    rank = jnp.zeros(n_assets, jnp.int32).at[by_score].set(asset, unique_indices=True)
+    place = jnp.where(labels >= 0, labels, size)
+    best_rank = jnp.full(size, n_assets, jnp.int32).at[place].min(rank, mode="drop")
+    best_asset = by_score[jnp.minimum(best_rank, n_assets - 1)]
+    best_score = jnp.where(best_rank < n_assets, score[best_asset], -jnp.inf)
+    order = jnp.argsort(best_score, descending=True, stable=True)
+    place_of = jnp.zeros(size, jnp.int32).at[order].set(cluster, unique_indices=True)
+    count = jnp.minimum(n_aggressors, jnp.minimum(jnp.maximum(1, n_clusters - 4), n_clusters - 1))
+    clusters = (place_of < count) & (cluster < n_clusters)
+    assets = jnp.zeros(n_assets, bool).at[jnp.where(clusters, best_asset, n_assets)].set(True, mode="drop")
+    return Sleeve(clusters, assets, count, count < n_aggressors)

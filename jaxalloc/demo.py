@@ -1,9 +1,9 @@
 """`python -m jaxalloc.demo`: what jaxalloc does, on the embedded market, in a minute (`make demo`).
 
 It allocates four profiles to a synthetic market, prints the clusters and their lead assets, allocates to 1,000
-bootstrap resamples of it, tries other cluster caps, and writes everything to the folder
-``jaxalloc-demo``. A later run puts its own in the place of that folder, but only if it holds nothing except what an
-earlier run wrote there.
+bootstrap resamples of it, tries other cluster caps, and writes everything to the folder ``jaxalloc-demo``, with a
+report to open in a browser. A later run puts its own in the place of that folder, but only if it holds nothing except
+what an earlier run wrote there.
 """
 
 from __future__ import annotations
@@ -50,12 +50,13 @@ def run(folder: Path, n_resamples: int = 1000) -> int:
         partial.mkdir()
         portfolios = _allocate(console)
         study = _resample(portfolios, n_resamples, partial / "study", console)
+        lacking = _report(study, partial)
         _vary(portfolios, min(n_resamples, _TRIED), console)
         _save(portfolios, study, partial)
         _put_in_place(partial, folder)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-    _say_what_next(folder, console)
+    _say_what_next(folder, console, lacking)
     return 0
 
 
@@ -97,6 +98,20 @@ def _resample(portfolios: Portfolios, n_resamples: int, out: Path, console: Cons
     return study
 
 
+def _report(study: Study, folder: Path) -> str:
+    """Write the report into the folder; return why there is none, or nothing."""
+    from jaxalloc.cli import render
+    from jaxalloc.report import FILE, check_report, write_report
+
+    try:
+        target = check_report(folder / FILE)
+    except InputError as error:  # the extra is not installed, and the rest is worth having without
+        return str(error)
+    with render.working("writing the report", quiet=False):
+        write_report(study, target, title="synthetic market")
+    return ""
+
+
 def _vary(portfolios: Portfolios, n_resamples: int, console: Console) -> None:
     from jaxalloc.bootstrap import Bootstrap
     from jaxalloc.cli import render
@@ -119,7 +134,9 @@ def _say(title: str, text: str, console: Console) -> None:
     console.print(text, "", sep="\n")
 
 
-def _say_what_next(folder: Path, console: Console) -> None:
+def _say_what_next(folder: Path, console: Console, lacking: str) -> None:
+    from jaxalloc.report import FILE
+
     command = "jaxalloc"
     if shutil.which(command) is None:  # not on the PATH, as in a virtual environment that is not activated
         command = os.path.relpath(Path(sys.executable).with_name(command))
@@ -133,8 +150,10 @@ def _say_what_next(folder: Path, console: Console) -> None:
         "What next",
         f"{command} allocate {folder / 'returns.csv'} --profile barbell --all",
         f"{command} allocate YOUR-PRICES.csv --kind prices --out weights.csv",
-        f"{command} study YOUR-PRICES.csv --kind prices --method circular --block 21",
+        f"{command} study YOUR-PRICES.csv --kind prices --method circular --block 21 --report",
         f"{command} sweep YOUR-PRICES.csv --kind prices --vary cluster-cap=0.15,0.25,0.35 --n 200",
+        "",
+        f"No report: {lacking}" if lacking else f"The report, to open in a browser: {folder / FILE}",
     ]
     for line in lines:
         console.print(line, markup=False, soft_wrap=True, style="bold" if line.startswith(("4.", "What")) else "")

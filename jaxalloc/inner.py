@@ -16,7 +16,6 @@ class Synthetic(NamedTuple):
     """One universe seen by clusters.
 
     Attributes:
-        membership: (N, K) bool, asset i is in cluster k.
         inner: (N,) v, inverse-variance weights, sum 1 in each cluster.
         sizes: (K,) number of assets of each cluster, 0 where there is none.
         covariance: (K, K) S, annual; unit diagonal where there is no cluster.
@@ -24,12 +23,40 @@ class Synthetic(NamedTuple):
         riskless: (K,) bool, the cluster has no variance, and a hair of its members' was put in its place.
     """
 
-    membership: Array
     inner: Array
     sizes: Array
     covariance: Array
     excess: Array
     riskless: Array
+
+
+def sum_by_cluster(values: Array, labels: Array, size: int) -> Array:
+    """(K,) sums of (N,) values, or (K, K) sums of (N, N): over the assets of each cluster, or pair of clusters.
+
+    On a CPU by scattering, which adds up in the order of the assets and takes a fraction of the time. On a GPU a
+    scatter adds in any order, and a universe would not have the same bits twice: there by products with the membership.
+
+    Args:
+        values: (N,) or (N, N); what has no cluster counts for nothing.
+        labels: (N,) int32, -1 for an asset without a cluster.
+        size: static K.
+    """
+
+    def scatter(values: Array, place: Array) -> Array:
+        if values.ndim == 1:
+            return jnp.zeros(size, values.dtype).at[place].add(values, mode="drop")
+        rows = jnp.zeros((size, len(place)), values.dtype).at[place].add(values, mode="drop")
+        return jnp.zeros((size, size), values.dtype).at[place].add(rows.T, mode="drop").T
+
+    def multiply(values: Array, place: Array) -> Array:
+        membership = (place[:, None] == jnp.arange(size, dtype=jnp.int32)[None, :]).astype(values.dtype)
+        return dot(values, membership) if values.ndim == 1 else dot(membership.T, dot(values, membership))
+
+    return lax.platform_dependent(values, _places(labels, size), cpu=scatter, default=multiply)
+
+
+def _places(labels: Array, size: int) -> Array:
+    return jnp.where(labels >= 0, labels, size)  # past the end: dropped
 
 
 def synthesize(
@@ -50,32 +77,31 @@ def synthesize(
     """
     dtype = covariance.dtype
     index = jnp.arange(n_clusters, dtype=jnp.int32)
-    membership = labels[:, None] == index[None, :]
     variance = jnp.diagonal(covariance)
     safe = jnp.where(active, variance, 1)
-    smallest = jnp.min(jnp.where(membership, safe[:, None], jnp.inf), axis=0)  # of each cluster: v is scale-free in it
+    smallest = jnp.full(n_clusters, jnp.inf, dtype)  # of each cluster: v is scale-free in it
+    smallest = smallest.at[_places(labels, n_clusters)].min(safe, mode="drop")
     of_asset = jnp.clip(labels, 0, n_clusters - 1)
     raw = jnp.where(active, smallest[of_asset] / safe, 0)
-    total = jnp.sum(jnp.where(membership, raw[:, None], 0), axis=0)
+    total = sum_by_cluster(raw, labels, n_clusters)
     inner = jnp.where(active, raw / jnp.where(total > 0, total, 1)[of_asset], 0)
-    v = jnp.where(membership, inner[:, None], 0)
-    synthetic = dot(v.T, dot(covariance, v))
+    synthetic = sum_by_cluster(covariance * (inner[:, None] * inner[None, :]), labels, n_clusters)
     synthetic = (synthetic + synthetic.T) / 2
-    exists = jnp.any(membership, axis=0)
+    sizes = sum_by_cluster((labels >= 0).astype(dtype), labels, n_clusters)
+    exists = sizes > 0
     # An opposed pair inside one cluster leaves it no variance. A hair of its members' own is put in its place, so that
     # it can be divided by; the reader is told where that matters.
-    members = jnp.sum(jnp.where(membership, inner[:, None] ** 2 * variance[:, None], 0), axis=0)
+    members = sum_by_cluster(inner**2 * variance, labels, n_clusters)
     hair = (1e-10 if dtype == jnp.float64 else 1e-5) * members
     diagonal = jnp.diagonal(synthetic)
     riskless = exists & (diagonal <= 32 * jnp.finfo(dtype).eps * members)
     diagonal = jnp.where(exists, jnp.where(riskless, hair, diagonal), 1)
     synthetic = jnp.where(index[:, None] == index[None, :], diagonal[None, :], synthetic)
-    excess = jnp.where(exists, dot(mean, v) - risk_free_rate, 0)
-    sizes = jnp.sum(membership, axis=0, dtype=dtype)
-    return Synthetic(membership, inner, sizes, synthetic, excess, riskless)
+    excess = jnp.where(exists, sum_by_cluster(inner * mean, labels, n_clusters) - risk_free_rate, 0)
+    return Synthetic(inner, sizes, synthetic, excess, riskless)
 
 
-def share_out(cluster_weights: Array, inner: Array, labels: Array, membership: Array, asset_bound: Array) -> Array:
+def share_out(cluster_weights: Array, inner: Array, labels: Array, asset_bound: Array) -> Array:
     """Share each cluster's weight W out: x_i = min(beta, theta v_i) with theta such that the members sum to W.
 
     This is the entropy projection: members below the bound keep their inverse-variance proportions.
@@ -84,13 +110,12 @@ def share_out(cluster_weights: Array, inner: Array, labels: Array, membership: A
         cluster_weights: (K,) W, at most p beta for a cluster of p assets.
         inner: (N,) v, sum 1 in each cluster.
         labels: (N,) int32; -1 for an asset without a cluster.
-        membership: (N, K) bool.
         asset_bound: () beta.
 
     Returns:
         (N,) asset weights.
     """
-    of_asset = jnp.clip(labels, 0, membership.shape[1] - 1)
+    of_asset = jnp.clip(labels, 0, cluster_weights.shape[0] - 1)
     member = labels >= 0
     proportional = cluster_weights[of_asset] * inner
     # hardly ever is a member's proportional share above the bound: a loop of at most one turn, which costs nothing
@@ -100,19 +125,19 @@ def share_out(cluster_weights: Array, inner: Array, labels: Array, membership: A
     def redistribute(state: tuple[Array, Array]) -> tuple[Array, Array]:
         # `state[1]` is True here; without it XLA would see a constant and compute it before the loop, for all
         weights = jnp.where(state[1], cluster_weights, 0)
-        return _share_out_bounded(weights, inner, of_asset, member, membership, asset_bound), jnp.bool_(False)
+        return _share_out_bounded(weights, inner, labels, asset_bound), jnp.bool_(False)
 
     shared = jnp.where(member, proportional, 0)
     return lax.while_loop(lambda state: state[1], redistribute, (shared, crowded))[0]
 
 
-def _share_out_bounded(
-    cluster_weights: Array, inner: Array, of_asset: Array, member: Array, membership: Array, asset_bound: Array
-) -> Array:
+def _share_out_bounded(cluster_weights: Array, inner: Array, labels: Array, asset_bound: Array) -> Array:
     """`share_out` where some member reaches the bound: the set of those grows until theta is right for the rest."""
+    of_asset = jnp.clip(labels, 0, cluster_weights.shape[0] - 1)
+    member = labels >= 0
 
     def by_cluster(values: Array) -> Array:
-        return jnp.sum(jnp.where(membership, values[:, None], 0), axis=0)
+        return sum_by_cluster(values, labels, cluster_weights.shape[0])
 
     def theta_of(full: Array) -> Array:
         held = asset_bound * by_cluster(full.astype(inner.dtype))
@@ -137,16 +162,19 @@ def _share_out_bounded(
     return jnp.where(member, jnp.where(full, asset_bound, jnp.maximum(shared, 0)), 0)
 
 
-def lead_assets(ranking: Array, membership: Array) -> Array:
+def lead_assets(ranking: Array, labels: Array, n_clusters: int) -> Array:
     """(K,) each cluster's asset of highest weight, the first of equals; -1 where there is no cluster.
 
     Args:
-        ranking: (N,) weights, at least 0.
-        membership: (N, K) bool.
+        ranking: (N,) weights, at least 0, out of a loop: numbers that exist. (XLA may compute others anew for each use,
+            with another last bit, and then none would equal the highest.)
+        labels: (N,) int32; -1 for an asset without a cluster.
+        n_clusters: static K.
     """
-    # In two passes, because XLA's argmax is slow on a CPU. Equality is safe: the weights come out of a loop, as numbers
-    # that exist, so that both passes see the same ones.
-    highest = jnp.max(jnp.where(membership, ranking[:, None], -1), axis=0)
-    index = jnp.arange(ranking.shape[0], dtype=jnp.int32)[:, None]
-    first = jnp.min(jnp.where(membership & (ranking[:, None] == highest[None, :]), index, ranking.shape[0]), axis=0)
+    place = _places(labels, n_clusters)
+    highest = jnp.full(n_clusters, -1, ranking.dtype).at[place].max(ranking, mode="drop")
+    index = jnp.arange(ranking.shape[0], dtype=jnp.int32)
+    leads = ranking == highest[jnp.clip(labels, 0, n_clusters - 1)]
+    none = jnp.full(n_clusters, ranking.shape[0], jnp.int32)
+    first = none.at[jnp.where(leads, place, n_clusters)].min(index, mode="drop")
     return jnp.where(highest >= 0, first, -1)

@@ -28,7 +28,7 @@ _GRADIENT_STEPS = 30  # in each further one
 _EXCHANGES = 12  # active-set solves after each block
 _BLOCKS = 30
 _RELEASE = 0.2  # entries leave a bound together whose multipliers are at least this share of the worst
-_FREE = (12, 24, 48)  # rows of the tables in which a face is solved, before all
+_FREE = (12, 24, 48, 96)  # rows of the tables in which a face is solved, before all
 _POWER_STEPS = 8
 
 

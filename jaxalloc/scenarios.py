@@ -82,7 +82,10 @@ class Parametric(Sampler):
         whole_number("n_observations", rows, 2)
         x, n_assets = panel.values, panel.n_assets
         if (self.mean is None or self.covariance is None) and not np.isfinite(x).all():
-            raise InputError("Parametric takes the moments of returns without gaps; give mean and covariance instead")
+            raise InputError(
+                "simulated returns have the moments of returns without gaps: choose missing='drop-assets', "
+                "missing='drop-rows' or missing='zero', or give mean and covariance"
+            )
         mean = x.mean(axis=0) * periods_per_year if self.mean is None else finite_array("mean", self.mean, (n_assets,))
         if self.covariance is None:
             covariance = np.atleast_2d(np.cov(x, rowvar=False)) * periods_per_year

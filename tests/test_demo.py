@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -44,10 +45,22 @@ def test_demo_prints_writes_and_runs_again(small_market: pd.DataFrame, capsys: p
         assert len(ja.load_study(folder / "study").weights("barbell")) == n_resamples
         assert f"{n_resamples} universes at each of 3 points of the grid" in out
         assert os.listdir() == [folder.name]
+    assert out.splitlines()[-1] == "The report, to open in a browser: jaxalloc-demo/report.html"
+    assert "<title>synthetic market</title>" in (folder / "report.html").read_text(encoding="utf-8")
     weights = pd.read_csv(folder / "weights.csv")
     np.testing.assert_allclose(weights.groupby("profile")["weight"].sum(), 1)
     returns = ja.read_returns(folder / "returns.csv").returns
     pd.testing.assert_frame_equal(returns, small_market, check_freq=False, check_index_type=False)
+
+
+def test_without_plotly_there_is_no_report_and_it_is_said(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "plotly", None)
+    assert demo.run(Path("jaxalloc-demo"), 3) == 0
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last == "No report: the report needs the package plotly: pip install 'jaxalloc[report]'"
+    assert sorted(os.listdir("jaxalloc-demo")) == [demo._MARKER, "returns.csv", "study", "weights.csv"]
 
 
 @pytest.mark.parametrize("name", ["note.txt", "study/note.txt"])

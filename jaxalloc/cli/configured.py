@@ -26,7 +26,7 @@ import importlib
 import tomllib
 import types
 from pathlib import Path
-from typing import Annotated, Any, get_args, get_origin
+from typing import Annotated, Any, Union, get_args, get_origin
 
 import typer
 
@@ -50,7 +50,7 @@ class _Key:
     def of(cls, parameter: str, annotation: Any) -> _Key:
         """Read it off the annotation that typer reads: ``Annotated[list[str] | None, ...]``, say."""
         kind = get_args(annotation)[0] if get_origin(annotation) is Annotated else annotation
-        if get_origin(kind) is types.UnionType:
+        if get_origin(kind) in (types.UnionType, Union):
             (kind,) = (part for part in get_args(kind) if part is not type(None))
         several = get_origin(kind) is list
         kind = get_args(kind)[0] if several else kind
@@ -91,7 +91,7 @@ def read_config(file: Path, command: str) -> dict[str, Any]:
     found = {key: value for key, value in found.items() if key in known[command]}
     for name, table in tables.items():
         if not isinstance(table, dict):
-            raise InputError(f"{file}: {name} must be a table, [{name}] above its settings, not {quote(table)}")
+            raise InputError(f"{file}: {name} must be a table, [{name}] above its settings, not {_told(table)}")
         values = _values(file, table, known[name], f" in [{name}]")
         found |= values if name == command else {}
     return {known[command][key].parameter: value for key, value in found.items() if value is not None}
@@ -133,7 +133,7 @@ def _words(what: str, key: str, option: _Key, value: Any) -> Any:
     """A value as words of a command line; None for a flag that is not given."""
     if option.kind is bool or (key == _MAY_STAND_ALONE and isinstance(value, bool)):
         if not isinstance(value, bool):
-            raise InputError(f"{what} must be true or false, not {quote(value)}")
+            raise InputError(f"{what} must be true or false, not {_told(value)}")
         return (True if option.kind is bool else "") if value else None
     if isinstance(value, list) and option.several:
         if not value:
@@ -149,14 +149,19 @@ def _word(what: str, kind: type, value: Any, several: str = "") -> str:
         choices = [member.value for member in kind]
         if isinstance(value, (str, int)) and str(value) in choices:  # precision = 64 is as good as "64"
             return str(value)
-        raise InputError(f"{what} must be one of {', '.join(choices)}{several}, not {quote(value)}")
+        raise InputError(f"{what} must be one of {', '.join(choices)}{several}, not {_told(value)}")
     if kind is str:
         wanted, numbers = "a text", (str, int, float)  # block = 21, or "auto"
     else:
         wanted = "a number" if kind is float else "a whole number"
     if isinstance(value, bool) or not isinstance(value, numbers):
-        raise InputError(f"{what} must be {wanted}{several}, not {quote(value)}")
+        raise InputError(f"{what} must be {wanted}{several}, not {_told(value)}")
     return str(value)
+
+
+def _told(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
 
 
 def _take(context: typer.Context, value: Path | None) -> Path | None:
@@ -173,15 +178,15 @@ ConfigFile = Annotated[
         metavar="FILE.toml",
         callback=_take,
         is_eager=True,  # before the options that it stands for
-        help="Take options from a TOML file: keys as the flags, at the top for every command, under [allocate], "
-        "[study] or [sweep] for one. The command line wins over it.",
+        help="Take options from a TOML file: keys as the flags, at the top for every command, under \\[allocate], "
+        "\\[study] or \\[sweep] for one. The command line wins over it.",
     ),
 ]
 
 
 def words_in_force(context: typer.Context) -> tuple[str, ...]:
     """The command line with the flags that the file stands for in its place: it says what is done without the file."""
-    words = list(context.obj or ())
+    words: list[str] = list(context.obj or ())
     end = words.index("--") if "--" in words else len(words)  # after that no option is read
     head, tail = words[:end], words[end:]
     for position in reversed(range(len(head))):

@@ -16,7 +16,7 @@ import re
 import types
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import typer
 
@@ -29,7 +29,9 @@ from jaxalloc.tables import Layout
 _READING = {name: parameter.default for name, parameter in inspect.signature(read_returns).parameters.items()}
 
 Precision = Annotated[Literal["32", "64"], typer.Option(help="Bits of the numbers to compute with.")]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout, in place of tables.")]
+Json = Annotated[
+    bool, typer.Option("--json", help="Print one JSON document on stdout, in place of what is for people.")
+]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No notes and no progress on stderr; errors only.")]
 
 
@@ -177,7 +179,7 @@ def _enumerated(annotation: Any) -> Any:
         return Annotated[_enumerated(inner), *rest]
     if get_origin(annotation) is list:
         return list[_enumerated(get_args(annotation)[0])]
-    if get_origin(annotation) is types.UnionType:
+    if get_origin(annotation) in (types.UnionType, Union):  # of a Literal and None `|` makes the second
         return functools.reduce(operator.or_, map(_enumerated, get_args(annotation)))
     if get_origin(annotation) is Literal:
         return enum.Enum("Choice", [(value, value) for value in get_args(annotation)])

@@ -10,6 +10,7 @@ import datetime
 import math
 import sys
 import textwrap
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -183,17 +184,46 @@ def print_clusters(portfolios: Portfolios, profile: str, console: Console, rows:
     lines = records(portfolios.clusters(profile))
     shown, rest = _fold(lines, rows)
     grid = empty_table("cluster", ("weight", "risk", "assets"), ("lead asset", "members"))
-    room = max(20, console.width - 38 - max(10, *(len(str(row["lead"])) for row in shown)))
-    for row in shown:
+    assets = records(portfolios.assets(profile))
+    names = _short_names(
+        [asset["symbol"] for asset in assets], max(17, console.width // 2 - 23)
+    )  # two stand on one line
+    leads = [names[row["lead"]] for row in shown]
+    room = max(20, console.width - 38 - max(10, *map(len, leads)))
+    for row, lead in zip(shown, leads, strict=True):
         numbers = percent(row["weight"]), percent(row["risk_contribution"]), str(row["size"])
-        members = textwrap.shorten(row["members"], room, placeholder=" ...")
-        grid.add_row(str(row["cluster"]), *numbers, plain(row["lead"]), plain(members))
+        symbols = [names[asset["symbol"]] for asset in assets if asset["cluster"] == row["cluster"]]
+        members = _fitting(symbols, room * -(-len(lead) // room))  # as many lines as the lead takes
+        grid.add_row(str(row["cluster"]), *numbers, plain(lead), plain(members))
     console.print(grid)
     _print_rest(rest, "cluster", console)
-    sleeve = [row for row in records(portfolios.assets(profile)) if row["sleeve"]]
+    sleeve = [row for row in assets if row["sleeve"]]
     if sleeve:
         symbols = ", ".join(str(row["symbol"]) for row in sleeve)
         console.print(plain(f"sleeve, {percent(sum(row['weight'] for row in sleeve))}: {symbols}"))
+
+
+def _short_names(symbols: Sequence[object], longest: int) -> dict[object, str]:
+    """Long symbols without their middles; in full where what is left is another's too."""
+    full = {symbol: str(symbol) for symbol in symbols}
+    end = (longest - 3) // 2
+    short = {
+        symbol: text if len(text) <= longest else f"{text[: longest - 3 - end]}...{text[-end:]}"
+        for symbol, text in full.items()
+    }
+    count = Counter(short.values())
+    return {symbol: text if count[text] == 1 else full[symbol] for symbol, text in short.items()}
+
+
+def _fitting(symbols: Sequence[str], room: int) -> str:
+    """As many symbols as there is room for, one at least."""
+    text, *words = symbols
+    for k, word in enumerate(words, 1):
+        longer = f"{text}, {word}"
+        if len(longer) + len(", ...") * (k < len(words)) > room:
+            return f"{text}, ..."
+        text = longer
+    return text
 
 
 def print_assets(portfolios: Portfolios, profile: str, console: Console, rows: int | None) -> None:

@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 from jaxalloc.cli import render
-from jaxalloc.cli.options import Quiet, example, expand
+from jaxalloc.cli.documents import to_json
+from jaxalloc.cli.options import Json, Quiet, example, expand
 from jaxalloc.report import FILE, check_report, write_report
 from jaxalloc.study import load_study
 
@@ -25,6 +26,7 @@ def report(
         Path | None,
         typer.Option(metavar="FILE.html", help="The page; by default report.html in the study's folder."),
     ] = None,
+    as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """Write the report of a study: one HTML page that needs no network.
@@ -36,4 +38,7 @@ def report(
     target = check_report(folder / FILE if out is None else out)
     with render.working("writing the report", quiet):
         write_report(study, target, title=folder.resolve().name)
-    typer.echo(f"Wrote {target}")
+    if as_json:
+        typer.echo(to_json({"folder": str(folder), "report": str(target)}), nl=False)
+    else:
+        typer.echo(f"Wrote {target}")

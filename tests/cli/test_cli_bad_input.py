@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,6 +26,16 @@ def with_cell(row: int, column: int, cell: Any) -> Callable[[pd.DataFrame], str]
     return text
 
 
+def with_dates(*dates: str) -> Callable[[pd.DataFrame], str]:
+    """The first rows, dated so."""
+    return lambda market: market.head(len(dates)).set_axis(list(dates)).rename_axis("date").to_csv()
+
+
+def gaps_in_every_row(market: pd.DataFrame) -> str:
+    rows, columns = np.indices(market.shape)
+    return market.mask(rows % market.shape[1] == columns).to_csv()
+
+
 BAD_FILES: dict[str, tuple[Callable[[pd.DataFrame], str | bytes], list[str], str]] = {
     "empty": (lambda _: "", [], r"the file is empty"),
     "not a table": (lambda _: b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", [], r"not a table"),
@@ -39,6 +52,33 @@ BAD_FILES: dict[str, tuple[Callable[[pd.DataFrame], str | bytes], list[str], str
     "constant column": (lambda m: m.assign(X=0.01).to_csv(), [], r"constant.*'X'"),
     "one row": (lambda m: m.head(1).to_csv(), [], r"too few rows"),
     "no assets": (lambda m: m[[]].to_csv(), [], r"no asset columns"),
+    "no rows": (lambda m: m.head(0).to_csv(), [], r"there are no rows; give at least two"),
+    "open quote": (lambda m: m.to_csv() + '"2030', [], r"line 122 cannot be read as CSV .*; correct it, or save"),
+    "no symbol": (lambda m: m.rename(columns={m.columns[1]: ""}).to_csv(), [], r"asset column 2 has no symbol; name"),
+    "price among returns": (lambda m: m.assign(X=100 + m.iloc[:, 0]).to_csv(), [], r"'X' looks like prices among"),
+    "all dropped": (
+        gaps_in_every_row,
+        ["--missing=drop-assets", "--missing-tolerance=0"],
+        r"every symbol misses .*; raise --missing-tolerance or choose another",
+    ),
+    "no row complete": (
+        gaps_in_every_row,
+        ["--missing=drop-rows"],
+        r"leaves 0 of 120 rows.* or choose --missing drop-assets with a smaller --missing-tolerance",
+    ),
+    "no date": (with_dates("2020-01-01", "", "2020-01-03"), [], r"line 3.* has no date; date it, or delete the row"),
+    "not a date": (with_dates("2020-01-01", "later", "2020-01-03"), [], r"'later' is not a date like '2020-01-01'"),
+    "nothing like a date": (with_dates("1.5", "1.5", "x"), [], r"is not a date"),
+    "day or month": (with_dates("01/02/2020", "02/02/2020", "03/02/2020"), [], r"may be .* or .*; write dates as"),
+    "offset": (with_dates("2020-01-01T00:00+01:00", "2020-01-02T00:00"), [], r"has no UTC offset where others have"),
+    "not long": (lambda m: m.to_csv(), ["--layout=long"], r"keep those three, or say --layout wide"),
+    "long, with a fourth": (
+        lambda m: "date,symbol,price,volume\n2020-01-01,A,0.1,5\n",
+        [],
+        r"this looks like the long layout, but it has 4 columns .*; keep date, symbol and a value",
+    ),
+    "long, no symbol": (lambda m: "date,symbol,value\n2020-01-01,,0.1\n", [], r"has no symbol; name it, or delete"),
+    "long, twice": (lambda m: "date,symbol,value\n" + 2 * "2020-01-01,A,0.1\n", [], r"'A'.* appears more than once"),
 }
 
 
@@ -56,6 +96,7 @@ def test_bad_file(refused: Callable[..., str], file: Path, market: pd.DataFrame,
     ("arguments", "message"),
     [
         (["nowhere.csv"], "no such file"),
+        ([300 * "x"], "the file cannot be read (File name too long); check the path"),
         (["."], "this is a directory"),
         ([], "Missing argument 'FILE'; see jaxalloc {command} --help"),
         (["market.csv", "--profile", "hrp"], "'hrp' is not one of 'min_variance', 'risk_parity'"),
@@ -158,6 +199,18 @@ def test_bad_option(refused: Callable[..., str], command: str, arguments: list[s
         (["sweep", "market.csv", "--vary", "threshold=0.5:0.1:0.1"], "write a range as FIRST:LAST:STEP"),
         (["sweep", "market.csv", "--vary", "threshold=0:1:1e-9"], "more than 10,000 values"),
         (["sweep", "market.csv", "--vary", "slack=0:1e999999:1e-999999"], "more than 10,000 values"),
+        (
+            ["study", "market.csv", "--n", "2000000000", "--stress", "volatility=1", "--stress", "volatility=2"],
+            "4,000,000,000 universes are too many for one study; it takes",
+        ),
+        (
+            ["sweep", "market.csv", "--vary", "periods-per-year=52,252", "--simulate", "gaussian"],
+            "--periods-per-year cannot be swept over simulated returns",
+        ),
+        (
+            ["sweep", "market.csv", "--vary", "slack=1:10:0.001", "--vary", "asset-cap=0.2,0.3,0.4"],
+            "of memory; sweep over fewer values at a time",
+        ),
         (["sweep", "market.csv", "--vary", "threshold=0.3,2"], "--threshold must be between 0 and 1, not 2.0"),
         (["sweep", "market.csv", "--vary", "threshold=0.3,0.3"], "--threshold names a value twice"),
         (["sweep", "market.csv", "--vary", "max-clusters=3"], "is read under --criterion maxclust only"),
@@ -201,9 +254,84 @@ def test_damaged_file(refused: Callable[..., str], file: Path, name: str, conten
     assert message in refused("allocate", name)
 
 
+def test_a_parquet_file_of_another_shape(refused: Callable[..., str], market: pd.DataFrame) -> None:
+    market.T.to_parquet("across.parquet")
+    assert "the dates run across the columns; give frame.T" in refused("allocate", "across.parquet")
+    pd.concat({"Close": market}, axis=1).to_parquet("levels.parquet")
+    assert "the columns have 2 levels; select one" in refused("allocate", "levels.parquet")
+
+
 def test_a_scheduler_that_is_not_there(refused: Callable[..., str]) -> None:
     pytest.importorskip("distributed")
     assert "--dask: no scheduler answers at 'nowhere'" in refused("study", "market.csv", "--dask", "nowhere")
+
+
+@pytest.mark.parametrize(
+    ("package", "words", "message"),
+    [
+        (
+            "arch",
+            ["--method", "circular", "--block", "auto"],
+            "auto needs the package arch; install jaxalloc[blocks]",
+        ),
+        (
+            "distributed",
+            ["--dask", "tcp://x:1"],
+            "needs the package distributed; install jaxalloc[dask]",
+        ),
+        ("plotly", ["--report"], "the report needs the package plotly: pip install 'jaxalloc[report]'"),
+    ],
+)
+def test_an_extra_that_is_not_installed(
+    refused: Callable[..., str], monkeypatch: pytest.MonkeyPatch, package: str, words: list[str], message: str
+) -> None:
+    for name in [package, *(name for name in sys.modules if name.startswith(f"{package}."))]:
+        monkeypatch.setitem(sys.modules, name, None)
+    assert message in refused("study", "market.csv", "--n", "5", "--profile", "risk_parity", *words)
+
+
+def test_a_scheduler_without_workers(refused: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:
+    distributed = pytest.importorskip("distributed")
+
+    class Client(contextlib.AbstractContextManager[Any]):
+        def __init__(self, *_: Any, **__: Any) -> None: ...
+
+        def wait_for_workers(self, *_: Any, **__: Any) -> None:
+            raise TimeoutError
+
+        def __exit__(self, *_: object) -> None: ...
+
+    monkeypatch.setattr(distributed, "Client", Client)
+    said = refused("study", "market.csv", "--n", "5", "--profile", "risk_parity", "--dask", "tcp://x:1")
+    assert re.search(r"--dask: the scheduler has had no worker for \d+ seconds; start one", said)
+
+
+def test_a_folder_that_cannot_be_written(refused: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("plotly")
+    Path("mine").mkdir()
+    monkeypatch.setattr(os, "access", lambda _, mode: mode == os.R_OK)
+    for words in (("allocate", "--out", "mine/weights.csv"), ("study", "--report", "mine/page.html")):
+        assert "the directory 'mine' cannot be written; choose another" in refused(*words, "market.csv")
+
+
+def test_what_gaps_rule_out(refused: Callable[..., str], file: Path, market: pd.DataFrame) -> None:
+    file.write_text(gaps_in_every_row(market))
+    mask = ("study", file, "--missing", "mask")
+    said = refused(*mask, "--quiet", "--simulate", "gaussian")
+    assert "returns without gaps: choose --missing drop-assets, --missing drop-rows or --missing zero, or give" in said
+    pytest.importorskip("arch")
+    said = refused(*mask, "--quiet", "--method", "circular", "--block", "auto")
+    assert "--block auto needs 16 rows and an asset without gaps; give a length" in said
+
+
+def test_a_sweep_without_a_valid_universe_is_bad_input(
+    run: Callable[..., tuple[str, str]], file: Path, market: pd.DataFrame
+) -> None:
+    file.write_text(gaps_in_every_row(market))
+    words = ("sweep", file, "--missing", "mask", "--quiet", "--vary", "slack=1.1,1.2", "--profile", "risk_parity")
+    out, err = run(*words, status=2)
+    assert "2 of them invalid" in out
+    assert re.fullmatch(r"jaxalloc: error: .*market.csv: no universe could be allocated to: .*\n", err)
 
 
 def test_no_asset_without_a_gap(refused: Callable[..., str], file: Path, market: pd.DataFrame) -> None:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import importlib
 import os
+import pty
 import re
+import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -93,7 +98,135 @@ def test_help_shows_defaults_choices_and_an_example(run: Run, command: str, monk
         assert isinstance(takes, str) or all(choice in lines[flag] for choice in takes)
     assert "[default: error]" in lines["--missing"]
     assert "[default: 64]" in lines["--precision"]
-    assert f"Example: jaxalloc {command} " in out
+
+
+@pytest.mark.parametrize("command", ["", *cli._COMMANDS])
+def test_every_help_has_an_example_that_parses_and_the_exit_statuses(
+    run: Run, command: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "300")
+    out, _ = run(*command.split(), "--help")
+    assert "Exit status: 0 done; 1 failed in running; 2 the input is at fault; 130 interrupted." in out
+    (words,) = re.findall(r"^ Example: jaxalloc (.*)$", out, re.MULTILINE)
+    name, *rest = cli.with_report_values(shlex.split(words))
+    assert name == (command or "allocate")
+    module = importlib.import_module(f"jaxalloc.cli.{name}")
+    context = typer.main.get_command(module.app).make_context(name, rest)  # raises where a word is wrong
+    assert context.params
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status"),
+    [
+        (["--version"], 0),
+        (["allocate", "market.csv"], 0),
+        (["allocate", "nowhere.csv"], 2),
+        (["allocate"], 2),
+        (["x"], 2),
+    ],
+)
+def test_the_exit_status_is_the_processs(file: Path, arguments: list[str], status: int) -> None:
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-m", "jaxalloc", *arguments], capture_output=True, check=False, text=True
+    )
+    assert done.returncode == status, done.stderr
+    assert len(done.stderr.splitlines()) == (status != 0)
+
+
+# ---- colours ---------------------------------------------------------------------------------------------------------
+
+COLOUR = re.compile(r"\x1b\[(?:\d+;)*(?:3[0-8]|4[0-8]|9[0-7]|10[0-7])[;m]")
+
+
+def on_a_terminal(*arguments: str, **environment: str) -> str:
+    """What a command writes to a terminal, stdout and stderr alike."""
+    keep = {name: value for name, value in os.environ.items() if name not in ("NO_COLOR", "FORCE_COLOR", "COLUMNS")}
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-m", "jaxalloc", *arguments]
+    with subprocess.Popen(
+        command, stdin=theirs, stdout=theirs, stderr=theirs, env=keep | {"TERM": "xterm-256color"} | environment
+    ) as process:
+        os.close(theirs)
+        text = b""
+        with contextlib.suppress(OSError):  # what Linux says at the end
+            while piece := os.read(ours, 4096):
+                text += piece
+        os.close(ours)
+        assert process.wait() == 0
+    return text.decode()
+
+
+@pytest.mark.parametrize(
+    "arguments", [("--help",), ("allocate", "market.csv", "--missing", "zero", "--profile=barbell")]
+)
+def test_colours_are_for_terminals_and_those_who_want_them(file: Path, arguments: tuple[str, ...]) -> None:
+    assert COLOUR.search(on_a_terminal(*arguments))
+    assert not COLOUR.search(on_a_terminal(*arguments, NO_COLOR="1"))
+    environment = {name: value for name, value in os.environ.items() if name not in ("NO_COLOR", "FORCE_COLOR")}
+    environment |= {"TERM": "xterm-256color"}
+    command = [sys.executable, "-m", "jaxalloc", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+    assert "\x1b" not in done.stdout + done.stderr
+
+
+# ---- shell completion ------------------------------------------------------------------------------------------------
+
+
+def in_bash(script: str, **environment: str) -> str:
+    bash = shutil.which("bash")
+    if bash is None:
+        pytest.skip("there is no bash")
+    folder = Path(sys.executable).parent
+    if not (folder / "jaxalloc").exists():
+        pytest.skip("jaxalloc is not installed as a command")
+    path = f"{folder}{os.pathsep}{os.environ['PATH']}"
+    done = subprocess.run(
+        # the true at the end keeps bash from giving way to the command: typer asks who called it
+        [bash, "--norc", "-c", f"{script}\ntrue"],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=os.environ | {"PATH": path} | environment,
+    )
+    assert done.stderr == ""
+    return done.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "wanted"),
+    [
+        ("jaxalloc ", ["allocate", "study", "sweep", "report", "bench"]),
+        ("jaxalloc sw", ["sweep"]),
+        ("jaxalloc study prices.csv --conf", ["--config"]),
+        ("jaxalloc study --config none.toml --res", ["--resume"]),  # which is not read for that
+        ("jaxalloc allocate --linkage ", ["average", "single", "complete", "ward"]),
+        ("jaxalloc sweep --profile m", ["min_variance", "max_sharpe"]),
+    ],
+)
+def test_bash_completes_commands_flags_and_choices(words: str, wanted: list[str], tmp_path: Path) -> None:
+    count = len(words.split()) - (not words.endswith(" "))
+    script = f"""
+eval "$(jaxalloc --show-completion)"
+complete -p jaxalloc
+COMP_WORDS=({words}{'""' if words.endswith(" ") else ""}) COMP_CWORD={count}
+_jaxalloc_completion jaxalloc
+printf '%s\\n' "${{COMPREPLY[@]}}"
+"""
+    completer, *found = in_bash(script, XDG_CACHE_HOME=str(tmp_path)).splitlines()
+    assert completer.endswith("-F _jaxalloc_completion jaxalloc")
+    assert found == wanted
+
+
+def test_completion_is_installed_for_the_shell_that_asks(tmp_path: Path) -> None:
+    out = in_bash("jaxalloc --install-completion", HOME=str(tmp_path), XDG_CACHE_HOME=str(tmp_path / "cache"))
+    assert "bash completion installed in " in out
+    assert "jaxalloc.sh" in (tmp_path / ".bashrc").read_text()
+    help_text = in_bash("jaxalloc --help", COLUMNS="200")
+    assert "--install-completion" in help_text
+    assert "--show-completion" in help_text
+
+
+# ---- what is loaded and kept -----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("command", ["allocate", "study", "sweep"])

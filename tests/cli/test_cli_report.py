@@ -92,6 +92,7 @@ def test_report_of_a_study_that_is_there(run: Run, file: Path) -> None:
         (("report", "nowhere"), "no study is stored there"),
         (("report",), "Missing argument"),
         (("study", "market.csv", "--report=page.txt"), "must be a file whose name ends in .html"),
+        (("study", "market.csv", "--report", "folder.html"), "is a directory; give the path of a file"),
         (("study", "market.csv", "--report", "none/page.html"), "there is no directory 'none'; create it, or choose"),
         (
             ("sweep", "market.csv", "--vary", "slack=1.1,1.2", "--report=p.pdf"),
@@ -102,7 +103,14 @@ def test_report_of_a_study_that_is_there(run: Run, file: Path) -> None:
 def test_what_cannot_be_is_said_before_anything_is_done(
     refused: Callable[..., str], words: tuple[str, ...], message: str
 ) -> None:
+    Path("folder.html").mkdir()
     assert message in refused(*words)
+
+
+def test_a_machine_is_told_where_the_page_is(run: Run, file: Path) -> None:
+    run("study", file, *STUDY, "--out", "new")
+    out, _ = run("report", "new", "--json")
+    assert json.loads(out) == {"folder": "new", "report": "new/report.html"}
 
 
 def test_help_has_an_example(run: Run) -> None:

@@ -1,0 +1,87 @@
+"""What mkdocs does to the pages: files and tables are put in, and formulas become MathML.
+
+In a page, alone on a line,
+
+    <!-- include: PATH -->                 a file of the repository, without its title; there must be one
+    <!-- include: PATH | otherwise -->     likewise, or that text where there is no such file
+    <!-- table: NAME -->                   one of `TABLES`, from the package as it is
+
+so that no figure is ever copied by hand.
+"""
+
+from __future__ import annotations
+
+import html
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from latex2mathml.converter import convert
+from mkdocs.exceptions import PluginError
+
+from jaxalloc.batch import MAX_OUTER_BYTES, chunk_bytes, tiles
+from jaxalloc.config import PROFILES
+from jaxalloc.status import Status
+
+ROOT = Path(__file__).resolve().parents[1]
+_DIRECTIVE = re.compile(r"^<!-- (include|table): (.+?)(?: \| (.+?))? -->$", re.MULTILINE)
+_FORMULA = re.compile(r'<(span|div) class="arithmatex">\\[(\[](.*?)\\[)\]]</\1>', re.DOTALL)
+_MIB = 2**20
+
+
+def on_page_markdown(markdown: str, **kwargs: Any) -> str:
+    """Put in what a page asks for."""
+    return _DIRECTIVE.sub(_put_in, markdown)
+
+
+def on_page_content(content: str, **kwargs: Any) -> str:
+    """Turn formulas into MathML, which browsers draw by themselves."""
+
+    def draw(found: re.Match[str]) -> str:
+        return convert(html.unescape(found[2]).strip(), display="block" if found[1] == "div" else "inline")
+
+    return _FORMULA.sub(draw, content)
+
+
+def _put_in(found: re.Match[str]) -> str:
+    kind, name, otherwise = found.groups()
+    if kind == "table":
+        if name not in TABLES:
+            raise PluginError(f"there is no table {name!r}, only {', '.join(TABLES)}")
+        return TABLES[name]()
+    path = ROOT / name
+    if path.is_file():
+        return re.sub(r"\A# .*\n+", "", path.read_text(encoding="utf-8"))
+    if otherwise is None:
+        raise PluginError(f"a page includes {name}, which is not there")
+    return otherwise
+
+
+def _table(headings: list[str], rows: list[list[str]]) -> str:
+    lines = [headings, ["---"] * len(headings), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def tiles_table() -> str:
+    """What a CPU computes together and holds, for panels of 252 rows and all four profiles."""
+    rows, n_rows = [], 252
+    for n in (20, 100, 250, 500):
+        for dtype in (np.dtype("float64"), np.dtype("float32")):
+            found = tiles(n, dtype)
+            held = found.capacity * chunk_bytes(n, len(PROFILES), dtype, n_rows)
+            outer = n_rows * n * (n + 1) // 2 * dtype.itemsize
+            lanes = ", ".join(map(str, sorted(set(found.solve.values()), reverse=True)))
+            of_tiles = [str(n), str(8 * dtype.itemsize), str(found.estimate), str(found.observe), lanes]
+            table = f"{outer / _MIB:.0f}" if outer <= MAX_OUTER_BYTES else "none"
+            rows.append([*of_tiles, f"{found.capacity:,}", f"{held / _MIB:.0f}", table])
+    headings = ["N", "float", "drawn together", "observed together", "lanes of solve tiles", "universes of a part"]
+    return _table([*headings, "buffers of a part (MiB)", "outer products (MiB)"], rows)
+
+
+def statuses_table() -> str:
+    """Every status and its message."""
+    return _table(["bit", "name", "message"], [[str(bit.value), f"`{bit.name}`", bit.message] for bit in Status])
+
+
+TABLES = {"tiles": tiles_table, "statuses": statuses_table}

@@ -1,0 +1,90 @@
+"""Pictures of the report for the README and the documentation (`make screenshots`).
+
+The report is that of the demo's study: 1,000 bootstrap resamples of the embedded market. A headless Chromium, which
+must be on the PATH, photographs it by day, by night and at a phone's width, and some of its sections, into docs/images.
+A picture of more than 300 KB is an error: crop it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from playwright.sync_api import sync_playwright
+
+import jaxalloc as ja
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+IMAGES = Path(__file__).resolve().parent / "images"
+MOST_BYTES = 300_000
+READY = "html[data-ready=true]"
+LAPTOP = {"width": 1180, "height": 960}
+PHONE = {"width": 390, "height": 844}
+# how much of each section, from the top: not half a figure
+SECTIONS = {"clusters": 850, "together": 815, "boxes": 1500, "distributions": 845, "sleeve": 1500, "statuses": 1500}
+
+
+def write_page(folder: Path, n_resamples: int) -> Path:
+    """Run the demo's study and write its report."""
+    study = ja.run_study(ja.datasets.synthetic_market(), ja.Bootstrap(n_resamples))
+    return ja.write_report(study, folder / "report.html", title="synthetic market")
+
+
+def open_page(browser: Browser, path: Path, size: Any, scheme: Any, scale: float = 1) -> Page:
+    """Open the report and wait for its figures."""
+    page = browser.new_context(viewport=size, color_scheme=scheme, device_scale_factor=scale).new_page()
+    page.goto(path.as_uri())
+    page.wait_for_selector(READY, timeout=120_000)
+    return page
+
+
+def take(page: Page, name: str, selector: str | None = None, most_pixels: int = 0) -> None:
+    """Photograph what the window shows, or a section down to a height."""
+    target, clip = IMAGES / f"{name}.png", None
+    if selector is not None:
+        element = page.locator(selector)
+        element.scroll_into_view_if_needed()
+        page.wait_for_selector(f"{selector} [data-figure]:not([data-state=drawn])", state="detached", timeout=60_000)
+        page.wait_for_selector(READY)
+        offset = page.evaluate("scrollY")
+        box = element.bounding_box()
+        assert box is not None
+        clip = {"x": box["x"], "y": box["y"] + offset, "width": box["width"], "height": min(box["height"], most_pixels)}
+    page.screenshot(path=target, clip=clip, full_page=clip is not None)  # type: ignore[arg-type]
+    size = target.stat().st_size
+    print(f"{target.relative_to(IMAGES.parents[1])}: {size // 1000} KB")
+    if size > MOST_BYTES:
+        raise SystemExit(f"{target} has {size:,} bytes, more than {MOST_BYTES:,}")
+
+
+def main() -> int:
+    """Write the report, photograph it; return an exit status."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--n", type=int, default=1000, help="resamples (default 1000)")
+    n_resamples = parser.parse_args().n
+    found = [path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))]
+    if not found:
+        print("no chromium on the PATH: install one (apt-get install chromium)", file=sys.stderr)
+        return 1
+    IMAGES.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory() as folder, sync_playwright() as driver:
+        path = write_page(Path(folder), n_resamples)
+        browser = driver.chromium.launch(executable_path=found[0], args=["--no-sandbox"])
+        by_day = open_page(browser, path, LAPTOP, "light")
+        take(by_day, "report-light")
+        take(open_page(browser, path, LAPTOP, "dark"), "report-dark")
+        take(open_page(browser, path, PHONE, "light", scale=1.5), "report-phone")
+        for section, height in SECTIONS.items():
+            take(by_day, f"report-{section}", f"#{section}", height)
+        browser.close()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
