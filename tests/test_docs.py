@@ -34,6 +34,7 @@ def test_python_blocks_run_in_order(page, capsys, tmp_path, monkeypatch):
         assert "no allocation" in printed
 
 
+@pytest.mark.slow
 def test_commands_succeed_in_order(tmp_path):
     prices = 100 * (1 + ja.datasets.synthetic_market(n_assets=12, n_observations=60)).cumprod()
     prices.to_csv(tmp_path / "prices.csv")
