@@ -10,7 +10,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jax import Array, lax
 
-from jaxalloc.lanes import while_any
+from jaxalloc.lanes import change_where, while_any
 
 _MAX_STEPS = 200  # each search below ends in a handful of steps; the limit only guards against NaN
 
@@ -211,9 +211,4 @@ def settle(weights: Array, upper: Array) -> Array:
     scale = jnp.where(moving > 0, (1 - fixed) / jnp.where(moving > 0, moving, 1), 1)
     settled = jnp.clip(jnp.where(free, weights * jnp.maximum(scale, 0), weights), 0, upper)
     off = jnp.abs(jnp.sum(settled, axis=0) - 1) > 8 * jnp.finfo(upper.dtype).eps
-
-    # a loop of at most one turn, which costs nothing where no universe needs it
-    def mend(state: tuple[Array, Array]) -> tuple[Array, Array]:
-        return project(state[0], upper), jnp.zeros_like(state[1])
-
-    return while_any(lambda state: state[1], mend, (settled, off))[0]
+    return change_where(off, lambda found, _: project(found, upper), settled)

@@ -84,6 +84,22 @@ def while_any(more: Callable[[State], Array], body: Callable[[State], State], st
     return lax.while_loop(lambda carry: jnp.any(carry[1]), step, (state, more(state)))[0]
 
 
+def change_where(wanted: Array, change: Callable[[State, Array], State], state: State) -> State:
+    """``change`` in the lanes where it is wanted: a loop of at most one turn, and of none where no lane wants it.
+
+    Args:
+        wanted: (L,) bool.
+        change: from the state and ``wanted`` to the next state. It must use one of them: XLA would take what depends on
+            neither for a constant, and compute it before the loop, for all.
+        state: pytree of arrays (..., L).
+    """
+
+    def turn(carry: tuple[State, Array]) -> tuple[State, Array]:
+        return change(*carry), jnp.zeros_like(carry[1])
+
+    return while_any(lambda carry: carry[1], turn, (state, wanted))[0]
+
+
 def choose(condition: Array, yes: State, no: State) -> State:
     """`jnp.where` lane by lane, for pytrees of arrays (..., L) and a condition (L,)."""
     return jax.tree.map(lambda a, b: jnp.where(condition, a, b), yes, no)

@@ -20,7 +20,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from jaxalloc.feasible import linear_minimum, linear_slack, project, settle
-from jaxalloc.lanes import choose, lanes_last, matvec, positions, while_any
+from jaxalloc.lanes import change_where, choose, lanes_last, matvec, positions, while_any
 from jaxalloc.linalg import solve_positive_definite
 
 _ROUGH_STEPS = 10  # of projected gradient in the first block, and
@@ -209,9 +209,12 @@ def _solve(problem: _Scaled, sigma: Array, upper: Array, richest: Array) -> Solu
         exact = _active_set(problem, start)
         finite = jnp.all(jnp.isfinite(exact), axis=0)
         exact = _make_feasible(problem, jnp.where(finite, exact, start))
-        found = _judge(problem, upper, best, exact, best.blocks >= 0)
-        found = _judge_again(problem, upper, found, start)
-        return found._replace(blocks=best.blocks + 1)
+        found = _judge(problem, upper, best, exact)
+
+        def again(found: _Best, _: Array) -> _Best:
+            return _judge(problem, upper, found, _make_feasible(problem, start))
+
+        return change_where(_unsolved(found), again, found)._replace(blocks=best.blocks + 1)
 
     def unfinished(best: _Best) -> Array:
         return _unsolved(best) & (best.blocks < _BLOCKS)
@@ -231,23 +234,13 @@ def _unsolved(best: _Best) -> Array:
     return best.gap > jnp.maximum(tolerance(best.gap.dtype), best.floor)
 
 
-def _judge(problem: _Scaled, upper: Array, best: _Best, y: Array, asked: Array) -> _Best:
-    """Keep the better of two points, in the lanes ``asked`` about."""
+def _judge(problem: _Scaled, upper: Array, best: _Best, y: Array) -> _Best:
+    """Keep the better of two points."""
     gap, floor = _gap(problem, upper, y)
     # where hardly anything earns, a step may lose the reward, and with it the problem
     lost = jnp.any(problem.excess != 0, axis=0) & (jnp.sum(problem.excess * y, axis=0) <= 0)
-    better = asked & ~lost & (gap < best.gap)
+    better = ~lost & (gap < best.gap)
     return choose(better, _Best(y, gap, floor, best.blocks), best)
-
-
-def _judge_again(problem: _Scaled, upper: Array, best: _Best, y: Array) -> _Best:
-    """`_judge` a feasible point nearby where the last one is not good enough; a loop of at most one turn."""
-
-    def look(state: tuple[_Best, Array]) -> tuple[_Best, Array]:
-        best, asked = state
-        return _judge(problem, upper, best, _make_feasible(problem, y), asked), jnp.zeros_like(asked)
-
-    return while_any(lambda state: state[1], look, (best, _unsolved(best)))[0]
 
 
 def _make_feasible(problem: _Scaled, y: Array) -> Array:
@@ -255,11 +248,9 @@ def _make_feasible(problem: _Scaled, y: Array) -> Array:
     clipped = jnp.clip(y, 0, problem.upper)
     error = jnp.abs(jnp.sum(problem.normal * clipped, axis=0) - 1)
 
-    def mend(state: tuple[Array, Array]) -> tuple[Array, Array]:
-        return project(state[0], problem.upper, problem.normal), jnp.zeros_like(state[1])
-
     far = error > y.shape[0] * jnp.finfo(y.dtype).eps
-    return while_any(lambda state: state[1], mend, (jnp.where(far, y, clipped), far))[0]
+    nearest = jnp.where(far, y, clipped)
+    return change_where(far, lambda point, _: project(point, problem.upper, problem.normal), nearest)
 
 
 def _gap(problem: _Scaled, upper: Array, y: Array) -> tuple[Array, Array]:
@@ -450,11 +441,10 @@ def _solve_free(matrix: Array, rhs: Array, free: Array) -> Array:
     solution = _solve_in_table(matrix, rhs, free, slot, count, tables[0])
     for smaller, rows in itertools.pairwise(tables):
 
-        def larger(state: tuple[Array, Array], rows: int = rows) -> tuple[Array, Array]:
-            # the second is True where this matters; without it XLA would compute the table before the loop, for all
-            return _solve_in_table(matrix, rhs, free & state[1], slot, count, rows), jnp.zeros_like(state[1])
+        def larger(_: Array, wanted: Array, rows: int = rows) -> Array:
+            return _solve_in_table(matrix, rhs, free & wanted, slot, count, rows)
 
-        solution, _ = while_any(lambda state: state[1], larger, (solution, count > smaller))
+        solution = change_where(count > smaller, larger, solution)
     return solution
 
 
