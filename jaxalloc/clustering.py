@@ -275,35 +275,44 @@ def given_clusters(labels: Array, active: Array) -> tuple[Clusters, Array]:
     return label_by_first(root, active), jnp.all(jnp.where(active, labels >= 0, True))
 
 
-def linkage_matrix(distance: Array, linkage: str = "average") -> Array:
+def linkage_matrix(distance: Array, linkage: str = "average", active: Array | None = None) -> Array:
     """Full merge tree in the form of `scipy.cluster.hierarchy.linkage`, for dendrograms.
 
     Args:
-        distance: (N, N) symmetric, N >= 2.
+        distance: (N, N) symmetric, finite where both assets are active.
         linkage: ``"average"``, ``"single"``, ``"complete"`` or ``"ward"``.
+        active: (N,) bool; all by default. The others join last, one by one at infinite height, as the second branch.
 
     Returns:
         (N - 1, 4), a row a merge by growing height: the two clusters' ids (a merge of row m has id N + m), the
         height, and the number of assets.
     """
     n = distance.shape[0]
-    tree = merge_tree(distance, jnp.ones(n, bool), linkage)
+    index = jnp.arange(n, dtype=jnp.int32)
+    active = jnp.ones(n, bool) if active is None else active
+    tree = merge_tree(distance, active, linkage)
+    if n == 1:
+        return jnp.zeros((0, 4), distance.dtype)
     # A merge never comes before the ones inside it; rounding may put its height a bit below theirs, so that they are
-    # raised to a running maximum along rounds before sorting. The root, asset 0, is never absorbed and comes last.
+    # raised to a running maximum along rounds before sorting. The root, the first active asset, is never absorbed and
+    # comes last.
     height = _monotone(tree)
-    order = jnp.lexsort((tree.round, height))[: n - 1]
+    root = jnp.min(jnp.where(active, index, n - 1))
+    order = jnp.lexsort((jnp.where(index == root, n, tree.round), height))[: n - 1]
+    parent = jnp.where(active, tree.parent, root)
 
     def merge(m: Array, state: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
         rows, ids, sizes = state
         j = order[m]
-        i = tree.parent[j]
+        i = parent[j]
         size = sizes[i] + sizes[j]
-        low, high = jnp.minimum(ids[i], ids[j]), jnp.maximum(ids[i], ids[j])
-        row = jnp.stack([low.astype(distance.dtype), high.astype(distance.dtype), height[j], size])
+        ordered = (ids[i] < ids[j]) | ~active[j]
+        first, second = jnp.where(ordered, ids[i], ids[j]), jnp.where(ordered, ids[j], ids[i])
+        row = jnp.stack([first.astype(distance.dtype), second.astype(distance.dtype), height[j], size])
         return rows.at[m].set(row), ids.at[i].set(n + m), sizes.at[i].set(size)
 
     rows = jnp.zeros((n - 1, 4), distance.dtype)
-    state = (rows, jnp.arange(n, dtype=jnp.int32), jnp.ones(n, distance.dtype))
+    state = (rows, index, jnp.ones(n, distance.dtype))
     return lax.fori_loop(0, n - 1, merge, state)[0]
 
 

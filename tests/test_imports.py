@@ -38,6 +38,7 @@ ORDER = (
         "moments",
         "shrinkage",
         "clustering",
+        "hierarchy",
     ),
     *("feasible", "quadratic", "risk_parity", "profiles", "barbell", "inner", "allocation", "universes", "batch"),
     *("reduction", "tables", "layout", "data", "datasets", "samplers", "bootstrap", "scenarios", "runner", "cluster"),
