@@ -27,21 +27,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from jaxalloc.allocation import (
-    RESULT_FIELDS,
-    Allocation,
-    Estimates,
-    Given,
-    Observed,
-    describe,
-    observe,
-    observe_shared,
-    products_shared,
-    solve,
-)
+from jaxalloc.allocation import RESULT_FIELDS, Allocation, solve
 from jaxalloc.arrays import as_array
 from jaxalloc.config import NUMERIC_FIELDS, AllocationConfig, cast_config, check_config
 from jaxalloc.errors import InputError
+from jaxalloc.estimates import Estimates, Given, Observed, describe, observe, observe_shared, products_shared
 from jaxalloc.moments import SharedPanel, share_panel
 from jaxalloc.universes import Draw, Drawn, draw_universe
 

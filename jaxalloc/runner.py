@@ -11,9 +11,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxalloc.allocation import Allocation, Given, observe
+from jaxalloc.allocation import Allocation
 from jaxalloc.batch import Chunk, Device, Engine, Items, compute_devices
 from jaxalloc.config import AllocationConfig, cast_config
+from jaxalloc.estimates import Given, observe
 from jaxalloc.grid import Sweep
 from jaxalloc.moments import Moments
 from jaxalloc.profiles import PROFILES

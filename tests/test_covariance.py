@@ -31,9 +31,10 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 import jaxalloc as ja
-from jaxalloc.allocation import Given, estimate, estimate_shared, solve
+from jaxalloc.allocation import solve
 from jaxalloc.barbell import Tail, panel_tail_gain, sample_tail_gain, shocked_tail, skewness
 from jaxalloc.config import COVARIANCES, AllocationConfig, cast_config
+from jaxalloc.estimates import Given, estimate, estimate_shared
 from jaxalloc.moments import Moments, Shock, panel_moments, sample_moments, share_panel, shocked_moments
 from jaxalloc.shrinkage import shrink_panel, shrink_sample
 

@@ -17,9 +17,10 @@ from helpers import equations
 from jax import lax
 
 import jaxalloc
-from jaxalloc.allocation import Given, estimate, estimate_shared, solve
+from jaxalloc.allocation import solve
 from jaxalloc.clustering import linkage_matrix
 from jaxalloc.config import COVARIANCES, LINKAGES, AllocationConfig, cast_config
+from jaxalloc.estimates import Given, estimate, estimate_shared
 from jaxalloc.moments import Shock, share_panel
 
 PACKAGE = Path(jaxalloc.__file__).parent
@@ -40,7 +41,8 @@ ORDER = (
         "clustering",
         "hierarchy",
     ),
-    *("feasible", "quadratic", "risk_parity", "profiles", "barbell", "inner", "allocation", "universes", "batch"),
+    *("feasible", "quadratic", "risk_parity", "inner", "profiles", "barbell", "estimates", "allocation"),
+    *("universes", "batch"),
     *("reduction", "tables", "layout", "data", "datasets", "samplers", "bootstrap", "scenarios", "runner", "cluster"),
     *("stored", "store", "summary", "results", "study"),
     *("skfolio", "figures", "report", "rivals", "cli", "demo", "__main__", "__init__"),
