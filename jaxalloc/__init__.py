@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from jaxalloc import skfolio as skfolio
     from jaxalloc.allocation import Allocation as Allocation
     from jaxalloc.allocation import allocate as allocate
+    from jaxalloc.backtest.files import load_walk_forward as load_walk_forward
+    from jaxalloc.backtest.results import WalkForward as WalkForward
+    from jaxalloc.backtest.run import walk_forward as walk_forward
     from jaxalloc.batch import allocate_batch as allocate_batch
     from jaxalloc.bootstrap import Bootstrap as Bootstrap
     from jaxalloc.config import AllocationConfig as AllocationConfig
@@ -49,16 +52,19 @@ _HOMES = {
     "Stress": "scenarios",
     "Study": "results",
     "Sweep": "grid",
+    "WalkForward": "backtest.results",
     "allocate": "allocation",
     "allocate_batch": "batch",
     "datasets": "datasets",
     "explain": "status",
     "figures": "figures",
     "load_study": "study",
+    "load_walk_forward": "backtest.files",
     "read_returns": "data",
     "run_study": "study",
     "skfolio": "skfolio",  # a module that imports its extra on loading: not in __all__, for `import *` to go without
     "sweep": "grid",
+    "walk_forward": "backtest.run",
     "write_report": "report",
 }
 __all__ = [
@@ -76,6 +82,7 @@ __all__ = [
     "Stress",
     "Study",
     "Sweep",
+    "WalkForward",
     "__version__",
     "allocate",
     "allocate_batch",
@@ -83,9 +90,11 @@ __all__ = [
     "explain",
     "figures",
     "load_study",
+    "load_walk_forward",
     "read_returns",
     "run_study",
     "sweep",
+    "walk_forward",
     "write_report",
 ]
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 Method = Literal["iid", "circular", "stationary", "moving"]
 
-_BLOCK = 256  # universes of one call of `Bootstrap.counts`' kernel: another range of indices compiles nothing
+_BLOCK = 256  # universes of one call of a kernel of `Bootstrap`: another range of indices compiles nothing
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,6 +108,31 @@ class Bootstrap(Sampler):
         Raises:
             InputError: a setting, the seed or the range is at fault.
         """
+        return self._drawn(_count_block, n_rows, seed, start, stop)
+
+    def rows(self, n_rows: int, seed: int, start: int, stop: int) -> np.ndarray:
+        """Draw resamples ``start`` to ``stop - 1`` as paths: their rows in the order in which they follow one another.
+
+        Args:
+            n_rows: T, rows of the panel.
+            seed: 0 to 2**32 - 1.
+            start: first resample, from 0.
+            stop: one past the last, at most ``n``.
+
+        Returns:
+            (stop - start, T) int32 rows of the panel; `counts` says how often each is there.
+
+        Raises:
+            InputError: a setting, the seed or the range is at fault.
+
+        Example:
+            >>> rows = Bootstrap(n=10, method="circular", block_length=3).rows(n_rows=9, seed=0, start=0, stop=2)
+            >>> (np.diff(rows.reshape(2, 3, 3)) % 9 == 1).all()
+            np.True_
+        """
+        return self._drawn(_row_block, n_rows, seed, start, stop)
+
+    def _drawn(self, block: Callable[..., Array], n_rows: int, seed: int, start: int, stop: int) -> np.ndarray:
         whole_number("n_rows", n_rows, 1)
         self.check(n_rows)
         seed = check_seed(seed)
@@ -118,8 +143,7 @@ class Bootstrap(Sampler):
         drawn = np.empty((stop - start, n_rows), np.int32)
         for low in range(start, stop, _BLOCK):
             index = np.minimum(np.arange(low, low + _BLOCK), stop - 1).astype(np.int32)
-            block = _count_block(draws, key, index, n_rows)
-            drawn[low - start : low - start + _BLOCK] = np.asarray(block)[: stop - low]
+            drawn[low - start : low - start + _BLOCK] = np.asarray(block(draws, key, index, n_rows))[: stop - low]
         return drawn
 
     def draw(self) -> tuple[Kernel, Any]:
@@ -213,6 +237,16 @@ def _count_block(draws: tuple[Draw, ...], key: Array, index: Array, n_rows: int)
     gaps = jnp.zeros((n_rows, 1), jnp.float32)
     weights = jax.vmap(lambda i: draw_universe(draws, key, i, gaps).weights)(index)
     return weights.astype(jnp.int32)
+
+
+@functools.partial(jax.jit, static_argnums=3)
+def _row_block(draws: tuple[Draw, ...], key: Array, index: Array, n_rows: int) -> Array:
+    """(len(index), T) int32 rows of the resamples ``index``, in their order."""
+    (draw,) = draws
+    rows, length = jnp.arange(n_rows, dtype=jnp.int32), jnp.int32(n_rows)
+    panel = Universe(rows, length, jnp.ones(1, bool), None, None)
+    # from the key that `draw_universe` gives a first step
+    return jax.vmap(lambda i: draw.kernel(draw.numbers, jax.random.fold_in(key, i), i, panel).rows)(index)
 
 
 def _is_length(value: Any, n_rows: int, whole: bool) -> bool:

@@ -23,6 +23,7 @@ import numpy as np
 from jax import Array, lax
 
 from jaxalloc.allocation import Allocation
+from jaxalloc.inner import sum_by_cluster
 from jaxalloc.linalg import dot
 from jaxalloc.status import Status
 
@@ -35,13 +36,14 @@ MEASURES = (
     "sharpe",
     "effective_assets",
     "effective_clusters",
+    "effective_bets",
     "concentration",
     "turnover",
     "out_of_bag_return",
     "out_of_bag_volatility",
     "out_of_bag_sharpe",
 )
-_LATER_MEASURES = ("sharpe",)  # what the first stores do not hold
+_LATER_MEASURES = ("sharpe", "effective_bets")  # in the order in which they came: what older stores do not hold
 BITS = tuple(bit for bit in Status)
 
 
@@ -198,8 +200,20 @@ def measures(result: Allocation, left_out: Array, point: Array, reference: Refer
     some = result.volatility > 0
     excess = result.expected_return - reference.risk_free_rate
     sharpe = jnp.where(some, excess / jnp.where(some, result.volatility, 1), jnp.nan)
-    columns = [result.volatility, result.expected_return, sharpe, 1 / herfindahl, 1 / by_cluster, herfindahl, turnover]
+    columns = [result.volatility, result.expected_return, sharpe, 1 / herfindahl, 1 / by_cluster]
+    columns += [_effective_bets(result), herfindahl, turnover]
     return jnp.stack(columns + list(_out_of_bag(x, left_out, reference)), axis=1)
+
+
+def _effective_bets(result: Allocation) -> Array:
+    """(P,) exponential of the entropy of the clusters' shares in the variance; shares below 0 count as 0."""
+    size = result.cluster_labels.shape[0]
+    shares = jax.vmap(lambda shares: sum_by_cluster(shares, result.cluster_labels, size))(result.risk_contributions)
+    some = shares > 0  # none in an invalid universe
+    total = jnp.sum(jnp.where(some, shares, 0), axis=1)
+    shares = jnp.where(some, shares, 1) / jnp.where(total > 0, total, 1)[:, None]
+    entropy = -jnp.sum(jnp.where(some, shares * jnp.log(shares), 0), axis=1)
+    return jnp.where(total > 0, jnp.exp(entropy), jnp.nan)
 
 
 def _out_of_bag(x: Array, left_out: Array, reference: Reference) -> tuple[Array, Array, Array]:
@@ -452,9 +466,10 @@ class Totals:
 def _with_all_measures(arrays: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
     """What `Totals.arrays` gave, with room for the measures that came after it was written."""
     n_profiles, n_measures = arrays["measures.count"].shape
-    known = [name for name in MEASURES if name not in _LATER_MEASURES]
-    if n_measures != len(known):
+    lacking = len(MEASURES) - n_measures
+    if not 0 < lacking <= len(_LATER_MEASURES):
         return arrays
+    known = [name for name in MEASURES if name not in _LATER_MEASURES[-lacking:]]
     places = np.array([MEASURES.index(name) for name in known])
     spread = {name: whole.copy() for name, whole in _nothing((n_profiles, len(MEASURES)))._asdict().items()}
     for name, whole in spread.items():

@@ -146,7 +146,7 @@ class Study:
         for table in self.tables(list(dict.fromkeys(("point", *names)))):
             taken = slice(None) if chosen is None else table["point"].to_numpy() == chosen
             for name in names:
-                found[name].append(_values(table[name])[taken])
+                found[name].append(column_values(table[name])[taken])
         return {name: np.concatenate(parts) for name, parts in found.items()}
 
     def over_points(self, table: Callable[[int], pd.DataFrame], at: int | None) -> pd.DataFrame:
@@ -174,7 +174,7 @@ class Study:
         return self.over_points(one, at)
 
 
-def _values(column: pa.ChunkedArray) -> np.ndarray:
+def column_values(column: pa.ChunkedArray) -> np.ndarray:
     """A column as an array: (rows,), or of lists of N (rows, N)."""
     parts = []
     for part in column.chunks:

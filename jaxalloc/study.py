@@ -192,6 +192,8 @@ def load_study(folder: str | os.PathLike[str]) -> Study:
         InputError: there is no study, it is not finished, or a file of it is damaged.
     """
     stored = StoredStudy.open(folder)
+    if stored.manifest.identity.get("kind") == "walk-forward":
+        raise InputError(f"{_name(folder)} holds a walk-forward; load it with load_walk_forward")
     state = stored.state()
     if not stored.manifest.finished:
         raise InputError(f"the study in {_name(folder)} is not finished; run it again with resume=True")

@@ -270,6 +270,9 @@ def profile_summary(study: Study, at: int | None = None) -> pd.DataFrame:
         - volatility, expected_return: annual, fractions, by the universe's own estimates;
         - sharpe: of those two, after ``risk_free_rate``: the ratio in sample, as out_of_bag_sharpe is out of it;
         - effective_assets, effective_clusters: 1 / sum x^2 over the weights of assets, of clusters;
+        - effective_bets: exp(- sum p ln p) over the clusters' shares p in the variance, those below 0 left out and the
+          others scaled to sum 1: the number of clusters that, with equal shares, would be as diverse (the entropy form
+          of Meucci, 2009);
         - concentration: sum x^2 over assets, the Herfindahl index;
         - turnover: sum |x - x0| / 2 over the universe's active assets, x0 the point estimate;
         - out_of_bag_return, out_of_bag_volatility, out_of_bag_sharpe: annual, of constant weights over the rows that a
@@ -375,8 +378,20 @@ def _point_measures(study: Study, point: int, p: int) -> list[float]:
     turnover = herfindahl * 0  # NaN where there is no portfolio
     volatility, mean = (float(figure[p]) for figure in (estimate.volatility, estimate.expected_return))
     sharpe = (mean - study.settings.at(point).risk_free_rate) / volatility if volatility > 0 else np.nan
-    figures = [volatility, mean, sharpe, 1 / herfindahl, 1 / clusters, herfindahl, turnover]
+    bets = effective_bets(estimate.risk_contributions[p], estimate.cluster_labels)
+    figures = [volatility, mean, sharpe, 1 / herfindahl, 1 / clusters, bets, herfindahl, turnover]
     return [float(figure) for figure in figures] + [np.nan] * (len(MEASURES) - len(figures))
+
+
+def effective_bets(contributions: np.ndarray, labels: np.ndarray) -> float:
+    """Return `profile_summary`'s effective_bets of one portfolio from its assets' (N,) risk contributions."""
+    active = labels >= 0
+    shares = np.bincount(labels[active], weights=contributions[active].astype(float))
+    shares = shares[shares > 0]
+    if not len(shares):
+        return np.nan
+    shares = shares / shares.sum()
+    return float(np.exp(-(shares * np.log(shares)).sum()))
 
 
 def _share(part: Any, whole: Any) -> np.ndarray:

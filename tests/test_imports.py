@@ -39,12 +39,13 @@ ORDER = (
         "moments",
         "shrinkage",
         "clustering",
+        "inner",
         "hierarchy",
     ),
-    *("feasible", "quadratic", "risk_parity", "inner", "profiles", "barbell", "estimates", "allocation"),
+    *("feasible", "quadratic", "risk_parity", "baselines", "profiles", "barbell", "estimates", "allocation"),
     *("universes", "batch"),
     *("reduction", "tables", "layout", "data", "datasets", "samplers", "bootstrap", "scenarios", "runner", "cluster"),
-    *("stored", "store", "summary", "results", "study"),
+    *("stored", "store", "summary", "results", "study", "backtest"),
     *("skfolio", "figures", "report", "rivals", "cli", "demo", "__main__", "__init__"),
 )
 # `Allocation.to_frame` is a method of the result and its table is the summary's: imported where it is called.

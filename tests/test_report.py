@@ -409,9 +409,9 @@ def test_a_sweep_has_its_heat_maps(swept: Study, tmp_path: Path) -> None:
 # ---- what a study lacks ---------------------------------------------------------------------------------------------
 
 
-def without_later_measures(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """What the totals of the first stores held."""
-    kept = [k for k, name in enumerate(MEASURES) if name != "sharpe"]
+def without_later_measures(arrays: dict[str, np.ndarray], lacking: tuple[str, ...]) -> dict[str, np.ndarray]:
+    """What the totals of older stores held."""
+    kept = [k for k, name in enumerate(MEASURES) if name not in lacking]
     p = arrays["measures.count"].shape[0]
     dense = np.zeros((p, len(MEASURES), MEASURE_BINS.count), np.int64)
     dense.ravel()[arrays["counts.measures.bins"]] = arrays["counts.measures.held"]
@@ -421,20 +421,22 @@ def without_later_measures(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarra
     return arrays | spreads | {"counts.measures.bins": bins, "counts.measures.held": old.ravel()[bins]}
 
 
-def test_totals_of_an_older_store_lack_the_later_measure_only(study: Study) -> None:
+@pytest.mark.parametrize("lacking", [("sharpe", "effective_bets"), ("effective_bets",)])
+def test_totals_of_an_older_store_lack_the_later_measures_only(study: Study, lacking: tuple[str, ...]) -> None:
     arrays = study.totals[0].arrays()
-    old = Totals.from_arrays(without_later_measures(arrays))
-    sharpe = MEASURES.index("sharpe")
-    assert not old.measures.count[:, sharpe].any()
+    old = Totals.from_arrays(without_later_measures(arrays, lacking))
     now = dataclasses.replace(study, totals=[old]).profile_summary()
-    others = [name for name in MEASURES if name != "sharpe"]
-    for name in others:
-        pd.testing.assert_frame_equal(now.xs(name, level="measure"), study.profile_summary().xs(name, level="measure"))
-    assert now.xs("sharpe", level="measure")["mean"].isna().all()
+    for name in MEASURES:
+        table, whole = (frame.xs(name, level="measure") for frame in (now, study.profile_summary()))
+        if name in lacking:
+            assert not old.measures.count[:, MEASURES.index(name)].any()
+            assert table["mean"].isna().all()
+        else:
+            pd.testing.assert_frame_equal(table, whole)
 
 
 def test_page_of_an_older_store_says_what_is_missing(study: Study, tmp_path: Path) -> None:
-    totals = [Totals.from_arrays(without_later_measures(study.totals[0].arrays()))]
+    totals = [Totals.from_arrays(without_later_measures(study.totals[0].arrays(), ("sharpe", "effective_bets")))]
     old = dataclasses.replace(study, totals=totals, correlation=None)
     text = " ".join(Reader(own_part(written(old, tmp_path))).text.split())
     assert "No figure: the study was stored by an earlier version, without the correlations" in text

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import math
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -219,7 +220,7 @@ def handmade(point: Allocation | None = None, dtype: type[np.floating] = np.floa
         antifragility=rng.random((n, 5)),
         volatility=number(rng.random((n, 2))),
         expected_return=number(rng.normal(size=(n, 2))),
-        risk_contributions=weights,
+        risk_contributions=np.where(rng.random((n, 2, 5)) < 0.2, -0.1, 1) * weights,
         asset_bound=number(np.where(rng.random((n, 2)) < 0.5, weights.max(axis=2), 1.0)),
         cluster_bound=number(np.ones((n, 2))),
         optimality_gap=number(np.full((n, 2), 1e-12)),
@@ -336,6 +337,15 @@ def test_asset_summary_entry_by_entry(made: Handmade) -> None:
     assert (table.loc["risk_parity", "frequency_sleeve"].dropna() == 0).all()
 
 
+def bets(contributions: np.ndarray, labels: np.ndarray) -> float:
+    """The effective number of bets by its definition: of clusters that share the risk equally, their number."""
+    shares = [contributions[labels == k].sum() for k in range(labels.max() + 1)]
+    positive = [share for share in shares if share > 0]
+    if not positive:
+        return math.nan
+    return math.prod((share / sum(positive)) ** (-share / sum(positive)) for share in positive)
+
+
 def test_profile_summary_and_universes_entry_by_entry(made: Handmade) -> None:
     study, batch = made.study, made.batch
     table, universes = study.profile_summary(), study.universes()
@@ -355,7 +365,9 @@ def test_profile_summary_and_universes_entry_by_entry(made: Handmade) -> None:
             active = batch.cluster_labels[u] >= 0
             figures = [batch.volatility[u, p], batch.expected_return[u, p]]
             figures += [(figures[1] - 0.02) / figures[0], 1 / sum(x**2)]
-            figures += [1 / sum(batch.cluster_weights[u, p] ** 2), sum(x**2), sum(abs(x - point)[active]) / 2]
+            figures += [1 / sum(batch.cluster_weights[u, p] ** 2)]
+            figures += [bets(batch.risk_contributions[u, p], batch.cluster_labels[u])]
+            figures += [sum(x**2), sum(abs(x - point)[active]) / 2]
             seen = made.left_out[u] & ~(missing & (x > 0)).any(axis=1)
             if seen.sum() < 20:
                 fewest += 1
@@ -371,7 +383,8 @@ def test_profile_summary_and_universes_entry_by_entry(made: Handmade) -> None:
         by_cluster = study.point.cluster_weights[p]
         of_point = [study.point.volatility[p], study.point.expected_return[p]]
         of_point += [(of_point[1] - study.config.risk_free_rate) / of_point[0], 1 / sum(point**2)]
-        of_point += [1 / sum(by_cluster**2), sum(point**2), 0, np.nan, np.nan, np.nan]
+        of_point += [1 / sum(by_cluster**2), bets(study.point.risk_contributions[p], study.point.cluster_labels)]
+        of_point += [sum(point**2), 0, np.nan, np.nan, np.nan]
         for measure, value in zip(MEASURES, of_point, strict=True):
             row = table.loc[(profile, measure)]
             assert row["point"] == pytest.approx(value, nan_ok=True)

@@ -44,6 +44,7 @@ MEASURE_WORDS = {
     "sharpe": ("Sharpe ratio in sample", ".2f"),
     "effective_assets": ("Effective number of assets", ".3~g"),
     "effective_clusters": ("Effective number of clusters", ".3~g"),
+    "effective_bets": ("Effective number of bets", ".3~g"),
     "concentration": ("Concentration (Herfindahl)", ".3f"),
     "turnover": ("Turnover from the estimate", ".1%"),
     "out_of_bag_return": ("Return out of bag, annual", ".1%"),

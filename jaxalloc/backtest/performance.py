@@ -1,0 +1,214 @@
+"""What a series of returns was worth: annual figures, paired differences, the deflated Sharpe ratio. NumPy alone."""
+
+from __future__ import annotations
+
+import math
+from statistics import NormalDist
+from typing import Any, NamedTuple
+
+import numpy as np
+
+RETURN_MEASURES = ("annual_return", "volatility", "sharpe", "sortino", "max_drawdown", "calmar")
+COMPARED = ("annual_return", "volatility", "sharpe")  # what `difference_intervals` compares
+
+_EULER = 0.57721566490153286
+_TINY = 1e-300  # what a total loss leaves, for its logarithm
+
+
+def performance(returns: np.ndarray, periods_per_year: Any, risk_free_rate: Any) -> dict[str, np.ndarray]:
+    """Measure series of returns.
+
+    With D returns r per period, A periods a year, the risk-free rate f a year, e = r - f / A and wealth
+    W_t = prod (1 + r) from W_0 = 1:
+
+    - annual_return: W_D^(A / D) - 1;
+    - volatility: sqrt(A) s, s the standard deviation of r with divisor D - 1;
+    - sharpe: sqrt(A) mean(e) / s;
+    - sortino: sqrt(A) mean(e) / sqrt(mean(min(e, 0)^2)), the mean over all D (Sortino and Price, 1994);
+    - max_drawdown: max_t (1 - W_t / max_{s <= t} W_s), a positive number;
+    - calmar: annual_return / max_drawdown (Young, 1991).
+
+    Args:
+        returns: (..., D) simple returns per period.
+        periods_per_year: (...) A, or one number.
+        risk_free_rate: (...) f, a simple annual rate, or one number.
+
+    Returns:
+        `RETURN_MEASURES` by name, each (...); NaN where one has no meaning: without returns, or a denominator of 0.
+
+    Example:
+        >>> figures = performance(np.array([0.1, -0.2, 0.1]), 3, 0.0)
+        >>> {name: round(float(value), 4) for name, value in figures.items() if name in ("annual_return", "calmar")}
+        {'annual_return': -0.032, 'calmar': -0.16}
+    """
+    n_days = returns.shape[-1]
+    if n_days == 0:
+        return {name: np.full(returns.shape[:-1], np.nan) for name in RETURN_MEASURES}
+    a, f = np.asarray(periods_per_year, float), np.asarray(risk_free_rate, float)
+    excess = returns - np.asarray(f / a)[..., None]
+    mean, deviation = excess.mean(axis=-1), _deviation(returns)
+    downside = np.sqrt((np.minimum(excess, 0) ** 2).mean(axis=-1))
+    wealth = np.cumprod(1 + returns, axis=-1)
+    drawdown = (1 - wealth / np.maximum(np.maximum.accumulate(wealth, axis=-1), 1)).max(axis=-1)
+    annual = wealth[..., -1] ** (a / n_days) - 1
+    root = np.sqrt(a)
+    figures = (annual, root * deviation, root * _quotient(mean, deviation), root * _quotient(mean, downside))
+    return dict(zip(RETURN_MEASURES, (*figures, drawdown, _quotient(annual, drawdown)), strict=True))
+
+
+def _deviation(values: np.ndarray) -> np.ndarray:
+    """Standard deviation along the last axis, divisor D - 1; exactly 0 where all are equal, NaN of less than two."""
+    if values.shape[-1] < 2:
+        return np.full(values.shape[:-1], np.nan)
+    equal = values.max(axis=-1) == values.min(axis=-1)
+    return np.where(equal, 0, values.std(axis=-1, ddof=1))
+
+
+def tracking_error(active: np.ndarray, periods_per_year: Any) -> np.ndarray:
+    """Return the annual standard deviation (divisor D - 1) of (..., D) differences of returns."""
+    return np.sqrt(np.asarray(periods_per_year, float)) * _deviation(active)
+
+
+# ---- differences ----------------------------------------------------------------------------------------------------
+
+
+def difference_intervals(
+    returns: np.ndarray,
+    pairs: np.ndarray,
+    counts: np.ndarray,
+    periods_per_year: np.ndarray,
+    risk_free_rate: np.ndarray,
+    level: float,
+) -> dict[str, dict[str, np.ndarray]]:
+    """Compare series of returns over the same resamples of their days.
+
+    None of `COMPARED` depends on the order of the days, so a resample is how often it holds each. The interval is the
+    percentile one: the central ``level`` of the resamples' differences (Efron, 1979; with blocks: Politis and Romano,
+    1994).
+
+    Args:
+        returns: (M, D) series.
+        pairs: (Q, 2) series to compare: the first minus the second.
+        counts: (B, D) how often each resample holds each day; rows sum to D.
+        periods_per_year: (M,).
+        risk_free_rate: (M,) annual.
+        level: of the interval, such as 0.95.
+
+    Returns:
+        For each of `COMPARED` a dictionary of (Q,) arrays: difference (of the series as they are), low, high, and
+        share_above: the share of resamples in which the difference is above 0.
+    """
+    whole = _compared(returns, np.ones((1, returns.shape[1])), periods_per_year, risk_free_rate)
+    drawn = _compared(returns, counts.astype(float), periods_per_year, risk_free_rate)
+    tail = (1 - level) / 2
+    found = {}
+    for name in COMPARED:
+        apart = drawn[name][:, pairs[:, 0]] - drawn[name][:, pairs[:, 1]]
+        low, high = np.quantile(apart, [tail, 1 - tail], axis=0)
+        point = whole[name][0, pairs[:, 0]] - whole[name][0, pairs[:, 1]]
+        found[name] = {"difference": point, "low": low, "high": high, "share_above": (apart > 0).mean(axis=0)}
+    return found
+
+
+def _compared(returns: np.ndarray, counts: np.ndarray, a: np.ndarray, f: np.ndarray) -> dict[str, np.ndarray]:
+    """(B, M) `COMPARED` of the resamples."""
+    n_days = returns.shape[1]
+    centre = returns.mean(axis=1)
+    apart = (returns - centre[:, None]).T  # about the mean, so that squares lose nothing
+    mean = counts @ apart / n_days
+    variance = np.maximum(counts @ apart**2 / n_days - mean**2, 0) * n_days / (n_days - 1)
+    volatility = np.sqrt(a * variance)
+    growth = counts @ np.log(np.maximum(1 + returns, _TINY)).T
+    annual = np.expm1(growth * a / n_days)
+    return dict(zip(COMPARED, (annual, volatility, _quotient(a * (mean + centre) - f, volatility)), strict=True))
+
+
+# ---- deflated Sharpe ratio ------------------------------------------------------------------------------------------
+
+
+class Deflated(NamedTuple):
+    """Deflated Sharpe ratios of M series, of which the best was looked for.
+
+    Attributes:
+        sharpe: (M,) per period.
+        skewness: (M,) third standardised moment.
+        kurtosis: (M,) fourth standardised moment, 3 for a normal distribution.
+        expected_maximum: () what the best of the trials would show by chance, per period; 0 for one trial.
+        deflated_sharpe: (M,) probability that the true Sharpe ratio is above 0, seen that so many were tried.
+    """
+
+    sharpe: np.ndarray
+    skewness: np.ndarray
+    kurtosis: np.ndarray
+    expected_maximum: float
+    deflated_sharpe: np.ndarray
+
+
+def expected_maximum_sharpe(variance: float, n_trials: int) -> float:
+    """Return the Sharpe ratio that the best of several trials without skill is expected to show.
+
+    sqrt(V) ((1 - g) Z(1 - 1/M) + g Z(1 - 1/(M e))) with g Euler's constant and Z the normal quantile function (Bailey
+    and Lopez de Prado 2014, equation 6); 0 for one trial.
+
+    Args:
+        variance: V, of the trials' Sharpe ratios.
+        n_trials: M.
+
+    Example:
+        >>> round(expected_maximum_sharpe(0.5 / 250, 100), 4)  # the paper's example: "0.1132"
+        0.1132
+    """
+    if n_trials < 2:
+        return 0.0
+    normal = NormalDist()
+    quantiles = normal.inv_cdf(1 - 1 / n_trials), normal.inv_cdf(1 - 1 / (n_trials * math.e))
+    return math.sqrt(variance) * ((1 - _EULER) * quantiles[0] + _EULER * quantiles[1])
+
+
+def probabilistic_sharpe(
+    sharpe: np.ndarray, benchmark: float, n_days: int, skewness: np.ndarray, kurtosis: np.ndarray
+) -> np.ndarray:
+    """Return the probability that the true Sharpe ratio is above a benchmark.
+
+    N((SR - SR0) sqrt(D - 1) / sqrt(1 - skewness SR + (kurtosis - 1) / 4 SR^2)), all per period (Bailey and Lopez de
+    Prado 2014, equation 9); NaN where the root has none.
+
+    Example:
+        >>> at = 2.5 / 250**0.5  # the paper's example: "0.9004"
+        >>> round(float(probabilistic_sharpe(at, expected_maximum_sharpe(0.5 / 250, 100), 1250, -3.0, 10.0)), 4)
+        0.9004
+    """
+    spread = np.asarray(1 - skewness * sharpe + (kurtosis - 1) / 4 * np.square(sharpe), float)
+    score = _quotient((sharpe - benchmark) * math.sqrt(n_days - 1), np.sqrt(np.where(spread > 0, spread, np.nan)))
+    return np.vectorize(NormalDist().cdf, otypes=[float])(score)
+
+
+def deflated_sharpe(returns: np.ndarray, periods_per_year: Any, risk_free_rate: Any, n_trials: int) -> Deflated:
+    """Deflate the Sharpe ratios of M series; see `Deflated`.
+
+    Args:
+        returns: (M, D) simple returns per period.
+        periods_per_year: (M,) or one number.
+        risk_free_rate: (M,) annual, or one number.
+        n_trials: how many were tried in all, at least M. The variance of the trials is taken from the M series.
+    """
+    n_series, n_days = returns.shape
+    daily = np.broadcast_to(np.asarray(risk_free_rate, float) / np.asarray(periods_per_year, float), n_series)
+    excess = returns - daily[:, None]
+    sharpe = _quotient(excess.mean(axis=1), _deviation(returns))
+    apart = excess - excess.mean(axis=1, keepdims=True)
+    second = (apart**2).mean(axis=1)
+    skewness = _quotient((apart**3).mean(axis=1), second**1.5)
+    kurtosis = _quotient((apart**4).mean(axis=1), second**2)
+    usable = sharpe[np.isfinite(sharpe)]
+    maximum = expected_maximum_sharpe(float(usable.var(ddof=1)), n_trials) if len(usable) > 1 else 0.0
+    return Deflated(
+        *(sharpe, skewness, kurtosis, maximum),
+        probabilistic_sharpe(sharpe, maximum, n_days, skewness, kurtosis),
+    )
+
+
+def _quotient(value: Any, whole: Any) -> np.ndarray:
+    """The quotient; NaN where the denominator is not above 0."""
+    value, whole = np.broadcast_arrays(np.asarray(value, float), np.asarray(whole, float))
+    return np.divide(value, whole, out=np.full(value.shape, np.nan), where=whole > 0)

@@ -1,0 +1,132 @@
+"""Portfolios held between rebalances: drift, turnover and costs, for many paths at once, in NumPy.
+
+A path is an order of the panel's rows; without resampling there is one, the panel as it happened. Within a holding
+period asset i of a portfolio bought with weights x is worth x_i prod (1 + r_i), so a period is one cumulative product
+and one matrix product, and periods follow one another: the drifted weights at the end of one decide the next one's
+turnover.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from jaxalloc.backtest.schedule import Schedule
+from jaxalloc.reduction import POSITIVE_WEIGHT
+
+
+class Market(NamedTuple):
+    """A panel as a holder sees it.
+
+    Attributes:
+        growth: (T, N) 1 + return; 1 where it is missing.
+        missing: (T, N) bool, or None where nothing is.
+    """
+
+    growth: np.ndarray
+    missing: np.ndarray | None
+
+    @classmethod
+    def of(cls, returns: np.ndarray) -> Market:
+        """Make one of (T, N) returns, NaN where missing."""
+        missing = np.isnan(returns)
+        return cls(1 + np.where(missing, 0, returns), missing if missing.any() else None)
+
+
+class Held(NamedTuple):
+    """What B paths of M portfolios came to; D days held, R rebalances.
+
+    Attributes:
+        gross: (B, M, D) returns before costs.
+        net: (B, M, D) returns after costs.
+        turnover: (B, M, R) sum of |target - drifted| at each rebalance.
+        kept: (B, M, R) bool, whether there was no target, and what was held was kept.
+        missing: (B, M, R) int, days times assets that were held while their return was missing.
+        weights: (B, M, R, N) what was bought at each rebalance; None unless asked for.
+        last: (B, M, N) weights after the last row, drifted.
+    """
+
+    gross: np.ndarray
+    net: np.ndarray
+    turnover: np.ndarray
+    kept: np.ndarray
+    missing: np.ndarray
+    weights: np.ndarray | None
+    last: np.ndarray
+
+
+def hold(
+    market: Market,
+    rows: np.ndarray,
+    targets: np.ndarray,
+    previous: np.ndarray,
+    schedule: Schedule,
+    cost_rate: float,
+    keep_weights: bool = False,
+) -> Held:
+    """Hold portfolios through the rows after their windows.
+
+    At a rebalance the weights become the target's; the cost, ``cost_rate`` times the turnover, is paid out of wealth on
+    the first day held: net = (1 - cost)(1 + gross) - 1. In between weights drift with the returns; a missing return
+    counts as 0. What is not invested (before the first valid target) is cash, without a return. Turnover counts assets
+    alone: the first purchase out of cash is 1.
+
+    Args:
+        market: the panel.
+        rows: (B, T) the panel's row on each of a path's days.
+        targets: (B, J, M, N) weights decided on each window, sum 1; NaN where nothing was: what is held is kept.
+        previous: (M, N) weights held before the first rebalance, sum at most 1; the rest is cash.
+        schedule: of the J windows.
+        cost_rate: cost of a turnover of 1, a fraction of wealth.
+        keep_weights: whether `Held.weights` is wanted.
+    """
+    n_paths, _, n_portfolios, n_assets = targets.shape
+    shape = (n_paths, n_portfolios)
+    gross, net = np.empty((*shape, schedule.n_days)), np.empty((*shape, schedule.n_days))
+    turnover, kept = np.empty((*shape, schedule.n_held)), np.empty((*shape, schedule.n_held), bool)
+    missing = np.zeros((*shape, schedule.n_held), np.int64)
+    bought = np.empty((*shape, schedule.n_held, n_assets)) if keep_weights else None
+    drifted = np.broadcast_to(previous, (*shape, n_assets))
+    for j in range(schedule.n_held):
+        low, high = schedule.held(j)
+        days = slice(low - schedule.first_held, high - schedule.first_held)
+        idle = np.isnan(targets[:, j, :, 0])
+        weights = np.where(idle[..., None], drifted, targets[:, j])
+        cash = np.where(idle, 1 - weights.sum(axis=2), 0)
+        kept[..., j], turnover[..., j] = idle, np.abs(weights - drifted).sum(axis=2)
+        if bought is not None:
+            bought[:, :, j] = weights
+        if market.missing is not None:
+            gaps = market.missing[rows[:, low:high]].sum(axis=1)
+            missing[..., j] = ((weights > POSITIVE_WEIGHT) * gaps[:, None]).sum(axis=2)
+        growth = np.cumprod(market.growth[rows[:, low:high]], axis=1)
+        wealth = weights @ growth.swapaxes(1, 2) + cash[..., None]
+        before = np.concatenate([np.ones((*shape, 1)), wealth[..., :-1]], axis=2)
+        # of a portfolio that has lost everything the return is 0 from then on
+        gross[..., days] = np.divide(wealth, before, out=np.ones_like(wealth), where=before > 0) - 1
+        net[..., days] = gross[..., days]
+        paid = cost_rate * turnover[..., j]
+        net[..., days.start] = (1 - paid) * (1 + gross[..., days.start]) - 1
+        grown, end = weights * growth[:, None, -1], wealth[..., -1:]
+        drifted = np.divide(grown, end, out=np.zeros_like(grown), where=end > 0)
+    return Held(gross, net, turnover, kept, missing, bought, np.array(drifted))
+
+
+def concentrate(weights: np.ndarray, labels: np.ndarray, leads: np.ndarray) -> np.ndarray:
+    """Put each cluster's weight on its lead asset alone.
+
+    Args:
+        weights: (U, N) of U universes; a universe of NaN stays NaN.
+        labels: (U, N) int, clusters from 0, -1 for an inactive asset.
+        leads: (U, N) bool, one asset of each cluster.
+
+    Returns:
+        (U, N) weights; 0 but for the leads.
+    """
+    n_universes, n_assets = weights.shape
+    places = np.arange(n_universes)[:, None] * n_assets + np.maximum(labels, 0)
+    active = labels >= 0
+    by_cluster = np.bincount(places[active], weights=weights[active], minlength=n_universes * n_assets)
+    found = np.where(leads & active, by_cluster[places], 0)
+    return np.where(np.isnan(weights[:, :1]), np.nan, found)

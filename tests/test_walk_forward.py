@@ -1,0 +1,394 @@
+"""Walk-forwards: equal to a plain day-by-day simulation, blind to the future, the same however they are run.
+
+One market of 6 assets and 130 days and one set of profiles almost throughout, so that little is compiled.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+import pandas as pd
+import pytest
+
+import jaxalloc as ja
+from jaxalloc.backtest import run as run_module
+from jaxalloc.backtest.results import History, WalkForward
+from jaxalloc.backtest.schedule import Schedule
+from jaxalloc.backtest.simulation import Market, concentrate, hold
+from jaxalloc.errors import InputError
+from jaxalloc.status import Status
+
+N, T, WINDOW, STEP = 6, 130, 40, 15
+MARKET = ja.datasets.synthetic_market(n_assets=N, n_observations=T, seed=3)
+SYMBOLS = list(MARKET.columns)
+CONFIG = ja.AllocationConfig(profiles=("risk_parity", "max_sharpe"), risk_free_rate=0.02)
+PATHS = ja.Bootstrap(5, "circular", 10)
+EXACT = {"rtol": 1e-12, "atol": 1e-15}
+
+
+def walk(panel: Any = MARKET, config: Any = CONFIG, **changes: Any) -> WalkForward:
+    arguments: dict[str, Any] = {"window": WINDOW, "step": STEP, "seed": 7}
+    return ja.walk_forward(panel, config, **(arguments | changes))
+
+
+def with_gaps(*gaps: tuple[slice | int, int]) -> pd.DataFrame:
+    """The market with gaps at (rows, column)."""
+    frame = MARKET.copy()
+    for rows, column in gaps:
+        frame.iloc[rows, column] = np.nan
+    return frame
+
+
+LATE = with_gaps((slice(0, 50), 2), (97, 0), (slice(112, 130), 4))  # a late listing, one gap, a delisting
+
+
+# ---- the oracle -----------------------------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass
+class Simulated:
+    """What one portfolio came to, day by day."""
+
+    gross: dict[Any, float]
+    net: dict[Any, float]
+    turnover: dict[Any, float]
+    missing: dict[Any, int]
+    weights: dict[Any, pd.Series]
+    last: pd.Series
+
+
+def simulate(
+    returns: pd.DataFrame, targets: Mapping[int, pd.Series | None], cost: float, previous: pd.Series
+) -> Simulated:
+    """Hold one portfolio from the first row in ``targets`` on, a day and an asset at a time."""
+    money = {symbol: float(previous[symbol]) for symbol in returns.columns}
+    cash = 1 - sum(money.values())
+    found = Simulated({}, {}, {}, {}, {}, previous)
+    rebalanced = None
+    for row in range(min(targets), len(returns)) if targets else ():
+        date, paid = returns.index[row], 0.0
+        if row in targets:
+            rebalanced, target = date, targets[row]
+            wealth = sum(money.values()) + cash
+            held = pd.Series({symbol: money[symbol] / wealth for symbol in money})
+            new = held if target is None else target
+            found.turnover[date], found.missing[date], found.weights[date] = abs(new - held).sum(), 0, new
+            paid = cost * found.turnover[date]
+            money, cash = {symbol: new[symbol] for symbol in money}, 1 - new.sum()
+        before = sum(money.values()) + cash
+        for symbol in money:
+            r = returns.loc[date, symbol]
+            if np.isnan(r):
+                found.missing[rebalanced] += money[symbol] > 1e-6
+            else:
+                money[symbol] *= 1 + r
+        after = sum(money.values()) + cash
+        found.gross[date] = after / before - 1
+        found.net[date] = (1 - paid) * after / before - 1
+    total = sum(money.values()) + cash
+    found.last = pd.Series({symbol: money[symbol] / total for symbol in money})
+    return found
+
+
+def decided(returns: pd.DataFrame, expanding: bool = False, lead: bool = False) -> list[dict[str, pd.Series | None]]:
+    """Targets of each window by profile, from `allocate_batch` on exactly the rows that the window has."""
+    found: list[dict[str, pd.Series | None]] = []
+    starts = range(0, len(returns) - WINDOW + 1, STEP)
+    samples = [returns.iloc[0 if expanding else s : s + WINDOW] for s in starts]
+    masks = np.array([sample.notna().all().to_numpy() for sample in samples])
+    weights = np.zeros((len(samples), len(returns)))  # shared rows, so that samples of any length are one program
+    for j, sample in enumerate(samples):
+        weights[j, returns.index.get_indexer(sample.index)] = 1
+    with jax.enable_x64(True):
+        batch = ja.allocate_batch(np.nan_to_num(returns.to_numpy()), CONFIG, weights, masks)
+    for j in range(len(samples)):
+        row: dict[str, pd.Series | None] = {}
+        for p, profile in enumerate(CONFIG.profiles):
+            x = batch.weights[j, p]
+            if lead:
+                x = np.zeros(N)
+                for k, asset in enumerate(batch.lead_assets[j, p]):
+                    x[asset] += batch.cluster_weights[j, p, k] if asset >= 0 else 0
+            invalid = int(batch.status[j, p]) & Status.INVALID
+            row[profile] = None if invalid else pd.Series(x, index=returns.columns)
+        found.append(row)
+    return found
+
+
+NOTHING = pd.Series(0.0, index=SYMBOLS)
+CASES = {
+    "plain": {},
+    "costs": {"costs_bps": 25},
+    "gap": {"costs_bps": 10, "gap": 3},
+    "a gap beyond the step": {"costs_bps": 10, "gap": 20},
+    "expanding": {"costs_bps": 10, "expanding": True},
+    "missing": {"costs_bps": 10, "panel": LATE},
+    "leads": {"costs_bps": 10, "execution": "lead", "panel": LATE},
+    "previous": {"costs_bps": 30, "previous_weights": {SYMBOLS[1]: 0.5, SYMBOLS[3]: 0.2}},
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_walk_forward_is_a_day_by_day_simulation(case: str) -> None:
+    arguments = dict(CASES[case])
+    found = walk(**arguments)
+    panel: Any = arguments.get("panel", MARKET)
+    gap, lead = int(arguments.get("gap", 0)), arguments.get("execution") == "lead"
+    previous = pd.Series(arguments.get("previous_weights", {}), dtype=float).reindex(SYMBOLS).fillna(0)
+    cost = arguments.get("costs_bps", 0) / 10_000
+    windows = decided(panel, bool(arguments.get("expanding")), lead)
+    assert len(windows) == found.schedule.n_windows == 7
+    rows = [WINDOW + gap + j * STEP for j in range(len(windows))]
+    for profile in CONFIG.profiles:
+        targets = {row: window[profile] for row, window in zip(rows, windows, strict=True) if row < T}
+        expected = simulate(panel, targets, cost, previous)
+        for frame, series in ((found.gross, expected.gross), (found.returns, expected.net)):
+            assert list(frame.index) == list(series) == list(MARKET.index[WINDOW + gap :])
+            np.testing.assert_allclose(frame[profile], list(series.values()), **EXACT)
+        assert list(found.turnover.index) == list(expected.turnover) == [MARKET.index[row] for row in rows if row < T]
+        np.testing.assert_allclose(found.turnover[profile], list(expected.turnover.values()), atol=1e-13)
+        np.testing.assert_allclose(found.costs[profile], cost * found.turnover[profile], rtol=1e-15)
+        weights = found.weights(profile)
+        np.testing.assert_allclose(weights, np.array(list(expected.weights.values())), atol=1e-13)
+        assert list(found.rebalances().loc[profile, "missing"]) == list(expected.missing.values())
+        live = found.target(profile)
+        np.testing.assert_allclose(live["current"], expected.last, atol=1e-13)
+        np.testing.assert_allclose(live["target"], windows[-1][profile], atol=1e-13)
+        np.testing.assert_allclose(live["trade"], live["target"] - live["current"], atol=0)
+        assert found.summary().loc[profile, "live_turnover"] == pytest.approx(abs(live["trade"]).sum())
+    if case in ("missing", "leads"):
+        assert found.summary()["missing"].max() > 0
+
+
+def test_lead_execution_tells_its_tracking_error() -> None:
+    lead, whole = (walk(LATE, costs_bps=10, execution=execution) for execution in ("lead", "portfolio"))
+    pd.testing.assert_frame_equal(lead.whole_returns, whole.returns, rtol=1e-13, atol=1e-16)
+    apart = lead.returns - whole.returns
+    expected = apart.std() * np.sqrt(252)
+    assert (expected > 0).all()
+    np.testing.assert_allclose(lead.summary()["tracking_error"], expected, rtol=1e-12)
+    assert "tracking_error" not in whole.summary()
+    with pytest.raises(InputError, match="whole portfolios were executed"):
+        _ = whole.whole_returns
+
+
+# ---- no look-ahead --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("gap", [0, 4])
+def test_nothing_decided_or_earned_before_a_date_changes_with_what_comes_after(gap: int) -> None:
+    date = 85  # the fourth window ends on row 84, its portfolio is held from row 85 + gap on
+    future = MARKET.copy()
+    rng = np.random.default_rng(0)
+    future.iloc[date:] = rng.normal(-0.01, 0.03, (T - date, N))
+    future.iloc[date:, 0] = 0.05 + rng.uniform(0, 0.01, T - date)  # tomorrow's answer
+    one, other = walk(gap=gap, costs_bps=10), walk(future, gap=gap, costs_bps=10)
+    row = {label: i for i, label in enumerate(MARKET.index)}
+    before = [label for label in one.days if row[label] < date]
+    assert len(before) == date - WINDOW - gap
+    # to rounding, because the engine centres a panel at the medians of all its rows
+    same: dict[str, Any] = {"rtol": 0, "atol": 1e-11}
+    pd.testing.assert_frame_equal(one.returns.loc[before], other.returns.loc[before], **same)
+    seen = one.rebalances().loc["max_sharpe", "decided"].map(row).to_numpy() < date
+    assert seen.sum() == 4
+    for profile in CONFIG.profiles:
+        a, b = one.weights(profile), other.weights(profile)
+        pd.testing.assert_frame_equal(a[seen], b[seen], **same)
+        assert not np.allclose(a[~seen], b[~seen])  # what comes after is seen in time
+    assert other.weights("max_sharpe").iloc[-1, 0] == pytest.approx(0.25, abs=0.06)  # at its bound
+
+
+def test_holding_sees_no_bit_of_the_future() -> None:
+    rng = np.random.default_rng(1)
+    returns = rng.normal(0, 0.02, (60, N))
+    future = np.where(np.arange(60)[:, None] < 37, returns, np.nan)
+    targets = rng.dirichlet(np.ones(N), 5)
+    one, other = (held(panel, targets, np.zeros(N), Schedule(60, 20, 10), cost=0.01) for panel in (returns, future))
+    assert one.net[..., :17].tobytes() == other.net[..., :17].tobytes()
+    assert one.weights[:, :, :2].tobytes() == other.weights[:, :, :2].tobytes()
+    assert not np.allclose(one.net[..., 17:], other.net[..., 17:])
+
+
+# ---- holding, by hand -----------------------------------------------------------------------------------------------
+
+
+def held(returns: Any, targets: Any, previous: Any, schedule: Schedule, cost: float = 0.0) -> Any:
+    returns = np.asarray(returns, float)
+    targets = np.asarray(targets, float)[None, :, None, :]
+    rows = np.arange(len(returns))[None]
+    return hold(Market.of(returns), rows, targets, np.asarray([previous], float), schedule, cost, True)
+
+
+def test_two_assets_by_hand() -> None:
+    returns = [[0, 0], [0, 0], [1.0, 0.0], [0.0, 0.0], [0.0, 0.5]]
+    found = held(returns, [[0.5, 0.5], [0.5, 0.5]], [0, 0], Schedule(5, 2, 2), cost=0.01)
+    np.testing.assert_allclose(found.gross[0, 0], [0.5, 0, 0.25])
+    np.testing.assert_allclose(found.turnover[0, 0], [1, 1 / 3])  # 2/3 and 1/3 after the doubling
+    np.testing.assert_allclose(found.net[0, 0], [0.99 * 1.5 - 1, 0, (1 - 0.01 / 3) * 1.25 - 1])
+    np.testing.assert_allclose(found.last[0, 0], [0.4, 0.6])
+
+
+def test_without_a_portfolio_what_is_held_is_kept() -> None:
+    nan = np.nan
+    returns = [[0, 0], [0, 0], [0.1, 0], [1.0, 0], [0.2, nan], [0, nan]]
+    targets = [[nan, nan], [0.5, 0.5], [nan, nan], [nan, nan]]
+    found = held(returns, targets, [0, 0], Schedule(6, 2, 1), cost=0.1)
+    assert found.kept[0, 0].tolist() == [True, False, True, True]
+    np.testing.assert_allclose(found.turnover[0, 0], [0, 1, 0, 0])
+    np.testing.assert_allclose(found.gross[0, 0], [0, 0.5, 0.2 * 2 / 3, 0])  # cash first, then adrift
+    np.testing.assert_allclose(found.net[0, 0], [0, 0.9 * 1.5 - 1, 0.2 * 2 / 3, 0])
+    assert found.missing[0, 0].tolist() == [0, 0, 1, 1]
+
+
+def test_a_total_loss_is_a_return_of_minus_one_and_then_nothing() -> None:
+    found = held([[0, 0], [0, 0], [-1.0, 0.5], [0.5, 0]], [[1, 0], [np.nan, np.nan]], [0, 0], Schedule(4, 2, 1))
+    assert found.gross[0, 0].tolist() == [-1, 0]
+    assert not found.last.any()
+    assert walk_figures(found.net[0, 0])["max_drawdown"] == 1
+
+
+def walk_figures(net: np.ndarray) -> dict[str, Any]:
+    from jaxalloc.backtest.performance import performance
+
+    return performance(net, 252.0, 0.0)
+
+
+def test_leads_take_their_clusters_weight() -> None:
+    weights = np.array([[0.1, 0.2, 0.3, 0.0, 0.4], [np.nan] * 5])
+    labels = np.array([[0, 1, 0, -1, 1], [-1] * 5])
+    leads = np.array([[0, 0, 1, 0, 1], [0] * 5], bool)
+    found = concentrate(weights, labels, leads)
+    np.testing.assert_allclose(found, [[0, 0, 0.4, 0, 0.6], [np.nan] * 5])
+
+
+def test_windows_without_a_valid_universe_keep_what_is_held() -> None:
+    gone = MARKET.copy()
+    gone.iloc[100] = np.nan  # in the windows from rows 75 and 90 on
+    found = walk(gone, costs_bps=10)
+    table = found.rebalances().loc["risk_parity"]
+    assert table["kept"].tolist() == [False, False, False, False, False, True]
+    assert table["turnover"].iloc[-1] == 0
+    assert np.isnan(table["effective_bets"].iloc[-1])
+    assert table["missing"].sum() == (found.weights("risk_parity").iloc[4] > 1e-6).sum()
+    summary = found.summary().loc["risk_parity"]
+    assert (summary["kept"], summary["live_turnover"]) == (1, 0)  # the last window has none either
+    assert found.history.undecided.all()
+    assert summary["effective_bets"] == pytest.approx(table["effective_bets"].iloc[:5].mean())
+    assert found.returns.notna().all(axis=None)
+
+
+# ---- the schedule ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("expanding", [False, True])
+@pytest.mark.parametrize(("rows", "window", "step", "gap"), [(20, 5, 3, 0), (20, 5, 3, 2), (21, 6, 5, 7), (9, 9, 1, 0)])
+def test_schedule(rows: int, window: int, step: int, gap: int, expanding: bool) -> None:
+    schedule = Schedule(rows, window, step, expanding, gap)
+    assert schedule.n_windows == len(range(0, rows - window + 1, step))
+    held = [schedule.held(j) for j in range(schedule.n_windows)]
+    days = [day for low, high in held for day in range(low, high)]
+    assert days == list(range(min(window + gap, rows), rows))  # every day once, in order
+    assert schedule.n_days == len(days)
+    assert [low < high for low, high in held] == [j < schedule.n_held for j in range(schedule.n_windows)]
+    for j, (low, high) in enumerate(held):
+        assert schedule.decided(j) == j * step + window - 1
+        assert high <= low or low == schedule.decided(j) + 1 + gap
+
+
+# ---- paths ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def resampled() -> WalkForward:
+    return walk(paths=PATHS, costs_bps=20, gap=1, execution="lead")
+
+
+def test_rows_of_a_path_are_those_of_the_resample() -> None:
+    for sampler in (PATHS, ja.Bootstrap(5, "stationary", 7.5), ja.Bootstrap(5, "moving", 9), ja.Bootstrap(5)):
+        rows = sampler.rows(T, 7, 0, 5)
+        counts = np.stack([np.bincount(path, minlength=T) for path in rows])
+        assert np.array_equal(counts, sampler.counts(T, 7, 0, 5))
+        assert np.array_equal(rows[2:4], sampler.rows(T, 7, 2, 4))
+    blocks = PATHS.rows(T, 7, 0, 5).reshape(5, -1, 10)
+    assert (np.diff(blocks) % T == 1).all()
+
+
+def test_a_path_is_the_walk_forward_of_its_rows(resampled: WalkForward) -> None:
+    rows = PATHS.rows(T, 7, 0, PATHS.n)
+    for path in (0, 3):
+        frame = MARKET.iloc[rows[path]].set_axis(MARKET.index, axis=0)
+        alone = walk(frame, costs_bps=20, gap=1, execution="lead").summary()
+        expected = alone[list(resampled.paths().columns)]
+        np.testing.assert_allclose(resampled.paths().loc[path], expected, rtol=1e-6)
+
+
+def test_history_is_there_beside_the_paths(resampled: WalkForward) -> None:
+    alone = walk(costs_bps=20, gap=1, execution="lead")
+    pd.testing.assert_frame_equal(resampled.summary(), alone.summary(), check_exact=True)
+    assert resampled.n_paths == PATHS.n
+    with pytest.raises(InputError, match="there are no paths"):
+        alone.paths()
+
+
+def test_quantiles_and_wins_over_paths(resampled: WalkForward) -> None:
+    paths = resampled.paths()
+    table = resampled.path_quantiles((0.1, 0.5))
+    assert list(table.columns) == ["history", "mean", "std", "q10", "q50", "n_paths"]
+    for profile in CONFIG.profiles:
+        part = paths.xs(profile, level="profile")
+        for measure in part.columns:
+            row = table.loc[(profile, measure)]
+            expected = [part[measure].mean(), part[measure].std(), *part[measure].quantile([0.1, 0.5]), len(part)]
+            np.testing.assert_allclose(row.iloc[1:], expected, rtol=1e-12)
+            assert row["history"] == resampled.summary().loc[profile, measure]
+    wins = resampled.beats("risk_parity")
+    assert list(wins.index) == ["max_sharpe"]
+    a, b = (paths.xs(profile, level="profile") for profile in ("max_sharpe", "risk_parity"))
+    for measure in wins.columns:
+        better = a[measure] < b[measure] if measure in ("volatility", "cost") else a[measure] > b[measure]
+        if measure in ("volatility", "cost", "sharpe", "calmar", "effective_bets"):
+            assert wins.loc["max_sharpe", measure] == better.mean()
+    assert "kept" not in wins
+
+
+def test_blocks_and_chunks_of_paths_change_no_bit(resampled: WalkForward, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run_module, "_BLOCK_BYTES", 1)  # a path at a time
+    other = walk(paths=PATHS, costs_bps=20, gap=1, execution="lead", chunk_size=11)
+    assert other.path_figures is not None
+    assert resampled.path_figures is not None
+    assert other.path_figures.tobytes() == resampled.path_figures.tobytes()
+    for name in History._fields:
+        assert getattr(other.history, name).tobytes() == getattr(resampled.history, name).tobytes(), name
+
+
+# ---- sweeps ---------------------------------------------------------------------------------------------------------
+
+
+def part(table: pd.DataFrame, values: tuple[Any, ...]) -> pd.DataFrame:
+    """What a table of all points says of one."""
+    return table.xs(values, level=[0, 1])
+
+
+def test_sweep_is_its_points() -> None:
+    grid = ja.sweep(CONFIG, asset_cap=[0.3, 0.5], risk_free_rate=[0.02, 0.0])
+    swept = walk(config=grid, paths=ja.Bootstrap(2, "circular", 10), costs_bps=20)
+    assert swept.returns.columns.names == ["asset_cap", "risk_free_rate", "profile"]
+    for point, values in enumerate(grid.points):
+        alone = walk(config=grid.at(point), paths=ja.Bootstrap(2, "circular", 10), costs_bps=20)
+        mine = swept.returns.xs(values, axis=1, level=[0, 1])
+        pd.testing.assert_frame_equal(mine, alone.returns, check_exact=True)
+        pd.testing.assert_frame_equal(swept.summary(at=point), alone.summary(), check_exact=True)
+        pd.testing.assert_frame_equal(part(swept.summary(), values), alone.summary(), check_exact=True)
+        pd.testing.assert_frame_equal(part(swept.paths(), values), alone.paths(), check_exact=True)
+        pd.testing.assert_frame_equal(swept.weights("max_sharpe", point), alone.weights("max_sharpe"))
+        pd.testing.assert_frame_equal(swept.target("max_sharpe", point), alone.target("max_sharpe"))
+        pd.testing.assert_frame_equal(part(swept.path_quantiles(), values), alone.path_quantiles())
+        pd.testing.assert_frame_equal(part(swept.beats(), values), alone.beats())
+    assert swept.summary().index.names == ["asset_cap", "risk_free_rate", "profile"]
+    assert len(swept.deflated_sharpe()) == 8
+    with pytest.raises(InputError, match="points 0 to 3, not 4"):
+        swept.summary(at=4)
