@@ -9,11 +9,13 @@ import pkgutil
 import pytest
 
 import jaxalloc
+import jaxalloc.backtest
 
 MODULES = sorted(
-    f"jaxalloc.{module.name}"
-    for module in pkgutil.iter_modules(jaxalloc.__path__)
-    if module.name not in ("__main__", "demo")
+    module.name
+    for package in (jaxalloc, jaxalloc.backtest)
+    for module in pkgutil.iter_modules(package.__path__, f"{package.__name__}.")
+    if module.name not in ("jaxalloc.__main__", "jaxalloc.demo")
 )
 
 
