@@ -94,7 +94,7 @@ def deflated_sharpe(walk: WalkForward, n_trials: int | None = None) -> pd.DataFr
     Raises:
         InputError: there are too few days, or ``n_trials`` is less than M, or more where M is 1.
     """
-    series, days = _series(walk), _enough_days(walk)
+    days, series = _enough_days(walk), _series(walk)
     trials = len(series) if n_trials is None else whole_number("n_trials", n_trials, len(series))
     if len(series) == 1 and trials > 1:
         raise InputError("n_trials beyond one needs the spread of the trials: walk at least two of them forward")

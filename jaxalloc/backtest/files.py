@@ -90,13 +90,13 @@ def open_store(
     if fresh and without_paths:
         with contextlib.ExitStack() as undo:
             undo.callback(store.close)
-            _remove_study(store.folder / PATHS)
+            remove_study(store.folder / PATHS)
             undo.pop_all()
     return store
 
 
-def _remove_study(folder: Path) -> None:
-    """Remove a study's files, and its folder if there are no others."""
+def remove_study(folder: Path) -> None:
+    """Remove the files of a study, or of a walk-forward alone, and its folder if there are no others."""
     if read_manifest(folder) is None:
         return
     Store.open(folder, {}, fresh=True).close()
@@ -153,9 +153,9 @@ def load_walk_forward(folder: str | os.PathLike[str]) -> WalkForward:
     allocations = load_study(stored.folder / ALLOCATIONS)
     arrays = arrays_from_parquet(stored.result(HISTORY))
     figures = arrays.pop("path_figures", None)
-    n_points, n_profiles, _ = arrays["turnover"].shape
+    n_points, n_profiles, n_held = arrays["turnover"].shape
     weights = pd.read_parquet(io.BytesIO(stored.result(WEIGHTS)), engine="pyarrow").to_numpy()
-    weights = weights.reshape(n_profiles, n_points, -1, len(symbols)).swapaxes(0, 1)
+    weights = weights.reshape(n_profiles, n_points, n_held, len(symbols)).swapaxes(0, 1)
     dates = pd.read_parquet(io.BytesIO(stored.result(DATES)), engine="pyarrow").index
     return WalkForward(
         *(symbols, dates, allocations.settings, Schedule(**identity["schedule"]), identity["costs_bps"]),

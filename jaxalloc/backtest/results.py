@@ -300,7 +300,8 @@ class WalkForward:
 
     def _by_column(self, values: np.ndarray, index: pd.Index) -> pd.DataFrame:
         """(G, P, rows) as a frame."""
-        return pd.DataFrame(values.reshape(-1, values.shape[2]).T.copy(), index=index, columns=self._columns())
+        series = values.reshape(values.shape[0] * values.shape[1], values.shape[2])
+        return pd.DataFrame(series.T.copy(), index=index, columns=self._columns())
 
     def number(self, profile: str) -> int:
         """Return a profile's number; raise `InputError` if there is no such profile."""

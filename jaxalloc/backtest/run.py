@@ -22,20 +22,19 @@ import functools
 import os
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
 import pandas as pd
 
-from jaxalloc.backtest.files import ALLOCATIONS, PATHS, identity_of, open_store, write_results
+from jaxalloc.backtest.files import ALLOCATIONS, PATHS, identity_of, open_store, remove_study, write_results
 from jaxalloc.backtest.performance import RETURN_MEASURES, performance, tracking_error
 from jaxalloc.backtest.previous import previous_weights as held_before
 from jaxalloc.backtest.results import FIGURES, History, WalkForward
 from jaxalloc.backtest.schedule import Schedule
 from jaxalloc.backtest.simulation import Held, Market, concentrate, hold
 from jaxalloc.bootstrap import Bootstrap
-from jaxalloc.checks import check_seed, one_number
+from jaxalloc.checks import check_seed, one_number, whole_number
 from jaxalloc.config import AllocationConfig, check_config
 from jaxalloc.data import Panel, as_panel, read_returns
 from jaxalloc.errors import InputError
@@ -141,6 +140,10 @@ def walk_forward(
     if not 0 <= bps < _MOST_BPS:
         raise InputError(f"costs_bps must be at least 0 and less than {_MOST_BPS:,}, not {costs_bps!r}")
     previous = held_before(previous_weights, panel.symbols, settings.config.profiles)
+    if precision not in (32, 64):
+        raise InputError(f"precision must be 32 or 64 bits, not {precision!r}")
+    if chunk_size not in ("auto", None):
+        chunk_size = whole_number("chunk_size", chunk_size, 1)
     if out is None and (resume or fresh):
         raise InputError("resume and fresh are about a walk-forward in a folder: give out")
     job = _Job(panel, settings, schedule, execution, bps, previous, seed)
@@ -152,7 +155,14 @@ def walk_forward(
         store = None if out is None else stack.enter_context(open_store(out, identity, resume, fresh, paths is None))
 
         def allocate(sampler: Any, name: str) -> Study:
-            return run_study(panel, sampler, settings, out=None if out is None else Path(out) / name, **studies)
+            folder = None if store is None else store.folder / name
+            try:
+                return run_study(panel, sampler, settings, out=folder, **studies)
+            except InputError:
+                if store is not None and not any((store.folder / study).exists() for study in (ALLOCATIONS, PATHS)):
+                    store.close()
+                    remove_study(store.folder)  # nothing came of it
+                raise
 
         allocations = allocate(windows, ALLOCATIONS)
         resampled = None if paths is None else allocate(paths * windows, PATHS)
