@@ -21,7 +21,7 @@ from latex2mathml.converter import convert
 from mkdocs.exceptions import PluginError
 
 from jaxalloc.batch import MAX_OUTER_BYTES, chunk_bytes, tiles
-from jaxalloc.config import PROFILES
+from jaxalloc.config import DEFAULT_PROFILES
 from jaxalloc.status import Status
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -69,7 +69,7 @@ def tiles_table() -> str:
     for n in (20, 100, 250, 500):
         for dtype in (np.dtype("float64"), np.dtype("float32")):
             found = tiles(n, dtype)
-            held = found.capacity * chunk_bytes(n, len(PROFILES), dtype, n_rows)
+            held = found.capacity * chunk_bytes(n, len(DEFAULT_PROFILES), dtype, n_rows)
             outer = n_rows * n * (n + 1) // 2 * dtype.itemsize
             lanes = ", ".join(map(str, sorted(set(found.solve.values()), reverse=True)))
             of_tiles = [str(n), str(8 * dtype.itemsize), str(found.estimate), str(found.observe), lanes]

@@ -16,13 +16,14 @@ from jax import Array
 
 from jaxalloc.arrays import as_array
 from jaxalloc.barbell import Sleeve, choose_sleeve
+from jaxalloc.baselines import Assets
 from jaxalloc.config import AllocationConfig, cast_config, check_config
 from jaxalloc.errors import InputError
 from jaxalloc.estimates import Estimates, Given, estimate
 from jaxalloc.feasible import Bounds, bounds
-from jaxalloc.inner import Synthetic, lead_assets, share_out, synthesize
+from jaxalloc.inner import lead_assets, share_out, sum_by_cluster, synthesize
 from jaxalloc.linalg import dot
-from jaxalloc.profiles import PROFILES, solve_profiles
+from jaxalloc.profiles import PROFILES, solve_profiles, weigh_assets
 from jaxalloc.quadratic import Solution
 from jaxalloc.status import Status
 
@@ -81,6 +82,8 @@ class Allocation:
 
 
 RESULT_FIELDS = tuple(f.name for f in dataclasses.fields(Allocation))
+_UNIVERSE_FIELDS = ("cluster_labels", "n_clusters", "aggressors", "antifragility")
+PROFILE_FIELDS = tuple(name for name in RESULT_FIELDS if name not in _UNIVERSE_FIELDS)  # with an axis P
 jax.tree_util.register_dataclass(Allocation, data_fields=RESULT_FIELDS, meta_fields=())
 
 
@@ -163,6 +166,27 @@ def solve(estimates: Estimates, config: AllocationConfig, n_clusters: int) -> Al
     Returns:
         `Allocation` of one universe.
     """
+    clustered, direct = split_profiles(config.profiles)
+    found = [
+        *((solve_clusters(estimates, config, n_clusters),) if clustered else ()),
+        *((solve_assets(estimates, config),) if direct else ()),
+    ]
+    if len(found) == 1:
+        return found[0]
+    order = np.argsort([*clustered, *direct])
+    joined = {name: jnp.concatenate([getattr(part, name) for part in found])[order] for name in PROFILE_FIELDS}
+    return dataclasses.replace(found[0], **joined)
+
+
+def split_profiles(names: tuple[str, ...]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Positions of the profiles that are solved over clusters, and of those over assets."""
+    kinds = [PROFILES[name].clustered for name in names]
+    return tuple(i for i, kind in enumerate(kinds) if kind), tuple(i for i, kind in enumerate(kinds) if not kind)
+
+
+def solve_clusters(estimates: Estimates, config: AllocationConfig, n_clusters: int) -> Allocation:
+    """`solve` for those of the profiles that are solved over clusters."""
+    config = config.replace(profiles=tuple(config.profiles[i] for i in split_profiles(config.profiles)[0]))
     with jax.named_scope("layer_2"):
         layers = synthesize(
             estimates.mean,
@@ -204,7 +228,35 @@ def solve(estimates: Estimates, config: AllocationConfig, n_clusters: int) -> Al
         if sleeve is not None and PROFILES[profile].sleeve:
             part = _add_sleeve(part, sleeve, config.aggressor_weight)
         parts.append(part)
-    return _finish(estimates, layers, jax.tree.map(lambda *leaves: jnp.stack(leaves), *parts), sleeve)
+    return _finish(estimates, n_clusters, jax.tree.map(lambda *leaves: jnp.stack(leaves), *parts), sleeve)
+
+
+def solve_assets(estimates: Estimates, config: AllocationConfig) -> Allocation:
+    """`solve` for those of the profiles that weigh the assets themselves: no number of clusters shapes the program."""
+    names = tuple(config.profiles[i] for i in split_profiles(config.profiles)[1])
+    active, n = estimates.active, estimates.active.shape[0]
+    index = jnp.arange(n, dtype=jnp.int32)
+    bound = jnp.maximum(config.asset_cap, config.slack / jnp.maximum(jnp.sum(active, dtype=config.slack.dtype), 1))
+    absent = (index[:, None] == index[None, :]) & ~active[:, None]
+    assets = Assets(
+        covariance=jnp.where(absent, 1, estimates.covariance),
+        mean=estimates.mean,
+        excess=jnp.where(active, estimates.mean - config.risk_free_rate, 0),
+        active=active,
+        labels=estimates.labels,
+        upper=jnp.where(active, bound, 0),
+        config=config,
+    )
+    solutions, bounded = weigh_assets(names, assets)
+    parts = []
+    for i, name in enumerate(names):
+        solution = jax.tree.map(lambda leaf, i=i: leaf[i], solutions)
+        weights = solution.weights
+        by_cluster = sum_by_cluster(weights, estimates.labels, n)
+        limits = jnp.where(bounded[i], bound, 1), jnp.ones_like(bound)
+        status = _own_status(solution, PROFILES[name].altered, estimates)
+        parts.append(_Portfolio(weights, by_cluster, weights, *limits, solution.gap, solution.iterations, status))
+    return _finish(estimates, n, jax.tree.map(lambda *leaves: jnp.stack(leaves), *parts), None)
 
 
 class _Portfolio(NamedTuple):
@@ -237,9 +289,15 @@ def _add_sleeve(core: _Portfolio, sleeve: Sleeve, aggressor_weight: Array) -> _P
 
 def _status(solution: Solution, room: Bounds, altered: Status, estimates: Estimates) -> Array:
     return (
-        _bit(estimates.dropped, Status.ASSET_DROPPED)
+        _own_status(solution, altered, estimates)
         | _bit(room.cap_relaxed, Status.CLUSTER_CAP_RELAXED)
         | _bit(room.asset_raised, Status.ASSET_BOUND_RAISED)
+    )
+
+
+def _own_status(solution: Solution, altered: Status, estimates: Estimates) -> Array:
+    return (
+        _bit(estimates.dropped, Status.ASSET_DROPPED)
         | _bit(solution.altered, altered)
         | _bit(~solution.converged, Status.NOT_CONVERGED)
     )
@@ -249,7 +307,7 @@ def _bit(flag: Array, bit: Status) -> Array:
     return jnp.where(flag, jnp.int32(bit.value), jnp.int32(0))
 
 
-def _finish(estimates: Estimates, layers: Synthetic, parts: _Portfolio, sleeve: Sleeve | None) -> Allocation:
+def _finish(estimates: Estimates, n_clusters: int, parts: _Portfolio, sleeve: Sleeve | None) -> Allocation:
     """Portfolio statistics; NaN, -1 and 0 for an invalid universe."""
     valid, n_assets = estimates.valid, estimates.active.shape[0]
     with jax.named_scope("statistics"):
@@ -262,7 +320,7 @@ def _finish(estimates: Estimates, layers: Synthetic, parts: _Portfolio, sleeve: 
         contributions = jnp.where(positive[:, None], share, parts.weights)
         expected = dot(parts.weights, estimates.mean)
     with jax.named_scope("lead_assets"):
-        leads = jax.vmap(lead_assets, in_axes=(0, None, None))(parts.ranking, estimates.labels, layers.sizes.shape[0])
+        leads = jax.vmap(lead_assets, in_axes=(0, None, None))(parts.ranking, estimates.labels, n_clusters)
     pad = ((0, 0), (0, n_assets - leads.shape[1]))
 
     def number(x: Array) -> Array:

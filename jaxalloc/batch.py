@@ -2,7 +2,8 @@
 
 A universe passes through two tiles of fixed shape. In the first (estimate) it is drawn and its moments and clusters are
 found. Then its number of clusters K is read on the host, and it goes with others of its *K bucket* into a second tile
-(solve), of that bucket's size, so that a universe with 8 clusters does not pay for 100. A part tile is padded. A tile's
+(solve), of that bucket's size, so that a universe with 8 clusters does not pay for 100. Profiles that weigh the assets
+themselves have a tile of their own, of any K. A part tile is padded. A tile's
 shape depends on N, T, precision, the kind of device, the static settings and the bucket alone: the same program
 computes a universe whatever its company, and its bits are the same.
 
@@ -27,7 +28,15 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from jaxalloc.allocation import RESULT_FIELDS, Allocation, solve
+from jaxalloc.allocation import (
+    PROFILE_FIELDS,
+    RESULT_FIELDS,
+    Allocation,
+    solve,
+    solve_assets,
+    solve_clusters,
+    split_profiles,
+)
 from jaxalloc.arrays import as_array
 from jaxalloc.config import NUMERIC_FIELDS, AllocationConfig, cast_config, check_config
 from jaxalloc.errors import InputError
@@ -417,13 +426,16 @@ class _Job:
                 return
             self._estimate(np.int32(start))
         pending: tuple[Array, int] | None = None
-        for n_clusters, lanes in self._assign():
+        clustered, direct = map(bool, split_profiles(self.engine.config.profiles))
+        tiles = [*(self._in_order() if direct else ()), *(self._assign() if clustered else ())]
+        for n_clusters, lanes in tiles:
             if stop.is_set():
                 return
             self.results, token = _solve_tile(n_clusters, self.config, self.work.estimates, self.results, lanes)
             if pending is not None:  # the device works on this tile while the last one is waited for
                 _wait(*pending, progress)
-            pending = token, int((lanes < self.engine.tiles.capacity).sum())
+            solved = n_clusters is not None or not clustered  # the last that a universe waits for
+            pending = token, int((lanes < self.engine.tiles.capacity).sum()) if solved else 0
         if pending is not None:
             _wait(*pending, progress)
 
@@ -437,15 +449,23 @@ class _Job:
 
     def _assign(self) -> Iterator[tuple[int, np.ndarray]]:
         """Share out the slots over solve tiles: each one's padded number of clusters, and the slots of its lanes."""
-        capacity = self.engine.tiles.capacity
         bucket_of = np.searchsorted(self.engine.buckets, np.asarray(self.work.estimates.n_clusters)[: self.count])
         for bucket, n_clusters in enumerate(self.engine.buckets):
-            members, size = np.flatnonzero(bucket_of == bucket), self.engine.tiles.solve[n_clusters]
-            for start in range(0, len(members), size):
-                lanes = np.full(size, capacity, np.int32)  # past the end where there is nothing to solve
-                part = members[start : start + size]
-                lanes[: len(part)] = part
+            for lanes in self._fill(np.flatnonzero(bucket_of == bucket), self.engine.tiles.solve[n_clusters]):
                 yield n_clusters, lanes
+
+    def _in_order(self) -> Iterator[tuple[None, np.ndarray]]:
+        """Share out the slots over the solve tiles of profiles for which the number of clusters does not matter."""
+        size = self.engine.tiles.solve[self.engine.n_assets]
+        return ((None, lanes) for lanes in self._fill(np.arange(self.count), size))
+
+    def _fill(self, members: np.ndarray, size: int) -> Iterator[np.ndarray]:
+        """Fill tiles of so many lanes with slots."""
+        for start in range(0, len(members), size):
+            lanes = np.full(size, self.engine.tiles.capacity, np.int32)  # past the end where there is nothing to solve
+            part = members[start : start + size]
+            lanes[: len(part)] = part
+            yield lanes
 
 
 def _wait(token: Array, count: int, progress: Callable[[int], None]) -> None:
@@ -538,9 +558,12 @@ def _describe_tile(universes: Drawn, observed: Observed, config: AllocationConfi
 
 @functools.partial(jax.jit, static_argnums=0, donate_argnums=3)
 def _solve_tile(
-    n_clusters: int, config: AllocationConfig, estimates: Estimates, results: Allocation, slots: Array
+    n_clusters: int | None, config: AllocationConfig, estimates: Estimates, results: Allocation, slots: Array
 ) -> tuple[Allocation, Array]:
-    """Solve the universes in ``slots``, and put them there; also return their status, for who waits."""
+    """Solve the universes in ``slots``, and put them there; also return their status, for who waits.
+
+    With a number of clusters to pad to those profiles that are solved over clusters; with None those over assets.
+    """
     capacity = estimates.valid.shape[0]
     found, settings = jax.tree.map(lambda leaf: leaf[jnp.minimum(slots, capacity - 1)], (estimates, config))
     # whatever an idle lane finds in its slot, it solves what every profile solves at once
@@ -557,8 +580,22 @@ def _solve_tile(
     )
     idle = slots >= capacity
     found = jax.tree.map(lambda a, b: jnp.where(idle.reshape(-1, *[1] * (a.ndim - 1)), b, a), found, trivial)
-    solved = jax.vmap(solve, in_axes=(0, 0, None))(found, settings, n_clusters)
-    return jax.tree.map(lambda leaf, new: leaf.at[slots].set(new, mode="drop"), results, solved), solved.status
+    clustered, direct = split_profiles(config.profiles)
+    if n_clusters is None:
+        solved, positions = jax.vmap(solve_assets)(found, settings), direct
+    else:
+        solved, positions = jax.vmap(solve_clusters, in_axes=(0, 0, None))(found, settings, n_clusters), clustered
+
+    def put(name: str) -> Array:
+        into, new = getattr(results, name), getattr(solved, name)
+        if clustered and direct:
+            if name in PROFILE_FIELDS:
+                return into.at[slots[:, None], np.array(positions)[None, :]].set(new, mode="drop")
+            if n_clusters is None:  # the others know the sleeve
+                return into
+        return into.at[slots].set(new, mode="drop")
+
+    return Allocation(**{name: put(name) for name in RESULT_FIELDS}), solved.status
 
 
 # ---- arguments ------------------------------------------------------------------------------------------------------

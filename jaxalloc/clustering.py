@@ -57,7 +57,9 @@ def correlation_distance(covariance: Array, kind: str = "correlation") -> Array:
     return jnp.where(index[:, None] == index[None, :], 0, jnp.sqrt((1 - rho) / 2))
 
 
-def merge_tree(distance: Array, active: Array, linkage: str, stop: Array | float = jnp.inf) -> Tree:
+def merge_tree(
+    distance: Array, active: Array, linkage: str, stop: Array | float = jnp.inf, sizes: Array | None = None
+) -> Tree:
     """Merge tree of the active assets, up to height ``stop``.
 
     Args:
@@ -65,6 +67,7 @@ def merge_tree(distance: Array, active: Array, linkage: str, stop: Array | float
         active: (N,) bool.
         linkage: ``"average"``, ``"single"``, ``"complete"`` or ``"ward"``.
         stop: () no merge above this height is made; infinity gives the whole tree.
+        sizes: (N,) how many assets each stands for, where they are clusters already; ones by default.
 
     Returns:
         `Tree`. Ties are broken by the first indices.
@@ -75,9 +78,10 @@ def merge_tree(distance: Array, active: Array, linkage: str, stop: Array | float
     # a table that is not symmetric to the bit could leave no reciprocal pair
     table = jnp.where(apart, jnp.maximum(distance, distance.T), jnp.inf)
     tree = Tree(index, jnp.full(n, jnp.inf, distance.dtype), jnp.zeros(n, jnp.int32))
-    state = _Stage(table, jnp.ones(n, distance.dtype), index, tree, jnp.int32(0))
-    sizes = _stage_sizes(n)
-    for size, smaller in zip(sizes, (*sizes[1:], 0), strict=True):
+    counts = jnp.ones(n, distance.dtype) if sizes is None else sizes
+    state = _Stage(table, counts, index, tree, jnp.int32(0))
+    rows = _stage_sizes(n)
+    for size, smaller in zip(rows, (*rows[1:], 0), strict=True):
         state = _stage(state, size, smaller, linkage, jnp.asarray(stop, distance.dtype))
     return state.tree
 

@@ -12,7 +12,7 @@ from jax.core import Tracer
 
 from jaxalloc.errors import InputError
 
-PROFILES = ("min_variance", "risk_parity", "max_sharpe", "barbell")
+DEFAULT_PROFILES = ("min_variance", "risk_parity", "max_sharpe", "barbell")  # `jaxalloc.profiles.PROFILES` has all
 LINKAGES = ("average", "single", "complete", "ward")
 CRITERIA = ("distance", "maxclust")
 DISTANCES = ("correlation", "absolute")
@@ -30,8 +30,10 @@ class AllocationConfig:
     construction, because JAX rebuilds the record while tracing; `check_config` is called at the host's entry points.
 
     Attributes:
-        profiles: which portfolios to compute, in the order of the results' profile axis; any of ``"min_variance"``,
-            ``"risk_parity"``, ``"max_sharpe"``, ``"barbell"``.
+        profiles: which portfolios to compute, in the order of the results' profile axis. Over clusters:
+            ``"min_variance"``, ``"risk_parity"``, ``"max_sharpe"``, ``"barbell"``. Over assets, to compare with:
+            ``"equal_weight"``, ``"inverse_variance"``, ``"inverse_volatility"``, ``"hrp"``, ``"herc"``, ``"nco"``,
+            ``"asset_min_variance"``, ``"asset_max_sharpe"``, ``"asset_risk_parity"``, ``"max_diversification"``.
         linkage: ``"average"``, ``"single"``, ``"complete"`` or ``"ward"``.
         criterion: how the tree is cut: ``"distance"`` (at ``distance_threshold``) or ``"maxclust"`` (at the smallest
             height that leaves at most ``max_clusters``).
@@ -52,7 +54,7 @@ class AllocationConfig:
         aggressor_weight: weight of the barbell's sleeve, a fraction.
     """
 
-    profiles: tuple[str, ...] = PROFILES
+    profiles: tuple[str, ...] = DEFAULT_PROFILES
     linkage: str = "average"
     criterion: str = "distance"
     distance: str = "correlation"
@@ -118,12 +120,14 @@ def _is_count(number: float) -> bool:
 
 
 def _check_choices(config: AllocationConfig) -> None:
+    from jaxalloc.profiles import PROFILES
+
     if isinstance(config.profiles, str) or not isinstance(config.profiles, (tuple, list)):
         raise InputError(f"profiles must be a tuple of names, such as ('risk_parity',), not {config.profiles!r}")
     if not config.profiles:
         raise InputError(f"profiles is empty; choose from {', '.join(PROFILES)}")
     for profile in config.profiles:
-        _check_choice("profile", profile, PROFILES)
+        _check_choice("profile", profile, tuple(PROFILES))
     if len(set(config.profiles)) != len(config.profiles):
         raise InputError(f"profiles names one twice: {', '.join(config.profiles)}")
     _check_choice("linkage", config.linkage, LINKAGES)

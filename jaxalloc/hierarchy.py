@@ -1,8 +1,11 @@
-"""Portfolios from a merge tree: the order of its leaves, and hierarchical risk parity's recursive bisection.
+"""Portfolios from a merge tree: hierarchical risk parity by its leaves, equal risk contribution by its branches.
 
 Lopez de Prado (2016), Building Diversified Portfolios that Outperform Out of Sample, Journal of Portfolio Management
 42(4): assets are ordered as the leaves of a tree, so that similar ones are neighbours, and the ordered list is halved
 again and again, the weight of a list going to its halves in inverse proportion to their variances.
+
+Raffinot (2018), The Hierarchical Equal Risk Contribution Portfolio, SSRN 3237540: the tree is cut into clusters, and
+what is above the cut is split branch by branch, in inverse proportion to the branches' risks.
 """
 
 from __future__ import annotations
@@ -10,6 +13,8 @@ from __future__ import annotations
 import jax.numpy as jnp
 from jax import Array, lax
 
+from jaxalloc.clustering import Tree
+from jaxalloc.inner import sum_by_cluster
 from jaxalloc.lanes import lanes_last
 
 
@@ -146,3 +151,70 @@ _bisect = lanes_last(_bisect_lanes)
 
 def _diagonal(table: Array) -> Array:
     return jnp.moveaxis(jnp.diagonal(table), -1, 0)
+
+
+def cluster_distance(distance: Array, labels: Array, sizes: Array, linkage: str) -> Array:
+    """Distances between clusters as a linkage has them: what its merges inside the clusters leave to those above.
+
+    Args:
+        distance: (N, N) symmetric, finite, between assets.
+        labels: (N,) int32, -1 for an asset without a cluster.
+        sizes: (K,) number of assets of each cluster, 0 where there is none.
+        linkage: ``"average"``, ``"single"``, ``"complete"`` or ``"ward"``.
+
+    Returns:
+        (K, K) symmetric; of no meaning on the diagonal and where there is no cluster.
+    """
+    n, k = labels.shape[0], sizes.shape[0]
+    if linkage in ("single", "complete"):
+        place = jnp.where(labels >= 0, labels, k)  # past the end: dropped
+        sign = 1 if linkage == "single" else -1
+        rows = jnp.full((k, n), jnp.inf, distance.dtype).at[place].min(sign * distance, mode="drop")
+        return sign * jnp.full((k, k), jnp.inf, distance.dtype).at[place].min(rows.T, mode="drop").T
+    pairs = jnp.maximum(sizes[:, None] * sizes[None, :], 1)
+    if linkage == "average":
+        return sum_by_cluster(distance, labels, k) / pairs
+    # Ward's height is the distance of the centres, which follows from mean squared distances, times a size
+    mean = sum_by_cluster(distance**2, labels, k) / pairs
+    inside = jnp.diagonal(mean) / 2
+    both = jnp.maximum(sizes[:, None] + sizes[None, :], 1)
+    return jnp.sqrt(jnp.maximum(2 * pairs / both * (mean - inside[:, None] - inside[None, :]), 0))
+
+
+def herc_weights(tree: Tree, risk: Array) -> Array:
+    """Split a portfolio down a tree of clusters, at each branching in inverse proportion to the risks of the sides.
+
+    The risk of a side is the sum of its clusters' risks.
+
+    Args:
+        tree: of K clusters, from `merge_tree`; cluster 0 is its root.
+        risk: (K,) of each cluster, positive.
+
+    Returns:
+        (K,) weights, sum 1; 0 where the tree has no cluster.
+    """
+    index = jnp.arange(risk.shape[0], dtype=jnp.int32)
+    merged = tree.parent != index
+    rounds = jnp.max(jnp.where(merged, tree.round, 0)) + 1  # no two merges of a round have a cluster in common
+
+    def of_round(number: Array) -> tuple[Array, Array]:
+        """The clusters that a round absorbs, and into which."""
+        now = merged & (tree.round == number)
+        return now, jnp.where(now, tree.parent, risk.shape[0])
+
+    def climb(number: Array, state: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
+        risk, goes, stays = state
+        now, into = of_round(number)
+        beside = risk[tree.parent]
+        both = beside + risk
+        goes, stays = jnp.where(now, beside / both, goes), jnp.where(now, risk / both, stays)
+        return risk.at[into].add(risk, mode="drop"), goes, stays
+
+    _, goes, stays = lax.fori_loop(0, rounds, climb, (risk, jnp.zeros_like(risk), jnp.ones_like(risk)))
+
+    def descend(step: Array, weights: Array) -> Array:
+        now, into = of_round(rounds - 1 - step)
+        kept = jnp.ones_like(weights).at[into].set(stays, mode="drop")
+        return jnp.where(now, weights[tree.parent] * goes, weights * kept)
+
+    return lax.fori_loop(0, rounds, descend, (index == 0).astype(risk.dtype))

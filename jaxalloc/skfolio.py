@@ -40,7 +40,8 @@ class ClusterAllocation(BaseOptimization):
     (seconds). A walk-forward whose windows are all as long compiles once, one whose windows expand at every fold.
 
     Args:
-        profile: ``"min_variance"``, ``"risk_parity"``, ``"max_sharpe"`` or ``"barbell"``.
+        profile: ``"min_variance"``, ``"risk_parity"``, ``"max_sharpe"``, ``"barbell"``, or a baseline of
+            `AllocationConfig.profiles`.
         linkage: ``"average"``, ``"single"``, ``"complete"`` or ``"ward"``.
         criterion: ``"distance"`` cuts the tree at ``distance_threshold``, ``"maxclust"`` at ``max_clusters``.
         distance: ``"correlation"`` or ``"absolute"``.

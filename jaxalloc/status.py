@@ -43,8 +43,8 @@ class Status(IntFlag):
     RISK_REGULARIZED = (
         32,
         (
-            "some long-only mix of clusters has no variance, so equal risk contributions need not exist: the variances "
-            "were raised by a hair; look for perfectly opposed assets"
+            "some long-only mix has no variance, so equal risk contributions, or a hedged cluster's share, need not "
+            "exist: the variances were raised by a hair; look for perfectly opposed assets"
         ),
     )
     FEWER_AGGRESSORS = 64, "fewer clusters than the barbell's sleeve asks for: it holds fewer aggressors"

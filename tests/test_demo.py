@@ -14,7 +14,7 @@ import pytest
 
 import jaxalloc as ja
 from jaxalloc import datasets, demo
-from jaxalloc.config import PROFILES
+from jaxalloc.config import DEFAULT_PROFILES
 from jaxalloc.errors import InputError
 
 
@@ -40,7 +40,13 @@ def test_demo_prints_writes_and_runs_again(small_market: pd.DataFrame, capsys: p
         out, err = capsys.readouterr()
         assert err == ""
         assert max(map(len, out.split("4. Written")[0].splitlines())) <= 80
-        for text in (*PROFILES, "lead asset", f"{n_resamples} universes", "Written to jaxalloc-demo", "What next"):
+        for text in (
+            *DEFAULT_PROFILES,
+            "lead asset",
+            f"{n_resamples} universes",
+            "Written to jaxalloc-demo",
+            "What next",
+        ):
             assert text in out
         assert len(ja.load_study(folder / "study").weights("barbell")) == n_resamples
         assert f"{n_resamples} universes at each of 3 points of the grid" in out

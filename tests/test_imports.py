@@ -17,11 +17,12 @@ from helpers import equations
 from jax import lax
 
 import jaxalloc
-from jaxalloc.allocation import solve
+from jaxalloc.allocation import solve, solve_assets
 from jaxalloc.clustering import linkage_matrix
 from jaxalloc.config import COVARIANCES, LINKAGES, AllocationConfig, cast_config
 from jaxalloc.estimates import Given, estimate, estimate_shared
 from jaxalloc.moments import Shock, share_panel
+from jaxalloc.profiles import PROFILES
 
 PACKAGE = Path(jaxalloc.__file__).parent
 
@@ -48,8 +49,9 @@ ORDER = (
     *("stored", "store", "summary", "results", "study", "backtest"),
     *("skfolio", "figures", "report", "rivals", "cli", "demo", "__main__", "__init__"),
 )
-# `Allocation.to_frame` is a method of the result and its table is the summary's: imported where it is called.
-CALLED_LATER = {("allocation", "summary")}
+# `Allocation.to_frame` is a method of the result and its table is the summary's: imported where it is called. The names
+# that a setting may take are the registry's, which needs the settings' record.
+CALLED_LATER = {("allocation", "summary"), ("config", "profiles")}
 FIRST_OF_TABLES = "tables"  # from here on a module may use pandas
 
 IMPORTS = """
@@ -235,6 +237,9 @@ def kernels() -> dict[str, Any]:
         )
     shapes = jax.eval_shape(estimate, returns, config, c, a, Given())
     made["solve"] = jax.make_jaxpr(lambda e, s: solve(e, s, n))(shapes, config)
+    for linkage in LINKAGES:
+        direct = config.replace(profiles=tuple(PROFILES) if linkage == "average" else ("hrp", "herc"), linkage=linkage)
+        made[f"solve_assets {linkage}"] = jax.make_jaxpr(solve_assets)(shapes, direct)
     return made
 
 

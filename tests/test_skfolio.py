@@ -25,7 +25,7 @@ from sklearn.utils.estimator_checks import estimator_checks_generator
 
 import jaxalloc as ja
 from jaxalloc.allocation import RESULT_FIELDS
-from jaxalloc.config import PROFILES
+from jaxalloc.config import DEFAULT_PROFILES
 from jaxalloc.skfolio import ClusterAllocation
 
 WINDOW, MONTH = 120, 21
@@ -41,7 +41,10 @@ def fitted() -> ClusterAllocation:
 # ---- the same as allocate -------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("profile", "precision"), [*((profile, 64) for profile in PROFILES), ("barbell", 32)])
+@pytest.mark.parametrize(
+    ("profile", "precision"),
+    [*((profile, 64) for profile in DEFAULT_PROFILES), ("barbell", 32), ("nco", 64), ("hrp", 32)],
+)
 def test_has_the_bits_of_allocate(profile, precision):
     chosen = {"cluster_cap": 0.3, "distance_threshold": 0.35, "n_aggressors": 2}
     model = ClusterAllocation(profile, precision=precision, **chosen).fit(SAMPLE)

@@ -22,8 +22,9 @@ import typer
 
 from jaxalloc.cli import EXIT_STATUS
 from jaxalloc.cli.configured import ConfigFile
-from jaxalloc.config import COVARIANCES, CRITERIA, DISTANCES, LINKAGES, PROFILES, AllocationConfig, check_config
+from jaxalloc.config import COVARIANCES, CRITERIA, DISTANCES, LINKAGES, AllocationConfig, check_config
 from jaxalloc.data import Kind, Missing, Panel, read_returns
+from jaxalloc.profiles import PROFILES
 from jaxalloc.tables import Layout
 
 _READING = {name: parameter.default for name, parameter in inspect.signature(read_returns).parameters.items()}
@@ -74,7 +75,7 @@ class Source(Reading):
 
 # field of AllocationConfig -> its flag, what it takes (choices, or a word for a number), help
 _SETTINGS: dict[str, tuple[str, tuple[str, ...] | str, str]] = {
-    "profiles": ("--profile", PROFILES, "Portfolio to compute: {}. Repeat the option for several."),
+    "profiles": ("--profile", tuple(PROFILES), "Portfolio to compute: {}. Repeat the option for several."),
     "linkage": ("--linkage", LINKAGES, "Distance of two clusters, from their assets' distances: {}."),
     "criterion": ("--criterion", CRITERIA, "Cut the tree at --threshold, or into --max-clusters: {}."),
     "distance": (

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import html
+import itertools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from jaxalloc.errors import InputError
+from jaxalloc.profiles import PROFILES
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
     from jaxalloc.results import Study
 
-# mid-tones that stand out from white and from near-black alike, and from each other without red or green
-_PROFILE_COLOURS = {"min_variance": "#2f7fd6", "risk_parity": "#d9772b", "max_sharpe": "#2a9d74", "barbell": "#a267d6"}
+# mid-tones that stand out from white and from near-black alike, and neighbours from each other without red or green; in
+# the order of the registry
+_COLOURS = (
+    *("#2f7fd6", "#d9772b", "#2a9d74", "#a267d6"),
+    *("#8f7a5a", "#c2a21f", "#4aa8c0", "#c95b8b", "#6d78c9", "#7fa33a", "#b5543c", "#3f8f8f", "#b48ad0", "#5f7f9f"),
+)
+_PROFILE_COLOURS = dict(zip(PROFILES, itertools.cycle(_COLOURS), strict=False))
 ACCENT = "#2f7fd6"
 MUTED = "#8a94a3"
 
@@ -97,7 +104,7 @@ def template(mode: str) -> dict[str, Any]:
             },
             "xaxis": axis,
             "yaxis": axis,
-            "colorway": list(_PROFILE_COLOURS.values()),
+            "colorway": list(_COLOURS),
             "colorscale": {
                 "sequential": sequential,
                 "sequentialminus": _scale(colours["sequential"][::-1]),

@@ -13,7 +13,7 @@ from jaxalloc.figures.canvas import plain_name
 from jaxalloc.figures.portfolios import heaviest
 from jaxalloc.profiles import PROFILES
 from jaxalloc.reduction import BINDING, POSITIVE_WEIGHT
-from jaxalloc.report.words import WRITE, joined, percent, stability_sentence
+from jaxalloc.report.words import WRITE, joined, percent, sentence, stability_sentence
 from jaxalloc.status import Status, explain
 from jaxalloc.summary import asset_table, cluster_table
 from jaxalloc.tables import counted
@@ -51,6 +51,7 @@ class Answer:
 
     profile: str
     name: str
+    about: str
     sentence: str
     binding: list[str]
     notes: list[str]
@@ -79,6 +80,7 @@ def answer(study: Study, profile: str, at: int) -> Answer:
     return Answer(
         profile=profile,
         name=plain_name(profile),
+        about=sentence(PROFILES[profile].about),
         sentence=stability_sentence(measures["turnover"], n_valid, share),
         binding=_binding(study, profile, at) if valid else [],
         notes=explain(int(estimate.status[position])),
@@ -126,7 +128,7 @@ def _binding(study: Study, profile: str, at: int) -> list[str]:
     capped = []
     for cluster, members in inside.groupby("cluster"):
         most = min(cluster_bound, len(members) * asset_bound)
-        if cluster not in aggressive and members["weight"].sum() >= most - BINDING and most == cluster_bound:
+        if cluster not in aggressive and members["weight"].sum() >= most - BINDING and most == cluster_bound < 1:
             lead = members.loc[members["lead"], "symbol"]
             capped.append(f"{cluster} ({lead.iloc[0]})" if len(lead) else f"{cluster}")
     full = inside.loc[inside["weight"] >= asset_bound - BINDING, "symbol"].astype(str).tolist()
@@ -136,7 +138,7 @@ def _binding(study: Study, profile: str, at: int) -> list[str]:
         found.append(
             f"{'Cluster' if len(capped) == 1 else 'Clusters'} {joined(capped)} {verb} cap of {percent(cluster_bound)}."
         )
-    if full:
+    if full and asset_bound < 1:
         found.append(f"{joined(full)}: at the largest weight of an asset, {percent(asset_bound)}.")
     return found
 

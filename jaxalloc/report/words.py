@@ -39,6 +39,11 @@ def number(value: float) -> str:
     return f"{value:.1f}" if math.isfinite(value) else NONE
 
 
+def sentence(words: str) -> str:
+    """Words as a sentence."""
+    return f"{words[:1].upper()}{words[1:]}."
+
+
 WRITE: dict[str, Callable[[float], str]] = {
     "volatility": percent,
     "expected_return": percent,

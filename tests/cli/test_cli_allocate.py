@@ -17,7 +17,7 @@ import pytest
 
 import jaxalloc as ja
 from jaxalloc.cli import render
-from jaxalloc.config import PROFILES
+from jaxalloc.config import DEFAULT_PROFILES
 from jaxalloc.summary import ASSET_COLUMNS
 
 Run = Callable[..., tuple[str, str]]
@@ -40,8 +40,8 @@ def test_allocate_prints_the_weights_of_every_asset(run: Run, file: Path, market
 
 
 def test_allocate_names_each_profile_and_the_sleeve(run: Run, file: Path, market: pd.DataFrame) -> None:
-    out, _ = run("allocate", file, *(f"--profile={profile}" for profile in PROFILES))
-    assert [line.split(":")[0] for line in out.splitlines() if ": volatility" in line] == list(PROFILES)
+    out, _ = run("allocate", file, *(f"--profile={profile}" for profile in DEFAULT_PROFILES))
+    assert [line.split(":")[0] for line in out.splitlines() if ": volatility" in line] == list(DEFAULT_PROFILES)
     aggressors = market.columns[expected(market).aggressors]
     (sleeve,) = (line for line in out.splitlines() if line.startswith("sleeve, "))
     assert set(sleeve.removeprefix("sleeve, 10.00 %: ").split(", ")) == set(aggressors)
@@ -49,11 +49,11 @@ def test_allocate_names_each_profile_and_the_sleeve(run: Run, file: Path, market
 
 
 def test_json_is_one_document_that_holds_what_the_library_says(run: Run, file: Path, market: pd.DataFrame) -> None:
-    out, err = run("allocate", file, "--json", *(f"--profile={profile}" for profile in PROFILES))
+    out, err = run("allocate", file, "--json", *(f"--profile={profile}" for profile in DEFAULT_PROFILES))
     found, wanted = json.loads(out), expected(market)
     assert err == ""
     assert found["config"]["cluster_cap"] == ja.AllocationConfig().cluster_cap
-    for position, profile in enumerate(PROFILES):
+    for position, profile in enumerate(DEFAULT_PROFILES):
         told = found["profiles"][profile]
         weights = {row["symbol"]: row["weight"] for row in told["assets"]}
         assert [weights[symbol] for symbol in market.columns] == wanted.weights[position].tolist()

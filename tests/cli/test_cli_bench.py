@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from jaxalloc.config import PROFILES
+from jaxalloc.config import DEFAULT_PROFILES
 from jaxalloc.rivals import registry
 
 Run = Callable[..., tuple[str, str]]
@@ -108,7 +108,7 @@ def test_a_race_from_end_to_end(run: Run, missing: None) -> None:
     assert (job["source"], job["n_assets"], job["n_rows"]) == ("embedded market", 12, 120)
     verdict = job["jaxalloc"]["accuracy"]
     assert verdict["universes"] == verdict["partitions_equal"] == verdict["leads_equal"] == 2
-    assert set(verdict["over_limit"]) == set(PROFILES)
+    assert set(verdict["over_limit"]) == set(DEFAULT_PROFILES)
     assert sum(verdict["over_limit"].values()) == verdict["failed"] == 0
     assert verdict["sum_error"] <= 1e-12
     (row,) = job["rivals"]

@@ -23,7 +23,7 @@ import typer
 import jaxalloc as ja
 from jaxalloc import cli
 from jaxalloc.cli import options, portfolios
-from jaxalloc.config import PROFILES
+from jaxalloc.profiles import PROFILES
 
 Run = Callable[..., tuple[str, str]]
 
@@ -235,7 +235,7 @@ def test_choices_are_completed(command: str) -> None:
     context = group.make_context("jaxalloc", [command, "x"], resilient_parsing=True)
     _, loaded, _ = group.resolve_command(context, [command])
     parameters = {parameter.name: parameter for parameter in loaded.params}
-    for name, wanted in (("profiles", PROFILES), ("linkage", ("average", "single", "complete", "ward"))):
+    for name, wanted in (("profiles", tuple(PROFILES)), ("linkage", ("average", "single", "complete", "ward"))):
         found = [item.value for item in parameters[name].shell_complete(context, "")]
         assert found == list(wanted)
 
