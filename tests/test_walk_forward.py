@@ -317,13 +317,15 @@ def test_rows_of_a_path_are_those_of_the_resample() -> None:
     assert (np.diff(blocks) % T == 1).all()
 
 
-def test_a_path_is_the_walk_forward_of_its_rows(resampled: WalkForward) -> None:
+@pytest.mark.parametrize("expanding", [False, True])
+def test_a_path_is_the_walk_forward_of_its_rows(expanding: bool, resampled: WalkForward) -> None:
+    settings: dict[str, Any] = {"costs_bps": 20, "gap": 1, "execution": "lead", "expanding": expanding}
+    paths = (walk(paths=PATHS, **settings) if expanding else resampled).paths()
     rows = PATHS.rows(T, 7, 0, PATHS.n)
     for path in (0, 3):
         frame = MARKET.iloc[rows[path]].set_axis(MARKET.index, axis=0)
-        alone = walk(frame, costs_bps=20, gap=1, execution="lead").summary()
-        expected = alone[list(resampled.paths().columns)]
-        np.testing.assert_allclose(resampled.paths().loc[path], expected, rtol=1e-6)
+        expected = walk(frame, **settings).summary()[list(paths.columns)]
+        np.testing.assert_allclose(paths.loc[path], expected, rtol=1e-6)
 
 
 def test_history_is_there_beside_the_paths(resampled: WalkForward) -> None:
@@ -599,6 +601,13 @@ def test_wrong_arguments_are_one_line(changes: dict[str, Any], message: str) -> 
     assert "\n" not in str(raised.value)
 
 
+def test_more_weights_than_memory_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run_module, "_MOST_WEIGHTS", 8 * 2 * 6 * N)
+    walk()
+    with pytest.raises(InputError, match="the weights of 2 points on 6 rebalances take about"):
+        walk(config=ja.sweep(CONFIG, asset_cap=[0.3, 0.5]))
+
+
 def test_wrong_questions_are_one_line(resampled: WalkForward) -> None:
     for question, message in (
         (lambda: resampled.weights("hope"), "has no profile 'hope'; it has risk_parity, max_sharpe"),
@@ -632,9 +641,10 @@ def test_single_precision_is_close() -> None:
     assert single.history.weights.dtype == np.float64
 
 
-def test_numbered_rows_and_panels_read_before() -> None:
+def test_numbered_rows_panels_read_before_and_numpys_numbers(tmp_path: Path) -> None:
     numbered = MARKET.reset_index(drop=True)
-    found = walk(ja.read_returns(numbered))
+    found = walk(ja.read_returns(numbered), window=np.int64(WINDOW), gap=np.int32(0), out=tmp_path / "walk")
+    same(ja.load_walk_forward(tmp_path / "walk"), found)
     assert found.returns.index.tolist() == list(range(WINDOW, T))
     np.testing.assert_array_equal(found.returns, walk().returns)
 

@@ -190,7 +190,8 @@ def deflated_sharpe(returns: np.ndarray, periods_per_year: Any, risk_free_rate: 
         returns: (M, D) simple returns per period.
         periods_per_year: (M,) or one number.
         risk_free_rate: (M,) annual, or one number.
-        n_trials: how many were tried in all, at least M. The variance of the trials is taken from the M series.
+        n_trials: how many were tried in all, at least M. The variance of the trials (divisor M - 1) is that of the M
+            series.
     """
     n_series, n_days = returns.shape
     daily = np.broadcast_to(np.asarray(risk_free_rate, float) / np.asarray(periods_per_year, float), n_series)

@@ -46,6 +46,7 @@ from jaxalloc.study import run_study
 Execution = Literal["portfolio", "lead"]
 
 _MOST_BPS = 5000  # a turnover of 2 would then cost everything
+_MOST_WEIGHTS = 2**33  # bytes of what is bought at the rebalances of the panel as it happened
 _BLOCK_BYTES = 2**27  # of the paths that are held at once
 
 
@@ -130,8 +131,14 @@ def walk_forward(
     settings = config if isinstance(config, Sweep) else Sweep(plain_config(check_config(config or AllocationConfig())))
     windows = RollingWindows(window, step, expanding)
     windows.prepare(panel, panel.n_observations, settings.config.periods_per_year)
-    schedule = Schedule(panel.n_observations, int(window), int(step), expanding, gap).check()
+    schedule = Schedule(panel.n_observations, window, step, expanding, gap).check()
     seed = check_seed(seed)
+    room = 8 * len(settings) * len(settings.config.profiles) * schedule.n_held * panel.n_assets
+    if room > _MOST_WEIGHTS:
+        raise InputError(
+            f"the weights of {len(settings):,} points on {schedule.n_held:,} rebalances take about "
+            f"{room / 2**30:.0f} GiB of memory; sweep over fewer values at a time, or take a longer step"
+        )
     if paths is not None:
         paths = _paths(paths, panel)
     if execution not in get_args(Execution):

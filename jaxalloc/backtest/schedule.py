@@ -30,11 +30,14 @@ class Schedule:
     gap: int = 0
 
     def check(self) -> Schedule:
-        """Return itself; raise `InputError` where a number is out of range. The window's are the sampler's to check."""
-        whole_number("gap", self.gap, 0)
+        """Return itself in Python's numbers; raise `InputError` where one is out of range.
+
+        Window and step are the sampler's to check.
+        """
+        gap = whole_number("gap", self.gap, 0)
         if not isinstance(self.expanding, bool):
             raise InputError(f"expanding must be True or False, not {self.expanding!r}")
-        return self
+        return dataclasses.replace(self, window=int(self.window), step=int(self.step), gap=gap)
 
     @property
     def n_windows(self) -> int:
