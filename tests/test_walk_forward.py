@@ -250,6 +250,20 @@ def test_without_a_portfolio_what_is_held_is_kept() -> None:
     assert found.missing[0, 0].tolist() == [0, 0, 1, 1]
 
 
+def test_equal_weights_by_hand() -> None:
+    config = CONFIG.replace(profiles=("equal_weight", "inverse_volatility"))
+    found = walk(LATE, config=config, costs_bps=50)
+    targets: dict[int, pd.Series | None] = {}
+    for row in range(WINDOW, T, STEP):
+        complete = LATE.iloc[row - WINDOW : row].notna().all()
+        targets[row] = complete / complete.sum()
+    expected = simulate(LATE, targets, 0.005, NOTHING)
+    np.testing.assert_allclose(found.returns["equal_weight"], list(expected.net.values()), **EXACT)
+    np.testing.assert_allclose(found.turnover["equal_weight"], list(expected.turnover.values()), atol=1e-13)
+    assert found.base == "equal_weight"
+    assert set(found.differences(n=9).index.get_level_values("profile")) == {"inverse_volatility"}
+
+
 def test_a_total_loss_is_a_return_of_minus_one_and_then_nothing() -> None:
     found = held([[0, 0], [0, 0], [-1.0, 0.5], [0.5, 0]], [[1, 0], [np.nan, np.nan]], [0, 0], Schedule(4, 2, 1))
     assert found.gross[0, 0].tolist() == [-1, 0]
