@@ -5,8 +5,14 @@ real stocks (JAXALLOC_DATA), which cluster little; W100m is the embedded market 
 
     JAXALLOC_DATA=folder python benchmarks/throughput.py --n 4096
 
-prints a table and writes benchmarks/results/throughput-<device>.json. Counts are drawn before the clock starts; the
-first call compiles and is not counted; the median of the repeats is quoted. Run it unchanged on a GPU machine.
+prints tables and writes throughput-<device>.json and .md to benchmarks/results. Counts are drawn before the clock
+starts; the first call compiles and is not counted; the median of the repeats is quoted. Run it unchanged on a GPU
+machine.
+
+A stage is a program of its own here, over one tile of the size that the engine gives it; the engine's programs share
+work between stages, so that stages need not add up to the whole. Beside its time stand the operations and the bytes
+that it cannot do without, and what the device does at its best: a large matrix product, and passes over an array of the
+size of a tile's correlations.
 """
 
 from __future__ import annotations
@@ -19,7 +25,7 @@ import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -27,7 +33,7 @@ import numpy as np
 from accuracy import FILE, ROOT, ROWS, draw
 
 import jaxalloc as ja
-from jaxalloc import allocation, barbell, batch, clustering, moments
+from jaxalloc import allocation, barbell, batch, clustering, estimates, moments, risk_parity
 
 JOBS = {"W20": 20, "W100m": 100, "W100": 100, "W250": 250}
 
@@ -54,34 +60,99 @@ def median_seconds(call: Callable[[], Any], repeats: int) -> float:
     return statistics.median(times)
 
 
-def stages(returns: np.ndarray, counts: np.ndarray, repeats: int) -> dict[str, float]:
-    """Microseconds a universe of each stage on its own, one tile at a time; they need not add up to the whole."""
+class Work(NamedTuple):
+    """What a stage asks for, for one universe: floating-point operations, and bytes that go to or from memory."""
+
+    operations: float
+    moved: float
+
+
+def products(k: float, rough: float, exact: float, size: int) -> Work:
+    """Products of a K x K matrix with a vector, ``rough`` ones in float32 and ``exact`` ones in numbers of ``size``."""
+    return Work(2 * k * k * (rough + exact), k * k * (4 * rough + size * exact))
+
+
+def stages(returns: np.ndarray, counts: np.ndarray, repeats: int) -> dict[str, dict[str, float]]:
+    """Microseconds a universe of each stage, with its share of their sum, operations and bytes."""
     engine = batch.Engine(returns.shape, ja.AllocationConfig(), panel=returns)
-    panel, config, tile = engine.shared[0].panel, engine.config, engine.tiles.estimate
-    c = jnp.asarray(counts[:tile], engine.dtype)
-    mask = jnp.ones(returns.shape[1], bool)
+    panel, config = engine.shared[0].panel, engine.config
+    (n_rows, n), size = returns.shape, engine.dtype.itemsize
+    tile = engine.tiles.observe
+    c = jnp.asarray(counts[: max(tile, *engine.tiles.solve.values())], engine.dtype)
+    mask = jnp.ones(n, bool)
+    found: dict[str, dict[str, float]] = {}
 
-    def timed(function: Callable, *arguments: Any) -> tuple[float, Any]:
+    def timed(name: str, work: Callable[[Any], Work], function: Callable, *arguments: Any) -> Any:
         compiled = jax.jit(jax.vmap(function))
-        seconds = median_seconds(lambda: jax.block_until_ready(compiled(*arguments)), repeats)
-        return 1e6 * seconds / len(jax.tree.leaves(arguments)[0]), compiled(*arguments)
+        elapsed = median_seconds(lambda: jax.block_until_ready(compiled(*arguments)), repeats)
+        result = compiled(*arguments)
+        found[name] = {"us": 1e6 * elapsed / len(jax.tree.leaves(arguments)[0]), **work(result)._asdict()}
+        return result
 
-    result = {}
-    result["moments"], m = timed(lambda c: moments.panel_moments(panel, c, mask), c)
-    result["tail gain"], _ = timed(lambda c: barbell.panel_tail_gain(panel, c), c)
-    result["clusters"], _ = timed(
-        lambda s: clustering.cluster_assets(clustering.correlation_distance(s), mask, config), m.covariance
+    packed = n * (n + 1) / 2
+    timed(
+        "moments",
+        lambda _: Work(2 * n_rows * packed, size * (n_rows * packed / engine.tiles.estimate + 2 * packed)),
+        lambda c: moments.panel_moments(panel, c, mask),
+        c[:tile],
     )
-    result["all of the first tile"], estimates = timed(lambda c: allocation.estimate_shared(panel, config, c, mask), c)
-    size = next(b for b in engine.buckets if b >= int(estimates.n_clusters.max()))
-    for name, profiles in (
-        ("min_variance and max_sharpe", ("min_variance", "max_sharpe")),
-        ("risk_parity and barbell", ("risk_parity", "barbell")),
-        ("all profiles", config.profiles),
-    ):
+    timed(
+        "tail gain",
+        lambda _: Work(4 * n_rows * n, 4 * n_rows * n),
+        lambda c: barbell.panel_tail_gain(panel, c),
+        c[:tile],
+    )
+    every = jax.vmap(lambda c: estimates.estimate_shared(panel, config, c, mask))(c)
+    # a round merges rows, then columns, and looks for the nearest: some ten passes through the table
+    rounds = 1 + float(jnp.mean(jnp.max(jax.vmap(lambda s: _tree(s, config))(every.covariance[:tile]).round, axis=1)))
+    timed(
+        "clusters",
+        lambda _: Work(10 * n * n * rounds, 10 * n * n * rounds * size),
+        lambda s: clustering.cluster_assets(clustering.correlation_distance(s), mask, config),
+        every.covariance[:tile],
+    )
+    bucket = next(b for b in engine.buckets if b >= int(every.n_clusters.max()))
+    some = jax.tree.map(lambda leaf: leaf[: engine.tiles.solve[bucket]], every)
+
+    def of_quadratic(_: Any) -> Work:
+        one = products(bucket, 22, 15, size)  # power iteration and gradient steps; about five exchanges
+        return Work(2 * one.operations, 2 * one.moved)
+
+    def of_parity(result: Any) -> Work:
+        steps = np.asarray(result.iterations, float)
+        newton = np.maximum(steps - risk_parity.MOST_SWEEPS, 0).mean() * 2
+        sweeps = np.minimum(steps, risk_parity.MOST_SWEEPS).mean() * 2
+        swept = products(bucket, min(sweeps, 16), max(sweeps - 16, 0), size)
+        return Work(swept.operations + newton * 2 / 3 * bucket**3, swept.moved + newton * 2 * bucket**3)
+
+    parts = (
+        ("minimum variance, maximum Sharpe", ("min_variance", "max_sharpe"), of_quadratic),
+        ("risk parity, barbell", ("risk_parity", "barbell"), of_parity),
+    )
+    for name, profiles, work in parts:
         chosen = config.replace(profiles=profiles)
-        result[f"solve: {name}"], _ = timed(lambda e, chosen=chosen: allocation.solve(e, chosen, size), estimates)
-    return result
+        timed(name, work, lambda e, chosen=chosen: allocation.solve(e, chosen, bucket), some)
+    whole = sum(stage["us"] for stage in found.values())
+    for stage in found.values():
+        stage["share"] = stage["us"] / whole
+    return found
+
+
+def _tree(covariance: Any, config: Any) -> clustering.Tree:
+    distance = clustering.correlation_distance(covariance)
+    everyone = jnp.ones(len(distance), bool)
+    return clustering.merge_tree(distance, everyone, config.linkage, config.distance_threshold)
+
+
+def limits(dtype: Any, repeats: int) -> dict[str, float]:
+    """What the device does at its best: operations a second in a matrix product, bytes a second in plain passes."""
+    a = jnp.ones((2048, 2048), dtype)
+    product = jax.jit(lambda a: jnp.matmul(a, a, precision="highest"))
+    elapsed = median_seconds(lambda: product(a).block_until_ready(), repeats)
+    table = jnp.ones((84, 84, 32), dtype)
+    passes = jax.jit(lambda x: jax.lax.fori_loop(0, 100, lambda i, x: x * 1.0001 + 1, x))
+    passed = median_seconds(lambda: passes(table).block_until_ready(), repeats)
+    return {"operations": 2 * 2048**3 / elapsed, "moved": 200 * table.nbytes / passed}
 
 
 def measure(job: str, returns: np.ndarray, n: int, precision: int, repeats: int) -> dict[str, Any]:
@@ -100,7 +171,8 @@ def measure(job: str, returns: np.ndarray, n: int, precision: int, repeats: int)
             "first_call_seconds": first,
             "clusters": [int(np.min(result.n_clusters)), int(np.max(result.n_clusters))],
             "largest_own_gap": float(np.nanmax(result.optimality_gap)),
-            "stages_us": stages(returns, counts, repeats),
+            "limits": limits(jnp.zeros(0).dtype, repeats),
+            "stages": stages(returns, counts, repeats),
         }
 
 
@@ -137,11 +209,33 @@ def main() -> None:
         "jaxalloc": ja.__version__,
     }
     name = "".join(ch if ch.isalnum() else "-" for ch in device.device_kind.lower())
-    out = ROOT / "benchmarks" / "results" / f"throughput-{name}.json"
-    out.write_text(json.dumps({"machine": machine, "rows": rows}, indent=1) + "\n")
-    for row in rows:
-        stages_us = ", ".join(f"{stage} {us:.0f}" for stage, us in row["stages_us"].items())
-        print(f"{row['job']} float{row['precision']} (us a universe): {stages_us}")
+    out = ROOT / "benchmarks" / "results" / f"throughput-{name}"
+    found = {"machine": machine, "rows": rows}
+    out.with_suffix(".json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    out.with_suffix(".md").write_text(page(found), encoding="utf-8")
+    print(page(found))
+
+
+def page(found: dict[str, Any]) -> str:
+    """The tables, as Markdown."""
+    machine = found["machine"]
+    where = f"{machine['device']}, {machine['cores']} cores, JAX {machine['jax']}"
+    lines = ["# Where the time goes", "", f"{where}. A stage runs alone on one tile; the whole on all cores."]
+    for row in found["rows"]:
+        best = row["limits"]
+        lines += [
+            "",
+            f"**{row['job']}, {row['precision']} bits**: {row['universes_per_second']:,.0f} universes/s. At its best "
+            f"the device does {best['operations'] / 1e9:.0f} Gflop/s, and {best['moved'] / 1e9:.0f} GB/s.",
+            "",
+            "| stage | us a universe | share | Mflop | MB | Gflop/s | GB/s |",
+            "| --- | --- | --- | --- | --- | --- | --- |",
+        ]
+        for name, stage in row["stages"].items():
+            flop, moved, us = stage["operations"] / 1e6, stage["moved"] / 1e6, stage["us"]
+            cells = (f"{us:.1f}", f"{100 * stage['share']:.0f} %", f"{flop:.2f}", f"{moved:.2f}")
+            lines.append(f"| {name} | {' | '.join(cells)} | {1e3 * flop / us:.1f} | {1e3 * moved / us:.1f} |")
+    return "\n".join(lines) + "\n"
 
 
 if __name__ == "__main__":

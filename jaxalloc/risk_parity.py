@@ -23,6 +23,7 @@ from jaxalloc.quadratic import Solution, accepted, tolerance
 
 _ROUGH_SWEEPS = 8  # of coordinate descent in float32, then
 _SWEEPS = 20  # in full precision, before Newton's method takes over
+MOST_SWEEPS = _ROUGH_SWEEPS + _SWEEPS
 _NEWTON_STEPS = 80
 _ROUGH_STEPS = 8  # of those whose direction is solved for in float32: half the memory to go through
 
