@@ -9,7 +9,7 @@ PYTEST := $(BIN)/python -m pytest -q -n auto --dist loadfile
 OF_VERSIONS := tests/cli/test_cli_allocate.py tests/cli/test_cli_config.py tests/cli/test_cli_process.py \
 	tests/cli/test_cli_report.py tests/test_allocation.py tests/test_bootstrap.py tests/test_data.py
 
-.PHONY: help demo test test-slow test-gpu test-dist test-lowest lint docs screenshots dist bench accuracy throughput growth studies reproduce clean
+.PHONY: help demo test test-slow test-gpu test-dist test-lowest lint docs screenshots dist bench accuracy throughput growth studies reproduce out-of-sample clean
 help:
 	@echo "make demo        allocate the embedded market: tables, 1,000 bootstrap resamples, files, a report"
 	@echo "make test        tests (minutes); make test-slow: the rest; make test-gpu: those that need a GPU"
@@ -24,6 +24,7 @@ help:
 	@echo "make growth      cost by universes and assets, memory, start: benchmarks/results/growth.md"
 	@echo "make studies     regenerate benchmarks/results/studies.md: memory, soak, kills (an hour)"
 	@echo "make reproduce   published results beside ours: benchmarks/results/reproduce.md (JAXALLOC_DATA; within an hour)"
+	@echo "make out-of-sample  what cap, clusters and barbell do on data not seen (JAXALLOC_DATA; an hour)"
 	@echo "make clean       remove .venv, what was built, and caches"
 
 # a stamp a set of extras, remade when pyproject.toml changes
@@ -115,6 +116,9 @@ studies: $(VENV)/.test
 
 reproduce: $(VENV)/.test
 	$(BIN)/python benchmarks/reproduce.py
+
+out-of-sample: $(VENV)/.test
+	$(BIN)/python benchmarks/out_of_sample.py
 
 clean:
 	rm -rf $(VENV) $(LOWEST) .pytest_cache .ruff_cache .hypothesis build dist
