@@ -103,14 +103,18 @@ def hrp_weights(covariance: Array, order: Array, active: Array | None = None) ->
     count = jnp.int32(n) if active is None else jnp.sum(active, dtype=jnp.int32)
     # a table with a place for each path through the halves, so that those of a level are neighbours in it
     path = jnp.arange(1 << depth, dtype=jnp.int32)
-    low, high = jnp.zeros_like(path), jnp.full_like(path, count)
-    for level in reversed(range(depth)):
+
+    # loops, because XLA's CPU backend would compute places anew for each entry of the table, and those for each sum
+    def halve(step: Array, ends: tuple[Array, Array]) -> tuple[Array, Array]:
+        low, high = ends
         middle = low + (high - low) // 2
-        second = (path >> level) % 2 == 1
-        low, high = jnp.where(second, middle, low), jnp.where(second, high, middle)
+        second = (path >> (depth - 1 - step)) % 2 == 1
+        return jnp.where(second, middle, low), jnp.where(second, high, middle)
+
+    low, high = lax.fori_loop(0, depth, halve, (jnp.zeros_like(path), jnp.full_like(path, count)))
     used = high > low  # one asset, or none
     asset = order.astype(jnp.int32)[jnp.minimum(low, n - 1)]
-    table = jnp.where(used[:, None] & used[None, :], covariance[asset][:, asset], 0)
+    table = lax.map(lambda row: jnp.where(row[1] & used, covariance[row[0]][asset], 0), (asset, used))
     return jnp.zeros(n, covariance.dtype).at[jnp.where(used, asset, n)].set(_bisect(table), mode="drop")
 
 

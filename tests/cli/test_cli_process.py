@@ -87,7 +87,7 @@ def test_every_setting_is_an_option() -> None:
 
 @pytest.mark.parametrize("command", ["allocate", "study", "sweep"])
 def test_help_shows_defaults_choices_and_an_example(run: Run, command: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("COLUMNS", "300")
+    monkeypatch.setenv("COLUMNS", "500")
     out, _ = run(command, "--help")
     lines = {line.split()[1]: line for line in out.splitlines() if len(line.split()) > 1}
     for name, (flag, takes, _) in options._SETTINGS.items():
@@ -200,7 +200,7 @@ def in_bash(script: str, **environment: str) -> str:
         ("jaxalloc study prices.csv --conf", ["--config"]),
         ("jaxalloc study --config none.toml --res", ["--resume"]),  # which is not read for that
         ("jaxalloc allocate --linkage ", ["average", "single", "complete", "ward"]),
-        ("jaxalloc sweep --profile m", ["min_variance", "max_sharpe"]),
+        ("jaxalloc sweep --profile m", ["min_variance", "max_sharpe", "max_diversification"]),
     ],
 )
 def test_bash_completes_commands_flags_and_choices(words: str, wanted: list[str], tmp_path: Path) -> None:
