@@ -229,6 +229,16 @@ def words(found: dict[str, Any]) -> tuple[str, list[str]]:
         "less its means has rank N - 1: there the pseudo-inverse is at its worst, and what it costs depends on N, as "
         "the last columns show."
     ]
+    by_ratio = found["tables"][0]
+    least = [
+        f"{min(by_ratio['rows'], key=lambda row, i=i: float(row[i]))[0]} at {by_ratio['headings'][i]}"
+        for i in range(1, len(by_ratio["headings"]))
+    ]
+    notes.append(
+        f"The least of each column of the first table: {', '.join(least)}. Gaussian returns with a covariance that "
+        "stands still are the case that closed forms are made for; long-only portfolios, bounded ones above all, "
+        "cannot come near to 1 where the best portfolio is short of some assets."
+    )
     if facts["given_up"]:
         listed = ", ".join(f"{count} at {setting}" for setting, count in facts["given_up"].items())
         notes.append(
