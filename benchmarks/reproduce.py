@@ -115,8 +115,12 @@ def write(path: Path, results: dict[str, Any]) -> None:
 def markdown(results: dict[str, Any]) -> str:
     """Return what reproduce.json says as a page: a section a result."""
     lines = ["# Published results", ""]
-    total = sum(found["seconds"] for found in results["items"].values())
-    lines += [f"Made by `make reproduce` in {total / 60:.0f} minutes, float64.", ""]
+    wall, used = (sum(found[of] for found in results["items"].values()) / 60 for of in ("seconds", "processor_seconds"))
+    lines += [
+        f"Made by `make reproduce`, in float64: {wall:.0f} minutes on a machine that may have had other work, "
+        f"{used:.0f} minutes of processor time of all cores together.",
+        "",
+    ]
     for name, found in results["items"].items():
         lines += section(JOBS[name], found)
     return "\n".join(lines)
