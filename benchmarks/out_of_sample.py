@@ -138,7 +138,7 @@ def study(name: str, panel: pd.DataFrame, n_paths: int) -> dict[str, Any]:
     runs = {}
     for label, config in (
         ("defaults", ja.AllocationConfig(profiles=profiles)),
-        ("variants", ja.sweep(ja.AllocationConfig(profiles=CLUSTERED), **VARIANTS)),
+        ("variants", ja.sweep(ja.AllocationConfig(profiles=CLUSTERED[:3]), **VARIANTS)),
     ):
         runs[label] = ja.walk_forward(
             panel,
