@@ -37,14 +37,17 @@ def browser() -> Iterator[Any]:
 
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Reports of a study and of a sweep."""
+    """Reports of a study, of a sweep and of a walk-forward."""
     folder = tmp_path_factory.mktemp("pages")
     market = ja.datasets.synthetic_market(12, 120)
     market.columns = pd.Index([SYMBOL, "</script>", "<b>x</b>", *market.columns[3:]])
     study = ja.run_study(market, ja.Bootstrap(50))
     grid = ja.sweep(cluster_cap=[0.2, 0.25], distance_threshold=[0.3, 0.4])
     swept = ja.run_study(market, ja.Bootstrap(10), grid, keep="summary")
+    config = ja.AllocationConfig(profiles=("equal_weight", "risk_parity", "hrp"))
+    walk = ja.walk_forward(market, config, 40, 10, costs_bps=5, paths=ja.Bootstrap(5, "stationary", 10))
     return {
+        "walk": ja.write_report(walk, folder / "walk.html"),
         "study": ja.write_report(study, folder / "study.html"),
         "sweep": ja.write_report(swept, folder / "sweep.html"),
     }
@@ -85,7 +88,7 @@ def visit(browser: Any, pages: dict[str, Path]) -> Iterator[Any]:
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize("name", ["study", "sweep"])
+@pytest.mark.parametrize("name", ["study", "sweep", "walk"])
 def test_every_figure_is_drawn_in_silence(visit: Any, name: str, size: str, scheme: str) -> None:
     seen = visit(name, size, scheme)
     page = seen.page
@@ -115,6 +118,19 @@ def test_markers_and_cells_are_there(visit: Any) -> None:
     assert seen.count("[data-figure=correlation] .shapelayer path") >= 2  # outlines, and the cut
     assert seen.count("[data-figure=boxes] .boxlayer path.box") == 4 * 12
     assert seen.count("[data-figure=sleeve] .barlayer .point") > 0
+
+
+def test_a_walks_lines_boxes_and_areas_are_there(visit: Any) -> None:
+    seen = visit("walk")
+    assert seen.count("[data-figure=wealth] .scatterlayer .js-line") == 3
+    assert seen.count("[data-figure=drawdowns] .scatterlayer .js-line") == 3
+    assert seen.count("[data-figure=differences] .scatterlayer .point") == 3 * 2
+    assert seen.count("[data-figure=paths] .boxlayer path.box") == 4 * 3
+    assert seen.count("[data-figure=paths] .scatterlayer .point") == 4 * 3
+    assert seen.count("[data-figure=holdings-risk_parity] .scatterlayer .js-fill") == 10  # 9 of 12 assets, and the rest
+    names = seen.page.locator("[data-figure=holdings-equal_weight] .legendtext").all_text_contents()
+    assert any(text.startswith("<script>alert(1)") for text in names)
+    assert SYMBOL in seen.page.locator("#live table").first.text_content()
 
 
 def test_symbols_are_shown_as_they_are(visit: Any) -> None:

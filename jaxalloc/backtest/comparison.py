@@ -26,6 +26,11 @@ _FEWEST_DAYS = 3  # for intervals and moments
 _BLOCK = 21  # days of a block, if nothing is said: about a month
 
 
+def can_compare(walk: WalkForward) -> bool:
+    """Tell whether `differences` has anything to compare: two series of returns at least, on enough days."""
+    return walk.schedule.n_days >= _FEWEST_DAYS and len(walk.settings) * len(walk.profiles) > 1
+
+
 def differences(
     walk: WalkForward,
     base: str | None = None,

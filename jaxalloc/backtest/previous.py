@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,9 +10,42 @@ import numpy as np
 import pandas as pd
 
 from jaxalloc.errors import InputError
-from jaxalloc.tables import quote
+from jaxalloc.tables import as_number, load_table, quote
 
 _SLACK = 1e-6  # by which weights may sum to more than 1: they are written with so many digits
+
+
+def read_weights(path: str | os.PathLike[str]) -> pd.Series | pd.DataFrame:
+    """Read weights by symbol from a CSV or Parquet file, as `previous_weights` takes them.
+
+    Args:
+        path: of a table whose first column holds the symbols. The others are one, ``weight``, of what every profile
+            holds; or one of each profile, by its name. An empty cell is a weight of 0.
+
+    Returns:
+        Series by symbol, or frame profile x symbol.
+
+    Raises:
+        InputError: it cannot be read, or is no such table.
+    """
+    table = load_table(path, "long")
+    symbols, (_, *names) = [str(symbol).strip() for symbol in table.columns[0]], table.names
+    if not names or not symbols:
+        raise table.error("there are no weights; give the columns symbol and weight, or symbol and the profiles")
+    columns = {}
+    for name, column in zip(names, table.columns[1:], strict=True):
+        values = [as_number(cell) for cell in column]
+        for row, value in enumerate(values):
+            if value is None:
+                what = f"{quote(column.iloc[row])} in column {quote(name)}, {table.place(row)}, is not a number"
+                raise table.error(f"{what}; give weights as fractions, such as 0.25")
+        if name in columns:
+            raise table.error(f"more than one column is called {quote(name)}; keep one of them")
+        columns[name] = np.nan_to_num(np.array(values, float), nan=0.0, posinf=np.inf, neginf=-np.inf)
+    frame = pd.DataFrame(columns, index=pd.Index(symbols))
+    if [name.lower() for name in names] == ["weight"]:
+        return frame[names[0]]
+    return frame.T
 
 
 def previous_weights(given: Any, symbols: list[str], profiles: tuple[str, ...]) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""The command line: `jaxalloc allocate`, `jaxalloc study`, `jaxalloc sweep`, `jaxalloc report`, `jaxalloc bench`.
+"""The command line: `jaxalloc allocate`, `study`, `sweep`, `walk-forward`, `report`, `bench`.
 
 Exit status: 0 done; 1 failed in running; 2 the user's input is at fault, whether an option, a file or what is in it;
 130 interrupted. An error is one line on stderr, ``jaxalloc: error: ...``; with JAXALLOC_TRACEBACK=1 in the environment
@@ -29,12 +29,13 @@ from jaxalloc.errors import InputError
 DONE, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 EXIT_STATUS = "Exit status: 0 done; 1 failed in running; 2 the input is at fault; 130 interrupted."
 
-# name of the command and of its module -> what `jaxalloc --help` says of it
+# name of the command, and of its module with _ for - -> what `jaxalloc --help` says of it
 _COMMANDS = {
     "allocate": "Allocate one portfolio of each profile to the assets of a file.",
     "study": "Allocate to thousands of universes drawn from a file, and summarise them.",
     "sweep": "Allocate at every point of a grid of settings, and compare.",
-    "report": "Write the report of a study in a folder: one HTML page.",
+    "walk-forward": "Hold portfolios on the rows after those they were decided on.",
+    "report": "Write the report of a study or walk-forward in a folder: one HTML page.",
     "bench": "Time jaxalloc against what else one could run, on this machine.",
 }
 _UsageError: type[Exception] = typer.BadParameter.__bases__[0]  # what typer raises for any bad command line
@@ -47,7 +48,7 @@ class _Commands(typer.core.TyperGroup):
         """Find the command that the arguments name, and load it."""
         name, command, rest = super().resolve_command(ctx, args)
         if name in _COMMANDS:
-            command = typer.main.get_command(importlib.import_module(f"jaxalloc.cli.{name}").app)
+            command = typer.main.get_command(module_of(name).app)
             command.name = name
             rest = with_report_values(rest)
         return name, command, rest
@@ -58,6 +59,11 @@ class _Commands(typer.core.TyperGroup):
             return super().invoke(ctx)
         except KeyboardInterrupt as interrupt:
             raise typer.Exit(_interrupted(interrupt)) from None
+
+
+def module_of(command: str) -> Any:
+    """Load the module of a command."""
+    return importlib.import_module(f"jaxalloc.cli.{command.replace('-', '_')}")
 
 
 app = typer.Typer(

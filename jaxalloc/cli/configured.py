@@ -2,7 +2,8 @@
 
 The file is TOML. A key is a flag without its dashes in front, and its value what the flag takes: a number, a text, true
 for a flag that takes nothing, a list for one that may be repeated. Keys at the top are for every command that has such
-a flag; those in the tables ``[allocate]``, ``[study]`` and ``[sweep]`` are for that command, and win over the top::
+a flag; those in the tables ``[allocate]``, ``[study]``, ``[sweep]`` and ``[walk-forward]`` are for that command, and
+win over the top::
 
     kind = "prices"
     profile = ["risk_parity", "barbell"]
@@ -22,7 +23,6 @@ from __future__ import annotations
 
 import dataclasses
 import enum
-import importlib
 import tomllib
 import types
 from pathlib import Path
@@ -30,10 +30,11 @@ from typing import Annotated, Any, Union, get_args, get_origin
 
 import typer
 
+from jaxalloc.cli import module_of
 from jaxalloc.errors import InputError
 from jaxalloc.tables import quote
 
-COMMANDS = ("allocate", "study", "sweep")
+COMMANDS = ("allocate", "study", "sweep", "walk-forward")
 _OF_ONE_RUN = ("config", "resume", "fresh", "help")  # flags that are no setting
 _MAY_STAND_ALONE = "report"  # takes a name, or nothing
 
@@ -59,8 +60,8 @@ class _Key:
 
 def _keys(command: str) -> dict[str, _Key]:
     """The keys that are a command's."""
-    module = importlib.import_module(f"jaxalloc.cli.{command}")
-    annotations = getattr(module, command).__annotations__
+    module = module_of(command)
+    annotations = getattr(module, command.replace("-", "_")).__annotations__
     found = {}
     for parameter in typer.main.get_command(module.app).params:
         key = parameter.opts[0].removeprefix("--")
@@ -179,7 +180,7 @@ ConfigFile = Annotated[
         callback=_take,
         is_eager=True,  # before the options that it stands for
         help="Take options from a TOML file: keys as the flags, at the top for every command, under \\[allocate], "
-        "\\[study] or \\[sweep] for one. The command line wins over it.",
+        "\\[study], \\[sweep] or \\[walk-forward] for one. The command line wins over it.",
     ),
 ]
 

@@ -33,6 +33,14 @@ Precision = Annotated[Literal["32", "64"], typer.Option(help="Bits of the number
 Json = Annotated[
     bool, typer.Option("--json", help="Print one JSON document on stdout, in place of what is for people.")
 ]
+MissingWay = Annotated[
+    Missing,
+    typer.Option(
+        metavar="WAY",
+        help="What becomes of missing returns. error: refuse them; mask: leave an asset out where it has gaps; "
+        "zero: put 0; drop-assets: drop the assets with many; drop-rows: drop every row with one.",
+    ),
+]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No notes and no progress on stderr; errors only.")]
 
 
@@ -41,14 +49,7 @@ class Reading:
     """How to read a file: the arguments of `read_returns`, but for the first."""
 
     kind: Annotated[Kind, typer.Option(help="What the file holds.")] = _READING["kind"]
-    missing: Annotated[
-        Missing,
-        typer.Option(
-            metavar="WAY",
-            help="What becomes of missing returns. error: refuse them; mask: leave an asset out where it has gaps; "
-            "zero: put 0; drop-assets: drop the assets with many; drop-rows: drop every row with one.",
-        ),
-    ] = _READING["missing"]
+    missing: MissingWay = _READING["missing"]
     missing_tolerance: Annotated[
         float, typer.Option(metavar="SHARE", help="Missing share of an asset's returns that drop-assets tolerates.")
     ] = _READING["missing_tolerance"]
@@ -211,8 +212,11 @@ _ARGUMENTS = _FLAGS | {
     "missing_tolerance": "--missing-tolerance",
     "block_length": "--block",
     "chunk_size": "--chunk-size",
+    "costs_bps": "--costs-bps",
     "degrees_of_freedom": "--degrees-of-freedom",
+    "gap": "--gap",
     "n": "--n",
+    "previous_weights": "--previous-weights",
     "seed": "--seed",
     "size": "--subset",
     "window": "--window",

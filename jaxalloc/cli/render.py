@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from jaxalloc.cli.portfolios import Portfolios
+    from jaxalloc.grid import Sweep
     from jaxalloc.results import Study
 
 FOLDED_ROWS = 25  # a longer table shows this many, the heaviest
@@ -55,7 +56,8 @@ def _number(value: float) -> str:
     return f"{value:.1f}" if math.isfinite(value) else "-"
 
 
-def _ratio(value: float) -> str:
+def ratio(value: float) -> str:
+    """A number with two decimals; a dash for none."""
     return f"{value:.2f}" if math.isfinite(value) else "-"
 
 
@@ -63,7 +65,7 @@ def _ratio(value: float) -> str:
 _MEASURES: dict[str, tuple[str, Callable[[float], str]]] = {
     "volatility": ("volatility", percent),
     "expected_return": ("expected return", percent),
-    "out_of_bag_sharpe": ("Sharpe, out of bag", _ratio),
+    "out_of_bag_sharpe": ("Sharpe, out of bag", ratio),
     "effective_assets": ("effective assets", _number),
     "effective_clusters": ("effective clusters", _number),
     "turnover": ("turnover", percent),
@@ -371,16 +373,16 @@ def print_sweep(study: Study, console: Console, profiles: Sequence[str] = ()) ->
         }
         if not resampled:
             del columns["turnover"]
-        fits &= _print_points(study, columns, console)
+        fits &= print_points(study.settings, columns, console)
     console.print("assets: effective number, 1 / sum of squared weights; flags: see the notes", style="dim")
     if not fits:
         console.print("a wider terminal shows more columns, --json everything", style="dim")
 
 
-def _print_points(study: Study, columns: dict[str, list[str]], console: Console) -> bool:
+def print_points(settings: Sweep, columns: dict[str, list[str]], console: Console) -> bool:
     """Print a row a point: the settings swept, then as many columns as there is room for; tell whether all were."""
-    swept = [[f"{value:g}" for value in values] for values in zip(*study.settings.points, strict=True)]
-    heads = [flag_of(name).split("-") for name in study.settings.names]
+    swept = [[f"{value:g}" for value in values] for values in zip(*settings.points, strict=True)]
+    heads = [flag_of(name).split("-") for name in settings.names]
     widths = [max(map(len, [*words, *values])) for words, values in zip(heads, swept, strict=True)]
     wanted = {name: max(map(len, [name, *values])) for name, values in columns.items()}
     gap = 2 if sum(widths) + sum(wanted.values()) + 2 * len([*widths, *wanted]) - 2 <= console.width else 1

@@ -1,4 +1,4 @@
-"""`jaxalloc report`: the report of a study that is in a folder."""
+"""`jaxalloc report`: the report of a study or a walk-forward that is in a folder."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ from typing import Annotated
 
 import typer
 
+from jaxalloc.backtest.files import KIND, load_walk_forward
 from jaxalloc.cli import render
 from jaxalloc.cli.documents import to_json
 from jaxalloc.cli.options import Json, Quiet, example, expand
 from jaxalloc.report import FILE, check_report, write_report
+from jaxalloc.stored import read_manifest
 from jaxalloc.study import load_study
 
 app = typer.Typer(add_completion=False)
@@ -20,24 +22,33 @@ app = typer.Typer(add_completion=False)
 @expand
 def report(
     folder: Annotated[
-        Path, typer.Argument(metavar="STUDY", help="Folder of a finished study, or of a sweep with --out.")
+        Path, typer.Argument(metavar="FOLDER", help="Folder of a finished study, sweep or walk-forward.")
     ],
     out: Annotated[
         Path | None,
-        typer.Option(metavar="FILE.html", help="The page; by default report.html in the study's folder."),
+        typer.Option(metavar="FILE.html", help="The page; by default report.html in that folder."),
+    ] = None,
+    base: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PROFILE", help="Of a walk-forward: profile to compare the others with, as walk-forward takes it."
+        ),
     ] = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Write the report of a study: one HTML page that needs no network.
+    """Write the report of a study or a walk-forward: one HTML page that needs no network.
 
-    The portfolios and how stable they are; clusters; distributions over the universes; statuses; and what it takes to
-    run the study again.
+    Of a study: the portfolios and how stable they are; clusters; distributions over the universes; statuses. Of a
+    walk-forward: what the portfolios would have earned, and how sure their differences are; what was held; what to
+    trade. And what it takes to run it again.
     """
-    study = load_study(folder)
+    manifest = read_manifest(folder)
+    walked = manifest is not None and manifest.identity.get("kind") == KIND
+    result = load_walk_forward(folder) if walked else load_study(folder)
     target = check_report(folder / FILE if out is None else out)
     with render.working("writing the report", quiet):
-        write_report(study, target, title=folder.resolve().name)
+        write_report(result, target, title=folder.resolve().name, base=base)
     if as_json:
         typer.echo(to_json({"folder": str(folder), "report": str(target)}), nl=False)
     else:

@@ -1,4 +1,4 @@
-"""The options that say how a study runs and where it goes; running it, with a progress bar and an end by Ctrl-C."""
+"""The options that say how a study or a walk-forward runs and where it goes; running it, and an end by Ctrl-C."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
+from jaxalloc.backtest.results import WalkForward
 from jaxalloc.cli import render
 from jaxalloc.cli.documents import records
 from jaxalloc.cli.options import Precision, Quiet
@@ -27,22 +28,15 @@ _PANEL = "Running"
 
 
 @dataclasses.dataclass(frozen=True)
-class Running:
-    """How a study runs."""
+class Job:
+    """How a study or a walk-forward runs."""
 
-    keep: Annotated[
-        Keep,
-        typer.Option(
-            help="What the folder holds of each universe: its weights and clusters, or nothing but the summary.",
-            rich_help_panel=_PANEL,
-        ),
-    ] = "weights"
     resume: Annotated[
         bool,
-        typer.Option("--resume", help="Go on with the study in the folder, if there is one.", rich_help_panel=_PANEL),
+        typer.Option("--resume", help="Go on with what is in the folder, if it is there.", rich_help_panel=_PANEL),
     ] = False
     fresh: Annotated[
-        bool, typer.Option("--fresh", help="Replace the study in the folder, if there is one.", rich_help_panel=_PANEL)
+        bool, typer.Option("--fresh", help="Replace what is in the folder, if it is there.", rich_help_panel=_PANEL)
     ] = False
     chunk_size: Annotated[
         int | None,
@@ -88,10 +82,34 @@ class Running:
         # the folder of the results is made later on
         return check_report(target, new_folder=folder is not None and target.parent == folder)
 
+    def computing(self) -> dict[str, Any]:
+        """What `run_study` and `walk_forward` are told of it."""
+        return {
+            "precision": int(self.precision),
+            "chunk_size": "auto" if self.chunk_size is None else self.chunk_size,
+            "resume": self.resume,
+            "fresh": self.fresh,
+            "dask": self.dask,
+            "profile_dir": self.profile_dir,
+        }
 
-def study_folder(file: Path, again: bool) -> Path:
-    """A name in the current directory: FILE-study; if it is to be new, FILE-study-2, ... where that is taken."""
-    name = f"{_stem(file)}-study"
+
+@dataclasses.dataclass(frozen=True)
+class Running(Job):
+    """How a study runs."""
+
+    keep: Annotated[
+        Keep,
+        typer.Option(
+            help="What the folder holds of each universe: its weights and clusters, or nothing but the summary.",
+            rich_help_panel=_PANEL,
+        ),
+    ] = "weights"
+
+
+def new_folder(file: Path, what: str, again: bool) -> Path:
+    """A name in the current directory: FILE-what; if it is to be new, FILE-what-2, ... where that is taken."""
+    name = f"{_stem(file)}-{what}"
     return Path(name) if again else _new(name)
 
 
@@ -142,34 +160,38 @@ def run(
                 folder,
                 # without a folder nobody would look at them
                 keep="summary" if folder is None else running.keep,
-                precision=int(running.precision),
-                chunk_size="auto" if running.chunk_size is None else running.chunk_size,
-                resume=running.resume,
-                fresh=running.fresh,
-                dask=running.dask,
-                profile_dir=running.profile_dir,
                 command=shlex.join(["jaxalloc", *command]) if command else None,
                 progress=progress,
+                **running.computing(),
             )
     except KeyboardInterrupt:
-        raise KeyboardInterrupt(*_what_is_kept(folder, total, command)) from None
+        raise KeyboardInterrupt(*what_is_kept(folder, total, command)) from None
 
 
-def written(study: Study, file: Path, folder: Path | None, report: Path | None, quiet: bool) -> list[str]:
+def written(
+    result: Study | WalkForward, file: Path, folder: Path | None, report: Path | None, quiet: bool, **options: Any
+) -> list[str]:
     """Write the report, if there is to be one; return what to tell of what has been written."""
     if report is not None:
         with render.working("writing the report", quiet):
-            write_report(study, report, title=file.name)
+            write_report(result, report, title=file.name, **options)
     return [f"Wrote {path}" for path in (folder, report) if path is not None]
 
 
-def _what_is_kept(folder: Path | None, total: int, command: Sequence[str]) -> list[str]:
-    """What an interrupted study leaves, and how to go on with it; nothing if there is nothing."""
+def what_is_kept(folder: Path | None, total: int, command: Sequence[str], studies: Sequence[str] = (".",)) -> list[str]:
+    """What an interrupted run leaves, and how to go on with it; nothing if there is nothing.
+
+    Args:
+        folder: of the results.
+        total: universes in all.
+        command: the command line that asked for it.
+        studies: the folders of its studies, within ``folder``.
+    """
     try:
-        manifest = None if folder is None else read_manifest(folder)
+        manifests = [] if folder is None else [read_manifest(folder / name) for name in studies]
     except InputError:
         return []
-    kept = 0 if manifest is None else min(_universes_in(manifest), total)
+    kept = min(sum(_universes_in(manifest) for manifest in manifests if manifest is not None), total)
     if not kept:
         return []
     how = f"resume with: {_resuming(command, str(folder))}" if command else "run it again with --resume"

@@ -120,7 +120,7 @@ class Sampling:
             freedom = Parametric.degrees_of_freedom if self.degrees_of_freedom is None else self.degrees_of_freedom
             parts.append(Parametric(n, self.simulate, freedom))
         elif n is not None:
-            parts.append(Bootstrap(n, self.method or Bootstrap.method, _block_length(self.block)))
+            parts.append(Bootstrap(n, self.method or Bootstrap.method, block_length(self.block)))
         if self.window is not None:
             step = RollingWindows.step if self.step is None else self.step
             parts.append(RollingWindows(self.window, step, self.expanding))
@@ -145,7 +145,7 @@ class Sampling:
             raise InputError("--subset draws assets for each universe: give --n, how many")
 
 
-def _block_length(text: str | None) -> float | Literal["auto"] | None:
+def block_length(text: str | None) -> float | Literal["auto"] | None:
     """Rows of a block: a whole number as an int; or "auto"."""
     if text is None or text == "auto":
         return None if text is None else "auto"

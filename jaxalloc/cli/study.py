@@ -11,7 +11,7 @@ from jaxalloc.cli import render
 from jaxalloc.cli.configured import words_in_force
 from jaxalloc.cli.documents import to_json
 from jaxalloc.cli.options import Json, Source, example, expand
-from jaxalloc.cli.running import Running, document, run, study_folder, written
+from jaxalloc.cli.running import Running, document, new_folder, run, written
 from jaxalloc.cli.sampling import Sampling
 from jaxalloc.config import AllocationConfig
 from jaxalloc.errors import InputError
@@ -57,7 +57,7 @@ def study(
     sampler = sampling.sampler(resample=True)
     panel = source.read()
     render.say_notes(panel.notes, running.quiet)
-    folder = study_folder(source.file, running.resume or running.fresh) if out is None else out
+    folder = new_folder(source.file, "study", running.resume or running.fresh) if out is None else out
     report = running.report_file(source.file, folder)
     result = run(panel, sampler, sweep(config), sampling.seed, folder, running, words_in_force(context))
     wrote = written(result, source.file, folder, report, running.quiet)

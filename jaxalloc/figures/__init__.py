@@ -1,15 +1,25 @@
-"""Single figures of a study, for notebooks; `jaxalloc.write_report` puts them on one page.
+"""Single figures of a study or a walk-forward, for notebooks; `jaxalloc.write_report` puts them on one page.
 
-Every function takes a `jaxalloc.Study` and returns a `plotly.graph_objects.Figure` (extra ``report``). ``at`` is a
-point's number in a sweep's grid; by default the one that has the settings which the sweep started from, see
-`jaxalloc.grid.Sweep.home`. Weights, volatilities and frequencies are fractions, shown in per cent.
+Functions of `jaxalloc.figures.walks`, and `walk_heatmap`, take a `jaxalloc.WalkForward`, the others a `jaxalloc.Study`;
+they return a `plotly.graph_objects.Figure` (extra ``report``). ``at`` is a point's number in a sweep's grid; by default
+the one that has the settings which the sweep started from, see `jaxalloc.grid.Sweep.home`. Weights, returns,
+volatilities and frequencies are fractions, shown in per cent.
 """
 
 from __future__ import annotations
 
 from jaxalloc.figures.clusters import cluster_counts, co_association, correlation, dendrogram
 from jaxalloc.figures.portfolios import boxes, distributions, sleeve, weights
-from jaxalloc.figures.sweeps import sweep_heatmap
+from jaxalloc.figures.sweeps import sweep_heatmap, walk_heatmap
+from jaxalloc.figures.walks import (
+    differences,
+    drawdowns,
+    holdings,
+    path_boxes,
+    rolling_volatility,
+    turnovers,
+    wealth,
+)
 
 __all__ = [
     "boxes",
@@ -17,8 +27,16 @@ __all__ = [
     "co_association",
     "correlation",
     "dendrogram",
+    "differences",
     "distributions",
+    "drawdowns",
+    "holdings",
+    "path_boxes",
+    "rolling_volatility",
     "sleeve",
     "sweep_heatmap",
+    "turnovers",
+    "walk_heatmap",
+    "wealth",
     "weights",
 ]

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from jaxalloc.backtest.comparison import FIGURES
 from jaxalloc.errors import InputError
 from jaxalloc.figures.canvas import MEASURE_WORDS, canvas, check_profile, graph_objects, plain_name
+from jaxalloc.figures.walks import WALK_WORDS
 from jaxalloc.reduction import MEASURES
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
+    from jaxalloc.backtest.results import WalkForward
+    from jaxalloc.grid import Sweep
     from jaxalloc.results import Study
 
 _OF_CLUSTERS = ("n_clusters", "stability")
@@ -52,12 +57,42 @@ def sweep_heatmap(study: Study, measure: str = "volatility", profile: str | None
         raise InputError(f"name the profile: a sweep of {len(settings.names)} settings has a heat map for each")
     else:
         profiles = study.profiles
+    values = np.array([[_value(study, measure, name, k) for k in range(len(settings))] for name in profiles])
+    return _heat_map(settings, profiles, values, *MEASURE_WORDS[measure])
+
+
+def walk_heatmap(walk: WalkForward, measure: str = "sharpe", profile: str | None = None) -> go.Figure:
+    """Draw a figure of the portfolios out of sample at every point of a sweep's grid.
+
+    Args:
+        walk: a walk-forward of a sweep.
+        measure: one of the columns of `WalkForward.summary` that say something of returns or trading.
+        profile: one of its profiles. By default all of them, which takes a sweep of one setting.
+
+    Returns:
+        Figure: a heat map as that of `sweep_heatmap`.
+
+    Raises:
+        InputError: the walk-forward is of no sweep, or the measure or the profile does not fit it.
+    """
+    settings, known = walk.settings, [name for name in walk.shown if name in WALK_WORDS]
+    if not settings.names:
+        raise InputError("the walk-forward is of no sweep: there is one point of settings")
+    if measure not in known:
+        raise InputError(f"there is no measure {measure!r}; choose from {', '.join(known)}")
+    if profile is None and len(settings.names) > 1:
+        raise InputError(f"name the profile: a sweep of {len(settings.names)} settings has a heat map for each")
+    chosen = walk.profiles if profile is None else (walk.profiles[walk.number(profile)],)
+    values = [walk.history.figures[:, walk.number(name), FIGURES.index(measure)] for name in chosen]
+    return _heat_map(settings, chosen, np.stack(values), *WALK_WORDS[measure])
+
+
+def _heat_map(settings: Sweep, profiles: Sequence[str], values: np.ndarray, words: str, shape: str) -> go.Figure:
+    """A heat map of (profiles, points) values; see `sweep_heatmap`."""
     *others, (last, columns) = settings.grid
     combinations = list(itertools.product(*(values for _, values in others)))
-    values = np.array([[_value(study, measure, name, k) for k in range(len(settings))] for name in profiles])
     values = values.reshape(len(profiles) * len(combinations), len(columns))
     rows = [_row_name(name, [key for key, _ in others], chosen) for name in profiles for chosen in combinations]
-    words, shape = MEASURE_WORDS[measure]
     figure = canvas(110 + 34 * len(rows))
     finite = values[np.isfinite(values)]
     both = len(finite) and finite.min() < 0 < finite.max()

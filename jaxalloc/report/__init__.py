@@ -1,4 +1,4 @@
-"""A study on one page: HTML that holds all it needs, to be read without a network by day and by night."""
+"""A study or a walk-forward on one page: HTML that holds all it needs, read without a network, by day and by night."""
 
 from __future__ import annotations
 
@@ -11,25 +11,29 @@ from typing import TYPE_CHECKING
 from jaxalloc.errors import InputError
 
 if TYPE_CHECKING:
+    from jaxalloc.backtest.results import WalkForward
     from jaxalloc.results import Study
 
 FILE = "report.html"
 _SUFFIXES = (".html", ".htm")
 
 
-def write_report(study: Study, path: str | os.PathLike[str], *, title: str | None = None) -> Path:
-    """Write a study's report: one HTML file that needs no network.
+def write_report(
+    study: Study | WalkForward, path: str | os.PathLike[str], *, title: str | None = None, base: str | None = None
+) -> Path:
+    """Write the report of a study or a walk-forward: one HTML file that needs no network.
 
     Args:
-        study: from `run_study` or `load_study`; of a sweep the details are those of the point `Sweep.home`.
+        study: from `run_study`, `walk_forward`, or loaded; of a sweep the details are those of the point `Sweep.home`.
         path: of the file, which ends in .html or .htm; a file of that name is replaced.
-        title: the page's; by default it says how many assets and universes there are.
+        title: the page's; by default it says how many assets and universes or rebalances there are.
+        base: of a walk-forward, the profile that others are compared with; `WalkForward.base` by default.
 
     Returns:
         The path.
 
     Raises:
-        InputError: the extra ``report`` is not installed, or there cannot be a file of that name.
+        InputError: the extra ``report`` is not installed, there cannot be a file of that name, or no such base.
         OSError: the file could not be written; one that was there before is kept.
 
     Example:
@@ -41,7 +45,7 @@ def write_report(study: Study, path: str | os.PathLike[str], *, title: str | Non
     target = check_report(path)
     from jaxalloc.report.page import html_page
 
-    text = html_page(study, title)
+    text = html_page(study, title, base)
     partial = target.with_name(f".{target.name}.{uuid.uuid4().hex[:12]}.partial")
     try:
         partial.write_text(text, encoding="utf-8")

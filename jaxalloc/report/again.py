@@ -1,4 +1,4 @@
-"""How to run a study again: the command line that made it, and the same in Python."""
+"""How to run a study or a walk-forward again: the command line that made it, and the same in Python."""
 
 from __future__ import annotations
 
@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING, Any
 from jaxalloc.config import AllocationConfig
 
 if TYPE_CHECKING:
+    from jaxalloc.backtest.results import WalkForward
+    from jaxalloc.grid import Sweep
     from jaxalloc.results import Study
 
 _LONGEST = 400  # characters of a setting
 
 
-def command_line(study: Study) -> str | None:
-    """The command line that made the study, into a new folder; None if it was not made by one."""
+def command_line(study: Study | WalkForward) -> str | None:
+    """The command line that made it, into a new folder; None if it was not made by one."""
     command = study.record.get("command")
     if not isinstance(command, str):
         return None
@@ -45,23 +47,47 @@ def without_places(words: list[str]) -> list[str]:
 
 def python_lines(study: Study) -> str:
     """Python that makes the same study from the same data."""
-    default = AllocationConfig()
-    config = study.settings.config
-    changed = [
-        f"{field.name}={_value(getattr(config, field.name))}"
-        for field in dataclasses.fields(AllocationConfig)
-        if getattr(config, field.name) != getattr(default, field.name)
-    ]
-    lines = ["import jaxalloc as ja", "", 'panel = ja.read_returns("FILE")  # with the same kind= and missing=']
-    lines.append(f"config = ja.AllocationConfig({', '.join(changed)})")
-    if study.settings.names:
-        grid = ", ".join(f"{name}={_value(list(values))}" for name, values in study.settings.grid)
-        lines.append(f"config = ja.sweep(config, {grid})")
+    lines = _config_lines(study.settings, "")
     lines.append(f"sampler = {_sampler(study.record.get('sampler') or {})}")
     keep = "" if study.tables is not None else ', keep="summary"'
     how = f"seed={study.seed}, precision={study.precision}{keep}"
     lines.append(f'study = ja.run_study(panel, sampler, config, {how}, out="again")')
     return "\n".join(lines)
+
+
+def walk_lines(walk: WalkForward) -> str:
+    """Python that makes the same walk-forward from the same data."""
+    s, record = walk.schedule, walk.record
+    given = {"window": s.window, "step": s.step, "expanding": s.expanding, "gap": s.gap, "costs_bps": walk.costs_bps}
+    given |= {"execution": walk.execution, "seed": walk.seed, "precision": walk.precision}
+    words = [f"{name}={_value(value)}" for name, value in given.items()]
+    lines = _config_lines(walk.settings, 'missing="mask"')
+    if record.get("paths"):
+        lines.append(f"paths = {_sampler(record['paths'])}")
+        words.append("paths=paths")
+    if record.get("previous_weights"):
+        lines.append("previous = ...  # the same weights by symbol as then")
+        words.append("previous_weights=previous")
+    lines.append(f'walk = ja.walk_forward(panel, config, {", ".join(words)}, out="again")')
+    return "\n".join(lines)
+
+
+def _config_lines(settings: Sweep, reading: str) -> list[str]:
+    """The lines that read the data and make the settings."""
+    default = AllocationConfig()
+    config = settings.config
+    changed = [
+        f"{field.name}={_value(getattr(config, field.name))}"
+        for field in dataclasses.fields(AllocationConfig)
+        if getattr(config, field.name) != getattr(default, field.name)
+    ]
+    read = ", ".join(['"FILE"', reading] if reading else ['"FILE"'])
+    lines = ["import jaxalloc as ja", "", f"panel = ja.read_returns({read})  # with the same kind= and missing="]
+    lines.append(f"config = ja.AllocationConfig({', '.join(changed)})")
+    if settings.names:
+        grid = ", ".join(f"{name}={_value(list(values))}" for name, values in settings.grid)
+        lines.append(f"config = ja.sweep(config, {grid})")
+    return lines
 
 
 def _sampler(settings: dict[str, Any]) -> str:

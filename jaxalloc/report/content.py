@@ -21,6 +21,7 @@ from jaxalloc.tables import counted
 if TYPE_CHECKING:
     import pandas as pd
 
+    from jaxalloc.backtest.results import WalkForward
     from jaxalloc.results import Study
 
 TOP = 20  # assets in a figure
@@ -201,7 +202,7 @@ def statuses(study: Study, at: int) -> Table:
     return Table(("status", *map(plain_name, study.profiles), "what it means, and what to do"), rows)
 
 
-def settings(study: Study, at: int) -> Table:
+def settings(study: Study | WalkForward, at: int) -> Table:
     """Every setting; of a sweep the values of those that vary."""
     config, grid = study.settings.at(at), dict(study.settings.grid)
     rows = []

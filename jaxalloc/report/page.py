@@ -9,11 +9,13 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from jaxalloc import __version__, figures
+from jaxalloc.backtest.results import WalkForward
 from jaxalloc.errors import InputError
 from jaxalloc.figures.canvas import MEASURE_WORDS, graph_objects, plain_name, template
 from jaxalloc.figures.sweeps import sweep_heatmap
 from jaxalloc.profiles import PROFILES
 from jaxalloc.report import again, content
+from jaxalloc.report.walk_page import walk_context
 from jaxalloc.report.words import clusters_sentence, sampler_words
 from jaxalloc.tables import counted
 
@@ -53,22 +55,31 @@ class Figures:
         return {"id": name, "height": figure.layout.height}
 
 
-def html_page(study: Study, title: str | None = None) -> str:
-    """Return the report as HTML.
+def html_page(result: Study | WalkForward, title: str | None = None, base: str | None = None) -> str:
+    """Return the report of a study, or of a walk-forward beside its profile ``base``, as HTML.
 
     Raises:
-        InputError: Plotly is not installed.
+        InputError: Plotly is not installed, or there is no such base.
     """
     graph_objects()
     import jinja2
     from plotly.offline import get_plotlyjs
 
     environment = jinja2.Environment(
-        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
+        loader=jinja2.FunctionLoader(_read),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
     )
-    page = environment.from_string(_read("page.html.j2"))
     made = Figures()
-    context = _context(study, made)
+    if isinstance(result, WalkForward):
+        name, context = "walk.html.j2", walk_context(result, made, base)
+    elif base is not None:
+        raise InputError("a base is for the report of a walk-forward: a study compares no profiles with each other")
+    else:
+        name, context = "study.html.j2", _context(result, made)
+    page = environment.get_template(name)
     templates = {mode: template(mode) for mode in ("light", "dark")}
     return page.render(
         title=title or context["heading"],

@@ -111,14 +111,14 @@ def test_a_report_from_the_file(run: Run, file: Path, settings: Path, value: str
     assert out.splitlines()[-1] == "Wrote other"
 
 
-ALLOWED = "choose from aggressor-weight, all, asset-cap, block, "
+ALLOWED = "choose from aggressor-weight, all, asset-cap, base, block, "
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
         ("clustr-cap = 0.3", f"there is no setting 'clustr-cap'; {ALLOWED}"),
-        ("clustr-cap = 0.3", "window; or the tables [allocate], [study], [sweep]"),
+        ("clustr-cap = 0.3", "window; or the tables [allocate], [study], [sweep], [walk-forward]"),
         ("[stdy]\nn = 3", f"there is no setting 'stdy'; {ALLOWED}"),
         ("[allocate]\nn = 3", "there is no setting 'n' in [allocate]; choose from aggressor-weight, "),
         ("[study]\nvary = 'slack=1.1'", "there is no setting 'vary' in [study]; choose from "),
@@ -182,4 +182,7 @@ def test_every_flag_is_a_key(run: Run, command: str, monkeypatch: pytest.MonkeyP
 def test_help_says_how_the_file_is_laid_out(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "300")
     out, _ = run("study", "--help")
-    assert "keys as the flags, at the top for every command, under [allocate], [study] or [sweep] for one" in out
+    assert (
+        "keys as the flags, at the top for every command, under [allocate], [study], [sweep] or [walk-forward] for one"
+        in out
+    )

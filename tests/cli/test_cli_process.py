@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import importlib
 import os
 import pty
 import re
@@ -85,7 +84,7 @@ def test_every_setting_is_an_option() -> None:
     assert list(options._SETTINGS) == [field.name for field in dataclasses.fields(ja.AllocationConfig)]
 
 
-@pytest.mark.parametrize("command", ["allocate", "study", "sweep"])
+@pytest.mark.parametrize("command", ["allocate", "study", "sweep", "walk-forward"])
 def test_help_shows_defaults_choices_and_an_example(run: Run, command: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "500")
     out, _ = run(command, "--help")
@@ -96,7 +95,7 @@ def test_help_shows_defaults_choices_and_an_example(run: Run, command: str, monk
             default = "risk_parity" if command == "allocate" else ", ".join(default)
         assert f"[default: {default}]" in lines[flag]
         assert isinstance(takes, str) or all(choice in lines[flag] for choice in takes)
-    assert "[default: error]" in lines["--missing"]
+    assert f"[default: {'mask' if command == 'walk-forward' else 'error'}]" in lines["--missing"]
     assert "[default: 64]" in lines["--precision"]
 
 
@@ -110,8 +109,7 @@ def test_every_help_has_an_example_that_parses_and_the_exit_statuses(
     (words,) = re.findall(r"^ Example: jaxalloc (.*)$", out, re.MULTILINE)
     name, *rest = cli.with_report_values(shlex.split(words))
     assert name == (command or "allocate")
-    module = importlib.import_module(f"jaxalloc.cli.{name}")
-    context = typer.main.get_command(module.app).make_context(name, rest)  # raises where a word is wrong
+    context = typer.main.get_command(cli.module_of(name).app).make_context(name, rest)  # raises where a word is wrong
     assert context.params
 
 
@@ -195,8 +193,9 @@ def in_bash(script: str, **environment: str) -> str:
 @pytest.mark.parametrize(
     ("words", "wanted"),
     [
-        ("jaxalloc ", ["allocate", "study", "sweep", "report", "bench"]),
+        ("jaxalloc ", ["allocate", "study", "sweep", "walk-forward", "report", "bench"]),
         ("jaxalloc sw", ["sweep"]),
+        ("jaxalloc walk-forward --exec", ["--execution"]),
         ("jaxalloc study prices.csv --conf", ["--config"]),
         ("jaxalloc study --config none.toml --res", ["--resume"]),  # which is not read for that
         ("jaxalloc allocate --linkage ", ["average", "single", "complete", "ward"]),
@@ -229,7 +228,7 @@ def test_completion_is_installed_for_the_shell_that_asks(tmp_path: Path) -> None
 # ---- what is loaded and kept -----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("command", ["allocate", "study", "sweep"])
+@pytest.mark.parametrize("command", ["allocate", "study", "sweep", "walk-forward"])
 def test_choices_are_completed(command: str) -> None:
     group = typer.main.get_command(cli.app)
     context = group.make_context("jaxalloc", [command, "x"], resilient_parsing=True)

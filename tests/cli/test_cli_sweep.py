@@ -15,7 +15,7 @@ import pytest
 
 import jaxalloc as ja
 from jaxalloc.cli import running
-from jaxalloc.cli.sweep import _varied
+from jaxalloc.cli.varying import read_varied
 
 Run = Callable[..., tuple[str, str]]
 
@@ -125,6 +125,6 @@ def test_interrupted_without_a_folder(run: Run, file: Path, monkeypatch: pytest.
     ],
 )
 def test_values_are_read(text: str, wanted: tuple[str, list[float]]) -> None:
-    found = _varied(text)
+    found = read_varied(text)
     assert found == wanted
     assert list(map(type, found[1])) == list(map(type, wanted[1]))

@@ -1,0 +1,181 @@
+"""What a person sees of a walk-forward in a terminal: figures, differences, paths, and what to trade now."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from rich.text import Text
+
+from jaxalloc.backtest.comparison import can_compare
+from jaxalloc.cli.documents import records
+from jaxalloc.cli.render import empty_table, percent, plain, print_points, ratio
+from jaxalloc.reduction import POSITIVE_WEIGHT
+from jaxalloc.tables import counted, label_text
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from jaxalloc.backtest.results import WalkForward
+
+# what is shown of each profile: in words, and how it is written
+_FIGURES: dict[str, tuple[str, Callable[[float], str]]] = {
+    "annual_return": ("return", percent),
+    "volatility": ("volatility", percent),
+    "sharpe": ("Sharpe", ratio),
+    "max_drawdown": ("drawdown", percent),
+    "turnover": ("turnover", percent),
+    "cost": ("cost", percent),
+}
+_OF_PATHS = ("annual_return", "sharpe", "max_drawdown")
+_HOLDINGS = 5  # of each profile's target
+
+
+def print_walk(walk: WalkForward, base: str, console: Console) -> None:
+    """Print what each profile came to, how sure its difference from the base is, and what to trade for its target."""
+    s = walk.schedule
+    held = f"held on {counted(s.n_days, 'row')}"
+    if s.n_days:
+        held += f", {label_text(walk.days[0])} to {label_text(walk.days[-1])}"
+    console.print(plain(f"{counted(s.n_held, 'rebalance')} of {counted(len(walk.symbols), 'asset')}, {held}"))
+    seen = "at least " if s.expanding else ""
+    gap = f", {counted(s.gap, 'row')} later" if s.gap else ""
+    lead = "; lead assets alone are bought" if walk.execution == "lead" else ""
+    cost = f"costs {walk.costs_bps:g} bp of what is traded" if walk.costs_bps else "no costs"
+    how = f"decided on {seen}{s.window} rows, every {s.step} rows{gap}; {cost}; figures are annual{lead}"
+    console.print(Text(how, style="dim"))
+    _print_notes(walk, console)
+    if walk.settings.names:
+        _print_sweep(walk, console)
+    else:
+        _print_summary(walk, console)
+        if can_compare(walk):
+            _print_differences(walk, base, console)
+    _print_chance(walk, console)
+    if walk.n_paths:
+        _print_paths(walk, base, console)
+    for profile in walk.profiles:
+        _print_target(walk, profile, console)
+
+
+def _print_notes(walk: WalkForward, console: Console) -> None:
+    history, total = walk.history, walk.schedule.n_held * len(walk.settings) * len(walk.profiles)
+    notes = []
+    if history.kept.any():
+        share = f"{int(history.kept.sum()):,} of {counted(total, 'rebalance')}, all profiles together,"
+        notes.append(f"{share} had no portfolio: what was held was kept")
+    if history.missing.any():
+        worst = int(history.missing.max(axis=(0, 1)).sum())
+        notes.append(
+            f"returns were missing while their asset was held, {counted(worst, 'time')} (days times assets) in the "
+            "portfolio with most: they count as 0"
+        )
+    if history.undecided.any():
+        notes.append("the last window has no portfolio for some: their target is what is held")
+    for note in notes:
+        console.print(Text(f"note: {note}"), style="yellow")
+
+
+def _print_summary(walk: WalkForward, console: Console) -> None:
+    shown = _figures(walk)
+    grid = empty_table("", [words for words, _ in shown.values()])
+    for profile, row in walk.summary().to_dict(orient="index").items():
+        grid.add_row(plain(profile), *(write(row[name]) for name, (_, write) in shown.items()))
+    console.print("", grid, sep="\n")
+
+
+def _figures(walk: WalkForward) -> dict[str, tuple[str, Callable[[float], str]]]:
+    if walk.execution == "lead":  # apart from the whole portfolio, which matters more there than what trading cost
+        others = {name: written for name, written in _FIGURES.items() if name != "cost"}
+        return others | {"tracking_error": ("tracking", percent)}
+    return _FIGURES
+
+
+def _print_sweep(walk: WalkForward, console: Console) -> None:
+    fits = True
+    for profile in walk.profiles:
+        console.print("", Text(profile, "bold"), sep="\n")
+        rows = [walk.summary(g).loc[profile] for g in range(len(walk.settings))]
+        columns = {words: [write(row[name]) for row in rows] for name, (words, write) in _figures(walk).items()}
+        fits &= print_points(walk.settings, columns, console)
+    more = "" if fits else "a wider terminal shows more columns, "
+    console.print(f"{more}--json everything: differences and their intervals too", style="dim")
+
+
+def _print_differences(walk: WalkForward, base: str, console: Console) -> None:
+    found = walk.differences(base)
+    console.print(f"\nbeside {base}, and in how many resamples of the days that is above 0", highlight=False)
+    grid = empty_table("", ("", "difference", "95 % from", "to", "above 0"))
+    for profile in walk.profiles:
+        if profile == base:
+            continue
+        for measure, row in found.loc[profile].to_dict(orient="index").items():
+            words, write = _FIGURES[measure]
+            name = profile if measure == "annual_return" else ""
+            ends = (signed(row[end], write) for end in ("difference", "low", "high"))
+            grid.add_row(plain(name), words, *ends, f"{100 * row['share_above']:.0f} %")
+    console.print(grid)
+    console.print("an interval that contains 0: chance alone could make the difference", style="dim")
+
+
+def signed(value: float, write: Callable[[float], str]) -> str:
+    """A difference with its sign; without one if it is written as 0."""
+    text = write(value)
+    return f"+{text}" if value > 0 and any(c in text for c in "123456789") else text
+
+
+def _print_chance(walk: WalkForward, console: Console) -> None:
+    """Say what is left of the best Sharpe ratio, seen that it is the best of many."""
+    trials = len(walk.settings) * len(walk.profiles)
+    if walk.schedule.n_days < 3:
+        return
+    table = walk.deflated_sharpe().dropna(subset="deflated_sharpe")
+    if table.empty:
+        return
+    best = table.sort_values("sharpe", kind="stable").iloc[-1]
+    name = best.name if isinstance(best.name, tuple) else (best.name,)
+    words = " ".join([*(f"{n} {v:g}" for n, v in zip(walk.settings.names, name, strict=False)), str(name[-1])])
+    of = f"the best of {trials}" if trials > 1 else "the one tried"
+    text = f"Of {words}, {of}, the Sharpe ratio is above 0 with probability {best['deflated_sharpe']:.2f} (deflated)."
+    console.print("", plain(text), sep="\n")
+
+
+def _print_paths(walk: WalkForward, base: str, console: Console) -> None:
+    home = walk.settings.home
+    table = walk.path_quantiles(at=home)
+    won = walk.beats(base, at=home) if len(walk.profiles) > 1 else None
+    at = ", at the settings' own point" if walk.settings.names else ""
+    console.print(f"\nover {counted(walk.n_paths, 'resampled path')}{at}", highlight=False)
+    last = () if won is None else (f"beats {base}",)
+    grid = empty_table("", ("", "history", "5 %", "50 %", "95 %", *last))
+    for profile in walk.profiles:
+        for measure in _OF_PATHS:
+            words, write = _FIGURES[measure]
+            row: dict[Any, Any] = table.loc[(profile, measure)].to_dict()
+            cells = [write(row[name]) for name in ("history", "q05", "q50", "q95")]
+            if won is not None:
+                share = math.nan if profile == base else float(won.loc[profile, measure])
+                cells.append(f"{100 * share:.0f} %" if math.isfinite(share) else "-")
+            grid.add_row(plain(profile if measure == _OF_PATHS[0] else ""), words, *cells)
+    console.print(grid)
+
+
+def _print_target(walk: WalkForward, profile: str, console: Console) -> None:
+    home = walk.settings.home
+    lines = records(walk.target(profile, home))
+    traded = sum(abs(row["trade"]) for row in lines)
+    decided = label_text(walk.dates[walk.schedule.decided(walk.schedule.n_windows - 1)])
+    at = ", at the settings' own point" if walk.settings.names else ""
+    heading = Text.assemble((profile, "bold"), f": target decided on {decided}{at}; trade {percent(traded)}")
+    console.print("", heading, sep="\n")
+    grid = empty_table("asset", ("target", "held now", "trade"))
+    held = sorted((row for row in lines if row["target"] > POSITIVE_WEIGHT), key=lambda row: -row["target"])
+    for row in held[:_HOLDINGS]:
+        numbers = percent(row["target"]), percent(row["current"]), signed(row["trade"], percent)
+        grid.add_row(plain(row["symbol"]), *numbers)
+    console.print(grid)
+    rest = held[_HOLDINGS:]
+    if rest:
+        weight = percent(sum(row["target"] for row in rest))
+        console.print(f"and {counted(len(rest), 'more asset')} with {weight} together; all in target.csv", style="dim")

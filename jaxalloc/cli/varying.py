@@ -1,0 +1,72 @@
+"""Settings that vary over a grid: the option, and what it says."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from decimal import Decimal
+
+import typer
+
+from jaxalloc.cli.options import flag_of, setting_name
+from jaxalloc.config import NUMERIC_FIELDS, AllocationConfig
+from jaxalloc.errors import InputError
+from jaxalloc.grid import Sweep, sweep
+from jaxalloc.tables import quote
+
+VARY = typer.Option(
+    metavar="NAME=VALUES",
+    help="A setting and its values, such as cluster-cap=0.15,0.25,0.35 or threshold=0.1:0.5:0.1 (first, last, step). "
+    "Repeat the option for a grid.",
+)
+_CONFIG = AllocationConfig()
+_MOST_VALUES = 10_000  # of one setting: more is a slip of the step
+
+
+def varied(context: typer.Context, config: AllocationConfig, texts: Sequence[str]) -> Sweep:
+    """Return the grid that ``--vary`` makes of the settings; without one they are its only point.
+
+    Raises:
+        InputError: a text cannot be read, a setting is named twice, or on the command line too.
+    """
+    grid: dict[str, list[float]] = {}
+    for text in texts:
+        name, values = read_varied(text)
+        if name in grid:
+            raise InputError(f"--vary names {flag_of(name)} twice: give all its values at once")
+        source_of_value = context.get_parameter_source(name)
+        if source_of_value is not None and source_of_value.name == "COMMANDLINE":
+            raise InputError(f"--{flag_of(name)} is given, and varied too: leave one of them out")
+        grid[name] = values
+    return sweep(config, **grid)
+
+
+def read_varied(text: str) -> tuple[str, list[float]]:
+    """Read ``NAME=0.1,0.2`` or ``NAME=0.1:0.5:0.1``: a field of the settings, and its values."""
+    word, equals, values = (piece.strip() for piece in text.partition("="))
+    if not equals:
+        raise InputError(f"--vary {quote(text)}: write it as cluster-cap=0.15,0.25 or threshold=0.1:0.5:0.1")
+    name = setting_name(word)
+    if name not in NUMERIC_FIELDS:
+        words = ", ".join(map(flag_of, NUMERIC_FIELDS))
+        raise InputError(f"--vary {quote(text)}: {quote(word)} is no number of the settings; choose from {words}")
+    numbers = [number for part in values.split(",") for number in _range(part, text)]
+    count = isinstance(getattr(_CONFIG, name), int)
+    return name, [int(number) if count and number.is_integer() else number for number in map(float, numbers)]
+
+
+def _range(part: str, text: str) -> list[Decimal]:
+    """One number, or those from the first to the last; decimal, for 0.1 + 0.2 to be 0.3."""
+    try:
+        numbers = [Decimal(piece.strip()) for piece in part.split(":")]
+    except ArithmeticError:
+        raise InputError(f"--vary {quote(text)}: {quote(part)} is not a number, nor FIRST:LAST:STEP") from None
+    if not all(number.is_finite() for number in numbers):
+        raise InputError(f"--vary {quote(text)}: {quote(part)} is not finite")
+    if len(numbers) == 1:
+        return numbers
+    if len(numbers) != 3 or numbers[2] <= 0 or numbers[1] < numbers[0]:
+        raise InputError(f"--vary {quote(text)}: write a range as FIRST:LAST:STEP, such as 0.1:0.5:0.1")
+    first, last, step = numbers
+    if last - first >= step * _MOST_VALUES:
+        raise InputError(f"--vary {quote(text)}: these are more than {_MOST_VALUES:,} values; take a larger step")
+    return [first + step * k for k in range(int((last - first) / step) + 1)]

@@ -1,0 +1,281 @@
+"""`jaxalloc walk-forward`: portfolios of a file held out of sample, and what that came to."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from jaxalloc.backtest.comparison import can_compare
+from jaxalloc.backtest.files import ALLOCATIONS, PATHS
+from jaxalloc.backtest.previous import read_weights
+from jaxalloc.backtest.results import WalkForward
+from jaxalloc.backtest.run import Execution
+from jaxalloc.backtest.run import walk_forward as run_walk_forward
+from jaxalloc.bootstrap import Bootstrap, Method
+from jaxalloc.checks import whole_number
+from jaxalloc.cli import render
+from jaxalloc.cli.configured import words_in_force
+from jaxalloc.cli.documents import records, to_json
+from jaxalloc.cli.options import Json, MissingWay, Source, example, expand
+from jaxalloc.cli.render_walk import print_walk
+from jaxalloc.cli.running import Job, new_folder, what_is_kept, written
+from jaxalloc.cli.sampling import block_length
+from jaxalloc.cli.varying import VARY, varied
+from jaxalloc.config import AllocationConfig
+from jaxalloc.data import Panel
+from jaxalloc.errors import InputError
+from jaxalloc.grid import Sweep
+from jaxalloc.samplers import RollingWindows
+from jaxalloc.status import Status
+from jaxalloc.stored import read_manifest
+from jaxalloc.tables import label_text, quote
+
+app = typer.Typer(add_completion=False)
+_CONFIG = AllocationConfig()
+_DEFAULT = {name: parameter.default for name, parameter in inspect.signature(run_walk_forward).parameters.items()}
+_WALK, _PATHS = "Walk-forward", "Paths"
+_METHOD: Method = "stationary"
+_BLOCK = 21
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class GappySource(Source):
+    """What to read, and how; gaps stay unless something else is said."""
+
+    missing: MissingWay = "mask"
+
+
+@dataclasses.dataclass(frozen=True)
+class Walking:
+    """When portfolios are decided and held, and what that costs."""
+
+    window: Annotated[
+        int,
+        typer.Option(
+            metavar="ROWS", help="Rows that a decision sees, the first one if --expanding.", rich_help_panel=_WALK
+        ),
+    ] = _DEFAULT["window"]
+    step: Annotated[
+        int, typer.Option(metavar="ROWS", help="Rows from a rebalance to the next.", rich_help_panel=_WALK)
+    ] = _DEFAULT["step"]
+    expanding: Annotated[
+        bool, typer.Option("--expanding", help="Decisions see all rows from the first on.", rich_help_panel=_WALK)
+    ] = _DEFAULT["expanding"]
+    gap: Annotated[
+        int,
+        typer.Option(
+            metavar="ROWS",
+            help="Rows between a window and the first row that its portfolio is held: 1 if executing takes a day.",
+            rich_help_panel=_WALK,
+        ),
+    ] = _DEFAULT["gap"]
+    costs_bps: Annotated[
+        float,
+        typer.Option(metavar="BPS", help="Cost of trading, basis points of what is traded.", rich_help_panel=_WALK),
+    ] = _DEFAULT["costs_bps"]
+    execution: Annotated[
+        Execution,
+        typer.Option(
+            help="Buy every asset, or each cluster's weight of its lead asset alone.",
+            rich_help_panel=_WALK,
+        ),
+    ] = _DEFAULT["execution"]
+    previous_weights: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="What is held before the first rebalance: a table of the columns symbol and weight, or symbol and "
+            "each profile. By default cash.",
+            rich_help_panel=_WALK,
+        ),
+    ] = None
+    base: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PROFILE",
+            help="Profile to compare the others with; by default equal_weight if it is there, else the first.",
+            rich_help_panel=_WALK,
+        ),
+    ] = None
+    seed: Annotated[
+        int,
+        typer.Option(metavar="NUMBER", help="Of --paths, and of the intervals' resamples.", rich_help_panel=_WALK),
+    ] = _DEFAULT["seed"]
+
+    def arguments(self) -> dict[str, Any]:
+        """What `jaxalloc.walk_forward` takes of it; the weights of before are read."""
+        found = {field.name: getattr(self, field.name) for field in dataclasses.fields(self) if field.name != "base"}
+        return found | {
+            "previous_weights": None if self.previous_weights is None else read_weights(self.previous_weights)
+        }
+
+
+@dataclasses.dataclass(frozen=True)
+class Resampling:
+    """Resampled paths to walk as well; None where an option is not given."""
+
+    paths: Annotated[
+        int | None,
+        typer.Option(metavar="COUNT", help="Walk so many resamples of the rows too.", rich_help_panel=_PATHS),
+    ] = None
+    method: Annotated[
+        Method | None,
+        typer.Option(
+            metavar="NAME",
+            help=f"Resample in blocks, {_METHOD} (the default), circular or moving; or row by row, iid.",
+            rich_help_panel=_PATHS,
+        ),
+    ] = None
+    block: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ROWS",
+            help=f"Length of a block, by default {_BLOCK}; stationary: its mean. auto: by the rule of Politis and "
+            "White.",
+            rich_help_panel=_PATHS,
+        ),
+    ] = None
+
+    def bootstrap(self) -> Bootstrap | None:
+        """Return the sampler of the paths, if there are to be any.
+
+        Raises:
+            InputError: options contradict each other, or cannot be read.
+        """
+        if self.paths is None:
+            for flag, value in (("--method", self.method), ("--block", self.block)):
+                if value is not None:
+                    raise InputError(f"{flag} is about resampled paths: give --paths, how many")
+            return None
+        method = self.method or _METHOD
+        length = _BLOCK if self.block is None and method != "iid" else block_length(self.block)
+        return Bootstrap(whole_number("--paths", self.paths, 1), method, length)
+
+
+@app.command(
+    epilog=example(
+        "walk-forward prices.csv --kind prices --profile equal_weight --profile risk_parity --profile hrp "
+        "--costs-bps 5 --paths 200 --out walk --report"
+    )
+)
+@expand
+def walk_forward(
+    context: typer.Context,
+    source: GappySource,
+    walking: Walking,
+    resampling: Resampling,
+    running: Job,
+    vary: Annotated[list[str] | None, VARY] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="Folder for the results; by default a new one, called FILE-walk-forward, or that very one with "
+            "--resume or --fresh.",
+        ),
+    ] = None,
+    as_json: Json = False,
+    config: AllocationConfig = _CONFIG,
+) -> None:
+    """Hold portfolios on the rows after those they were decided on: what would they have earned?
+
+    Windows of the file's rows roll through time. Each profile's portfolio of a window is held on the rows after it,
+    drifts with the returns until the next rebalance, and pays for what is traded. Printed are each profile's figures,
+    how sure its difference from a base is, and what to trade now.
+
+    With --paths resamples of the rows are walked through too; with --vary every point of a grid of settings.
+    """
+    paths, arguments = resampling.bootstrap(), walking.arguments()
+    settings = varied(context, config, vary or ())
+    base = _base(walking.base, config)
+    panel = source.read()
+    render.say_notes(panel.notes, running.quiet)
+    again = running.resume or running.fresh
+    folder = new_folder(source.file, "walk-forward", again) if out is None else out
+    report = running.report_file(source.file, folder)
+    walk = _run(panel, settings, arguments, paths, folder, running, words_in_force(context))
+    wrote = written(walk, source.file, folder, report, running.quiet, base=base)
+    if as_json:
+        typer.echo(to_json(document(walk, base, folder, report)), nl=False)
+    else:
+        print_walk(walk, base or walk.base, render.stdout())
+        typer.echo("\n" + "\n".join(wrote))
+    if not walk.allocations.n_valid:
+        raise InputError(f"{source.file}: no window could be allocated to: {Status.INVALID.message}")
+
+
+def _base(name: str | None, config: AllocationConfig) -> str | None:
+    if name is not None and name not in config.profiles:
+        raise InputError(f"--base {quote(name)} is none of the profiles: choose from {', '.join(config.profiles)}")
+    return name
+
+
+def _run(
+    panel: Panel,
+    settings: Sweep,
+    arguments: dict[str, Any],
+    paths: Bootstrap | None,
+    folder: Path,
+    running: Job,
+    command: Sequence[str],
+) -> WalkForward:
+    """Walk forward, with a progress bar.
+
+    Raises:
+        InputError: an argument is at fault.
+        KeyboardInterrupt: its argument is what has been kept, if anything has.
+    """
+    n_rows = panel.n_observations
+    windows = RollingWindows(arguments["window"], arguments["step"], arguments["expanding"])
+    n_windows = windows.prepare(panel, n_rows, settings.config.periods_per_year).count(n_rows)
+    total = n_windows * len(settings) * (1 + (0 if paths is None or paths.n is None else paths.n))
+    resumed = running.resume and read_manifest(folder / ALLOCATIONS) is not None
+    try:
+        with render.progress_bar(total, running.quiet, resumed) as progress:
+            return run_walk_forward(
+                panel,
+                settings,
+                paths=paths,
+                out=folder,
+                command=shlex.join(["jaxalloc", *command]) if command else None,
+                progress=progress,
+                **arguments,
+                **running.computing(),
+            )
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(*what_is_kept(folder, total, command, (ALLOCATIONS, PATHS))) from None
+
+
+def document(walk: WalkForward, base: str | None, folder: Path, report: Path | None) -> dict[str, Any]:
+    """Return a walk-forward's record and tables as plain values."""
+    rebalances = walk.rebalances().reset_index()
+    for name in ("date", "decided"):
+        rebalances[name] = rebalances[name].map(label_text)
+    targets = [{"profile": profile, **row} for profile in walk.profiles for row in records(_target(walk, profile))]
+    found = walk.record | {
+        "folder": str(folder),
+        "report": None if report is None else str(report),
+        "base": base or walk.base,
+        "n_valid": walk.allocations.n_valid,
+        "first_day": None if walk.days.empty else label_text(walk.days[0]),
+        "last_day": None if walk.days.empty else label_text(walk.days[-1]),
+        "summary": records(walk.summary()),
+        "differences": records(walk.differences(base)) if can_compare(walk) else [],
+        "deflated_sharpe": records(walk.deflated_sharpe()) if walk.schedule.n_days > 2 else [],
+        "rebalances": records(rebalances),
+        "target": targets,
+    }
+    if walk.n_paths:
+        found |= {"path_quantiles": records(walk.path_quantiles())}
+        found |= {"beats": records(walk.beats(base))} if len(walk.profiles) > 1 else {}
+    return found
+
+
+def _target(walk: WalkForward, profile: str) -> Any:
+    return walk.over_points(lambda g: walk.target(profile, g), None)

@@ -1,0 +1,216 @@
+"""What the page says of a walk-forward: its tables as rows of text, and a sentence for each profile."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from jaxalloc.backtest.comparison import can_compare
+from jaxalloc.figures.canvas import plain_name
+from jaxalloc.figures.walks import difference_table, series_name
+from jaxalloc.profiles import PROFILES
+from jaxalloc.reduction import POSITIVE_WEIGHT
+from jaxalloc.report.content import Table
+from jaxalloc.report.words import NONE, number, percent, ratio, sentence
+from jaxalloc.tables import counted, label_text
+
+if TYPE_CHECKING:
+    from jaxalloc.backtest.results import WalkForward
+
+# measure -> heading, and how it is written
+_FIGURES: dict[str, tuple[str, Callable[[float], str]]] = {
+    "annual_return": ("return", percent),
+    "volatility": ("volatility", percent),
+    "sharpe": ("Sharpe", ratio),
+    "sortino": ("Sortino", ratio),
+    "max_drawdown": ("drawdown", percent),
+    "calmar": ("Calmar", ratio),
+    "turnover": ("turnover", lambda value: percent(value, 0)),
+    "cost": ("cost", lambda value: percent(value, 2)),
+    "effective_bets": ("bets", number),
+    "tracking_error": ("tracking", percent),
+}
+_SHOWN_TRADES = 60  # of a profile's target
+_SHOWN_TRIALS = 30
+
+
+@dataclasses.dataclass(frozen=True)
+class Verdict:
+    """What there is to say of one profile, first of all."""
+
+    profile: str
+    name: str
+    base: bool
+    about: str
+    sentence: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Live:
+    """What to trade for a profile's target."""
+
+    name: str
+    traded: str
+    notes: list[str]
+    rows: Table
+    rest: str
+
+
+def verdicts(walk: WalkForward, base: str, at: int) -> list[Verdict]:
+    """Say of each profile how it did, and whether that can be told from the base."""
+    summary: dict[Any, dict[Any, Any]] = walk.summary(at).to_dict(orient="index")
+    several = can_compare(walk) and len(walk.profiles) > 1
+    apart = difference_table(walk, base, at) if several else None
+    found = []
+    for profile in walk.profiles:
+        beside = None
+        if apart is not None and profile != base:
+            beside = apart.loc[(profile, "sharpe")].to_dict()
+        words = walk_sentence(summary[profile], beside, plain_name(base))
+        about = sentence(PROFILES[profile].about)
+        found.append(Verdict(profile, plain_name(profile), several and profile == base, about, words))
+    return found
+
+
+def walk_sentence(figures: dict[Any, Any], beside: dict[Any, Any] | None, base: str) -> str:
+    """Say in plain words how a portfolio did out of sample, and whether it can be told from another one.
+
+    Args:
+        figures: that row of `WalkForward.summary`.
+        beside: the row of `WalkForward.differences` of its Sharpe ratio; None where nothing is compared.
+        base: what it is compared with, in words.
+    """
+    if not math.isfinite(figures["annual_return"]):
+        return "It was held on no row, so there is nothing to judge it by: the panel ends with the first window."
+    returned = (
+        f"{percent(figures['annual_return'])} a year at a volatility of {percent(figures['volatility'])}, with a "
+        f"largest drawdown of {percent(figures['max_drawdown'])}"
+    )
+    if not math.isfinite(figures["sharpe"]):
+        return f"It returned {returned}; there is no Sharpe ratio of returns that do not vary."
+    if beside is None:
+        return f"It returned {returned}: a Sharpe ratio of {ratio(figures['sharpe'])}."
+    if not math.isfinite(beside["difference"]) or not math.isfinite(beside["low"]):
+        return f"It returned {returned}; {base} has no Sharpe ratio to compare with."
+    contains = beside["low"] <= 0 <= beside["high"]
+    does = "contains 0" if contains else "does not contain 0"
+    verdict = f"Not to be told from {base}" if contains else f"{'Better' if beside['low'] > 0 else 'Worse'} than {base}"
+    apart = f"{ratio(abs(beside['difference']))} {'above' if beside['difference'] >= 0 else 'below'}"
+    return (
+        f"{verdict}: its Sharpe ratio of {ratio(figures['sharpe'])} is {apart}, and the 95 % interval of that "
+        f"difference, {ratio(beside['low'])} to {ratio(beside['high'])}, {does}. "
+        f"It returned {returned}."
+    )
+
+
+def warnings(walk: WalkForward) -> list[str]:
+    """What a reader must know before trusting a figure."""
+    history, found = walk.history, []
+    if history.kept.any():
+        share = f"{int(history.kept.sum()):,} of {counted(history.kept.size, 'rebalance')} (all profiles together)"
+        found.append(f"{share} had no portfolio, for their window was no valid universe: what was held was kept.")
+    if history.missing.any():
+        most = int(history.missing.sum(axis=2).max())
+        found.append(
+            f"Returns were missing while their asset was held, {counted(most, 'time')} (days times assets) in the "
+            "portfolio with most of them. They count as 0, which flatters what stopped trading."
+        )
+    return found
+
+
+def summary(walk: WalkForward, at: int) -> Table:
+    """Every figure of each profile."""
+    shown = {name: words for name, words in _FIGURES.items() if name in walk.shown}
+    rows = []
+    for profile, row in walk.summary(at).to_dict(orient="index").items():
+        rows.append((plain_name(str(profile)), *(write(row[name]) for name, (_, write) in shown.items())))
+    return Table(("", *(heading for heading, _ in shown.values())), rows)
+
+
+def difference_rows(walk: WalkForward, base: str, at: int) -> Table | None:
+    """The differences and their intervals; None where nothing can be compared."""
+    if not can_compare(walk):
+        return None
+    table: Any = difference_table(walk, base, at)
+    rows = []
+    for key, row in table.to_dict(orient="index").items():
+        *series, measure = key
+        heading, write = _FIGURES[measure]
+        numbers = [write(row[name]) for name in ("base", "difference", "low", "high")]
+        rows.append((series_name(walk, tuple(series)), heading, *numbers, percent(row["share_above"], 0)))
+    return Table(("", "", "base", "difference", "95 % from", "to", "above 0 in"), rows, words=2)
+
+
+def chance(walk: WalkForward) -> tuple[Table | None, str]:
+    """The deflated Sharpe ratios, the best first, and a sentence on it."""
+    if walk.schedule.n_days < 3:
+        return None, ""
+    table: Any = walk.deflated_sharpe().sort_values("sharpe", ascending=False, kind="stable")
+    rows = []
+    for key, row in table.head(_SHOWN_TRIALS).to_dict(orient="index").items():
+        name = series_name(walk, key if isinstance(key, tuple) else (key,), profile=True)
+        cells = f"{row['sharpe']:.4f}", ratio(row["skewness"]), ratio(row["kurtosis"])
+        deflated = row["deflated_sharpe"]
+        written = f"{deflated:.3f}" if math.isfinite(deflated) else NONE
+        rows.append((name, *cells, str(row["trials"]), f"{row['expected_maximum']:.4f}", written))
+    said = ""
+    if len(rows) and math.isfinite(table["deflated_sharpe"].iloc[0]):
+        trials = int(table["trials"].iloc[0])
+        of = f"the best of {trials} tried" if trials > 1 else "the one tried"
+        probability = percent(float(table["deflated_sharpe"].iloc[0]), 0)
+        said = f"The Sharpe ratio of {rows[0][0]}, {of}, is above 0 beyond luck with a probability of {probability}."
+    headings = ("", "Sharpe", "skewness", "kurtosis", "trials", "expected maximum", "deflated")
+    return Table(headings, rows), said
+
+
+def beats(walk: WalkForward, base: str, at: int) -> Table | None:
+    """On how many paths each profile is better than the base."""
+    if not walk.n_paths or len(walk.profiles) < 2:
+        return None
+    table: Any = walk.beats(base, at)
+    shown = [name for name in _FIGURES if name in table.columns and name != "effective_bets"]
+    rows = [
+        (plain_name(str(profile)), *(percent(row[name], 0) for name in shown))
+        for profile, row in table.to_dict(orient="index").items()
+    ]
+    return Table(("", *(_FIGURES[name][0] for name in shown)), rows)
+
+
+def live(walk: WalkForward, profile: str, at: int) -> Live:
+    """The last window's portfolio, and the trades for it, the heaviest first."""
+    table: Any = walk.target(profile, at)
+    moved = table[(table[["target", "current"]].max(axis=1) > POSITIVE_WEIGHT)]
+    moved = moved.sort_values(["target", "current"], ascending=False, kind="stable")
+    shown, rest = moved.head(_SHOWN_TRADES), moved.iloc[_SHOWN_TRADES:]
+    rows = [
+        (str(symbol), *(percent(row[name], 2) for name in ("target", "current")), _signed(row["trade"]))
+        for symbol, row in shown.to_dict(orient="index").items()
+    ]
+    more = ""
+    if len(rest):
+        held = f"{percent(float(rest['target'].sum()))} of the target and {percent(float(rest['trade'].abs().sum()))}"
+        more = f"{counted(len(rest), 'more asset')} with {held} of the trades together."
+    notes = []
+    if walk.history.undecided[at, walk.profiles.index(profile)]:
+        notes = ["The last window has no portfolio, so the target is what is held."]
+    traded = percent(float(table["trade"].abs().sum()))
+    return Live(plain_name(profile), traded, notes, Table(("asset", "target", "current", "trade"), rows), more)
+
+
+def _signed(value: float) -> str:
+    text = percent(value, 2)
+    return f"+{text}" if value > 0 and any(c in text for c in "123456789") else text
+
+
+def stale(walk: WalkForward) -> str:
+    """Say so where the last decision does not see the panel's last rows."""
+    last = walk.schedule.decided(walk.schedule.n_windows - 1)
+    behind = len(walk.dates) - 1 - last
+    if not behind:
+        return ""
+    return (
+        f"The panel goes on for {counted(behind, 'row')}, to {label_text(walk.dates[-1])}: the target does not see "
+        "them. For one that does, give the last rows of the panel, as many as the window has."
+    )

@@ -1,0 +1,154 @@
+"""A walk-forward's page: what its template takes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from jaxalloc import figures
+from jaxalloc.figures.canvas import plain_name
+from jaxalloc.figures.sweeps import walk_heatmap
+from jaxalloc.figures.walks import WALK_WORDS
+from jaxalloc.report import again, walk_content
+from jaxalloc.report.content import settings
+from jaxalloc.report.words import sampler_words
+from jaxalloc.tables import counted, label_text
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
+    from jaxalloc.backtest.results import WalkForward
+    from jaxalloc.report.page import Figures
+
+_SWEPT = ("sharpe", "annual_return", "volatility", "max_drawdown", "turnover")
+_FEW_ASSETS = 12  # so many are told apart in a figure; more are added up by cluster
+_LOG_FROM = 3  # wealth that moves by such a factor is drawn on an axis of equal growth
+
+
+def walk_context(walk: WalkForward, made: Figures, base: str | None) -> dict[str, Any]:
+    """Return what the template takes, beside the figures' numbers.
+
+    Raises:
+        InputError: the walk-forward has no profile ``base``.
+    """
+    base, at = base or walk.base, walk.settings.home
+    walk.number(base)
+    point = dict(zip(walk.settings.names, walk.settings.points[at], strict=True))
+    chance, chance_sentence = walk_content.chance(walk)
+    s = walk.schedule
+    by = "assets" if len(walk.symbols) <= _FEW_ASSETS else "clusters"
+    return {
+        "heading": f"{counted(len(walk.symbols), 'asset')}, {counted(s.n_held, 'rebalance')} out of sample",
+        "subtitle": _subtitle(walk),
+        "point": ", ".join(f"{plain_name(name)} {value:g}" for name, value in point.items()),
+        "n_points": len(walk.settings),
+        "warnings": walk_content.warnings(walk),
+        "costs": f"costs of {walk.costs_bps:g} basis points" if walk.costs_bps else "no costs (none were given)",
+        "answers": walk_content.verdicts(walk, base, at),
+        "summary": walk_content.summary(walk, at),
+        "wealth": made.add("wealth", lambda: figures.wealth(walk, log=_wide(walk, at), at=at)),
+        "base": plain_name(base) if len(walk.profiles) > 1 else "the settings' own point",
+        "differences": made.add("differences", lambda: figures.differences(walk, base, at=at)),
+        "difference_rows": walk_content.difference_rows(walk, base, at),
+        "drawdowns": made.add("drawdowns", lambda: figures.drawdowns(walk, at=at)),
+        "volatility": made.add("rolling-volatility", lambda: figures.rolling_volatility(walk, at=at)),
+        "turnover": made.add("turnovers", lambda: figures.turnovers(walk, at=at)),
+        "paths": made.add("paths", lambda: figures.path_boxes(walk, at=at)) if walk.n_paths else None,
+        "n_paths": f"{walk.n_paths:,}",
+        "path_words": sampler_words(walk.record["paths"]).capitalize() if walk.n_paths else "",
+        "beats": walk_content.beats(walk, base, at),
+        "sweep": _sweep(walk, made),
+        "chance": chance,
+        "chance_sentence": chance_sentence,
+        "holdings": [
+            made.add(f"holdings-{profile}", _holdings(walk, profile, by, at)) | {"name": plain_name(profile)}
+            for profile in walk.profiles
+        ],
+        "holdings_words": _holdings_words(by),
+        "decided": label_text(walk.dates[s.decided(s.n_windows - 1)]),
+        "stale": walk_content.stale(walk),
+        "live": [walk_content.live(walk, profile, at) for profile in walk.profiles],
+        "settings": settings(walk, at),
+        "facts": _facts(walk),
+        "command": again.command_line(walk),
+        "python": again.walk_lines(walk),
+        "notes": [str(note) for note in walk.record.get("notes", [])],
+    }
+
+
+def _wide(walk: WalkForward, at: int) -> bool:
+    grown = np.cumprod(1 + walk.history.net[at], axis=1)
+    return bool(grown.size and grown.min() > 0 and grown.max() >= _LOG_FROM * grown.min())
+
+
+def _holdings(walk: WalkForward, profile: str, by: str, at: int) -> Callable[[], go.Figure]:
+    return lambda: figures.holdings(walk, profile, by=by, at=at)
+
+
+def _holdings_words(by: str) -> str:
+    if by == "assets":
+        return "The weights bought at each rebalance."
+    return (
+        "The weights bought at each rebalance, added up by the clusters of the last window. A cluster is named after "
+        "the asset in it that was held most, and by how many others there are."
+    )
+
+
+def _sweep(walk: WalkForward, made: Figures) -> list[dict[str, Any]]:
+    """For each measure its heat maps, one a profile or one for all."""
+    if not walk.settings.names:
+        return []
+    found = []
+    for measure in _SWEPT:
+        maps = []
+        for profile in walk.profiles if len(walk.settings.names) > 1 else (None,):
+            drawn = made.add(f"sweep-{measure}-{profile or 'all'}", _swept(walk, measure, profile))
+            maps.append(drawn | {"name": plain_name(profile) if profile else ""})
+        found.append({"name": WALK_WORDS[measure][0], "maps": maps})
+    return found
+
+
+def _swept(walk: WalkForward, measure: str, profile: str | None) -> Callable[[], go.Figure]:
+    return lambda: walk_heatmap(walk, measure, profile)
+
+
+def _schedule_words(walk: WalkForward) -> str:
+    s = walk.schedule
+    kind = f"expanding windows from {s.window} rows" if s.expanding else f"windows of {s.window} rows"
+    return f"{kind}, a step of {s.step}, a gap of {s.gap}"
+
+
+def _subtitle(walk: WalkForward) -> str:
+    data, s = walk.record["data"], walk.schedule
+    rows = f"{counted(data['n_observations'], 'row')}, {data['first']} to {data['last']}. "
+    held = f"{counted(s.n_days, 'row')} of them held"
+    since = f", from {label_text(walk.days[0])} on" if s.n_days else ""
+    grid = f", each at {counted(len(walk.settings), 'point')} of a grid of settings" if walk.settings.names else ""
+    lead = " Each cluster's weight is held in its lead asset alone." if walk.execution == "lead" else ""
+    return f"{rows}{held}{since}; {_schedule_words(walk)}{grid}.{lead}"
+
+
+def _facts(walk: WalkForward) -> list[tuple[str, str]]:
+    """What the walk-forward was computed from and with."""
+    record = walk.record
+    data, versions = record["data"], record.get("versions", {})
+    before = record.get("previous_weights")
+    seconds = record.get("seconds", math.nan)
+    return [
+        ("data", f"{data['n_observations']} rows of {len(walk.symbols)} assets"),
+        ("data, SHA-256", str(data["sha256"])),
+        ("decided on", _schedule_words(walk)),
+        ("costs", f"{walk.costs_bps:g} basis points"),
+        ("execution", walk.execution),
+        ("held before", f"given, SHA-256 {before}" if before else "cash"),
+        ("paths", sampler_words(record["paths"]) if record.get("paths") else "none"),
+        ("seed", str(walk.seed)),
+        ("precision", f"{walk.precision} bits"),
+        ("versions", ", ".join(f"{name} {number}" for name, number in versions.items())),
+        ("device", str(walk.allocations.record.get("device", "not known"))),
+        ("started", str(record.get("started", "not known"))),
+        ("took", f"{seconds:,.1f} seconds" if math.isfinite(seconds) else "not known"),
+    ]
