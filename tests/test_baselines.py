@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import html
 import math
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 import oracles
+import pandas as pd
 import pytest
 from baseline_oracles import BASELINES, BOUNDED, herc_of, weights_of
 from baseline_oracles import nco as plain_nco
@@ -35,7 +38,9 @@ import jaxalloc as ja
 from jaxalloc.allocation import PROFILE_FIELDS, RESULT_FIELDS, Allocation, allocate
 from jaxalloc.batch import allocate_batch
 from jaxalloc.config import DEFAULT_PROFILES, AllocationConfig
+from jaxalloc.figures.canvas import colour_of
 from jaxalloc.profiles import PROFILES
+from jaxalloc.report.words import sentence
 
 CONFIG = AllocationConfig(profiles=BASELINES)
 COUNT = 96
@@ -417,3 +422,20 @@ def test_clusters_of_variances_far_apart_are_each_solved(x64: Any) -> None:
 def test_bad_names_are_refused_in_one_line() -> None:
     with pytest.raises(ja.InputError, match=r"^unknown profile 'hpr'; choose from min_variance.*max_diversification$"):
         ja.allocate(samples()[0], AllocationConfig(profiles=("hpr",)))
+
+
+def test_a_study_and_its_report_hold_baselines(tmp_path: Path) -> None:
+    names = ("hrp", "equal_weight")
+    panel = pd.DataFrame(samples()[4], columns=[f"A{i}" for i in range(N)])
+    study = ja.run_study(panel, ja.Bootstrap(n=20), AllocationConfig(profiles=names), precision=32)
+    assert study.summary().index.get_level_values("profile").unique().tolist() == list(names)
+    equal = study.summary().loc["equal_weight"]
+    np.testing.assert_allclose(equal[["point", "mean", "q05", "q95"]], 1 / N, atol=1e-6)
+    assert not equal["frequency_binding"].any()
+    ja.write_report(study, tmp_path / "report.html")
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    for name in names:
+        assert sentence(PROFILES[name].about) in html.unescape(page)
+        assert colour_of(name) in page
+    assert "cap of 100" not in page
+    assert len({colour_of(name) for name in PROFILES}) == len(PROFILES)
