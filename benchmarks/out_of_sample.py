@@ -2,8 +2,8 @@
 
     JAXALLOC_DATA=folder python benchmarks/out_of_sample.py [--paths 1000] [--out folder]
 
-walks forward through ten years of real stocks (a year to decide on, a month to hold, 5 bp of cost), as it happened and
-over bootstrap paths, with and without each of the three, and beside the baselines. It writes out_of_sample.json and,
+walks forward through ten years of real stocks (a year to decide on, 5 bp of cost), as it happened and over bootstrap
+paths, with and without each of the three, and beside the baselines. It writes out_of_sample.json and,
 from that, out_of_sample.md in benchmarks/results. A run that was interrupted goes on where it was.
 
 Three panels: all stocks; 100 of them, chosen by lot; and a crowded one, the stock that the first year shows in the
@@ -33,7 +33,8 @@ from jaxalloc.rivals import machine
 
 RESULTS = Path(__file__).resolve().parent / "results"
 FILE = "us_equities_returns_2007_2016.parquet"
-WINDOW, STEP, COST = 252, 21, 5.0
+WINDOW, COST = 252, 5.0
+STEP = {"all": 21, "hundred": 63, "crowded": 63}  # days held: a month, and with paths a quarter
 BLOCK = 63  # days of a bootstrap block: about a quarter
 RESAMPLES = 2000  # for intervals of the history
 CLUSTERED = ("min_variance", "risk_parity", "max_sharpe", "barbell")
@@ -144,7 +145,7 @@ def study(name: str, panel: pd.DataFrame, n_paths: int) -> dict[str, Any]:
             panel,
             config,
             WINDOW,
-            STEP,
+            STEP[name],
             costs_bps=COST,
             paths=paths,
             out=keep / label,
@@ -295,8 +296,9 @@ def page(found: dict[str, Any]) -> str:
     lines = [
         "# Out of sample",
         "",
-        f"Decided on {settings['window']} days, held for {settings['step']}, {settings['costs_bps']:g} basis points of "
-        f"cost on what is traded. Paths: {settings['paths']:,} stationary bootstraps of all days, mean block "
+        f"Decided on {settings['window']} days, held for {settings['step']['all']} (all stocks) or "
+        f"{settings['step']['hundred']} (a hundred), {settings['costs_bps']:g} basis points of cost on what is traded. "
+        f"Paths: {settings['paths']:,} stationary bootstraps of all days, mean block "
         f"{settings['block_length']} days, walked through like the history. Coarse clusters: cut at 0.55, a "
         "correlation of about 0.4, in place of 0.4, about 0.68. `make out-of-sample` makes these tables.",
     ]
