@@ -179,6 +179,8 @@ def test_holdings_stack_up_to_what_was_held(walk: WalkForward, by: str) -> None:
         assert html.unescape(trace.name).startswith(str(members.idxmax())[:17])
         assert trace.name.endswith(f" + {len(members) - 1}") == (len(members) > 1)
     assert figure.data[3].name == f"{len(order) - 3} more"
+    told_apart = sums[order[:3]].sum(axis=1).max()  # what hundreds of others hold must not squeeze it
+    assert figure.layout.yaxis.range[1] == pytest.approx(1 if told_apart > 0.5 else 1.2 * told_apart, abs=1e-3)
 
 
 def test_many_rebalances_are_drawn_evenly(walk: WalkForward) -> None:

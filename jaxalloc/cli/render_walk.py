@@ -122,7 +122,9 @@ def _print_differences(walk: WalkForward, base: str, console: Console) -> None:
 def signed(value: float, write: Callable[[float], str]) -> str:
     """A difference with its sign; without one if it is written as 0."""
     text = write(value)
-    return f"+{text}" if value > 0 and any(c in text for c in "123456789") else text
+    if not any(c in text for c in "123456789"):
+        return text.removeprefix("-") or text
+    return f"+{text}" if value > 0 else text
 
 
 def _print_chance(walk: WalkForward, console: Console) -> None:

@@ -1,25 +1,18 @@
 """Single figures of a study or a walk-forward, for notebooks; `jaxalloc.write_report` puts them on one page.
 
-Functions of `jaxalloc.figures.walks`, and `walk_heatmap`, take a `jaxalloc.WalkForward`, the others a `jaxalloc.Study`;
-they return a `plotly.graph_objects.Figure` (extra ``report``). ``at`` is a point's number in a sweep's grid; by default
-the one that has the settings which the sweep started from, see `jaxalloc.grid.Sweep.home`. Weights, returns,
-volatilities and frequencies are fractions, shown in per cent.
+Functions of `jaxalloc.figures.walks` and `jaxalloc.figures.comparisons`, and `walk_heatmap`, take a
+`jaxalloc.WalkForward`, the others a `jaxalloc.Study`; they return a `plotly.graph_objects.Figure` (extra ``report``).
+``at`` is a point's number in a sweep's grid; by default the one that has the settings which the sweep started from, see
+`jaxalloc.grid.Sweep.home`. Weights, returns, volatilities and frequencies are fractions, shown in per cent.
 """
 
 from __future__ import annotations
 
 from jaxalloc.figures.clusters import cluster_counts, co_association, correlation, dendrogram
+from jaxalloc.figures.comparisons import differences, path_boxes
 from jaxalloc.figures.portfolios import boxes, distributions, sleeve, weights
 from jaxalloc.figures.sweeps import sweep_heatmap, walk_heatmap
-from jaxalloc.figures.walks import (
-    differences,
-    drawdowns,
-    holdings,
-    path_boxes,
-    rolling_volatility,
-    turnovers,
-    wealth,
-)
+from jaxalloc.figures.walks import drawdowns, holdings, rolling_volatility, turnovers, wealth
 
 __all__ = [
     "boxes",

@@ -11,7 +11,7 @@ import numpy as np
 from jaxalloc.backtest.comparison import FIGURES
 from jaxalloc.errors import InputError
 from jaxalloc.figures.canvas import MEASURE_WORDS, canvas, check_profile, graph_objects, plain_name
-from jaxalloc.figures.walks import WALK_WORDS
+from jaxalloc.figures.comparisons import WALK_WORDS
 from jaxalloc.reduction import MEASURES
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from jaxalloc.backtest.comparison import can_compare
 from jaxalloc.figures.canvas import plain_name
-from jaxalloc.figures.walks import difference_table, series_name
+from jaxalloc.figures.comparisons import difference_table, series_name
 from jaxalloc.profiles import PROFILES
 from jaxalloc.reduction import POSITIVE_WEIGHT
 from jaxalloc.report.content import Table
@@ -201,7 +201,9 @@ def live(walk: WalkForward, profile: str, at: int) -> Live:
 
 def _signed(value: float) -> str:
     text = percent(value, 2)
-    return f"+{text}" if value > 0 and any(c in text for c in "123456789") else text
+    if not any(c in text for c in "123456789"):
+        return text.removeprefix("-") or text
+    return f"+{text}" if value > 0 else text
 
 
 def stale(walk: WalkForward) -> str:

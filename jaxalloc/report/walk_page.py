@@ -10,8 +10,8 @@ import numpy as np
 
 from jaxalloc import figures
 from jaxalloc.figures.canvas import plain_name
+from jaxalloc.figures.comparisons import WALK_WORDS
 from jaxalloc.figures.sweeps import walk_heatmap
-from jaxalloc.figures.walks import WALK_WORDS
 from jaxalloc.report import again, walk_content
 from jaxalloc.report.content import settings
 from jaxalloc.report.words import sampler_words

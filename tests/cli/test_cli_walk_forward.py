@@ -165,6 +165,13 @@ def test_options_from_a_file(run: Run, file: Path) -> None:
     assert "--costs-bps 3" in command
 
 
+@pytest.mark.parametrize(
+    ("value", "text"), [(0.012, "+1.20 %"), (-0.012, "-1.20 %"), (1e-6, "0.00 %"), (-1e-6, "0.00 %"), (np.nan, "-")]
+)
+def test_a_difference_has_its_sign(value: float, text: str) -> None:
+    assert signed(value, percent) == text
+
+
 # ---- the weights of before ------------------------------------------------------------------------------------------
 
 
