@@ -1,8 +1,8 @@
 """Pictures of the report for the README and the documentation (`make screenshots`).
 
 The report is that of the demo's study: 1,000 bootstrap resamples of the embedded market. A headless Chromium, which
-must be on the PATH, photographs it by day, by night and at a phone's width, and some of its sections, into docs/images.
-A picture of more than 300 KB is an error: crop it.
+must be on the PATH, photographs it by day, by night and at a phone's width, and some of its sections, into docs/images;
+and the report of a walk-forward on the same market. A picture of more than 300 KB is an error: crop it.
 """
 
 from __future__ import annotations
@@ -34,6 +34,13 @@ def write_page(folder: Path, n_resamples: int) -> Path:
     """Run the demo's study and write its report."""
     study = ja.run_study(ja.datasets.synthetic_market(), ja.Bootstrap(n_resamples))
     return ja.write_report(study, folder / "report.html", title="synthetic market")
+
+
+def write_walk(folder: Path) -> Path:
+    """Walk portfolios of the demo's market forward and write the report."""
+    config = ja.AllocationConfig(profiles=("equal_weight", "risk_parity", "hrp", "barbell"))
+    walk = ja.walk_forward(ja.datasets.synthetic_market(), config, costs_bps=5)
+    return ja.write_report(walk, folder / "walk.html", title="synthetic market")
 
 
 def open_page(browser: Browser, path: Path, size: Any, scheme: Any, scale: float = 1) -> Page:
@@ -82,6 +89,9 @@ def main() -> int:
         take(open_page(browser, path, PHONE, "light", scale=1.5), "report-phone")
         for section, height in SECTIONS.items():
             take(by_day, f"report-{section}", f"#{section}", height)
+        walk = open_page(browser, write_walk(Path(folder)), LAPTOP, "light")
+        take(walk, "walk-light")
+        take(walk, "walk-differences", "#differences", 700)
         browser.close()
     return 0
 
