@@ -68,7 +68,8 @@ def _add_intervals(
 ) -> None:
     """A row for each row of the table: the interval, and the difference in it."""
     words, shape = WALK_WORDS[measure]
-    go, place = graph_objects(), {"row": panel, "col": 1}
+    go = graph_objects()
+    place: dict[str, Any] = {"row": panel, "col": 1}
     rows = np.arange(len(names))[::-1]
     low, high, centre = (table[name].round(_DIGITS).to_numpy(float) for name in ("low", "high", "difference"))
     for name, colour, row, a, b in zip(names, colours, rows.tolist(), low, high, strict=True):
@@ -137,7 +138,8 @@ def path_boxes(
 def _add_boxes(figure: go.Figure, panel: int, measure: str, table: pd.DataFrame) -> None:
     """A box for each profile, and what happened."""
     words, shape = WALK_WORDS[measure]
-    go, place = graph_objects(), {"row": panel, "col": 1}
+    go = graph_objects()
+    place: dict[str, Any] = {"row": panel, "col": 1}
     rows = np.arange(len(table))[::-1]
     colours, names = [colour_of(str(name)) for name in table.index], [plain_name(str(name)) for name in table.index]
     for row, name, colour, spread in zip(rows.tolist(), names, colours, table.to_dict(orient="records"), strict=True):

@@ -13,6 +13,7 @@ import pytest
 
 import jaxalloc as ja
 from jaxalloc.cli import configured
+from jaxalloc.profiles import PROFILES
 
 Run = Callable[..., tuple[str, str]]
 
@@ -134,9 +135,9 @@ ALLOWED = "choose from aggressor-weight, all, asset-cap, base, block, "
         ("precision = 16", "precision must be one of 32, 64, not 16"),
         (
             "profile = 3",
-            "risk_parity, max_sharpe, barbell or a list of them, not 3",
+            f"profile must be one of {', '.join(PROFILES)} or a list of them, not 3",
         ),
-        ("profile = ['hrp']", "profile must be one of min_variance, risk_parity, max_sharpe, barbell, not 'hrp'"),
+        ("profile = ['hrpp']", f"profile must be one of {', '.join(PROFILES)}, not 'hrpp'"),
         ("profile = []", "profile is an empty list: give values, or leave the key out"),
         ("stress = [1.5, true]", "stress must be a text, not True"),
         ("fresh = true", "'fresh' is no setting, but about one run: give it on the command line, --fresh"),
