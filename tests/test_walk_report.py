@@ -106,7 +106,7 @@ def test_wealth_drawdowns_and_volatility_are_the_returns(walk: WalkForward) -> N
         "turnover": (figures.turnovers(walk), walk.turnover.iloc[1:]),
     }
     for figure, wanted in made.values():
-        assert [trace.name for trace in figure.data] == [name.replace("_", " ") for name in PROFILES]
+        assert [trace.name for trace in figure.data] == ["equal weight", "risk parity", "HRP"]
         for profile, trace in zip(PROFILES, figure.data, strict=True):
             assert list(trace.x) == [str(date.date()) for date in wanted.index]
             np.testing.assert_allclose(trace.y, wanted[profile], rtol=1e-4, atol=1e-9)
@@ -136,6 +136,10 @@ def test_a_line_is_thinned_to_what_a_screen_shows_and_keeps_its_extremes() -> No
     assert thinned(values[:10], 400).tolist() == list(range(10))
 
 
+def spoken(name: str) -> str:
+    return {"equal_weight": "equal weight", "risk_parity": "risk parity", "hrp": "HRP"}[name]
+
+
 @pytest.mark.parametrize("base", [None, "hrp"])
 def test_differences_are_the_tables(walk: WalkForward, base: str | None) -> None:
     figure, table = figures.differences(walk, base), walk.differences(base)
@@ -148,7 +152,7 @@ def test_differences_are_the_tables(walk: WalkForward, base: str | None) -> None
         np.testing.assert_allclose([line.x for line in lines], part[["low", "high"]], atol=1e-5)
         contains = (part["low"] <= 0) & (part["high"] >= 0)
         assert [symbol == "circle-open" for symbol in dots.marker.symbol] == contains.tolist()
-    assert list(figure.layout.yaxis3.ticktext) == [name.replace("_", " ") for name in others]
+    assert list(figure.layout.yaxis3.ticktext) == [spoken(name) for name in others]
     assert list(figure.layout.yaxis3.tickvals) == [1, 0]
 
 
@@ -262,7 +266,7 @@ def test_page_says_the_answer_first(page: str, walk: WalkForward) -> None:
     for name in ("annual_return", "volatility", "max_drawdown"):
         assert f"{100 * summary.loc['equal_weight', name]:.1f} %" in text
     target = walk.target("hrp")
-    assert f"hrp: trade {100 * target['trade'].abs().sum():.1f} %" in text
+    assert f"HRP: trade {100 * target['trade'].abs().sum():.1f} %" in text
     for symbol in HOSTILE:
         assert symbol in text
 
@@ -287,8 +291,8 @@ def test_symbols_are_text_and_the_page_asks_nothing_of_a_network(page: str) -> N
 
 def test_a_base_of_ones_own(walk: WalkForward, tmp_path: Path) -> None:
     text = Reader(own_part(walk, tmp_path, base="hrp")).text
-    assert "Beside hrp: how sure are the differences?" in text
-    assert "On how many paths a profile is better than hrp" in text
+    assert "Beside HRP: how sure are the differences?" in text
+    assert "On how many paths a profile is better than HRP" in text
     with pytest.raises(ja.InputError, match="no profile 'barbell'"):
         ja.write_report(walk, tmp_path / "other.html", base="barbell")
     with pytest.raises(ja.InputError, match="a base is for the report of a walk-forward"):

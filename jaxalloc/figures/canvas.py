@@ -22,6 +22,7 @@ _COLOURS = (
     *("#8f7a5a", "#c2a21f", "#4aa8c0", "#c95b8b", "#6d78c9", "#7fa33a", "#b5543c", "#3f8f8f", "#b48ad0", "#5f7f9f"),
 )
 _PROFILE_COLOURS = dict(zip(PROFILES, itertools.cycle(_COLOURS), strict=False))
+_INITIALS = ("hrp", "herc", "nco")  # profiles that are called by them
 ACCENT = "#2f7fd6"
 MUTED = "#8a94a3"
 
@@ -158,8 +159,8 @@ def label(symbol: object, longest: int | None = None) -> str:
 
 
 def plain_name(name: str) -> str:
-    """Return a profile's or a setting's name in words."""
-    return name.replace("_", " ")
+    """Return a profile's or a setting's name in words; those made of initials in capitals."""
+    return name.upper() if name in _INITIALS else name.replace("_", " ")
 
 
 def point_of(study: Study, at: int | None) -> int:
