@@ -324,7 +324,7 @@ def _introduction(panel: dict[str, Any]) -> str:
         capped = ", ".join(f"{100 * share:.0f} % ({profile})" for profile, share in own["capped"].items())
         words.append(
             f"Cut at {threshold}: {own['least']} to {own['most']} clusters, {own['mean']:.0f} on average; "
-            f"share of the months in which some cluster is at its cap of 25 %: {capped}."
+            f"share of the windows in which some cluster is at its cap of 25 %: {capped}."
         )
     return " ".join(words)
 
