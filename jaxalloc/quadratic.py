@@ -28,8 +28,7 @@ _GRADIENT_STEPS = 30  # in each further one
 _EXCHANGES = 12  # active-set solves after each block
 _BLOCKS = 30
 _RELEASE = 0.2  # entries leave a bound together whose multipliers are at least this share of the worst
-_ROUNDING = 64  # units in the last place that a multiplier may be off
-_FREE = (16, 24, 48)  # rows of the tables in which a face is solved, before all
+_FREE = (12, 24, 48, 96)  # rows of the tables in which a face is solved, before all
 _POWER_STEPS = 8
 
 
@@ -262,7 +261,7 @@ def _gap(problem: _Scaled, upper: Array, y: Array) -> tuple[Array, Array]:
     ratio = jnp.where(reward > 0, variance / _positive(reward), 0)
     cost = (gradient - ratio * problem.excess) / problem.normal
     slack = linear_slack(cost, problem.normal * y, upper)
-    gross = jnp.sum(y * matvec(problem.correlation, y, absolute=True), axis=0) / _positive(variance)
+    gross = jnp.sum(y * matvec(jnp.abs(problem.correlation), y), axis=0) / _positive(variance)
     earned = jnp.sum(jnp.abs(problem.excess) * y, axis=0)
     gross_reward = jnp.where(reward > 0, earned / _positive(reward), 0)
     floor = 4 * jnp.finfo(y.dtype).eps * jnp.maximum(gross, gross_reward)
@@ -362,7 +361,6 @@ def _active_set(problem: _Scaled, y: Array) -> Array:
         (K, L) the last point, which may lie outside the feasible set.
     """
     c, a, b, e = problem
-    eps = jnp.finfo(y.dtype).eps
 
     def solve_face(state: _Face) -> _Face:
         zero, full = state.at_zero, state.at_upper
@@ -371,12 +369,9 @@ def _active_set(problem: _Scaled, y: Array) -> Array:
         gradient = matvec(c, y)
         step, alpha, beta = _face_step(problem, y, gradient, free, full)
         y = y + step
-        gradient = gradient + matvec(c, step)
-        multiplier = gradient - alpha * e + beta * a
+        multiplier = gradient + matvec(c, step) - alpha * e + beta * a
         wrong = jnp.where(b > 0, jnp.where(zero, -multiplier, jnp.where(full, multiplier, 0)), 0)
-        # a multiplier that is 0 but for rounding holds its bound: let go, it would come and go for ever
-        rounding = _ROUNDING * eps * (jnp.abs(gradient) + jnp.abs(alpha * e) + jnp.abs(beta * a))
-        let_go = (wrong > rounding) & (wrong >= _RELEASE * jnp.max(wrong, axis=0))
+        let_go = (wrong > 0) & (wrong >= _RELEASE * jnp.max(wrong, axis=0))
         new_zero = (zero & ~let_go) | (free & (y < 0))
         new_full = (full & ~let_go) | (free & (y > b))
         changed = jnp.any((new_zero != zero) | (new_full != full), axis=0)

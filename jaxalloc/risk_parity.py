@@ -99,12 +99,9 @@ def risk_parity_lanes(covariance: Array, upper: Array) -> Solution:
         total = _total(problem.normal * state.z)
         wanted = ~forced & (~bounded | jnp.any(state.z > problem.upper * total, axis=0))
         state = state._replace(s=jnp.where(bounded, total, state.s), gap=jnp.where(wanted, jnp.inf, state.gap))
-
-        def solve(state: _State) -> _State:
-            swept = _descend(problem, bounded, wanted, state, _SWEEPS)
-            return _newton(problem, bounded, wanted, choose(wanted, _measure(problem, bounded, swept), state))
-
-        return lax.cond(jnp.any(wanted), solve, lambda state: state, state)
+        swept = _descend(problem, bounded, wanted, state, _SWEEPS)
+        state = choose(wanted, _measure(problem, bounded, swept), state)
+        return _newton(problem, bounded, wanted, state)
 
     state = lax.fori_loop(0, 2, phase, start)
     full = state.z >= problem.upper * state.s  # exactly at the bound, not a rounding below it
@@ -159,7 +156,7 @@ def _cap(problem: _Problem, bounded: Array, s: Array) -> Array:
 def _measure(problem: _Problem, bounded: Array, state: _State) -> _State:
     """Fill in how far z_i (Cz)_i = 1 and a . z = s are from holding, and how near this precision can bring them."""
     z, ridge = state.z, state.ridge
-    gross = z * (matvec(problem.correlation, z, absolute=True) + ridge * z)
+    gross = z * (matvec(jnp.abs(problem.correlation), z) + ridge * z)
     product = matvec(problem.correlation, z) + ridge * z
     error = z * product - 1
     below = z < _cap(problem, bounded, state.s)

@@ -298,7 +298,7 @@ def test_clustered_profiles_keep_their_bits_beside_direct_ones(x64: Any) -> None
             np.testing.assert_allclose(getattr(found, name)[:, p], getattr(direct, name)[:, i], atol=1e-12)
 
 
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_order_batch_and_chunk_change_no_bit(seed: int, dtype: Any) -> None:
     returns, weights, masks = universes()
     index = np.random.default_rng(seed).permutation(COUNT)[: (COUNT, 29)[seed]]
@@ -327,7 +327,7 @@ def test_a_second_call_compiles_nothing(dtype: Any) -> None:
     assert compiled.count == 0
 
 
-@pytest.mark.parametrize("config", [MIXED, CONFIG], ids=["mixed", "direct"])
+@pytest.mark.parametrize("config", [pytest.param(MIXED, marks=pytest.mark.slow), CONFIG], ids=["mixed", "direct"])
 def test_progress_counts_every_universe_once(config: AllocationConfig, x64: Any) -> None:
     returns, weights, masks = (part[:48] for part in universes())
     told: list[int] = []
@@ -347,7 +347,7 @@ def test_one_universe_equals_the_batch_s(x64: Any) -> None:
 # Edges
 
 
-@pytest.mark.parametrize("n", [1, pytest.param(2, marks=pytest.mark.slow), 3])
+@pytest.mark.parametrize("n", [1, *(pytest.param(n, marks=pytest.mark.slow) for n in (2, 3))])
 def test_the_smallest_universes(n: int, x64: Any) -> None:
     x, tol = samples()[:8, :, :n], TOLERANCES[x64]
     found = allocate_batch(x, CONFIG)

@@ -520,7 +520,7 @@ PANEL, OWN = np.zeros((T, N)), np.zeros((3, T, N))
         (OWN, {"chunk_size": 2.5}, "chunk_size"),
         (OWN, {"chunk_size": True}, "chunk_size"),
         (OWN, {"config": AllocationConfig(cluster_cap=2)}, "cluster_cap"),
-        (OWN, {"config": AllocationConfig(profiles=("hrp",))}, "hrp"),
+        (OWN, {"config": AllocationConfig(profiles=("tangency",))}, "tangency"),
         (OWN, {"config": {"cluster_cap": 0.5}}, "AllocationConfig"),
         ([["a", "b"]], {"observation_weights": np.ones((3, 1))}, "returns"),
         (OWN, {"observation_weights": [["one"] * T] * 3}, "observation_weights"),

@@ -356,6 +356,7 @@ def portfolios(estimates: Any, config: AllocationConfig) -> Any:
     return host(batched(_solve, axes=(0, None))(estimates, config.replace(covariance="sample")))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("choice", COVARIANCES)
 def test_portfolios_equal_the_oracle_s(choice: str, dtype: Any, tol: Tolerance) -> None:
     config = AllocationConfig(covariance=choice, ewma_decay=0.97)

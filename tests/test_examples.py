@@ -13,7 +13,13 @@ EXAMPLES = sorted((Path(__file__).parents[1] / "examples").glob("*.py"))
 FEW = {"JAXALLOC_EXAMPLE_UNIVERSES": "60"}  # thousands, where an example is run by hand
 
 
-@pytest.mark.parametrize("path", EXAMPLES, ids=[path.stem for path in EXAMPLES])
+RUNS = [
+    pytest.param(path, id=path.stem, marks=[] if path.name[:2] in ("01", "09") else pytest.mark.slow)
+    for path in EXAMPLES
+]
+
+
+@pytest.mark.parametrize("path", RUNS)
 def test_example_runs(path, tmp_path):
     run = subprocess.run(
         [sys.executable, "-W", "error", str(path)],

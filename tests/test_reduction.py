@@ -58,6 +58,7 @@ BARBELL = CONFIG.profiles.index("barbell")
 
 # Bins
 
+OUT_OF_BAG = MEASURES.index("out_of_bag_return")  # and those after it
 BOTH = pytest.mark.parametrize("bins", [WEIGHT_BINS, MEASURE_BINS], ids=["weights", "measures"])
 
 
@@ -251,13 +252,17 @@ def expected_figures(case: Case, found: Run, point: int, universes: Allocation, 
             continue
         x, x0 = universes.weights[i, p].astype(float), found.estimate.weights[point, p].astype(float)
         active = universes.cluster_labels[i] >= 0
-        totals = np.bincount(universes.cluster_labels[i][active], x[active])
+        labels = universes.cluster_labels[i][active]
+        totals = np.bincount(labels, x[active])
+        shares = np.bincount(labels, universes.risk_contributions[i, p].astype(float)[active])
+        shares = shares[shares > 0] / shares[shares > 0].sum()
         figure = {
             "volatility": universes.volatility[i, p],
             "expected_return": universes.expected_return[i, p],
             "sharpe": (universes.expected_return[i, p] - config.risk_free_rate) / universes.volatility[i, p],
             "effective_assets": 1 / (x**2).sum(),
             "effective_clusters": 1 / (totals**2).sum(),
+            "effective_bets": np.exp(-(shares * np.log(shares)).sum()),
             "concentration": (x**2).sum(),
             "turnover": np.abs(x - x0)[active].sum() / 2 if np.isfinite(x0).all() else np.nan,
         }
@@ -562,8 +567,8 @@ def test_windows_leave_no_rows_to_chance() -> None:
     case = CASES["product"]._replace(sampler=RollingWindows(25, 5), settings=ONE_POINT)
     (totals,) = compute(case).totals
     assert totals.counts.n_valid == totals.counts.n == 8
-    assert not totals.measures.count[:, 7:].any()
-    assert (totals.measures.count[:, :7] == 8).all()
+    assert not totals.measures.count[:, OUT_OF_BAG:].any()
+    assert (totals.measures.count[:, :OUT_OF_BAG] == 8).all()
 
 
 @pytest.mark.slow
@@ -574,7 +579,7 @@ def test_simulated_panels_of_another_length() -> None:
     found = compute(case)
     (totals,) = found.totals
     assert totals.counts.n_valid == 70
-    assert not totals.measures.count[:, 7:].any()
+    assert not totals.measures.count[:, OUT_OF_BAG:].any()
     assert (totals.weights.count == 70).all()
     with jax.enable_x64(True):  # the point estimate is the panel's
         plain = compute(case._replace(sampler=Product()))
@@ -631,7 +636,7 @@ def test_one_asset_and_a_range_of_universes(x64: Any) -> None:
     assert (totals.weights.mean == 1).all()
     assert (totals.weights.squares == 0).all()
     of = {name: totals.measures.count[0, m] for m, name in enumerate(MEASURES)}
-    assert of == dict.fromkeys(MEASURES, 9) | dict.fromkeys(MEASURES[7:], 7)
+    assert of == dict.fromkeys(MEASURES, 9) | dict.fromkeys(MEASURES[OUT_OF_BAG:], 7)
     mean = dict(zip(MEASURES, totals.measures.mean[0], strict=True))
     assert mean["effective_assets"] == mean["effective_clusters"] == mean["concentration"] == 1
     assert mean["turnover"] == 0
@@ -646,6 +651,6 @@ def test_a_path_without_variance_has_no_sharpe_ratio(x64: Any) -> None:
     found = one_asset(4)
     reference = Reference(np.ones((1, 2, 1)), np.full((20, 1), 0.25), np.zeros((20, 1)), np.full(1, 4.0), np.zeros(1))
     figures = np.asarray(measure_universes(4, found, np.ones((4, 20), bool), np.zeros(4, np.int32), reference))
-    assert figures[0, 0, 7:9].tolist() == [1, 0]
-    assert np.isnan(figures[0, 0, 9])
+    assert figures[0, 0, OUT_OF_BAG : OUT_OF_BAG + 2].tolist() == [1, 0]
+    assert np.isnan(figures[0, 0, OUT_OF_BAG + 2])
     assert np.isnan(figures[1]).all()

@@ -337,7 +337,7 @@ def test_a_page_of_a_target_alone(n_rows: int, tmp_path: Path) -> None:
     walk = ja.walk_forward(MARKET.head(n_rows), CONFIG, **ROLL)
     text = Reader(own_part(walk, tmp_path)).text
     assert ("It was held on no row" in text) == (n_rows == 50)
-    assert "hrp: trade " in text
+    assert "HRP: trade " in text
     assert "nan" not in text
 
 
