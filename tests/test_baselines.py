@@ -335,6 +335,7 @@ def test_progress_counts_every_universe_once(config: AllocationConfig, x64: Any)
     assert sum(told) == 48
 
 
+@pytest.mark.slow
 def test_one_universe_equals_the_batch_s(x64: Any) -> None:
     returns, weights, masks = universes()
     for i in (0, 9, 17, 40, 30):

@@ -123,6 +123,7 @@ def test_a_client_and_an_address_give_what_one_process_does(
     assert client.status == "running"  # it is the caller's, and stays open
 
 
+@pytest.mark.slow
 def test_summary_alone_and_32_bits(client: Any) -> None:
     options: dict[str, Any] = {"keep": "summary", "precision": 32, "chunk_size": 128}
     study = ja.run_study(MARKET, SAMPLER, GRID, seed=3, dask=client, **options)

@@ -397,6 +397,7 @@ def near_tie(answer: oracles.Allocation, config: AllocationConfig, tol: Toleranc
     return bool((cuts[0] != cuts[1]).any())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("choice", ["ewma", *(pytest.param(x, marks=pytest.mark.slow) for x in ("ledoit_wolf", "oas"))])
 def test_allocate_takes_the_choice(choice: str, x64: Any) -> None:
     config = AllocationConfig(covariance=choice)

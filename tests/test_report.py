@@ -162,6 +162,7 @@ def test_correlation_and_tree_are_the_panels(study: Study) -> None:
     assert [(line.x0, line.x1) for line in lines] == [(CONFIG.distance_threshold,) * 2]
 
 
+@pytest.mark.slow
 def test_correlations_are_as_the_settings_estimate_them() -> None:
     x = MARKET.to_numpy()
     weights = 0.97 ** np.arange(T)[::-1]
@@ -479,6 +480,7 @@ def test_a_page_without_estimate_or_universes_is_still_a_page(tmp_path: Path) ->
     assert "One universe says nothing about stability" in text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n_assets", [1, 2])
 def test_a_page_of_very_few_assets(n_assets: int, tmp_path: Path) -> None:
     study = ja.run_study(MARKET.iloc[:, :n_assets], ja.Bootstrap(5), CONFIG)

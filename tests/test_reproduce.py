@@ -34,7 +34,11 @@ def test_constrained_risk_budgeting_to_all_digits():
 
 
 @pytest.mark.usefixtures("x64")
-@pytest.mark.parametrize("job", [hrp, nco, known_covariance, bahc], ids=lambda job: job.__name__)
+@pytest.mark.parametrize(
+    "job",
+    [hrp, nco, *(pytest.param(job, marks=pytest.mark.slow) for job in (known_covariance, bahc))],
+    ids=lambda job: job.__name__,
+)
 def test_a_small_run_agrees_with_its_oracle(job):
     found = job.run(QUICK)
     assert found["oracle"]

@@ -769,6 +769,7 @@ def start_writer(folder: Path, n_chunks: int) -> subprocess.Popen[str]:
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
 
+@pytest.mark.slow
 def test_a_writer_may_be_killed_at_any_moment(tmp_path: Path) -> None:
     rng = random.Random(1)
     total, reached = 150, 0

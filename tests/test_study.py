@@ -216,6 +216,7 @@ def test_another_study_compiles_nothing(study: Study) -> None:
     assert not again.weights("barbell").equals(study.weights("barbell"))
 
 
+@pytest.mark.slow
 def test_precision_of_32_draws_the_same_universes(study: Study) -> None:
     low = run(precision=32)
     assert {low.weights("barbell").to_numpy().dtype, low.universes()["volatility"].dtype} == {np.dtype(np.float32)}

@@ -648,6 +648,7 @@ def test_nothing_is_computed_before_the_arguments_are_checked(tmp_path: Path) ->
 # ---- kinds of panels ------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_single_precision_is_close() -> None:
     single, double = walk(precision=32, costs_bps=10), walk(costs_bps=10)
     np.testing.assert_allclose(single.returns, double.returns, atol=2e-4)

@@ -339,6 +339,7 @@ def test_no_asset_without_a_gap(refused: Callable[..., str], file: Path, market:
     assert "choose --missing zero, --missing drop-assets or" in refused("allocate", file, "--missing", "mask")
 
 
+@pytest.mark.slow
 def test_an_invalid_universe(refused: Callable[..., str], file: Path, market: pd.DataFrame) -> None:
     file.write_text(with_cell(2, 1, 1e200)(market))  # its variance is past all numbers
     assert "clean or mask the data" in refused("allocate", file)

@@ -144,6 +144,7 @@ def test_a_rival_that_fails_is_told_and_jaxalloc_runs_alone(run: Run, monkeypatc
     assert "note: naive JAX failed: AttributeError" in out
 
 
+@pytest.mark.slow
 def test_jaxalloc_alone_in_float32(run: Run) -> None:
     market = ("--n-assets", "5", "--rows", "60")
     document = json.loads(run("bench", *market, *QUICK, "--rivals", "none", "--precision", "32", "--json")[0])

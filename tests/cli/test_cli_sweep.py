@@ -86,6 +86,7 @@ def test_ways_to_draw(run: Run, file: Path) -> None:
     assert (stress.n, stress.tables) == (1, None)
 
 
+@pytest.mark.slow
 def test_many_settings_stay_within_80_columns(run: Run, file: Path) -> None:
     more = ("--vary=slack=1.1", "--vary=risk-free-rate=0", "--vary=asset-cap=0.3", "--vary=periods-per-year=252")
     out, _ = run("sweep", file, *VARY, *more, "--profile", "max_sharpe", "--n", "2")
