@@ -22,6 +22,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import datetime
+import functools
 import hashlib
 import io
 import json
@@ -442,25 +443,33 @@ def _name(path: str | os.PathLike[str]) -> str:
 # ---- the results' files ---------------------------------------------------------------------------------------------
 
 
-def _write_results(study: Study, store: Store) -> None:
-    """Write the files that the module's docstring lists, the record last."""
-
-    def csv(name: str, frame: pd.DataFrame) -> None:
+def put_frame(store: Store, name: str, frame: pd.DataFrame) -> None:
+    """Write a frame as one of a store's results, as CSV or Parquet by the name's ending."""
+    if name.endswith(".csv"):
         store.write_result(name, lambda path: write_csv(frame, path))
-
-    def parquet(name: str, frame: pd.DataFrame) -> None:
+    else:
         store.write_result(name, lambda path: frame.to_parquet(path, engine="pyarrow"))
 
-    csv("summary.csv", study.summary())
-    csv("profiles.csv", study.profile_summary())
+
+def put_record(store: Store, name: str, record: dict[str, Any]) -> None:
+    """Write plain values as one of a store's results, in JSON."""
+    text = json.dumps(record, ensure_ascii=False, indent=2) + "\n"
+    store.write_result(name, lambda path: path.write_text(text, encoding="utf-8"))
+
+
+def _write_results(study: Study, store: Store) -> None:
+    """Write the files that the module's docstring lists, the record last."""
+    put = functools.partial(put_frame, store)
+    put("summary.csv", study.summary())
+    put("profiles.csv", study.profile_summary())
     if not study.settings.names:
-        csv("stability.csv", study.cluster_stability())
-        parquet("co_association.parquet", study.co_association())
+        put("stability.csv", study.cluster_stability())
+        put("co_association.parquet", study.co_association())
     if study.correlation is not None:
         names = pd.Index(study.symbols, name="symbol")
-        parquet(CORRELATION, pd.DataFrame(study.correlation, index=names, columns=names.rename(None)))
-    csv("point_assets.csv", _point_tables(study, asset_table, ASSET_COLUMNS))
-    csv("point_clusters.csv", _point_tables(study, cluster_table, CLUSTER_COLUMNS))
+        put(CORRELATION, pd.DataFrame(study.correlation, index=names, columns=names.rename(None)))
+    put("point_assets.csv", _point_tables(study, asset_table, ASSET_COLUMNS))
+    put("point_clusters.csv", _point_tables(study, cluster_table, CLUSTER_COLUMNS))
     record = study.record | {
         "symbols": study.symbols,
         "status_counts": study.status_counts().reset_index().to_dict(orient="records"),
@@ -472,8 +481,7 @@ def _write_results(study: Study, store: Store) -> None:
             for statuses in study.estimates.status
         ],
     }
-    text = json.dumps(record, ensure_ascii=False, indent=2) + "\n"
-    store.write_result(RECORD, lambda path: path.write_text(text, encoding="utf-8"))
+    put_record(store, RECORD, record)
     store.finish()
 
 

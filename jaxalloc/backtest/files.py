@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import hashlib
 import io
 import json
@@ -35,8 +36,7 @@ from jaxalloc.stored import (
     text_of,
     to_parquet,
 )
-from jaxalloc.study import data_hash, load_study
-from jaxalloc.summary import write_csv
+from jaxalloc.study import data_hash, load_study, put_frame, put_record
 from jaxalloc.tables import label_text
 
 KIND = "walk-forward"
@@ -109,30 +109,23 @@ def remove_study(folder: Path) -> None:
 
 def write_results(walk: WalkForward, store: Store) -> None:
     """Write the files that `jaxalloc.backtest.run` lists, the record last."""
-
-    def csv(name: str, frame: pd.DataFrame) -> None:
-        store.write_result(name, lambda path: write_csv(frame, path))
-
-    def parquet(name: str, frame: pd.DataFrame) -> None:
-        store.write_result(name, lambda path: frame.to_parquet(path, engine="pyarrow"))
-
-    csv("summary.csv", walk.summary())
-    csv("rebalances.csv", walk.rebalances())
-    csv("returns.csv", walk.returns.set_axis(_column_names(walk), axis=1))
+    put = functools.partial(put_frame, store)
+    put("summary.csv", walk.summary())
+    put("rebalances.csv", walk.rebalances())
+    put("returns.csv", walk.returns.set_axis(_column_names(walk), axis=1))
     targets = [_with_points(walk, lambda g, profile=profile: walk.target(profile, g)) for profile in walk.profiles]
-    csv("target.csv", pd.concat(targets, keys=walk.profiles, names=["profile"]))
+    put("target.csv", pd.concat(targets, keys=walk.profiles, names=["profile"]))
     if walk.path_figures is not None:
-        csv("paths.csv", walk.paths())
+        put("paths.csv", walk.paths())
     weights = [walk.weights(profile) for profile in walk.profiles]
-    parquet(WEIGHTS, pd.concat(weights, keys=walk.profiles, names=["profile"]))
-    parquet(DATES, pd.DataFrame({"row": np.arange(len(walk.dates))}, index=walk.dates))
+    put(WEIGHTS, pd.concat(weights, keys=walk.profiles, names=["profile"]))
+    put(DATES, pd.DataFrame({"row": np.arange(len(walk.dates))}, index=walk.dates))
     arrays = {name: getattr(walk.history, name) for name in History._fields if name != "weights"}
     if walk.path_figures is not None:
         arrays["path_figures"] = walk.path_figures
     data = to_parquet(arrays_to_table(arrays), use_dictionary=False, write_statistics=False)
     store.write_result(HISTORY, lambda path: path.write_bytes(data))
-    text = json.dumps(walk.record | {"symbols": walk.symbols}, ensure_ascii=False, indent=2) + "\n"
-    store.write_result(RECORD, lambda path: path.write_text(text, encoding="utf-8"))
+    put_record(store, RECORD, walk.record | {"symbols": walk.symbols})
     store.finish()
 
 
