@@ -12,6 +12,7 @@ from jax import Array, lax
 
 from jaxalloc.lanes import change_where, while_any
 
+_FEW = 100  # entries that are compared with one another
 _MAX_STEPS = 200  # each search below ends in a handful of steps; the limit only guards against NaN
 
 
@@ -169,14 +170,19 @@ def linear_slack(cost: Array, weights: Array, upper: Array) -> Array:
 def _marginal_cost(cost: Array, upper: Array) -> tuple[Array, Array, Array]:
     """The least cost at which the entries up to it hold 1; the entries below it, and those up to it.
 
-    By bisection, until floating point has nothing between its ends. (All entries pairwise would tell it at once, and
-    take K^2 steps; a sort is slow on a CPU.) Masks, because XLA may compute a cost anew for each use of it, with
-    another last bit: one that is compared inside the loop is the loop's own.
+    Few entries are compared with one another, K^2 steps; for many it is found by bisection, until floating point has
+    nothing between its ends. (A sort is slow on a CPU.) Masks, because XLA may compute a cost anew for each use of it,
+    with another last bit: one that is compared inside a loop is the loop's own.
     """
     movable = upper > 0
     exists = jnp.any(movable, axis=0)
     low = jnp.where(exists, jnp.min(jnp.where(movable, cost, jnp.inf), axis=0), 0)
     high = jnp.where(exists, jnp.max(jnp.where(movable, cost, -jnp.inf), axis=0), 0)
+
+    def add(j: Array, held: tuple[Array, Array]) -> tuple[Array, Array]:
+        before, up_to = held
+        other, room = (lax.dynamic_index_in_dim(values, j, 0, keepdims=True) for values in (cost, upper))
+        return before + jnp.where(other < cost, room, 0), up_to + jnp.where(other <= cost, room, 0)
 
     def halve(_: Array, ends: tuple[Array, Array, Array, Array]) -> tuple[Array, Array, Array, Array]:
         low, high, below, up_to = ends
@@ -186,9 +192,13 @@ def _marginal_cost(cost: Array, upper: Array) -> tuple[Array, Array, Array]:
         low, high = jnp.where(enough, low, middle), jnp.where(enough, middle, high)
         return low, high, jnp.where(enough, below, reached), jnp.where(enough, reached, up_to)
 
-    steps = jnp.finfo(cost.dtype).nmant + 20  # more than the digits: the marginal cost may be far below the largest
-    start = (low, high, jnp.zeros_like(movable), movable)
-    _, high, below, up_to = lax.fori_loop(0, steps, halve, start)
+    if len(cost) <= _FEW:
+        before, held = lax.fori_loop(0, len(cost), add, (jnp.zeros_like(upper), jnp.zeros_like(upper)))
+        below, up_to = movable & (held < 1), movable & (before < 1)
+    else:
+        steps = jnp.finfo(cost.dtype).nmant + 20  # more than the digits: the marginal cost may be far below the largest
+        start = (low, high, jnp.zeros_like(movable), movable)
+        _, high, below, up_to = lax.fori_loop(0, steps, halve, start)
     nu = jnp.min(jnp.where(up_to & ~below, cost, jnp.inf), axis=0)
     return jnp.where(jnp.isfinite(nu), nu, high), below, up_to
 

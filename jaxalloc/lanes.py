@@ -20,6 +20,9 @@ from jax import Array, lax
 from jax.custom_batching import custom_vmap
 
 State = TypeVar("State")
+Problem = TypeVar("Problem")
+
+_GROUP = 8  # lanes of a group: a processor's vector of float64; of a wide tile an eighth
 
 
 def lanes_last(kernel: Callable[..., Any], shared: int = 0) -> Callable[..., Any]:
@@ -100,14 +103,59 @@ def change_where(wanted: Array, change: Callable[[State, Array], State], state: 
     return while_any(lambda carry: carry[1], turn, (state, wanted))[0]
 
 
+def in_groups(
+    wanted: Array, work: Callable[[Problem, State, Array], State], problem: Problem, state: State
+) -> State:
+    """``work`` in the lanes where it is wanted, gathered into groups of few lanes; where none wants it it is not done.
+
+    For what few lanes of a tile need, and what would take as long for one of them as for all.
+
+    Args:
+        wanted: (L,) bool.
+        work: from the problem and the state of a group's lanes, and which of them count, to their next state.
+        problem: pytree of arrays (..., L) that stay as they are.
+        state: pytree of arrays (..., L).
+    """
+    lanes = wanted.shape[0]
+    width = min(lanes, max(_GROUP, lanes // _GROUP))
+
+    def turn(carry: tuple[State, Array]) -> tuple[State, Array]:
+        state, left = carry
+        place = jnp.cumsum(left, dtype=jnp.int32)
+        # the lane that is the j-th of those left, or one past the last
+        chosen = jnp.sum(place[:, None] <= jnp.arange(width, dtype=jnp.int32), axis=0, dtype=jnp.int32)
+        part = jax.tree.map(lambda leaf: jnp.take(leaf, chosen, axis=-1, mode="clip"), (problem, state))
+        done = work(*part, chosen < lanes)
+        state = jax.tree.map(lambda leaf, new: leaf.at[..., chosen].set(new, mode="drop"), state, done)
+        return state, left.at[chosen].set(False, mode="drop")
+
+    return lax.while_loop(lambda carry: jnp.any(carry[1]), turn, (state, wanted))[0]
+
+
 def choose(condition: Array, yes: State, no: State) -> State:
     """`jnp.where` lane by lane, for pytrees of arrays (..., L) and a condition (L,)."""
     return jax.tree.map(lambda a, b: jnp.where(condition, a, b), yes, no)
 
 
-def matvec(matrix: Array, x: Array) -> Array:
-    """Product of (K, K, L) and (K, L)."""
-    return jnp.sum(matrix * x[None], axis=1)
+def matvec(matrix: Array, x: Array, absolute: bool = False) -> Array:
+    """Product of a symmetric (K, K, L), or of its absolute values, and (K, L).
+
+    On a CPU row after row, each multiplied by an entry of the vector and added up: the sum stays in the nearest cache,
+    and no reduction is asked of XLA, whose sums over a middle axis take two to four times as long.
+    """
+    size = jnp.abs if absolute else lambda values: values
+
+    def by_rows(matrix: Array, x: Array) -> Array:
+        def add(j: Array, total: Array) -> Array:
+            row, entry = (lax.dynamic_index_in_dim(values, j, 0, keepdims=False) for values in (matrix, x))
+            return total + size(row) * entry[None]
+
+        return lax.fori_loop(0, x.shape[0], add, jnp.zeros_like(x))
+
+    def at_once(matrix: Array, x: Array) -> Array:
+        return jnp.sum(size(matrix) * x[None], axis=1)
+
+    return lax.platform_dependent(matrix, x, cpu=by_rows, default=at_once)
 
 
 def positions(size: int, like: Array) -> Array:

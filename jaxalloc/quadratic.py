@@ -20,7 +20,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from jaxalloc.feasible import linear_minimum, linear_slack, project, settle
-from jaxalloc.lanes import change_where, choose, lanes_last, matvec, positions, while_any
+from jaxalloc.lanes import change_where, choose, in_groups, lanes_last, matvec, positions, while_any
 from jaxalloc.linalg import solve_positive_definite
 
 _ROUGH_STEPS = 10  # of projected gradient in the first block, and
@@ -28,7 +28,8 @@ _GRADIENT_STEPS = 30  # in each further one
 _EXCHANGES = 12  # active-set solves after each block
 _BLOCKS = 30
 _RELEASE = 0.2  # entries leave a bound together whose multipliers are at least this share of the worst
-_FREE = (12, 24, 48, 96)  # rows of the tables in which a face is solved, before all
+_ROUNDING = 64  # units in the last place that a multiplier may be off
+_FREE = (16, 24, 48)  # rows of the tables in which a face is solved, before all
 _POWER_STEPS = 8
 
 
@@ -223,8 +224,8 @@ def _solve(problem: _Scaled, sigma: Array, upper: Array, richest: Array) -> Solu
     none = jnp.zeros(upper.shape[1:], jnp.int32)
     best = while_any(unfinished, block, _Best(richest, infinite, jnp.zeros_like(infinite), none))
     weights = jnp.minimum(problem.normal * best.y, upper)
-    # a rounding above 0 is 0: which clusters are held, and who leads them, should not hang on it
-    weights = settle(jnp.where(weights <= jnp.finfo(weights.dtype).eps, 0, weights), upper)
+    # a few roundings above 0 are 0: which clusters are held, and who leads them, should not hang on them
+    weights = settle(jnp.where(weights <= 8 * jnp.finfo(weights.dtype).eps, 0, weights), upper)
     gap, floor = _gap(problem, upper, sigma * weights)
     converged = gap <= jnp.maximum(accepted(gap.dtype), 2 * floor)
     return Solution(weights, gap, best.blocks, jnp.zeros(gap.shape, bool), converged)
@@ -261,7 +262,7 @@ def _gap(problem: _Scaled, upper: Array, y: Array) -> tuple[Array, Array]:
     ratio = jnp.where(reward > 0, variance / _positive(reward), 0)
     cost = (gradient - ratio * problem.excess) / problem.normal
     slack = linear_slack(cost, problem.normal * y, upper)
-    gross = jnp.sum(y * matvec(jnp.abs(problem.correlation), y), axis=0) / _positive(variance)
+    gross = jnp.sum(y * matvec(problem.correlation, y, absolute=True), axis=0) / _positive(variance)
     earned = jnp.sum(jnp.abs(problem.excess) * y, axis=0)
     gross_reward = jnp.where(reward > 0, earned / _positive(reward), 0)
     floor = 4 * jnp.finfo(y.dtype).eps * jnp.maximum(gross, gross_reward)
@@ -360,28 +361,38 @@ def _active_set(problem: _Scaled, y: Array) -> Array:
     Returns:
         (K, L) the last point, which may lie outside the feasible set.
     """
-    c, a, b, e = problem
-
-    def solve_face(state: _Face) -> _Face:
-        zero, full = state.at_zero, state.at_upper
-        free = ~(zero | full)
-        y = jnp.where(zero, 0, jnp.where(full, b, state.y))
-        gradient = matvec(c, y)
-        step, alpha, beta = _face_step(problem, y, gradient, free, full)
-        y = y + step
-        multiplier = gradient + matvec(c, step) - alpha * e + beta * a
-        wrong = jnp.where(b > 0, jnp.where(zero, -multiplier, jnp.where(full, multiplier, 0)), 0)
-        let_go = (wrong > 0) & (wrong >= _RELEASE * jnp.max(wrong, axis=0))
-        new_zero = (zero & ~let_go) | (free & (y < 0))
-        new_full = (full & ~let_go) | (free & (y > b))
-        changed = jnp.any((new_zero != zero) | (new_full != full), axis=0)
-        return _Face(y, new_zero, new_full, changed, state.step + 1)
-
-    def exchanging(state: _Face) -> Array:
-        return state.changed & (state.step < _EXCHANGES)
-
     lanes = jnp.zeros(y.shape[1:], jnp.int32)
-    return while_any(exchanging, solve_face, _Face(y, y <= 0, (y >= b) & (b > 0), lanes == 0, lanes)).y
+    start = _Face(y, y <= 0, (y >= problem.upper) & (problem.upper > 0), lanes == 0, lanes)
+    together = 1 if len(y) <= _FREE[0] + 8 else 3  # exchanges that most need: of the whole tile
+
+    def exchange(problem: _Scaled, face: _Face, wanted: Array, most: int) -> _Face:
+        more = lambda face: wanted & face.changed & (face.step < most)  # noqa: E731
+        return while_any(more, lambda face: _solve_face(problem, face), face)
+
+    face = exchange(problem, start, start.changed, together)
+    return in_groups(face.changed, lambda *group: exchange(*group, _EXCHANGES), problem, face).y
+
+
+def _solve_face(problem: _Scaled, face: _Face) -> _Face:
+    """One exchange."""
+    c, a, b, e = problem
+    eps = jnp.finfo(face.y.dtype).eps
+    zero, full = face.at_zero, face.at_upper
+    free = ~(zero | full)
+    y = jnp.where(zero, 0, jnp.where(full, b, face.y))
+    gradient = matvec(c, y)
+    step, alpha, beta = _face_step(problem, y, gradient, free, full)
+    y = y + step
+    gradient = gradient + matvec(c, step)
+    multiplier = gradient - alpha * e + beta * a
+    wrong = jnp.where(b > 0, jnp.where(zero, -multiplier, jnp.where(full, multiplier, 0)), 0)
+    # a multiplier that is 0 but for rounding holds its bound: let go, it would come and go for ever
+    rounding = _ROUNDING * eps * (jnp.abs(gradient) + jnp.abs(alpha * e) + jnp.abs(beta * a))
+    let_go = (wrong > rounding) & (wrong >= _RELEASE * jnp.max(wrong, axis=0))
+    new_zero = (zero & ~let_go) | (free & (y < 0))
+    new_full = (full & ~let_go) | (free & (y > b))
+    changed = jnp.any((new_zero != zero) | (new_full != full), axis=0)
+    return _Face(y, new_zero, new_full, changed, face.step + 1)
 
 
 def _face_step(problem: _Scaled, y: Array, gradient: Array, free: Array, full: Array) -> tuple[Array, Array, Array]:

@@ -17,11 +17,11 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from jaxalloc.feasible import settle
-from jaxalloc.lanes import choose, lanes_last, matvec, positions, while_any
+from jaxalloc.lanes import choose, in_groups, lanes_last, matvec, positions, while_any
 from jaxalloc.linalg import solve_positive_definite
 from jaxalloc.quadratic import Solution, accepted, tolerance
 
-_ROUGH_SWEEPS = 8  # of coordinate descent in float32, then
+_ROUGH_SWEEPS = 14  # of coordinate descent in float32, then
 _SWEEPS = 20  # in full precision, before Newton's method takes over
 MOST_SWEEPS = _ROUGH_SWEEPS + _SWEEPS
 _NEWTON_STEPS = 80
@@ -90,20 +90,17 @@ def risk_parity_lanes(covariance: Array, upper: Array) -> Solution:
     if start.z.dtype == jnp.float64:
         # float32 is enough to come near; from there nothing remembers it
         rough = jax.tree.map(lambda leaf: leaf.astype(jnp.float32) if leaf.dtype == jnp.float64 else leaf, problem)
-        unbounded = jnp.bool_(False)
-        near = _descend(rough, unbounded, ~forced, _start(rough), _ROUGH_SWEEPS)
+        near = _descend(rough, False, ~forced, _start(rough), _ROUGH_SWEEPS)
         start = start._replace(z=near.z.astype(start.z.dtype), steps=near.steps)
+    state = _minimise(problem, False, ~forced, start)
+    total = _total(problem.normal * state.z)
+    state = state._replace(s=total)
+    crossing = ~forced & jnp.any(state.z > problem.upper * total, axis=0)
 
-    def phase(i: Array, state: _State) -> _State:
-        bounded = i == 1
-        total = _total(problem.normal * state.z)
-        wanted = ~forced & (~bounded | jnp.any(state.z > problem.upper * total, axis=0))
-        state = state._replace(s=jnp.where(bounded, total, state.s), gap=jnp.where(wanted, jnp.inf, state.gap))
-        swept = _descend(problem, bounded, wanted, state, _SWEEPS)
-        state = choose(wanted, _measure(problem, bounded, swept), state)
-        return _newton(problem, bounded, wanted, state)
+    def within_bounds(problem: _Problem, state: _State, wanted: Array) -> _State:
+        return _minimise(problem, True, wanted, state)
 
-    state = lax.fori_loop(0, 2, phase, start)
+    state = in_groups(crossing, within_bounds, problem, state)  # few portfolios meet a bound
     full = state.z >= problem.upper * state.s  # exactly at the bound, not a rounding below it
     weights = jnp.where(full, upper, jnp.minimum(problem.normal * state.z / state.s, upper))
     weights = jnp.where(forced, upper, settle(weights, upper))
@@ -113,6 +110,12 @@ def risk_parity_lanes(covariance: Array, upper: Array) -> Solution:
 
 
 _risk_parity = lanes_last(risk_parity_lanes)
+
+
+def _minimise(problem: _Problem, bounded: bool, wanted: Array, state: _State) -> _State:
+    """Coordinate descent from ``state``, and Newton's method from there."""
+    swept = _descend(problem, bounded, wanted, state._replace(gap=jnp.full_like(state.gap, jnp.inf)), _SWEEPS)
+    return choose(wanted, _newton(problem, bounded, wanted, _measure(problem, bounded, swept)), state)
 
 
 def _total(x: Array) -> Array:
@@ -133,36 +136,36 @@ def _scale(covariance: Array, upper: Array) -> _Problem:
     same = rows == jnp.swapaxes(rows, 0, 1)
     variance = jnp.sum(jnp.where(same, covariance, 0), axis=1)
     sigma = jnp.sqrt(jnp.where(member, variance, 1))
-    correlation = covariance / sigma[:, None] / sigma[None]
-    correlation = jnp.where(member[:, None] & member[None], correlation, 0)
-    correlation = jnp.where(same, 1, correlation)
-    return _Problem(correlation, jnp.where(member, 1 / sigma, 0), sigma * upper, member)
+    normal = jnp.where(member, 1 / sigma, 0)
+    correlation = jnp.where(same, 1, covariance * normal[:, None] * normal[None])
+    return _Problem(correlation, normal, sigma * upper, member)
 
 
 def _start(problem: _Problem) -> _State:
     member = problem.member
-    total = jnp.sum(jnp.where(member[:, None] & member[None], problem.correlation, 0), axis=(0, 1))
-    size = jnp.sum(member, axis=0, dtype=total.dtype)
-    length = jnp.sqrt(size / jnp.maximum(total, 1))  # sum z_i (Cz)_i = K at the solution
-    z = jnp.where(member, length, 0)
-    zero = jnp.zeros_like(total)
-    return _State(z, _total(problem.normal * z), zero, z, zero, zero, jnp.zeros(zero.shape, jnp.int32))
+    ones = member.astype(problem.normal.dtype)
+    sums = matvec(problem.correlation, ones)
+    total = _total(ones * sums)
+    length = jnp.sqrt(_total(ones) / jnp.maximum(total, 1))  # sum z_i (Cz)_i = K at the solution
+    z, zero = ones * length, jnp.zeros_like(total)
+    steps = jnp.zeros(zero.shape, jnp.int32)
+    return _State(z, _total(problem.normal * z), zero, z, zero, zero, steps)
 
 
-def _cap(problem: _Problem, bounded: Array, s: Array) -> Array:
-    return jnp.where(bounded, problem.upper * s, jnp.inf)
+def _cap(problem: _Problem, bounded: bool, s: Array) -> Array:
+    return problem.upper * s if bounded else jnp.full_like(problem.upper, jnp.inf)
 
 
-def _measure(problem: _Problem, bounded: Array, state: _State) -> _State:
+def _measure(problem: _Problem, bounded: bool, state: _State) -> _State:
     """Fill in how far z_i (Cz)_i = 1 and a . z = s are from holding, and how near this precision can bring them."""
     z, ridge = state.z, state.ridge
-    gross = z * (matvec(jnp.abs(problem.correlation), z) + ridge * z)
-    product = matvec(problem.correlation, z) + ridge * z
-    error = z * product - 1
+    gross = z * (matvec(problem.correlation, z, absolute=True) + ridge * z)
+    product = matvec(problem.correlation, z)
+    error = z * (product + ridge * z) - 1
     below = z < _cap(problem, bounded, state.s)
     gap = jnp.max(jnp.where(problem.member, jnp.where(below, jnp.abs(error), error), 0), axis=0)
     unspent = jnp.abs(_total(problem.normal * z) / state.s - 1)
-    gap = jnp.where(bounded, jnp.maximum(gap, unspent), gap)
+    gap = jnp.maximum(gap, unspent) if bounded else gap
     floor = jnp.finfo(z.dtype).eps * jnp.max(gross, axis=0)
     return state._replace(product=product, gap=gap, floor=floor)
 
@@ -174,7 +177,7 @@ def _unfinished(state: _State) -> Array:
     return 2 * state.gap > jnp.maximum(tolerance(dtype), jnp.minimum(state.floor / 2, accepted(dtype)))
 
 
-def _rescale(problem: _Problem, bounded: Array, z: Array, s: Array) -> tuple[Array, Array]:
+def _rescale(problem: _Problem, bounded: bool, z: Array, s: Array) -> tuple[Array, Array]:
     """Make a . z = s, the clusters at their bound keeping their weight."""
     full = problem.member & (z >= _cap(problem, bounded, s))
     held = _total(jnp.where(full, problem.normal * problem.upper, 0))
@@ -184,15 +187,15 @@ def _rescale(problem: _Problem, bounded: Array, z: Array, s: Array) -> tuple[Arr
     return jnp.where(full & regular, problem.upper * new, jnp.minimum(z, _cap(problem, bounded, new))), new
 
 
-def _sweep(problem: _Problem, bounded: Array, state: _State) -> tuple[_State, Array]:
+def _sweep(problem: _Problem, bounded: bool, state: _State) -> tuple[_State, Array]:
     """Minimise over one coordinate after another, then rescale.
 
     Returns:
-        The state without its gap, and the worst of how far a coordinate's condition was from holding before its turn,
-        or a . z = s before the rescaling.
+        The state without C z and its gap, and the worst of how far a coordinate's condition was from holding before its
+        turn, or a . z = s before the rescaling.
     """
     diagonal = 1 + state.ridge
-    cap = _cap(problem, bounded, state.s) + jnp.zeros_like(state.z)
+    cap = _cap(problem, bounded, state.s)
 
     def at(values: Array, i: Array) -> Array:
         return lax.dynamic_index_in_dim(values, i, 0, keepdims=False)
@@ -209,27 +212,36 @@ def _sweep(problem: _Problem, bounded: Array, state: _State) -> tuple[_State, Ar
         return z, jnp.maximum(worst, error)
 
     z, worst = lax.fori_loop(0, state.z.shape[0], coordinate, (state.z, jnp.zeros_like(state.s)))
-    z, s = _rescale(problem, bounded, z, state.s)
-    worst = jnp.where(bounded, jnp.maximum(worst, jnp.abs(s / state.s - 1)), worst)
+    if bounded:
+        z, s = _rescale(problem, bounded, z, state.s)
+        worst = jnp.maximum(worst, jnp.abs(s / state.s - 1))
+    else:
+        s = _total(problem.normal * z)
     return state._replace(z=z, s=s, steps=state.steps + 1), worst
 
 
-def _descend(problem: _Problem, bounded: Array, wanted: Array, state: _State, most: int) -> _State:
-    """Coordinate descent until what a sweep finds is in order, ``most`` sweeps at most."""
+def _descend(problem: _Problem, bounded: bool, wanted: Array, state: _State, most: int) -> _State:
+    """Coordinate descent until what a sweep finds is in order, ``most`` sweeps at most.
+
+    In full precision it also ends where it does not halve the error: Newton's method takes fewer steps then.
+    """
     goal = tolerance(state.gap.dtype) / 4  # what the last sweep changed is smaller than what it found
+    exact = state.z.dtype == problem.upper.dtype and most == _SWEEPS
 
-    def body(carry: tuple[_State, Array, Array]) -> tuple[_State, Array, Array]:
-        state, _, i = carry
-        return *_sweep(problem, bounded, state), i + 1
+    def body(carry: tuple[_State, Array, Array, Array]) -> tuple[_State, Array, Array, Array]:
+        state, worst, _, i = carry
+        return *_sweep(problem, bounded, state), worst, i + 1
 
-    def more(carry: tuple[_State, Array, Array]) -> Array:
-        return wanted & (carry[1] > goal) & (carry[2] < most)
+    def more(carry: tuple[_State, Array, Array, Array]) -> Array:
+        _, worst, before, i = carry
+        slow = (worst > before / 2) if exact else False
+        return wanted & (worst > goal) & (i < most) & ~slow
 
-    start = (state, jnp.full_like(state.gap, jnp.inf), jnp.zeros_like(state.steps))
-    return while_any(more, body, start)[0]
+    infinite = jnp.full_like(state.gap, jnp.inf)
+    return while_any(more, body, (state, infinite, infinite, jnp.zeros_like(state.steps)))[0]
 
 
-def _newton(problem: _Problem, bounded: Array, wanted: Array, state: _State) -> _State:
+def _newton(problem: _Problem, bounded: bool, wanted: Array, state: _State) -> _State:
     """Newton's method, damped as a self-concordant function asks.
 
     With the bounds on, a step is tried from the last point and from the sweep after it, and the best of the three
@@ -243,19 +255,27 @@ def _newton(problem: _Problem, bounded: Array, wanted: Array, state: _State) -> 
     def body(carry: tuple[_State, Array, Array]) -> tuple[_State, Array, Array]:
         state, i, t = carry
         rough = jnp.max(t) < _ROUGH_STEPS  # lanes that are still at it have all done as many steps
-        swept = _measure(problem, bounded, _sweep(problem, bounded, state)[0])
+        swept = _sweep(problem, bounded, state)[0]
+        if bounded:
+            swept = _measure(problem, bounded, swept)
+        else:  # it only serves as the place to start from
+            swept = swept._replace(product=matvec(problem.correlation, swept.z), gap=jnp.full_like(swept.gap, jnp.inf))
 
         def attempt(j: Array, best: _State) -> _State:
             trial = _measure(problem, bounded, _newton_step(problem, bounded, rough, choose(j == 0, swept, state)))
-            better = jnp.isfinite(trial.gap) & (~bounded | ~(trial.gap >= best.gap))
+            better = jnp.isfinite(trial.gap)
+            better = better & ~(trial.gap >= best.gap) if bounded else better
             return choose(better, trial, best)
 
-        new = lax.fori_loop(0, jnp.where(bounded, 2, 1), attempt, swept)._replace(steps=swept.steps)
-        variance = _total(new.z * new.product)  # while there is no ridge
-        singular = ~bounded & (variance <= vanishing * _total(new.z * new.z))
+        new = lax.fori_loop(0, 2 if bounded else 1, attempt, swept)._replace(steps=swept.steps)
+        if bounded:
+            return new, i + 1, t + 1
+        variance = _total(new.z * new.product)
+        singular = variance <= vanishing * _total(new.z * new.z)
+        restart = _start(problem)
         again = singular & (new.ridge == 0)  # start over, with the ridge: from far out the way back is long
         new = new._replace(
-            z=jnp.where(again, _start(problem).z, new.z),
+            z=jnp.where(again, restart.z, new.z),
             ridge=jnp.where(again, delta, new.ridge),
             gap=jnp.where(again, jnp.inf, new.gap),
         )
@@ -271,7 +291,7 @@ def _newton(problem: _Problem, bounded: Array, wanted: Array, state: _State) -> 
     return while_any(more, body, (state, none, none))[0]
 
 
-def _newton_step(problem: _Problem, bounded: Array, rough: Array, state: _State) -> _State:
+def _newton_step(problem: _Problem, bounded: bool, rough: Array, state: _State) -> _State:
     """Solve for z on the clusters below their bound, and for s, together.
 
     The equations are (C z)_i = 1 / z_i below the bound, with z = b s at it, and a . z = s.
@@ -281,10 +301,9 @@ def _newton_step(problem: _Problem, bounded: Array, rough: Array, state: _State)
     full = problem.member & (z >= _cap(problem, bounded, s))
     free = problem.member & ~full
     inverse = jnp.where(free, 1 / jnp.where(free, z, 1), 0)
-    residual = jnp.where(free, state.product - inverse, 0)
+    residual = jnp.where(free, state.product + state.ridge * z - inverse, 0)
     held = jnp.where(full, problem.upper, 0)
-    pull = lax.cond(bounded, lambda x: matvec(problem.correlation, x), jnp.zeros_like, held)
-    pull = jnp.where(free, pull, 0)
+    pull = jnp.where(free, matvec(problem.correlation, held), 0) if bounded else jnp.zeros_like(z)
     hessian = jnp.where(free[:, None] & free[None], problem.correlation, 0)
     # scaled by z on both sides its diagonal is 1 + z^2, and small entries do not look dependent beside large ones
     size = jnp.where(free, z, 1)
@@ -297,7 +316,7 @@ def _newton_step(problem: _Problem, bounded: Array, rough: Array, state: _State)
     excess = _total(jnp.where(free, problem.normal * z, 0)) - room * s
     denominator = room + _total(problem.normal * along_pull)
     ds = (excess - _total(problem.normal * along_residual)) / jnp.where(denominator > 0, denominator, 1)
-    ds = jnp.where((denominator > 0) & bounded, ds, 0)
+    ds = jnp.where(denominator > 0, ds, 0) if bounded else jnp.zeros_like(s)
     dz = -along_residual - along_pull * ds
     decrement = jnp.sqrt(jnp.maximum(-_total(dz * (residual + pull * ds)), 0))
     damping = jnp.where(decrement < 0.25, 1, 1 / (1 + decrement))

@@ -8,6 +8,7 @@ from __future__ import annotations
 import gc
 import os
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -33,6 +34,20 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 settings.load_profile("jaxalloc")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _kept_programs() -> Iterator[None]:
+    """Keep compiled programs on disk: those that were forgotten (see below), or that two files need, are read back.
+
+    The folder is this process's own, for JAX does not write to it atomically; nor do other processes that tests start
+    use it, some of which are killed.
+    """
+    with tempfile.TemporaryDirectory(prefix="jaxalloc-programs-") as folder:
+        jax.config.update("jax_compilation_cache_dir", folder)
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+        yield
+        jax.config.update("jax_compilation_cache_dir", None)
 
 
 MAPS = Path("/proc/self/maps")

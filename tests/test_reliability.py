@@ -252,7 +252,9 @@ def check(result: ja.Allocation, seen: dict[str, int]) -> None:
     assert (by_cluster <= result.cluster_bound[ok][:, :, None] * loose).all()
     gap = result.optimality_gap[ok]
     unsolved = result.status[ok] & ja.Status.NOT_CONVERGED.value != 0
-    assert (gap[~unsolved] <= 1e-6).all()
+    # an asset beside its opposite: where the risk is nil but for rounding, a gap relative to it says nothing
+    riskless = result.volatility[ok] <= 1e-8
+    assert (gap[~unsolved & ~riskless] <= 1e-6).all()
     seen["universes"] += len(ok)
     seen["sleeves"] += int(result.aggressors[ok].any(axis=1).sum())
     for bit in ja.Status:

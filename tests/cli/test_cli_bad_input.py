@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import re
 import sys
@@ -285,6 +286,7 @@ def test_a_scheduler_that_is_not_there(refused: Callable[..., str]) -> None:
 def test_an_extra_that_is_not_installed(
     refused: Callable[..., str], monkeypatch: pytest.MonkeyPatch, package: str, words: list[str], message: str
 ) -> None:
+    gc.collect()  # what another test left to be collected may need the package to end
     for name in [package, *(name for name in sys.modules if name.startswith(f"{package}."))]:
         monkeypatch.setitem(sys.modules, name, None)
     assert message in refused("study", "market.csv", "--n", "5", "--profile", "risk_parity", *words)
