@@ -103,9 +103,7 @@ def change_where(wanted: Array, change: Callable[[State, Array], State], state: 
     return while_any(lambda carry: carry[1], turn, (state, wanted))[0]
 
 
-def in_groups(
-    wanted: Array, work: Callable[[Problem, State, Array], State], problem: Problem, state: State
-) -> State:
+def in_groups(wanted: Array, work: Callable[[Problem, State, Array], State], problem: Problem, state: State) -> State:
     """``work`` in the lanes where it is wanted, gathered into groups of few lanes; where none wants it it is not done.
 
     For what few lanes of a tile need, and what would take as long for one of them as for all.
@@ -124,8 +122,11 @@ def in_groups(
         place = jnp.cumsum(left, dtype=jnp.int32)
         # the lane that is the j-th of those left, or one past the last
         chosen = jnp.sum(place[:, None] <= jnp.arange(width, dtype=jnp.int32), axis=0, dtype=jnp.int32)
-        part = jax.tree.map(lambda leaf: jnp.take(leaf, chosen, axis=-1, mode="clip"), (problem, state))
-        done = work(*part, chosen < lanes)
+
+        def gather(values: Any) -> Any:
+            return jax.tree.map(lambda leaf: jnp.take(leaf, chosen, axis=-1, mode="clip"), values)
+
+        done = work(gather(problem), gather(state), chosen < lanes)
         state = jax.tree.map(lambda leaf, new: leaf.at[..., chosen].set(new, mode="drop"), state, done)
         return state, left.at[chosen].set(False, mode="drop")
 

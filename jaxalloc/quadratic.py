@@ -363,14 +363,16 @@ def _active_set(problem: _Scaled, y: Array) -> Array:
     """
     lanes = jnp.zeros(y.shape[1:], jnp.int32)
     start = _Face(y, y <= 0, (y >= problem.upper) & (problem.upper > 0), lanes == 0, lanes)
-    together = 1 if len(y) <= _FREE[0] + 8 else 3  # exchanges that most need: of the whole tile
+    together = 1 if len(y) <= 24 else 3  # exchanges that most universes need
 
-    def exchange(problem: _Scaled, face: _Face, wanted: Array, most: int) -> _Face:
-        more = lambda face: wanted & face.changed & (face.step < most)  # noqa: E731
+    def exchange(problem: _Scaled, face: _Face, wanted: Array, most: int = _EXCHANGES) -> _Face:
+        def more(face: _Face) -> Array:
+            return wanted & face.changed & (face.step < most)
+
         return while_any(more, lambda face: _solve_face(problem, face), face)
 
     face = exchange(problem, start, start.changed, together)
-    return in_groups(face.changed, lambda *group: exchange(*group, _EXCHANGES), problem, face).y
+    return in_groups(face.changed, exchange, problem, face).y
 
 
 def _solve_face(problem: _Scaled, face: _Face) -> _Face:

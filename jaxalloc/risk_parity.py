@@ -226,7 +226,7 @@ def _descend(problem: _Problem, bounded: bool, wanted: Array, state: _State, mos
     In full precision it also ends where it does not halve the error: Newton's method takes fewer steps then.
     """
     goal = tolerance(state.gap.dtype) / 4  # what the last sweep changed is smaller than what it found
-    exact = state.z.dtype == problem.upper.dtype and most == _SWEEPS
+    exact = most == _SWEEPS and not bounded
 
     def body(carry: tuple[_State, Array, Array, Array]) -> tuple[_State, Array, Array, Array]:
         state, worst, _, i = carry

@@ -1,6 +1,7 @@
 """A strict session: no silent broadcasting between ranks, warnings are errors, both precisions by fixture.
 
-The environment is set before NumPy and JAX load: the oracle's small matrices want one BLAS thread.
+The environment is set before NumPy and JAX load: the oracle's small matrices want one BLAS thread, and what has been
+compiled is kept for the session.
 """
 
 from __future__ import annotations
@@ -16,6 +17,14 @@ from pathlib import Path
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 sys.path.insert(0, str(Path(__file__).parent))
+
+# Programs that one process has compiled the others read: the tests' own, and the commands that they start. (Those that
+# are killed have folders of their own.) A limit of the size is what makes JAX lock the folder.
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    _programs = tempfile.TemporaryDirectory(prefix="jaxalloc-programs-")
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = _programs.name
+    os.environ["JAX_COMPILATION_CACHE_MAX_SIZE"] = str(2**31)
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"
 
 import jax
 import numpy as np
@@ -34,20 +43,6 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 settings.load_profile("jaxalloc")
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _kept_programs() -> Iterator[None]:
-    """Keep compiled programs on disk: those that were forgotten (see below), or that two files need, are read back.
-
-    The folder is this process's own, for JAX does not write to it atomically; nor do other processes that tests start
-    use it, some of which are killed.
-    """
-    with tempfile.TemporaryDirectory(prefix="jaxalloc-programs-") as folder:
-        jax.config.update("jax_compilation_cache_dir", folder)
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
-        yield
-        jax.config.update("jax_compilation_cache_dir", None)
 
 
 MAPS = Path("/proc/self/maps")

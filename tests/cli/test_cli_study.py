@@ -203,7 +203,9 @@ def interrupted(*arguments: str) -> str:
     heed = "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler)"
     code = f"{heed}; from jaxalloc.cli import main; sys.exit(main())"
     command = [sys.executable, "-W", "error", "-c", code, *arguments]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    # an interrupted process may leave half a program in the folder that the others share
+    own = {name: value for name, value in os.environ.items() if name != "JAX_COMPILATION_CACHE_DIR"}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=own) as process:
         limit = time.monotonic() + 300
         while not list(Path().glob("*-study*/chunks/*.parquet")) and process.poll() is None:
             assert time.monotonic() < limit
