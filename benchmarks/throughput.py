@@ -33,7 +33,7 @@ import numpy as np
 from accuracy import FILE, ROOT, ROWS, draw
 
 import jaxalloc as ja
-from jaxalloc import allocation, barbell, batch, clustering, estimates, moments, risk_parity
+from jaxalloc import allocation, batch, clustering, estimates, risk_parity
 
 JOBS = {"W20": 20, "W100m": 100, "W100": 100, "W250": 250}
 
@@ -77,8 +77,7 @@ def stages(returns: np.ndarray, counts: np.ndarray, repeats: int) -> dict[str, d
     engine = batch.Engine(returns.shape, ja.AllocationConfig(), panel=returns)
     panel, config = engine.shared[0].panel, engine.config
     (n_rows, n), size = returns.shape, engine.dtype.itemsize
-    tile = engine.tiles.observe
-    c = jnp.asarray(counts[: max(tile, *engine.tiles.solve.values())], engine.dtype)
+    c = jnp.asarray(counts[: max(engine.tiles.estimate, *engine.tiles.solve.values())], engine.dtype)
     mask = jnp.ones(n, bool)
     found: dict[str, dict[str, float]] = {}
 
@@ -90,26 +89,28 @@ def stages(returns: np.ndarray, counts: np.ndarray, repeats: int) -> dict[str, d
         return result
 
     packed = n * (n + 1) / 2
-    timed(
-        "moments",
-        lambda _: Work(2 * n_rows * packed, size * (n_rows * packed / engine.tiles.estimate + 2 * packed)),
-        lambda c: moments.panel_moments(panel, c, mask),
+    tile, few = engine.tiles.estimate, engine.tiles.observe
+    products = timed(
+        "products",
+        lambda _: Work(2 * n_rows * packed, size * (n_rows * packed / tile + packed)),
+        lambda c: estimates.products_shared(panel, config, c),
         c[:tile],
     )
     timed(
-        "tail gain",
-        lambda _: Work(4 * n_rows * n, 4 * n_rows * n),
-        lambda c: barbell.panel_tail_gain(panel, c),
-        c[:tile],
+        "moments, tail gain",
+        lambda _: Work(4 * n * n + 4 * n_rows * n, size * 3 * packed + 4 * n_rows * n),
+        lambda c, products: estimates.observe_shared(panel, config, c, mask, products),
+        c[:few],
+        jax.tree.map(lambda leaf: leaf[:few], products),
     )
     every = jax.vmap(lambda c: estimates.estimate_shared(panel, config, c, mask))(c)
     # a round merges rows, then columns, and looks for the nearest: some ten passes through the table
-    rounds = 1 + float(jnp.mean(jnp.max(jax.vmap(lambda s: _tree(s, config))(every.covariance[:tile]).round, axis=1)))
+    rounds = 1 + float(jnp.mean(jnp.max(jax.vmap(lambda s: _tree(s, config))(every.covariance[:few]).round, axis=1)))
     timed(
         "clusters",
         lambda _: Work(10 * n * n * rounds, 10 * n * n * rounds * size),
         lambda s: clustering.cluster_assets(clustering.correlation_distance(s), mask, config),
-        every.covariance[:tile],
+        every.covariance[:few],
     )
     bucket = next(b for b in engine.buckets if b >= int(every.n_clusters.max()))
     some = jax.tree.map(lambda leaf: leaf[: engine.tiles.solve[bucket]], every)

@@ -215,10 +215,11 @@ def settle(weights: Array, upper: Array) -> Array:
     Returns:
         (K,) weights within the bounds whose sum is 1 to the last few bits.
     """
-    free = (weights > 0) & (weights < upper)
-    fixed = jnp.sum(jnp.where(free, 0, weights), axis=0)
-    moving = jnp.sum(jnp.where(free, weights, 0), axis=0)
-    scale = jnp.where(moving > 0, (1 - fixed) / jnp.where(moving > 0, moving, 1), 1)
-    settled = jnp.clip(jnp.where(free, weights * jnp.maximum(scale, 0), weights), 0, upper)
-    off = jnp.abs(jnp.sum(settled, axis=0) - 1) > 8 * jnp.finfo(upper.dtype).eps
-    return change_where(off, lambda found, _: project(found, upper), settled)
+    for _ in range(2):  # twice: the first time an entry just below its bound may reach it, and leave the rest to others
+        free = (weights > 0) & (weights < upper)
+        fixed = jnp.sum(jnp.where(free, 0, weights), axis=0)
+        moving = jnp.sum(jnp.where(free, weights, 0), axis=0)
+        scale = jnp.where(moving > 0, (1 - fixed) / jnp.where(moving > 0, moving, 1), 1)
+        weights = jnp.clip(jnp.where(free, weights * jnp.maximum(scale, 0), weights), 0, upper)
+    off = jnp.abs(jnp.sum(weights, axis=0) - 1) > 8 * jnp.finfo(upper.dtype).eps
+    return change_where(off, lambda found, _: project(found, upper), weights)

@@ -28,7 +28,7 @@ _GRADIENT_STEPS = 30  # in each further one
 _EXCHANGES = 12  # active-set solves after each block
 _BLOCKS = 30
 _RELEASE = 0.2  # entries leave a bound together whose multipliers are at least this share of the worst
-_ROUNDING = 64  # units in the last place that a multiplier may be off
+_ROUNDING = 64  # units in the last place that a multiplier, or an entry of y, may be off
 _FREE = (16, 24, 48)  # rows of the tables in which a face is solved, before all
 _POWER_STEPS = 8
 
@@ -110,7 +110,7 @@ def optimality_gap(covariance: Array, excess: Array, upper: Array, weights: Arra
 
     With e = 0 this is 1 - min s'Sw / w'Sw, which bounds the relative excess volatility of minimum variance; otherwise
     max e's / e'w - s'Sw / w'Sw, which to first order bounds the relative shortfall of the Sharpe ratio. 0 where w'Sw
-    is 0.
+    is 0 up to rounding.
 
     Args:
         covariance: (K, K) S.
@@ -224,8 +224,10 @@ def _solve(problem: _Scaled, sigma: Array, upper: Array, richest: Array) -> Solu
     none = jnp.zeros(upper.shape[1:], jnp.int32)
     best = while_any(unfinished, block, _Best(richest, infinite, jnp.zeros_like(infinite), none))
     weights = jnp.minimum(problem.normal * best.y, upper)
-    # a few roundings above 0 are 0: which clusters are held, and who leads them, should not hang on them
-    weights = settle(jnp.where(weights <= 8 * jnp.finfo(weights.dtype).eps, 0, weights), upper)
+    # a few roundings above 0 are 0: which clusters are held, and who leads them, should not hang on them. Roundings of
+    # y, not of w: beside a cluster of hardly any risk the others' tiny weights count.
+    small = best.y <= _ROUNDING * jnp.finfo(weights.dtype).eps * jnp.max(best.y, axis=0)
+    weights = settle(jnp.where(small, 0, weights), upper)
     gap, floor = _gap(problem, upper, sigma * weights)
     converged = gap <= jnp.maximum(accepted(gap.dtype), 2 * floor)
     return Solution(weights, gap, best.blocks, jnp.zeros(gap.shape, bool), converged)
@@ -262,11 +264,12 @@ def _gap(problem: _Scaled, upper: Array, y: Array) -> tuple[Array, Array]:
     ratio = jnp.where(reward > 0, variance / _positive(reward), 0)
     cost = (gradient - ratio * problem.excess) / problem.normal
     slack = linear_slack(cost, problem.normal * y, upper)
-    gross = jnp.sum(y * matvec(problem.correlation, y, absolute=True), axis=0) / _positive(variance)
+    unhedged = jnp.sum(y * matvec(problem.correlation, y, absolute=True), axis=0)
     earned = jnp.sum(jnp.abs(problem.excess) * y, axis=0)
     gross_reward = jnp.where(reward > 0, earned / _positive(reward), 0)
-    floor = 4 * jnp.finfo(y.dtype).eps * jnp.maximum(gross, gross_reward)
-    return jnp.where(variance > 0, slack / _positive(variance), 0), floor
+    floor = 4 * jnp.finfo(y.dtype).eps * jnp.maximum(unhedged / _positive(variance), gross_reward)
+    risky = variance > 4 * jnp.finfo(y.dtype).eps * unhedged  # else it is 0 but for rounding
+    return jnp.where(risky, slack / _positive(variance), 0), floor
 
 
 def _curvature(problem: _Scaled) -> Array:

@@ -9,7 +9,8 @@ import pytest
 import jaxalloc as ja
 
 
-@pytest.mark.parametrize("x64", [True, pytest.param(False, marks=pytest.mark.slow)], ids=["float64", "float32"])
+@pytest.mark.slow
+@pytest.mark.parametrize("x64", [True, False], ids=["float64", "float32"])
 def test_alone_as_in_a_batch(x64):
     """`allocate` pads clusters to N and a batch to the bucket: two programs, and one portfolio."""
     returns = ja.datasets.synthetic_market().to_numpy()

@@ -13,10 +13,7 @@ EXAMPLES = sorted((Path(__file__).parents[1] / "examples").glob("*.py"))
 FEW = {"JAXALLOC_EXAMPLE_UNIVERSES": "60"}  # thousands, where an example is run by hand
 
 
-RUNS = [
-    pytest.param(path, id=path.stem, marks=[] if path.name[:2] in ("01", "09") else pytest.mark.slow)
-    for path in EXAMPLES
-]
+RUNS = [pytest.param(path, id=path.stem, marks=[] if path.name[:2] == "01" else pytest.mark.slow) for path in EXAMPLES]
 
 
 @pytest.mark.parametrize("path", RUNS)
