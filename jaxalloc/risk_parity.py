@@ -223,10 +223,11 @@ def _sweep(problem: _Problem, bounded: bool, state: _State) -> tuple[_State, Arr
 def _descend(problem: _Problem, bounded: bool, wanted: Array, state: _State, most: int) -> _State:
     """Coordinate descent until what a sweep finds is in order, ``most`` sweeps at most.
 
-    In full precision it also ends where it does not halve the error: Newton's method takes fewer steps then.
+    Without bounds, in full precision, it also ends where a sweep does not halve the error: what is left takes Newton's
+    method less time.
     """
     goal = tolerance(state.gap.dtype) / 4  # what the last sweep changed is smaller than what it found
-    exact = most == _SWEEPS and not bounded
+    impatient = most == _SWEEPS and not bounded
 
     def body(carry: tuple[_State, Array, Array, Array]) -> tuple[_State, Array, Array, Array]:
         state, worst, _, i = carry
@@ -234,8 +235,8 @@ def _descend(problem: _Problem, bounded: bool, wanted: Array, state: _State, mos
 
     def more(carry: tuple[_State, Array, Array, Array]) -> Array:
         _, worst, before, i = carry
-        slow = (worst > before / 2) if exact else False
-        return wanted & (worst > goal) & (i < most) & ~slow
+        going = wanted & (worst > goal) & (i < most)
+        return going & (worst <= before / 2) if impatient else going
 
     infinite = jnp.full_like(state.gap, jnp.inf)
     return while_any(more, body, (state, infinite, infinite, jnp.zeros_like(state.steps)))[0]
