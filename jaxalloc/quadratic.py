@@ -28,7 +28,6 @@ _GRADIENT_STEPS = 30  # in each further one
 _EXCHANGES = 12  # active-set solves after each block
 _BLOCKS = 30
 _RELEASE = 0.2  # entries leave a bound together whose multipliers are at least this share of the worst
-_ROUNDING = 64  # units in the last place that a multiplier, or an entry of y, may be off
 _FREE = (16, 24, 48)  # rows of the tables in which a face is solved, before all
 _POWER_STEPS = 8
 
@@ -63,6 +62,11 @@ class _Scaled(NamedTuple):
 def tolerance(dtype: Any) -> float:
     """Optimality gap at which a solver stops: 1e-11 in float64, 3e-6 in float32."""
     return 1e-11 if jnp.dtype(dtype) == jnp.float64 else 3e-6
+
+
+def _rounding(dtype: Any) -> float:
+    """What a multiplier, or an entry of y, may be off: 64 units in the last place, 8 in float32, which has fewer."""
+    return (64 if jnp.dtype(dtype) == jnp.float64 else 8) * float(jnp.finfo(dtype).eps)
 
 
 def accepted(dtype: Any) -> float:
@@ -226,7 +230,7 @@ def _solve(problem: _Scaled, sigma: Array, upper: Array, richest: Array) -> Solu
     weights = jnp.minimum(problem.normal * best.y, upper)
     # a few roundings above 0 are 0: which clusters are held, and who leads them, should not hang on them. Roundings of
     # y, not of w: beside a cluster of hardly any risk the others' tiny weights count.
-    small = best.y <= _ROUNDING * jnp.finfo(weights.dtype).eps * jnp.max(best.y, axis=0)
+    small = best.y <= _rounding(weights.dtype) * jnp.max(best.y, axis=0)
     weights = settle(jnp.where(small, 0, weights), upper)
     gap, floor = _gap(problem, upper, sigma * weights)
     converged = gap <= jnp.maximum(accepted(gap.dtype), 2 * floor)
@@ -381,7 +385,6 @@ def _active_set(problem: _Scaled, y: Array) -> Array:
 def _solve_face(problem: _Scaled, face: _Face) -> _Face:
     """One exchange."""
     c, a, b, e = problem
-    eps = jnp.finfo(face.y.dtype).eps
     zero, full = face.at_zero, face.at_upper
     free = ~(zero | full)
     y = jnp.where(zero, 0, jnp.where(full, b, face.y))
@@ -392,7 +395,7 @@ def _solve_face(problem: _Scaled, face: _Face) -> _Face:
     multiplier = gradient - alpha * e + beta * a
     wrong = jnp.where(b > 0, jnp.where(zero, -multiplier, jnp.where(full, multiplier, 0)), 0)
     # a multiplier that is 0 but for rounding holds its bound: let go, it would come and go for ever
-    rounding = _ROUNDING * eps * (jnp.abs(gradient) + jnp.abs(alpha * e) + jnp.abs(beta * a))
+    rounding = _rounding(y.dtype) * (jnp.abs(gradient) + jnp.abs(alpha * e) + jnp.abs(beta * a))
     let_go = (wrong > rounding) & (wrong >= _RELEASE * jnp.max(wrong, axis=0))
     new_zero = (zero & ~let_go) | (free & (y < 0))
     new_full = (full & ~let_go) | (free & (y > b))
