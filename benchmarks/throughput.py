@@ -90,7 +90,7 @@ def stages(returns: np.ndarray, counts: np.ndarray, repeats: int) -> dict[str, d
 
     packed = n * (n + 1) / 2
     tile, few = engine.tiles.estimate, engine.tiles.observe
-    products = timed(
+    weighted = timed(
         "products",
         lambda _: Work(2 * n_rows * packed, size * (n_rows * packed / tile + packed)),
         lambda c: estimates.products_shared(panel, config, c),
@@ -99,9 +99,9 @@ def stages(returns: np.ndarray, counts: np.ndarray, repeats: int) -> dict[str, d
     timed(
         "moments, tail gain",
         lambda _: Work(4 * n * n + 4 * n_rows * n, size * 3 * packed + 4 * n_rows * n),
-        lambda c, products: estimates.observe_shared(panel, config, c, mask, products),
+        lambda c, weighted: estimates.observe_shared(panel, config, c, mask, weighted),
         c[:few],
-        jax.tree.map(lambda leaf: leaf[:few], products),
+        jax.tree.map(lambda leaf: leaf[:few], weighted),
     )
     every = jax.vmap(lambda c: estimates.estimate_shared(panel, config, c, mask))(c)
     # a round merges rows, then columns, and looks for the nearest: some ten passes through the table
@@ -121,9 +121,11 @@ def stages(returns: np.ndarray, counts: np.ndarray, repeats: int) -> dict[str, d
 
     def of_parity(result: Any) -> Work:
         steps = np.asarray(result.iterations, float)
-        newton = np.maximum(steps - risk_parity.MOST_SWEEPS, 0).mean() * 2
-        sweeps = np.minimum(steps, risk_parity.MOST_SWEEPS).mean() * 2
-        swept = products(bucket, min(sweeps, 16), max(sweeps - 16, 0), size)
+        # where Newton's method is needed it starts after the sweeps in float32 and two more
+        newton = np.maximum(steps - risk_parity.SWEEPS_BEFORE, 0).mean() * 2
+        sweeps = np.minimum(steps, risk_parity.SWEEPS_BEFORE).mean() * 2
+        rough = min(sweeps, 2 * 10)
+        swept = products(bucket, rough, sweeps - rough, size)
         return Work(swept.operations + newton * 2 / 3 * bucket**3, swept.moved + newton * 2 * bucket**3)
 
     parts = (

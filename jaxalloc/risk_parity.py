@@ -23,7 +23,7 @@ from jaxalloc.quadratic import Solution, accepted, tolerance
 
 _ROUGH_SWEEPS = 14  # of coordinate descent in float32, then
 _SWEEPS = 20  # in full precision, before Newton's method takes over
-MOST_SWEEPS = _ROUGH_SWEEPS + _SWEEPS
+SWEEPS_BEFORE = _ROUGH_SWEEPS + 3  # and Newton's method, where sweeps do not converge
 _NEWTON_STEPS = 80
 _ROUGH_STEPS = 8  # of those whose direction is solved for in float32: half the memory to go through
 
