@@ -14,14 +14,15 @@ from jax import Array, lax
 
 from jaxalloc.clustering import correlation_distance, linkage_matrix, merge_tree
 from jaxalloc.config import AllocationConfig
+from jaxalloc.correlation import Correlation
 from jaxalloc.hierarchy import cluster_distance, herc_weights, hrp_weights, leaf_order
 from jaxalloc.inner import Synthetic, sum_by_cluster, synthesize
 from jaxalloc.linalg import dot
 from jaxalloc.quadratic import Solution, accepted, mean_variance, mean_variance_lanes
 from jaxalloc.risk_parity import risk_parity_lanes
 
-# takes S (K, K, L), e (K, L) and u (K, L), all annual, of L universes
-Solver = Callable[[Array, Array, Array], Solution]
+# takes S (K, K, L) in parts, e (K, L) and u (K, L), all annual, of L universes
+Solver = Callable[[Correlation, Array, Array], Solution]
 
 _MOST_TURNS = 8  # of nested clusters' inner problem, of which nearly always one is enough
 
@@ -55,9 +56,9 @@ class Posed(NamedTuple):
     excess: Array
 
 
-def risk_parity_solver(covariance: Array, excess: Array, upper: Array) -> Solution:
+def risk_parity_solver(risk: Correlation, excess: Array, upper: Array) -> Solution:
     """`risk_parity_lanes` as a `Solver`: it has no use for rewards."""
-    return risk_parity_lanes(covariance, upper)
+    return risk_parity_lanes(risk, upper)
 
 
 def equal_weight(assets: Assets) -> Solution:

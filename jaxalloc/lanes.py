@@ -116,6 +116,8 @@ def in_groups(wanted: Array, work: Callable[[Problem, State, Array], State], pro
     """
     lanes = wanted.shape[0]
     width = min(lanes, max(_GROUP, lanes // _GROUP))
+    if width == lanes:
+        return change_where(wanted, lambda state, wanted: work(problem, state, wanted), state)
 
     def turn(carry: tuple[State, Array]) -> tuple[State, Array]:
         state, left = carry

@@ -15,10 +15,10 @@ import itertools
 import warnings
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
+from jaxalloc.correlation import Correlation, correlate
 from jaxalloc.feasible import linear_minimum, linear_slack, project, settle
 from jaxalloc.lanes import change_where, choose, in_groups, lanes_last, matvec, positions, while_any
 from jaxalloc.linalg import solve_positive_definite
@@ -28,7 +28,6 @@ _GRADIENT_STEPS = 30  # in each further one
 _EXCHANGES = 12  # active-set solves after each block
 _BLOCKS = 30
 _RELEASE = 0.2  # entries leave a bound together whose multipliers are at least this share of the worst
-_FREE = (16, 24, 48)  # rows of the tables in which a face is solved, before all
 _POWER_STEPS = 8
 
 
@@ -64,14 +63,14 @@ def tolerance(dtype: Any) -> float:
     return 1e-11 if jnp.dtype(dtype) == jnp.float64 else 3e-6
 
 
-def _rounding(dtype: Any) -> float:
-    """What a multiplier, or an entry of y, may be off: 64 units in the last place, 8 in float32, which has fewer."""
-    return (64 if jnp.dtype(dtype) == jnp.float64 else 8) * float(jnp.finfo(dtype).eps)
-
-
 def accepted(dtype: Any) -> float:
     """Optimality gap that counts as solved: 5e-10 in float64, 8e-6 in float32."""
     return 5e-10 if jnp.dtype(dtype) == jnp.float64 else 8e-6
+
+
+def _rounding(dtype: Any) -> float:
+    """What a multiplier, or an entry of y, may be off: 64 units in the last place, 8 in float32, which has fewer."""
+    return (64 if jnp.dtype(dtype) == jnp.float64 else 8) * float(jnp.finfo(dtype).eps)
 
 
 def min_variance(covariance: Array, upper: Array) -> Solution:
@@ -125,35 +124,27 @@ def optimality_gap(covariance: Array, excess: Array, upper: Array, weights: Arra
     Returns:
         () the gap, at least 0.
     """
-    problem, sigma = _scale(covariance, excess, upper)
-    return _gap(problem, upper, sigma * weights)[0]
+    risk = correlate(covariance)
+    return _gap(_scale(risk, excess, upper), upper, risk.sigma * weights)[0]
 
 
 # ---- with lanes: vectors (K, L), numbers (L,) ------------------------------------------------------------------------
 
 
-def mean_variance_lanes(covariance: Array, excess: Array, upper: Array) -> Solution:
+def mean_variance_lanes(risk: Correlation, excess: Array, upper: Array) -> Solution:
     """`mean_variance` with lanes: (K, K, L), (K, L) and (K, L)."""
     richest = linear_minimum(-excess, upper)
     rewarding = jnp.sum(richest * excess, axis=0) > 0
     excess = jnp.where(rewarding, excess, 0)
-    problem, sigma = _scale(covariance, excess, upper)
-    return _solve(problem, sigma, upper, sigma * richest)._replace(altered=~rewarding)
+    return _solve(_scale(risk, excess, upper), risk, upper, risk.sigma * richest)._replace(altered=~rewarding)
 
 
-_mean_variance = lanes_last(mean_variance_lanes)
+_mean_variance = lanes_last(lambda covariance, *rest: mean_variance_lanes(correlate(covariance), *rest))
 
 
-def _scale(covariance: Array, excess: Array, upper: Array) -> tuple[_Scaled, Array]:
-    rows = positions(upper.shape[0], covariance)
-    same = rows == jnp.swapaxes(rows, 0, 1)
-    variance = jnp.sum(jnp.where(same, covariance, 0), axis=1)
-    sigma = jnp.sqrt(jnp.where(upper > 0, variance, 1))
-    apart = (upper > 0)[:, None] & (upper > 0)[None]
-    normal = 1 / sigma
-    correlation = jnp.where(apart, covariance * normal[:, None] * normal[None], 0)
-    correlation = jnp.where(same, 1, correlation)
-    return _Scaled(correlation, normal, sigma * upper, jnp.where(upper > 0, excess * normal, 0)), sigma
+def _scale(risk: Correlation, excess: Array, upper: Array) -> _Scaled:
+    normal = 1 / risk.sigma
+    return _Scaled(risk.matrix, normal, risk.sigma * upper, jnp.where(upper > 0, excess * normal, 0))
 
 
 def _variance(problem: _Scaled, y: Array) -> Array:
@@ -193,11 +184,11 @@ class _Best(NamedTuple):
     blocks: Array
 
 
-def _solve(problem: _Scaled, sigma: Array, upper: Array, richest: Array) -> Solution:
+def _solve(problem: _Scaled, risk: Correlation, upper: Array, richest: Array) -> Solution:
     """Blocks of projected gradient and active set until the gap is small; the best point is kept throughout."""
     # The gradient only has to find out which bounds hold, for which float32 and a few steps nearly always will do. What
     # the active set then solves does not depend on how exactly its start was known.
-    rough = jax.tree.map(lambda leaf: leaf.astype(jnp.float32), problem)
+    rough = _Scaled(risk.rough, *(leaf.astype(jnp.float32) for leaf in problem[1:]))
     curvature = _curvature(rough)
 
     def stroll(_: Array) -> Array:
@@ -232,7 +223,7 @@ def _solve(problem: _Scaled, sigma: Array, upper: Array, richest: Array) -> Solu
     # y, not of w: beside a cluster of hardly any risk the others' tiny weights count.
     small = best.y <= _rounding(weights.dtype) * jnp.max(best.y, axis=0)
     weights = settle(jnp.where(small, 0, weights), upper)
-    gap, floor = _gap(problem, upper, sigma * weights)
+    gap, floor = _gap(problem, upper, risk.sigma * weights)
     converged = gap <= jnp.maximum(accepted(gap.dtype), 2 * floor)
     return Solution(weights, gap, best.blocks, jnp.zeros(gap.shape, bool), converged)
 
@@ -446,12 +437,11 @@ def _face_step(problem: _Scaled, y: Array, gradient: Array, free: Array, full: A
 def _solve_free(matrix: Array, rhs: Array, free: Array) -> Array:
     """Solve matrix_FF X_F = rhs_F for the free entries F; X is 0 elsewhere.
 
-    Few clusters are free at an optimum, whatever K. So they are gathered into a small table and solved there; a
-    universe with more of them takes a larger one, in a loop of at most one turn, which costs nothing where no universe
-    of the tile needs it.
+    Few clusters are free at an optimum, whatever K. So they are gathered into a small table and solved there; the
+    universes with more of them are gathered into groups, with larger tables.
     """
     size = free.shape[0]
-    tables = [*(rows for rows in _FREE if rows < size), size]
+    tables = _tables(size)
     if len(tables) == 1:
         return _solve_masked(matrix, rhs, free)
     count = jnp.sum(free, axis=0, dtype=jnp.int32)
@@ -460,11 +450,24 @@ def _solve_free(matrix: Array, rhs: Array, free: Array) -> Array:
     solution = _solve_in_table(matrix, rhs, free, slot, count, tables[0])
     for smaller, rows in itertools.pairwise(tables):
 
-        def larger(_: Array, wanted: Array, rows: int = rows) -> Array:
+        def larger(problem: tuple[Array, ...], _: Array, wanted: Array, rows: int = rows) -> Array:
+            matrix, rhs, free, slot, count = problem
             return _solve_in_table(matrix, rhs, free & wanted, slot, count, rows)
 
-        solution = change_where(count > smaller, larger, solution)
+        fits = (count > smaller) & (count <= rows)
+        solution = in_groups(fits, larger, (matrix, rhs, free, slot, count), solution)
     return solution
+
+
+def _tables(size: int) -> tuple[int, ...]:
+    """Rows of the tables for the free ones of so many clusters, the first large enough for most universes.
+
+    Example:
+        >>> _tables(8), _tables(20), _tables(34), _tables(84)
+        ((8,), (12, 20), (16, 24, 34), (24, 48, 84))
+    """
+    few = (12,) if size <= 24 else (16, 24) if size <= 49 else (24, 48)
+    return (*(rows for rows in few if rows < size), size)
 
 
 def _solve_in_table(matrix: Array, rhs: Array, free: Array, slot: Array, count: Array, rows: int) -> Array:

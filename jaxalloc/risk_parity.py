@@ -10,21 +10,25 @@ the way, and Newton's method finishes what it leaves.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
+from jaxalloc.correlation import Correlation, correlate
 from jaxalloc.feasible import settle
 from jaxalloc.lanes import choose, in_groups, lanes_last, matvec, positions, while_any
-from jaxalloc.linalg import solve_positive_definite
+from jaxalloc.linalg import Factor, factorize, solve_factorized
 from jaxalloc.quadratic import Solution, accepted, tolerance
 
 _ROUGH_SWEEPS = 14  # of coordinate descent in float32, then
 _SWEEPS = 20  # in full precision, before Newton's method takes over
 SWEEPS_BEFORE = _ROUGH_SWEEPS + 3  # and Newton's method, where sweeps do not converge
 _NEWTON_STEPS = 80
+_MORE_STEPS = 4  # with the same Hessian, as long as each leaves no more of the error than
+_PAYS = 0.25
 _ROUGH_STEPS = 8  # of those whose direction is solved for in float32: half the memory to go through
 
 
@@ -76,20 +80,21 @@ def contribution_gap(covariance: Array, upper: Array, weights: Array) -> Array:
     Returns:
         () the gap, 0 where no cluster is below its bound.
     """
-    return _spread(_scale(covariance, upper), jnp.zeros_like(weights[0]), upper, weights)
+    return _spread(_scale(correlate(covariance), upper), jnp.zeros_like(weights[0]), upper, weights)
 
 
 # ---- with lanes: vectors (K, L), numbers (L,) ------------------------------------------------------------------------
 
 
-def risk_parity_lanes(covariance: Array, upper: Array) -> Solution:
+def risk_parity_lanes(risk: Correlation, upper: Array) -> Solution:
     """`risk_parity` with lanes: (K, K, L) and (K, L)."""
-    problem = _scale(covariance, upper)
+    problem = _scale(risk, upper)
     forced = _total(upper) <= 1 + 1e-12
     start = _start(problem)
     if start.z.dtype == jnp.float64:
         # float32 is enough to come near; from there nothing remembers it
-        rough = jax.tree.map(lambda leaf: leaf.astype(jnp.float32) if leaf.dtype == jnp.float64 else leaf, problem)
+        upper32, normal32 = problem.upper.astype(jnp.float32), problem.normal.astype(jnp.float32)
+        rough = _Problem(risk.rough, normal32, upper32, problem.member)
         near = _descend(rough, False, ~forced, _start(rough), _ROUGH_SWEEPS)
         start = start._replace(z=near.z.astype(start.z.dtype), steps=near.steps)
     state = _minimise(problem, False, ~forced, start)
@@ -109,13 +114,14 @@ def risk_parity_lanes(covariance: Array, upper: Array) -> Solution:
     return Solution(weights, gap, state.steps, (state.ridge > 0) & ~forced, converged)
 
 
-_risk_parity = lanes_last(risk_parity_lanes)
+_risk_parity = lanes_last(lambda covariance, upper: risk_parity_lanes(correlate(covariance), upper))
 
 
 def _minimise(problem: _Problem, bounded: bool, wanted: Array, state: _State) -> _State:
     """Coordinate descent from ``state``, and Newton's method from there."""
     swept = _descend(problem, bounded, wanted, state._replace(gap=jnp.full_like(state.gap, jnp.inf)), _SWEEPS)
-    return choose(wanted, _newton(problem, bounded, wanted, _measure(problem, bounded, swept)), state)
+    newton = _newton_bounded if bounded else _newton
+    return choose(wanted, newton(problem, wanted, _measure(problem, bounded, swept)), state)
 
 
 def _total(x: Array) -> Array:
@@ -130,15 +136,9 @@ def _spread(problem: _Problem, ridge: Array, upper: Array, weights: Array) -> Ar
     return jnp.where(largest > 0, 1 - lowest / jnp.where(largest > 0, largest, 1), 0)
 
 
-def _scale(covariance: Array, upper: Array) -> _Problem:
+def _scale(risk: Correlation, upper: Array) -> _Problem:
     member = upper > 0
-    rows = positions(upper.shape[0], covariance)
-    same = rows == jnp.swapaxes(rows, 0, 1)
-    variance = jnp.sum(jnp.where(same, covariance, 0), axis=1)
-    sigma = jnp.sqrt(jnp.where(member, variance, 1))
-    normal = jnp.where(member, 1 / sigma, 0)
-    correlation = jnp.where(same, 1, covariance * normal[:, None] * normal[None])
-    return _Problem(correlation, normal, sigma * upper, member)
+    return _Problem(risk.matrix, jnp.where(member, 1 / risk.sigma, 0), risk.sigma * upper, member)
 
 
 def _start(problem: _Problem) -> _State:
@@ -158,16 +158,20 @@ def _cap(problem: _Problem, bounded: bool, s: Array) -> Array:
 
 def _measure(problem: _Problem, bounded: bool, state: _State) -> _State:
     """Fill in how far z_i (Cz)_i = 1 and a . z = s are from holding, and how near this precision can bring them."""
-    z, ridge = state.z, state.ridge
-    gross = z * (matvec(problem.correlation, z, absolute=True) + ridge * z)
+    z = state.z
+    gross = z * (matvec(problem.correlation, z, absolute=True) + state.ridge * z)
+    return _follow(problem, bounded, state)._replace(floor=jnp.finfo(z.dtype).eps * jnp.max(gross, axis=0))
+
+
+def _follow(problem: _Problem, bounded: bool, state: _State) -> _State:
+    """`_measure` near the point that the floor was measured at, which is as good as its own."""
+    z = state.z
     product = matvec(problem.correlation, z)
-    error = z * (product + ridge * z) - 1
+    error = z * (product + state.ridge * z) - 1
     below = z < _cap(problem, bounded, state.s)
     gap = jnp.max(jnp.where(problem.member, jnp.where(below, jnp.abs(error), error), 0), axis=0)
     unspent = jnp.abs(_total(problem.normal * z) / state.s - 1)
-    gap = jnp.maximum(gap, unspent) if bounded else gap
-    floor = jnp.finfo(z.dtype).eps * jnp.max(gross, axis=0)
-    return state._replace(product=product, gap=gap, floor=floor)
+    return state._replace(product=product, gap=jnp.maximum(gap, unspent) if bounded else gap)
 
 
 def _unfinished(state: _State) -> Array:
@@ -177,14 +181,14 @@ def _unfinished(state: _State) -> Array:
     return 2 * state.gap > jnp.maximum(tolerance(dtype), jnp.minimum(state.floor / 2, accepted(dtype)))
 
 
-def _rescale(problem: _Problem, bounded: bool, z: Array, s: Array) -> tuple[Array, Array]:
+def _rescale(problem: _Problem, z: Array, s: Array) -> tuple[Array, Array]:
     """Make a . z = s, the clusters at their bound keeping their weight."""
-    full = problem.member & (z >= _cap(problem, bounded, s))
+    full = problem.member & (z >= _cap(problem, True, s))
     held = _total(jnp.where(full, problem.normal * problem.upper, 0))
     free = _total(jnp.where(full, 0, problem.normal * z))
     regular = (held < 1) & (free > 0)
     new = jnp.where(regular, free / jnp.where(held < 1, 1 - held, 1), _total(problem.normal * z))
-    return jnp.where(full & regular, problem.upper * new, jnp.minimum(z, _cap(problem, bounded, new))), new
+    return jnp.where(full & regular, problem.upper * new, jnp.minimum(z, _cap(problem, True, new))), new
 
 
 def _sweep(problem: _Problem, bounded: bool, state: _State) -> tuple[_State, Array]:
@@ -213,7 +217,7 @@ def _sweep(problem: _Problem, bounded: bool, state: _State) -> tuple[_State, Arr
 
     z, worst = lax.fori_loop(0, state.z.shape[0], coordinate, (state.z, jnp.zeros_like(state.s)))
     if bounded:
-        z, s = _rescale(problem, bounded, z, state.s)
+        z, s = _rescale(problem, z, state.s)
         worst = jnp.maximum(worst, jnp.abs(s / state.s - 1))
     else:
         s = _total(problem.normal * z)
@@ -242,38 +246,24 @@ def _descend(problem: _Problem, bounded: bool, wanted: Array, state: _State, mos
     return while_any(more, body, (state, infinite, infinite, jnp.zeros_like(state.steps)))[0]
 
 
-def _newton(problem: _Problem, bounded: bool, wanted: Array, state: _State) -> _State:
-    """Newton's method, damped as a self-concordant function asks.
+def _newton(problem: _Problem, wanted: Array, state: _State) -> _State:
+    """Newton's method without bounds, damped as a self-concordant function asks.
 
-    With the bounds on, a step is tried from the last point and from the sweep after it, and the best of the three
-    stays: near a bound a sweep may put a cluster on it that belongs below, and far from the solution it is what finds
-    the bounds. With the bounds off the iterates of a problem without a solution run away, and get the ridge.
+    The iterates of a problem without a solution run away, and get the ridge.
     """
     eps = jnp.finfo(state.z.dtype).eps
     delta = 1e-10 if state.z.dtype == jnp.float64 else 1e-5
     vanishing = 16 * eps * problem.upper.shape[0]  # where rounding, and the solver of the step, stop the flight
+    restart = _start(problem)
 
     def body(carry: tuple[_State, Array, Array]) -> tuple[_State, Array, Array]:
         state, i, t = carry
-        rough = jnp.max(t) < _ROUGH_STEPS  # lanes that are still at it have all done as many steps
-        swept = _sweep(problem, bounded, state)[0]
-        if bounded:
-            swept = _measure(problem, bounded, swept)
-        else:  # it only serves as the place to start from
-            swept = swept._replace(product=matvec(problem.correlation, swept.z), gap=jnp.full_like(swept.gap, jnp.inf))
-
-        def attempt(j: Array, best: _State) -> _State:
-            trial = _measure(problem, bounded, _newton_step(problem, bounded, rough, choose(j == 0, swept, state)))
-            better = jnp.isfinite(trial.gap)
-            better = better & ~(trial.gap >= best.gap) if bounded else better
-            return choose(better, trial, best)
-
-        new = lax.fori_loop(0, 2 if bounded else 1, attempt, swept)._replace(steps=swept.steps)
-        if bounded:
-            return new, i + 1, t + 1
+        swept = _sweep(problem, False, state)[0]  # it only serves as the place to start from
+        swept = swept._replace(product=matvec(problem.correlation, swept.z), gap=jnp.full_like(swept.gap, jnp.inf))
+        # lanes that are still at it have all done as many steps
+        new = _in_precision(jnp.max(t) < _ROUGH_STEPS, functools.partial(_advance, problem, wanted), swept)
         variance = _total(new.z * new.product)
         singular = variance <= vanishing * _total(new.z * new.z)
-        restart = _start(problem)
         again = singular & (new.ridge == 0)  # start over, with the ridge: from far out the way back is long
         new = new._replace(
             z=jnp.where(again, restart.z, new.z),
@@ -282,59 +272,123 @@ def _newton(problem: _Problem, bounded: bool, wanted: Array, state: _State) -> _
         )
         return new, jnp.where(again, 0, i + 1), t + 1
 
-    def more(carry: tuple[_State, Array, Array]) -> Array:
-        state, i, _ = carry
-        # a few steps from near the goal reach what the precision allows; more would only wander in the rounding
-        wandering = (i >= 4) & (state.gap <= jnp.minimum(4 * state.floor, 1e-2))
-        return wanted & _unfinished(state) & (i < _NEWTON_STEPS) & ~wandering
+    none = jnp.zeros_like(state.steps)
+    return while_any(functools.partial(_worthwhile, wanted), body, (state, none, none))[0]
+
+
+def _newton_bounded(problem: _Problem, wanted: Array, state: _State) -> _State:
+    """Newton's method with the bounds on.
+
+    A step is tried from the last point and from the sweep after it, and the best of the three stays: near a bound a
+    sweep may put a cluster on it that belongs below, and far from the solution it is what finds the bounds.
+    """
+
+    def body(carry: tuple[_State, Array, Array]) -> tuple[_State, Array, Array]:
+        state, i, t = carry
+        swept = _measure(problem, True, _sweep(problem, True, state)[0])
+
+        def attempt(j: Array, best: _State) -> _State:
+            start = choose(j == 0, swept, state)
+            rough = jnp.max(t) < _ROUGH_STEPS
+            trial = _in_precision(rough, functools.partial(_step_within, problem), start)
+            trial = _measure(problem, True, trial)
+            return choose(jnp.isfinite(trial.gap) & ~(trial.gap >= best.gap), trial, best)
+
+        new = lax.fori_loop(0, 2, attempt, swept)._replace(steps=swept.steps)
+        return new, i + 1, t + 1
 
     none = jnp.zeros_like(state.steps)
-    return while_any(more, body, (state, none, none))[0]
+    return while_any(functools.partial(_worthwhile, wanted), body, (state, none, none))[0]
 
 
-def _newton_step(problem: _Problem, bounded: bool, rough: Array, state: _State) -> _State:
+def _worthwhile(wanted: Array, carry: tuple[_State, Array, Array]) -> Array:
+    """Whether another step of Newton's method is: few from near the goal reach what the precision allows."""
+    state, i, _ = carry
+    wandering = (i >= 4) & (state.gap <= jnp.minimum(4 * state.floor, 1e-2))  # in the rounding
+    return wanted & _unfinished(state) & (i < _NEWTON_STEPS) & ~wandering
+
+
+def _in_precision(rough: Array, step: Callable[[Any, _State], _State], state: _State) -> _State:
+    """``step`` with systems solved in float32 where ``rough``: a step may be a little off, the next one mends it."""
+    if state.z.dtype == jnp.float32:
+        return step(jnp.float32, state)
+    return lax.cond(rough, functools.partial(step, jnp.float32), functools.partial(step, jnp.float64), state)
+
+
+def _hessian(problem: _Problem, state: _State, free: Array, dtype: Any) -> tuple[Factor, Array]:
+    """C + ridge + 1 / z^2 of the free entries, scaled and factorized; and the scale (K, L).
+
+    Scaled by z on both sides its diagonal is 1 + z^2, and small entries do not look dependent beside large ones.
+    """
+    z = state.z
+    rows = positions(z.shape[0], problem.correlation)
+    norm = jnp.sqrt(jnp.where(free, 1 + (1 + state.ridge) * z * z, 1))
+    scale = jnp.where(free, z, 1) / norm
+    narrow = jnp.where(free, scale, 0).astype(dtype)
+    scaled = problem.correlation.astype(dtype) * narrow[:, None] * narrow[None]
+    return factorize(jnp.where(rows == jnp.swapaxes(rows, 0, 1), 1, scaled)), scale
+
+
+def _advance(problem: _Problem, wanted: Array, dtype: Any, state: _State) -> _State:
+    """A step of Newton's method without bounds, and more with the same Hessian as long as they pay.
+
+    The Hessian's factor is most of a step's cost. Reused, it makes the error a fraction of what it was, no square of
+    it, but it does that in full precision whatever the factor's own.
+    """
+    factor, scale = _hessian(problem, state, problem.member, dtype)
+
+    def step(state: _State) -> _State:
+        z = state.z
+        inverse = jnp.where(problem.member, 1 / jnp.where(problem.member, z, 1), 0)
+        residual = jnp.where(problem.member, state.product + state.ridge * z - inverse, 0)
+        solved = solve_factorized(factor, (residual * scale)[:, None].astype(dtype))[:, 0]
+        dz = -scale * solved.astype(z.dtype)
+        decrement = jnp.sqrt(jnp.maximum(-_total(dz * residual), 0))
+        damping = jnp.where(decrement < 0.25, 1, 1 / (1 + decrement))
+        z = jnp.where(problem.member, z + damping * dz, 0)
+        return state._replace(z=z, s=_total(problem.normal * z))
+
+    def follow(carry: tuple[_State, Array, Array]) -> tuple[_State, Array, Array]:
+        state, _, i = carry
+        trial = _follow(problem, False, step(state))
+        pays = (trial.gap <= _PAYS * state.gap) & jnp.all(trial.z >= 0, axis=0)
+        return choose(pays, trial, state), pays, i + 1
+
+    def following(carry: tuple[_State, Array, Array]) -> Array:
+        state, paid, i = carry
+        return wanted & paid & _unfinished(state) & (i < _MORE_STEPS)
+
+    trial = _measure(problem, False, step(state))
+    state = choose(jnp.isfinite(trial.gap), trial, state)
+    return while_any(following, follow, (state, jnp.isfinite(state.gap), jnp.zeros_like(state.steps)))[0]
+
+
+def _step_within(problem: _Problem, dtype: Any, state: _State) -> _State:
     """Solve for z on the clusters below their bound, and for s, together.
 
     The equations are (C z)_i = 1 / z_i below the bound, with z = b s at it, and a . z = s.
     """
     z, s = state.z, state.s
-    rows = positions(z.shape[0], problem.correlation)
-    full = problem.member & (z >= _cap(problem, bounded, s))
+    full = problem.member & (z >= _cap(problem, True, s))
     free = problem.member & ~full
     inverse = jnp.where(free, 1 / jnp.where(free, z, 1), 0)
     residual = jnp.where(free, state.product + state.ridge * z - inverse, 0)
     held = jnp.where(full, problem.upper, 0)
-    pull = jnp.where(free, matvec(problem.correlation, held), 0) if bounded else jnp.zeros_like(z)
-    hessian = jnp.where(free[:, None] & free[None], problem.correlation, 0)
-    # scaled by z on both sides its diagonal is 1 + z^2, and small entries do not look dependent beside large ones
-    size = jnp.where(free, z, 1)
-    norm = jnp.sqrt(jnp.where(free, 1 + (1 + state.ridge) * z * z, 1))
-    scale = size / norm
-    scaled = jnp.where(rows == jnp.swapaxes(rows, 0, 1), 1, hessian * scale[:, None] * scale[None])
-    solved = _solve(rough, scaled, jnp.stack([residual, pull], axis=1) * scale[:, None])
-    along_residual, along_pull = solved[:, 0] * scale, solved[:, 1] * scale
+    pull = jnp.where(free, matvec(problem.correlation, held), 0)
+    factor, scale = _hessian(problem, state, free, dtype)
+    rhs = jnp.stack([residual, pull], axis=1) * scale[:, None]
+    solved = solve_factorized(factor, rhs.astype(dtype)).astype(z.dtype) * scale[:, None]
+    along_residual, along_pull = solved[:, 0], solved[:, 1]
     room = 1 - _total(problem.normal * held)
     excess = _total(jnp.where(free, problem.normal * z, 0)) - room * s
     denominator = room + _total(problem.normal * along_pull)
     ds = (excess - _total(problem.normal * along_residual)) / jnp.where(denominator > 0, denominator, 1)
-    ds = jnp.where(denominator > 0, ds, 0) if bounded else jnp.zeros_like(s)
+    ds = jnp.where(denominator > 0, ds, 0)
     dz = -along_residual - along_pull * ds
     decrement = jnp.sqrt(jnp.maximum(-_total(dz * (residual + pull * ds)), 0))
     damping = jnp.where(decrement < 0.25, 1, 1 / (1 + decrement))
     new_s = jnp.maximum(s + damping * ds, s / 4)
     new_z = jnp.where(full, problem.upper * new_s, jnp.where(free, z + damping * dz, 0))
-    new_z = jnp.minimum(new_z, _cap(problem, bounded, new_s))
-    new_z, new_s = _rescale(problem, bounded, new_z, new_s)
+    new_z = jnp.minimum(new_z, _cap(problem, True, new_s))
+    new_z, new_s = _rescale(problem, new_z, new_s)
     return state._replace(z=new_z, s=new_s)
-
-
-def _solve(rough: Array, matrix: Array, rhs: Array) -> Array:
-    """`solve_positive_definite`, in float32 where ``rough``: a step may be a little off, the next one mends it."""
-    if matrix.dtype == jnp.float32:
-        return solve_positive_definite(matrix, rhs)
-
-    def in_float32(matrix: Array, rhs: Array) -> Array:
-        solved = solve_positive_definite(matrix.astype(jnp.float32), rhs.astype(jnp.float32))
-        return solved.astype(rhs.dtype)
-
-    return lax.cond(rough, in_float32, solve_positive_definite, matrix, rhs)

@@ -37,6 +37,7 @@ ORDER = (
         "grid",
         "lanes",
         "linalg",
+        "correlation",
         "moments",
         "shrinkage",
         "clustering",
