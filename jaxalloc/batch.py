@@ -88,13 +88,21 @@ def tiles(n_assets: int, dtype: Any, platform: str = "cpu", memory: int | None =
         # many share the table of outer products; few covariances fit the cache
         tile, few = (64, 64) if n_assets <= 48 else (64, 16) if n_assets <= 128 else (32, 8)
         capacity = tile * int(np.clip(CHUNK_BYTES // (tile * each), 1, _MOST_UNIVERSES // tile))
-        # universes are lanes there: the fewer the clusters, the more of them pay for the start of a step, and the more
-        # of their covariances the cache can hold
-        return Tiles(tile, few, capacity, {k: 128 if k <= 24 else 64 if k <= 49 else 32 for k in buckets})
+        return Tiles(tile, few, capacity, {k: _lanes(k) for k in buckets})
     tile = 2048 if n_assets <= 32 else 512 if n_assets <= 128 else 128
     budget = 2**30 if memory is None else memory // 8
     capacity = tile * int(np.clip(budget // (tile * each), 1, 64))
     return Tiles(tile, tile, capacity, dict.fromkeys(buckets, tile))
+
+
+def _lanes(n_clusters: int) -> int:
+    """Universes of a solve tile on a CPU, where they are lanes.
+
+    The fewer the clusters, the more of them pay for the start of a step, and the more of their matrices a cache holds.
+    """
+    if n_clusters <= 24:
+        return 128
+    return 64 if n_clusters <= 49 else 32 if n_clusters <= 100 else 8
 
 
 def chunk_bytes(n_assets: int, n_profiles: int, dtype: Any, n_rows: int = 0) -> int:
