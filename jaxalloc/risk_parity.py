@@ -160,10 +160,10 @@ def _measure(problem: _Problem, bounded: bool, state: _State) -> _State:
     """Fill in how far z_i (Cz)_i = 1 and a . z = s are from holding, and how near this precision can bring them."""
     z = state.z
     gross = z * (matvec(problem.correlation, z, absolute=True) + state.ridge * z)
-    return _follow(problem, bounded, state)._replace(floor=jnp.finfo(z.dtype).eps * jnp.max(gross, axis=0))
+    return _evaluate(problem, bounded, state)._replace(floor=jnp.finfo(z.dtype).eps * jnp.max(gross, axis=0))
 
 
-def _follow(problem: _Problem, bounded: bool, state: _State) -> _State:
+def _evaluate(problem: _Problem, bounded: bool, state: _State) -> _State:
     """`_measure` near the point that the floor was measured at, which is as good as its own."""
     z = state.z
     product = matvec(problem.correlation, z)
@@ -183,12 +183,12 @@ def _unfinished(state: _State) -> Array:
 
 def _rescale(problem: _Problem, z: Array, s: Array) -> tuple[Array, Array]:
     """Make a . z = s, the clusters at their bound keeping their weight."""
-    full = problem.member & (z >= _cap(problem, True, s))
+    full = problem.member & (z >= problem.upper * s)
     held = _total(jnp.where(full, problem.normal * problem.upper, 0))
     free = _total(jnp.where(full, 0, problem.normal * z))
     regular = (held < 1) & (free > 0)
     new = jnp.where(regular, free / jnp.where(held < 1, 1 - held, 1), _total(problem.normal * z))
-    return jnp.where(full & regular, problem.upper * new, jnp.minimum(z, _cap(problem, True, new))), new
+    return jnp.where(full & regular, problem.upper * new, jnp.minimum(z, problem.upper * new)), new
 
 
 def _sweep(problem: _Problem, bounded: bool, state: _State) -> tuple[_State, Array]:
@@ -315,6 +315,19 @@ def _in_precision(rough: Array, step: Callable[[Any, _State], _State], state: _S
     return lax.cond(rough, functools.partial(step, jnp.float32), functools.partial(step, jnp.float64), state)
 
 
+def _residual(state: _State, free: Array) -> Array:
+    """How far (C z)_i is from 1 / z_i: the gradient, on the free entries."""
+    z = state.z
+    inverse = jnp.where(free, 1 / jnp.where(free, z, 1), 0)
+    return jnp.where(free, state.product + state.ridge * z - inverse, 0)
+
+
+def _damping(dz: Array, gradient: Array) -> Array:
+    """Length of a Newton step ``dz``, by its decrement: what a self-concordant function asks."""
+    decrement = jnp.sqrt(jnp.maximum(-_total(dz * gradient), 0))
+    return jnp.where(decrement < 0.25, 1, 1 / (1 + decrement))
+
+
 def _hessian(problem: _Problem, state: _State, free: Array, dtype: Any) -> tuple[Factor, Array]:
     """C + ridge + 1 / z^2 of the free entries, scaled and factorized; and the scale (K, L).
 
@@ -339,18 +352,15 @@ def _advance(problem: _Problem, wanted: Array, dtype: Any, state: _State) -> _St
 
     def step(state: _State) -> _State:
         z = state.z
-        inverse = jnp.where(problem.member, 1 / jnp.where(problem.member, z, 1), 0)
-        residual = jnp.where(problem.member, state.product + state.ridge * z - inverse, 0)
+        residual = _residual(state, problem.member)
         solved = solve_factorized(factor, (residual * scale)[:, None].astype(dtype))[:, 0]
         dz = -scale * solved.astype(z.dtype)
-        decrement = jnp.sqrt(jnp.maximum(-_total(dz * residual), 0))
-        damping = jnp.where(decrement < 0.25, 1, 1 / (1 + decrement))
-        z = jnp.where(problem.member, z + damping * dz, 0)
+        z = jnp.where(problem.member, z + _damping(dz, residual) * dz, 0)
         return state._replace(z=z, s=_total(problem.normal * z))
 
     def follow(carry: tuple[_State, Array, Array]) -> tuple[_State, Array, Array]:
         state, _, i = carry
-        trial = _follow(problem, False, step(state))
+        trial = _evaluate(problem, False, step(state))
         pays = (trial.gap <= _PAYS * state.gap) & jnp.all(trial.z >= 0, axis=0)
         return choose(pays, trial, state), pays, i + 1
 
@@ -371,10 +381,9 @@ def _step_within(problem: _Problem, dtype: Any, state: _State) -> _State:
     The equations are (C z)_i = 1 / z_i below the bound, with z = b s at it, and a . z = s.
     """
     z, s = state.z, state.s
-    full = problem.member & (z >= _cap(problem, True, s))
+    full = problem.member & (z >= problem.upper * s)
     free = problem.member & ~full
-    inverse = jnp.where(free, 1 / jnp.where(free, z, 1), 0)
-    residual = jnp.where(free, state.product + state.ridge * z - inverse, 0)
+    residual = _residual(state, free)
     held = jnp.where(full, problem.upper, 0)
     pull = jnp.where(free, matvec(problem.correlation, held), 0)
     factor, scale = _hessian(problem, state, free, dtype)
@@ -387,10 +396,9 @@ def _step_within(problem: _Problem, dtype: Any, state: _State) -> _State:
     ds = (excess - _total(problem.normal * along_residual)) / jnp.where(denominator > 0, denominator, 1)
     ds = jnp.where(denominator > 0, ds, 0)
     dz = -along_residual - along_pull * ds
-    decrement = jnp.sqrt(jnp.maximum(-_total(dz * (residual + pull * ds)), 0))
-    damping = jnp.where(decrement < 0.25, 1, 1 / (1 + decrement))
+    damping = _damping(dz, residual + pull * ds)
     new_s = jnp.maximum(s + damping * ds, s / 4)
     new_z = jnp.where(full, problem.upper * new_s, jnp.where(free, z + damping * dz, 0))
-    new_z = jnp.minimum(new_z, _cap(problem, True, new_s))
+    new_z = jnp.minimum(new_z, problem.upper * new_s)
     new_z, new_s = _rescale(problem, new_z, new_s)
     return state._replace(z=new_z, s=new_s)
