@@ -33,7 +33,7 @@ import numpy as np
 from accuracy import FILE, ROOT, ROWS, draw
 
 import jaxalloc as ja
-from jaxalloc import allocation, batch, clustering, estimates, risk_parity
+from jaxalloc import allocation, batch, clustering, estimates, linkage, risk_parity
 
 JOBS = {"W20": 20, "W100m": 100, "W100": 100, "W250": 250}
 
@@ -109,7 +109,7 @@ def stages(returns: np.ndarray, counts: np.ndarray, repeats: int) -> dict[str, d
     timed(
         "clusters",
         lambda _: Work(10 * n * n * rounds, 10 * n * n * rounds * size),
-        lambda s: clustering.cluster_assets(clustering.correlation_distance(s), mask, config),
+        lambda s: clustering.cluster_assets(linkage.correlation_distance(s), mask, config),
         every.covariance[:few],
     )
     bucket = next(b for b in engine.buckets if b >= int(every.n_clusters.max()))
@@ -144,10 +144,10 @@ def stages(returns: np.ndarray, counts: np.ndarray, repeats: int) -> dict[str, d
     return found
 
 
-def _tree(covariance: Any, config: Any) -> clustering.Tree:
-    distance = clustering.correlation_distance(covariance)
+def _tree(covariance: Any, config: Any) -> linkage.Tree:
+    distance = linkage.correlation_distance(covariance)
     everyone = jnp.ones(len(distance), bool)
-    return clustering.merge_tree(distance, everyone, config.linkage, config.distance_threshold)
+    return linkage.merge_tree(distance, everyone, config.linkage, config.distance_threshold)
 
 
 def limits(dtype: Any, repeats: int) -> dict[str, float]:

@@ -12,12 +12,12 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jax import Array, lax
 
-from jaxalloc.clustering import correlation_distance, linkage_matrix, merge_tree
 from jaxalloc.config import AllocationConfig
 from jaxalloc.correlation import Correlation
 from jaxalloc.hierarchy import cluster_distance, herc_weights, hrp_weights, leaf_order
 from jaxalloc.inner import Synthetic, sum_by_cluster, synthesize
 from jaxalloc.linalg import dot
+from jaxalloc.linkage import correlation_distance, linkage_matrix, merge_tree
 from jaxalloc.quadratic import Solution, accepted, mean_variance, mean_variance_lanes
 from jaxalloc.risk_parity import risk_parity_lanes
 

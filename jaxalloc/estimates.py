@@ -16,8 +16,9 @@ from jaxalloc.barbell import (
     shocked_tail,
     skewness,
 )
-from jaxalloc.clustering import Clusters, cluster_assets, correlation_distance, given_clusters
+from jaxalloc.clustering import Clusters, cluster_assets, given_clusters
 from jaxalloc.config import AllocationConfig
+from jaxalloc.linkage import correlation_distance
 from jaxalloc.moments import (
     Moments,
     SharedPanel,

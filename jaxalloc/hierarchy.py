@@ -13,16 +13,16 @@ from __future__ import annotations
 import jax.numpy as jnp
 from jax import Array, lax
 
-from jaxalloc.clustering import Tree
 from jaxalloc.inner import sum_by_cluster
 from jaxalloc.lanes import lanes_last
+from jaxalloc.linkage import Tree
 
 
 def leaf_order(tree: Array) -> Array:
     """Leaves of a tree from left to right: `scipy.cluster.hierarchy.leaves_list`.
 
     Args:
-        tree: (N - 1, 4) from `jaxalloc.clustering.linkage_matrix`; the first column of a row is its left branch.
+        tree: (N - 1, 4) from `jaxalloc.linkage.linkage_matrix`; the first column of a row is its left branch.
 
     Returns:
         (N,) int32, the leaves' numbers, each once.

@@ -17,16 +17,9 @@ from hypothesis.extra import numpy as hnp
 from scipy.cluster import hierarchy
 from scipy.spatial.distance import squareform
 
-from jaxalloc.clustering import (
-    cluster_assets,
-    correlation_distance,
-    cut,
-    given_clusters,
-    linkage_matrix,
-    maxclust_height,
-    merge_tree,
-)
+from jaxalloc.clustering import cluster_assets, cut, given_clusters
 from jaxalloc.config import LINKAGES, AllocationConfig
+from jaxalloc.linkage import correlation_distance, linkage_matrix, maxclust_height, merge_tree
 
 THRESHOLDS = np.array([0.0, 0.25, 0.4, 0.5, 0.65, 1.0])
 COUNTS = np.array([1, 2, 3, 7, 12, 40])

@@ -17,9 +17,9 @@ from skfolio.cluster import HierarchicalClustering, LinkageMethod
 from skfolio.optimization import HierarchicalRiskParity
 from skfolio.seriation import HierarchicalSeriation
 
-from jaxalloc.clustering import correlation_distance, linkage_matrix
 from jaxalloc.config import LINKAGES
 from jaxalloc.hierarchy import column_distance, hrp_weights, leaf_order
+from jaxalloc.linkage import correlation_distance, linkage_matrix
 
 COUNT = 200
 

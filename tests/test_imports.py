@@ -18,9 +18,9 @@ from jax import lax
 
 import jaxalloc
 from jaxalloc.allocation import solve, solve_assets
-from jaxalloc.clustering import linkage_matrix
 from jaxalloc.config import COVARIANCES, LINKAGES, AllocationConfig, cast_config
 from jaxalloc.estimates import Given, estimate, estimate_shared
+from jaxalloc.linkage import linkage_matrix
 from jaxalloc.moments import Shock, share_panel
 from jaxalloc.profiles import PROFILES
 
@@ -40,6 +40,7 @@ ORDER = (
         "correlation",
         "moments",
         "shrinkage",
+        "linkage",
         "clustering",
         "inner",
         "hierarchy",

@@ -16,7 +16,7 @@ from jax import Array, lax
 from scipy.cluster import hierarchy
 from scipy.spatial.distance import squareform
 
-from jaxalloc.clustering import Tree, merge_tree
+from jaxalloc.linkage import Tree, merge_tree
 from jaxalloc.moments import sample_moments
 from jaxalloc.quadratic import min_variance
 from jaxalloc.shrinkage import shrink_sample
