@@ -109,7 +109,7 @@ def stages(returns: np.ndarray, counts: np.ndarray, repeats: int) -> dict[str, d
     timed(
         "clusters",
         lambda _: Work(10 * n * n * rounds, 10 * n * n * rounds * size),
-        lambda s: clustering.cluster_assets(linkage.correlation_distance(s), mask, config),
+        lambda s: clustering.cluster_assets(s, mask, config),
         every.covariance[:few],
     )
     bucket = next(b for b in engine.buckets if b >= int(every.n_clusters.max()))

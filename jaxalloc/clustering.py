@@ -7,8 +7,11 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jax import Array
 
+from jaxalloc.components import threshold_roots
 from jaxalloc.config import AllocationConfig
-from jaxalloc.linkage import Tree, maxclust_height, merge_tree, roots
+from jaxalloc.linkage import Tree, correlation_distance, maxclust_height, merge_tree, roots
+
+_ONE_TABLE = 32  # assets: so few are merged in one table in hardly more time, and with less to compile
 
 
 class Clusters(NamedTuple):
@@ -40,22 +43,25 @@ def label_by_first(root: Array, active: Array) -> Clusters:
     return Clusters(jnp.where(active, number[root], -1), jnp.sum(first, dtype=jnp.int32))
 
 
-def cluster_assets(distance: Array, active: Array, config: AllocationConfig) -> Clusters:
-    """Cluster the active assets as ``config`` says: linkage, criterion and its threshold.
+def cluster_assets(covariance: Array, active: Array, config: AllocationConfig) -> Clusters:
+    """Cluster the active assets as ``config`` says: distance, linkage, criterion and its threshold.
 
     Args:
-        distance: (N, N) from `correlation_distance`.
+        covariance: (N, N), symmetric to the bit.
         active: (N,) bool.
-        config: linkage, criterion, distance_threshold, max_clusters.
+        config: distance, linkage, criterion, distance_threshold, max_clusters.
 
     Returns:
         `Clusters`.
     """
     if config.criterion == "maxclust":
-        tree = merge_tree(distance, active, config.linkage)
+        tree = merge_tree(correlation_distance(covariance, config.distance), active, config.linkage)
         return cut(tree, active, maxclust_height(tree, active, config.max_clusters))
-    tree = merge_tree(distance, active, config.linkage, config.distance_threshold)
-    return cut(tree, active, config.distance_threshold)
+    threshold = jnp.asarray(config.distance_threshold, covariance.dtype)
+    if active.shape[0] <= _ONE_TABLE:
+        tree = merge_tree(correlation_distance(covariance, config.distance), active, config.linkage, threshold)
+        return cut(tree, active, threshold)
+    return label_by_first(threshold_roots(covariance, active, threshold, config.linkage, config.distance), active)
 
 
 def given_clusters(labels: Array, active: Array) -> tuple[Clusters, Array]:

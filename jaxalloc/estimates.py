@@ -18,7 +18,6 @@ from jaxalloc.barbell import (
 )
 from jaxalloc.clustering import Clusters, cluster_assets, given_clusters
 from jaxalloc.config import AllocationConfig
-from jaxalloc.linkage import correlation_distance
 from jaxalloc.moments import (
     Moments,
     SharedPanel,
@@ -148,7 +147,7 @@ def describe(observed: Observed, config: AllocationConfig, given: Given, shock: 
         valid = valid & labels_ok
     else:
         with jax.named_scope("clusters"):
-            clusters = cluster_assets(correlation_distance(covariance, config.distance), active, config)
+            clusters = cluster_assets(covariance, active, config)
     # one cluster: a batch sends it where a solve costs least
     clusters = Clusters(jnp.where(valid, clusters.labels, 0), jnp.where(valid, clusters.count, 1))
     return Estimates(mean, covariance, active, clusters.labels, clusters.count, score, moments.dropped, valid)

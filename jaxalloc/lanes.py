@@ -38,12 +38,21 @@ def lanes_last(kernel: Callable[..., Any], shared: int = 0) -> Callable[..., Any
         around it.
     """
 
-    @custom_vmap
-    def many(*arguments: Array) -> Any:  # lanes first
+    def lanes_first(*arguments: Array) -> Any:
         own = (jnp.moveaxis(argument, 0, -1) for argument in arguments[shared:])
-        with jax.numpy_rank_promotion("allow"):  # numbers (L,) meet vectors (K, L) at every step
-            found = kernel(*arguments[:shared], *own)
+        found = kernel(*arguments[:shared], *own)
         return jax.tree.map(lambda leaf: jnp.moveaxis(leaf, -1, 0), found)
+
+    return all_at_once(lanes_first, shared)
+
+
+def all_at_once(kernel: Callable[..., Any], shared: int = 0) -> Callable[..., Any]:
+    """Make a function of one universe of a kernel over many; as `lanes_last`, but universes are the first axis."""
+
+    @custom_vmap
+    def many(*arguments: Array) -> Any:
+        with jax.numpy_rank_promotion("allow"):  # numbers (L,) meet vectors (K, L) at every step
+            return kernel(*arguments)
 
     @many.def_vmap
     def _(axis_size: int, batched: list[bool], *arguments: Array) -> tuple[Any, Any]:
@@ -133,6 +142,30 @@ def in_groups(wanted: Array, work: Callable[[Problem, State, Array], State], pro
         return state, left.at[chosen].set(False, mode="drop")
 
     return lax.while_loop(lambda carry: jnp.any(carry[1]), turn, (state, wanted))[0]
+
+
+def in_turns(wanted: Array, width: int, work: Callable[[Array, State], State], state: State) -> State:
+    """``work`` on the items that are wanted, some at a time.
+
+    Args:
+        wanted: (M,) bool.
+        width: items of a turn.
+        work: from the numbers (width,) int32 of a turn's items, in order and M where there are no more, and the state
+            to the next state.
+        state: pytree of arrays.
+    """
+    items = wanted.shape[0]
+    # more than one turn takes: where one takes all, XLA would take the work for a constant and do it before the loop
+    room = width * (1 + -(-items // width))
+    place = jnp.cumsum(wanted, dtype=jnp.int32)
+    number = jnp.arange(items, dtype=jnp.int32)
+    numbers = jnp.full(room, items, jnp.int32).at[jnp.where(wanted, place - 1, room)].set(number, mode="drop")
+
+    def turn(carry: tuple[State, Array]) -> tuple[State, Array]:
+        state, done = carry
+        return work(lax.dynamic_slice_in_dim(numbers, done, width), state), done + width
+
+    return lax.while_loop(lambda carry: carry[1] < place[-1], turn, (state, jnp.int32(0)))[0]
 
 
 def choose(condition: Array, yes: State, no: State) -> State:

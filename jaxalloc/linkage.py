@@ -39,17 +39,41 @@ def correlation_distance(covariance: Array, kind: str = "correlation") -> Array:
     Returns:
         (N, N) in [0, 1], zero on the diagonal.
     """
+    rho = likeness(covariance, inverse_volatility(covariance), kind)
+    index = jnp.arange(rho.shape[0], dtype=jnp.int32)
+    return jnp.where(index[:, None] == index[None, :], 0, to_distance(rho))
+
+
+def inverse_volatility(covariance: Array) -> Array:
+    """(N,) 1 / sigma, and 0 where an asset has no variance."""
     variance = jnp.diagonal(covariance)
-    inverse = jnp.where(variance > 0, 1 / jnp.sqrt(jnp.where(variance > 0, variance, 1)), 0)
-    rho = jnp.clip(covariance * (inverse[:, None] * inverse[None, :]), -1, 1)  # in this order symmetric to the bit
-    if kind == "absolute":
-        rho = jnp.abs(rho)
-    index = jnp.arange(variance.shape[0], dtype=jnp.int32)
-    return jnp.where(index[:, None] == index[None, :], 0, jnp.sqrt((1 - rho) / 2))
+    return jnp.where(variance > 0, 1 / jnp.sqrt(jnp.where(variance > 0, variance, 1)), 0)
+
+
+def likeness(covariance: Array, inverse: Array, kind: str) -> Array:
+    """The correlations, or their absolute values, that a kind of distance is made of.
+
+    Args:
+        covariance: (M, M, ...) of some of the assets.
+        inverse: (M, ...) their `inverse_volatility`.
+        kind: ``"correlation"`` or ``"absolute"``.
+    """
+    rho = jnp.clip(covariance * (inverse[:, None] * inverse[None]), -1, 1)  # in this order symmetric to the bit
+    return jnp.abs(rho) if kind == "absolute" else rho
+
+
+def to_distance(rho: Array) -> Array:
+    """Distance from `likeness`."""
+    return jnp.sqrt((1 - rho) / 2)
 
 
 def merge_tree(
-    distance: Array, active: Array, linkage: str, stop: Array | float = jnp.inf, sizes: Array | None = None
+    distance: Array,
+    active: Array,
+    linkage: str,
+    stop: Array | float = jnp.inf,
+    sizes: Array | None = None,
+    compacting: bool = True,
 ) -> Tree:
     """Merge tree of the active assets, up to height ``stop``.
 
@@ -59,6 +83,8 @@ def merge_tree(
         linkage: ``"average"``, ``"single"``, ``"complete"`` or ``"ward"``.
         stop: () no merge above this height is made; infinity gives the whole tree.
         sizes: (N,) how many assets each stands for, where they are clusters already; ones by default.
+        compacting: whether what can still merge moves into smaller tables as it gets less: fewer steps, but each of the
+            tables is compiled.
 
     Returns:
         `Tree`. Ties are broken by the first indices.
@@ -71,7 +97,7 @@ def merge_tree(
     tree = Tree(index, jnp.full(n, jnp.inf, distance.dtype), jnp.zeros(n, jnp.int32))
     counts = jnp.ones(n, distance.dtype) if sizes is None else sizes
     state = _Stage(table, counts, index, tree, jnp.int32(0))
-    rows = _stage_sizes(n)
+    rows = _stage_sizes(n) if compacting else (n,)
     for size, smaller in zip(rows, (*rows[1:], 0), strict=True):
         state = _stage(state, size, smaller, linkage, jnp.asarray(stop, distance.dtype))
     return state.tree
@@ -88,15 +114,15 @@ class _Stage(NamedTuple):
 
 
 def _stage_sizes(n: int) -> tuple[int, ...]:
-    """Rows of the table from one stage to the next: N, then a third fewer each time, down to 32.
+    """Rows of the table from one stage to the next: N, then a third fewer each time, below 128 a half, down to 32.
 
     Example:
-        >>> _stage_sizes(100)
-        (100, 72, 48, 32)
+        >>> _stage_sizes(250)
+        (250, 168, 112, 56, 32)
     """
     sizes = [n]
     while sizes[-1] > 32:
-        sizes.append(max(32, 8 * math.ceil(sizes[-1] / 12)))
+        sizes.append(max(32, 8 * math.ceil(sizes[-1] / (12 if sizes[-1] > 128 else 16))))
     return tuple(sizes)
 
 
@@ -174,7 +200,8 @@ def _merge(
 
     def half(i: Array, table: Array) -> Array:
         others = jnp.where(i == 0, sizes, merged_sizes)
-        both = _lance_williams(table, table[partner], sizes, partner_sizes, others, height, linkage)
+        counts = sizes[:, None], partner_sizes[:, None], others[None]
+        both = lance_williams(table, table[partner], *counts, height[:, None], linkage)
         return jnp.where(keeps[:, None], both, table).T
 
     table = lax.fori_loop(0, 2, half, table)
@@ -184,19 +211,31 @@ def _merge(
     return table, merged_sizes
 
 
-def _lance_williams(
+def lance_williams(
     first: Array, second: Array, n_first: Array, n_second: Array, n_other: Array, height: Array, linkage: str
 ) -> Array:
-    """Distance from the union of row i's two clusters to each other cluster (Lance & Williams 1967)."""
+    """Distance from the union of two clusters to a third (Lance & Williams 1967).
+
+    Args:
+        first: distance of the first from the third.
+        second: of the second from the third.
+        n_first: assets of the first.
+        n_second: of the second.
+        n_other: of the third.
+        height: distance of the first from the second.
+        linkage: ``"average"``, ``"single"``, ``"complete"`` or ``"ward"``.
+
+    Returns:
+        What these arrays broadcast to; infinite where ``first`` or ``second`` is, but for ``"single"``.
+    """
     if linkage == "single":
         return jnp.minimum(first, second)
     if linkage == "complete":
         return jnp.maximum(first, second)
-    a, b = n_first[:, None], n_second[:, None]
+    a, b, c = n_first, n_second, n_other
     if linkage == "average":
         return (a * first + b * second) / (a + b)
-    c, h = n_other[None, :], height[:, None]
-    h = jnp.where(jnp.isfinite(h), h, 0)
+    h = jnp.where(jnp.isfinite(height), height, 0)
     squared = ((a + c) * first**2 + (b + c) * second**2 - c * h**2) / (a + b + c)
     return jnp.sqrt(jnp.maximum(squared, 0))
 

@@ -17,7 +17,8 @@ from hypothesis.extra import numpy as hnp
 from scipy.cluster import hierarchy
 from scipy.spatial.distance import squareform
 
-from jaxalloc.clustering import cluster_assets, cut, given_clusters
+from jaxalloc.clustering import cluster_assets, cut, given_clusters, label_by_first
+from jaxalloc.components import threshold_roots
 from jaxalloc.config import LINKAGES, AllocationConfig
 from jaxalloc.linkage import correlation_distance, linkage_matrix, maxclust_height, merge_tree
 
@@ -193,7 +194,7 @@ def test_settings_choose_the_linkage_and_the_cut(linkage: str, criterion: str, x
 
     def clusters(distance: Any, a: Any, threshold: Any, most: Any) -> Any:
         config = AllocationConfig(linkage=linkage, criterion=criterion, distance_threshold=threshold, max_clusters=most)
-        return cluster_assets(distance, a, config)
+        return cluster_assets(1 - 2 * distance**2, a, config)
 
     found = host(jax.jit(jax.vmap(clusters, in_axes=(0, 0, None, None)))(distances, active, 0.45, np.int32(5)))
     for i, distance in enumerate(distances):
@@ -342,6 +343,20 @@ def test_ties_end_and_repeat(linkage: str, dtype: Any) -> None:
             for partition in row:
                 np.testing.assert_array_equal(partition[on], oracles.relabel(partition[on]))
                 assert (partition[~on] == -1).all()
+
+
+def test_ties_inside_components_do_so_too(x64: Any) -> None:
+    distances = tied(6)
+
+    def partition(distance: Any, threshold: Any) -> Any:
+        active = jnp.ones(6, bool)
+        return label_by_first(threshold_roots(1 - 2 * distance**2, active, threshold, "average"), active)
+
+    thresholds = np.array([0.31, 0.453, 0.557])
+    found = host(jax.jit(jax.vmap(jax.vmap(partition, (None, 0)), (0, None)))(distances, thresholds))
+    for i, distance in enumerate(distances):
+        for j, threshold in enumerate(thresholds):
+            assert tuple(found.labels[i, j]) in reachable(distance, "average", threshold)
 
 
 @pytest.mark.parametrize("linkage", ["single", "complete"])

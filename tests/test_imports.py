@@ -41,6 +41,7 @@ ORDER = (
         "moments",
         "shrinkage",
         "linkage",
+        "components",
         "clustering",
         "inner",
         "hierarchy",

@@ -1,0 +1,259 @@
+"""Flat clusters below a threshold, one connected component after the other.
+
+Join every two assets that are no farther apart than the threshold. What is not connected then, no linkage merges below
+it: all four are reducible, a cluster is never nearer to a third than the nearer of its two parts was. So each connected
+component has a tree of its own, and a market of many groups falls into small ones: a hundred tables of four rows are
+less work than one of four hundred.
+
+The components of all universes of a tile are merged together. Those of up to 8 assets are lanes, each in a small table
+of its own; of universes with larger ones, what is in these goes through `jaxalloc.linkage.merge_tree`.
+"""
+
+from __future__ import annotations
+
+import functools
+from itertools import pairwise
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+
+from jaxalloc.lanes import all_at_once, in_turns
+from jaxalloc.linkage import inverse_volatility, lance_williams, likeness, merge_tree, roots, to_distance
+
+_WORD = 32
+_SMALL = (4, 8)  # rows of the lanes' tables
+_LEAST_LANES = 64
+_LARGE = (16, 40, 128)  # rows of the tables for what is in larger components, before one of all assets
+_GROUP = 8  # universes that go through the first of these at once, or an eighth of a wide tile
+
+
+class Components(NamedTuple):
+    """Connected components of a graph of N assets.
+
+    Attributes:
+        first: (N,) int32, the first asset of each asset's component.
+        place: (N,) int32, how many assets of the component come before it.
+        size: (N,) int32, how many assets the component has.
+    """
+
+    first: Array
+    place: Array
+    size: Array
+
+
+def threshold_roots(covariance: Array, active: Array, stop: Array, linkage: str, kind: str = "correlation") -> Array:
+    """Clusters that merging at or below a height leaves, each known by its first asset.
+
+    Args:
+        covariance: (N, N), symmetric to the bit.
+        active: (N,) bool; the others stay alone.
+        stop: () the height.
+        linkage: ``"average"``, ``"single"``, ``"complete"`` or ``"ward"``.
+        kind: of `jaxalloc.linkage.correlation_distance`.
+
+    Returns:
+        (N,) int32, the first asset of each asset's cluster. Ties are broken by the first indices.
+    """
+    return all_at_once(functools.partial(_roots, linkage=linkage, kind=kind))(covariance, active, stop)
+
+
+def _roots(covariance: Array, active: Array, stop: Array, linkage: str, kind: str) -> Array:
+    """`threshold_roots` for U universes, the first axis of every array."""
+    universes, n = active.shape
+    inverse = jax.vmap(inverse_volatility)(covariance)
+    parts = jax.vmap(functools.partial(_near_components, kind=kind))(covariance, inverse, active, stop)
+    root = jnp.broadcast_to(jnp.arange(n, dtype=jnp.int32), (universes, n))
+    for fewer, rows in pairwise((1, *_SMALL)):
+        chosen = (parts.size > fewer) & (parts.size <= rows)
+        lanes = max(_LEAST_LANES, universes * n // 26)
+        root = _merge_small(covariance, inverse, stop, parts, chosen, root, rows, lanes, linkage, kind)
+    large = parts.size > _SMALL[-1]
+    count = jnp.sum(large, axis=1, dtype=jnp.int32)
+    for fewer, rows in pairwise((0, *(size for size in _LARGE if 3 * size < 2 * n), n)):
+
+        def merge(which: Array, root: Array, rows: int = rows) -> Array:
+            each = jnp.minimum(which, universes - 1)
+            found = jax.vmap(functools.partial(_merge_large, rows=rows, linkage=linkage, kind=kind))
+            assets, into = found(covariance[each], inverse[each], large[each], stop[each])
+            return root.at[which[:, None], assets].set(into, mode="drop")
+
+        if n > _SMALL[-1]:
+            width = min(universes, max(1, max(_GROUP, universes // _GROUP) * _LARGE[0] // rows))
+            root = in_turns((count > fewer) & (count <= rows), width, merge, root)
+    return root
+
+
+def _near_components(covariance: Array, inverse: Array, active: Array, stop: Array, kind: str) -> Components:
+    """Components of the active assets within the threshold of each other."""
+    # Correlations tell which those are without N^2 roots. A pair too many, by rounding, does no harm: what merges is
+    # decided by distances.
+    near = likeness(covariance, inverse, kind) >= 1 - 2 * stop**2 - 16 * jnp.finfo(stop.dtype).eps
+    itself = _bits(jnp.eye(active.shape[0], dtype=bool))
+    both = jnp.where(active[None], _bits(active[:, None]), jnp.uint32(0))
+    return _components(_bits(near) & both | itself)
+
+
+def _bits(table: Array) -> Array:
+    """(W, M) uint32 of (N, M) bool: row j is bit j % 32 of word j // 32."""
+    words = []
+    for start in range(0, table.shape[0], _WORD):
+        rows = table[start : start + _WORD]
+        bit = jnp.uint32(1) << jnp.arange(rows.shape[0], dtype=jnp.uint32)
+        words.append(jnp.sum(jnp.where(rows, bit[:, None], jnp.uint32(0)), axis=0, dtype=jnp.uint32))
+    return jnp.stack(words)
+
+
+def _components(neighbours: Array) -> Components:
+    """Components of a graph, given each asset's neighbours, and itself, as bits (W, N); symmetric."""
+    words, n = neighbours.shape
+
+    def through(k: Array, reached: Array) -> Array:  # Warshall (1962): who reaches k reaches what k does
+        word, bit = k // _WORD, (k % _WORD).astype(jnp.uint32)
+        reaches = (lax.dynamic_index_in_dim(reached, word, keepdims=False) >> bit) & 1 == 1
+        return reached | jnp.where(reaches[None], lax.dynamic_index_in_dim(reached, k, 1), jnp.uint32(0))
+
+    reached = lax.fori_loop(0, n, through, neighbours)
+    index = jnp.arange(n, dtype=jnp.int32)
+    word = jnp.arange(words, dtype=jnp.int32)[:, None]
+    own_word, own_bit = index[None] // _WORD, jnp.uint32(1) << (index[None] % _WORD).astype(jnp.uint32)
+    inside = jnp.where(word == own_word, own_bit - 1, jnp.uint32(0))
+    before = reached & jnp.where(word < own_word, ~jnp.uint32(0), inside)
+    lowest = _WORD - 1 - lax.clz(reached & (~reached + 1)).astype(jnp.int32)
+    first = jnp.min(jnp.where(reached > 0, _WORD * word + lowest, n), axis=0)
+    return Components(first, _count(before), _count(reached))
+
+
+def _count(bits: Array) -> Array:
+    """(N,) int32, how many bits (W, N) are set."""
+    return jnp.sum(lax.population_count(bits).astype(jnp.int32), axis=0)
+
+
+def _merge_small(
+    covariance: Array,
+    inverse: Array,
+    stop: Array,
+    parts: Components,
+    chosen: Array,
+    root: Array,
+    rows: int,
+    lanes: int,
+    linkage: str,
+    kind: str,
+) -> Array:
+    """Merge the components of at most ``rows`` assets that are ``chosen`` (U, N), as lanes."""
+    universes, n = chosen.shape
+    asset = jnp.broadcast_to(jnp.arange(n, dtype=jnp.int32), chosen.shape)
+    universe = jnp.broadcast_to(jnp.arange(universes, dtype=jnp.int32)[:, None], chosen.shape)
+    members = jnp.full((universes, n, rows), n, jnp.int32)  # by first asset; n where there is none
+    place = jnp.where(chosen, parts.place, rows)
+    members = members.at[universe, parts.first, place].set(asset, mode="drop").reshape(-1, rows)
+
+    def merge(which: Array, root: Array) -> Array:
+        member = jnp.take(members, which, axis=0, mode="fill", fill_value=n).T
+        there, member = member < n, jnp.minimum(member, n - 1)
+        own = jnp.minimum(which // n, universes - 1)
+        rho = likeness(covariance[own, member[:, None], member[None]], inverse[own, member], kind)
+        slot = jnp.arange(rows, dtype=jnp.int32)[:, None]
+        pair = there[:, None] & there[None] & (slot != slot.T)[:, :, None]
+        into = _merge_lanes(jnp.where(pair, to_distance(rho), jnp.inf), stop[own], linkage)
+        into = jnp.take_along_axis(member, into, axis=0)
+        return root.at[own, jnp.where(there, member, n)].set(into, mode="drop")
+
+    return in_turns((chosen & (parts.first == asset)).reshape(-1), lanes, merge, root)
+
+
+class _Lanes(NamedTuple):
+    """What `_merge_lanes` goes through.
+
+    Attributes:
+        table: (M, M, L) distances, infinite where there is no cluster.
+        sizes: (M, L) assets of each cluster.
+        root: (M, L) first row of each row's cluster.
+        keeps: (L,) the first row of the last merge, M if there was none. The table is the one before it: so XLA, which
+            would compute the union's distances anew for each entry that they go to, has them at hand.
+        goes: (L,) the row that it absorbed.
+        union: (M, L) distances from their union.
+        on: (L,) whether there was a merge.
+    """
+
+    table: Array
+    sizes: Array
+    root: Array
+    keeps: Array
+    goes: Array
+    union: Array
+    on: Array
+
+
+def _merge_lanes(table: Array, stop: Array, linkage: str) -> Array:
+    """Merge the nearest two clusters until they are farther apart than ``stop`` (L,).
+
+    Args:
+        table: (M, M, L) symmetric distances; infinite on the diagonal and where there is no asset.
+        stop: (L,).
+        linkage: as in `threshold_roots`.
+
+    Returns:
+        (M, L) int32, the first row of each row's cluster.
+    """
+    rows, _, lanes = table.shape
+    row = jnp.arange(rows, dtype=jnp.int32)[:, None]
+
+    def first(holds: Array) -> Array:
+        return jnp.min(jnp.where(holds, row, rows - 1), axis=0)
+
+    def pick(holds: Array, table: Array) -> Array:
+        return jnp.min(jnp.where(holds[:, None], table, jnp.inf), axis=0)
+
+    def merge(state: _Lanes) -> _Lanes:
+        kept, gone = row == state.keeps, row == state.goes
+        table = jnp.where(kept[:, None], state.union[None], jnp.where(kept[None], state.union[:, None], state.table))
+        table = jnp.where(gone[:, None] | gone[None], jnp.inf, table)
+        nearest = jnp.min(table, axis=0)
+        height = jnp.min(nearest, axis=0)
+        on = height <= stop
+        keeps = first(nearest == height)
+        one = pick(row == keeps, table)
+        goes = first(one == height)
+        kept, gone = row == keeps, row == goes
+        n_one, n_two = (jnp.sum(jnp.where(holds, state.sizes, 0), axis=0) for holds in (kept, gone))
+        union = lance_williams(one, pick(gone, table), n_one, n_two, state.sizes, height, linkage)
+        return _Lanes(
+            table,
+            jnp.where(kept & on, n_one + n_two, state.sizes),
+            jnp.where(on & (state.root == goes), keeps, state.root),
+            jnp.where(on, keeps, rows),
+            jnp.where(on, goes, rows),
+            jnp.where(kept, jnp.inf, union),
+            on,
+        )
+
+    everywhere = jnp.ones((rows, lanes), table.dtype)
+    nothing = jnp.full(lanes, rows, jnp.int32)
+    root = jnp.broadcast_to(row, (rows, lanes))
+    start = _Lanes(table, everywhere, root, nothing, nothing, everywhere, jnp.ones(lanes, bool))
+    return lax.while_loop(lambda state: jnp.any(state.on), merge, start).root
+
+
+def _merge_large(
+    covariance: Array, inverse: Array, large: Array, stop: Array, rows: int, linkage: str, kind: str
+) -> tuple[Array, Array]:
+    """Merge one universe's ``large`` (N,) components, at most ``rows`` assets.
+
+    Returns:
+        These assets (rows,) int32, N where there are no more, and the first of each one's cluster (rows,).
+    """
+    n = large.shape[0]
+    if rows == n:
+        tree = merge_tree(to_distance(likeness(covariance, inverse, kind)), large, linkage, stop)
+        index = jnp.arange(n, dtype=jnp.int32)
+        return jnp.where(large, index, n), roots(tree, stop)
+    place = jnp.cumsum(large, dtype=jnp.int32)
+    there = jnp.arange(rows, dtype=jnp.int32) < place[-1]
+    assets = jnp.zeros(rows, jnp.int32)
+    assets = assets.at[jnp.where(large, place - 1, rows)].set(jnp.arange(n, dtype=jnp.int32), mode="drop")
+    rho = likeness(covariance[assets[:, None], assets[None]], inverse[assets], kind)
+    tree = merge_tree(to_distance(rho), there, linkage, stop, compacting=rows > 64)
+    return jnp.where(there, assets, n), assets[roots(tree, stop)]
