@@ -82,7 +82,7 @@ def stages(returns: np.ndarray, counts: np.ndarray, repeats: int) -> dict[str, d
     found: dict[str, dict[str, float]] = {}
 
     def timed(name: str, work: Callable[[Any], Work], function: Callable, *arguments: Any) -> Any:
-        compiled = jax.jit(jax.vmap(function))
+        compiled = jax.jit(jax.vmap(function), compiler_options=batch.compiler_options())
         elapsed = median_seconds(lambda: jax.block_until_ready(compiled(*arguments)), repeats)
         result = compiled(*arguments)
         found[name] = {"us": 1e6 * elapsed / len(jax.tree.leaves(arguments)[0]), **work(result)._asdict()}

@@ -47,7 +47,7 @@ def cluster_assets(covariance: Array, active: Array, config: AllocationConfig) -
     """Cluster the active assets as ``config`` says: distance, linkage, criterion and its threshold.
 
     Args:
-        covariance: (N, N), symmetric to the bit.
+        covariance: (N, N), symmetric up to rounding.
         active: (N,) bool.
         config: distance, linkage, criterion, distance_threshold, max_clusters.
 

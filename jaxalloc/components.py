@@ -47,7 +47,7 @@ def threshold_roots(covariance: Array, active: Array, stop: Array, linkage: str,
     """Clusters that merging at or below a height leaves, each known by its first asset.
 
     Args:
-        covariance: (N, N), symmetric to the bit.
+        covariance: (N, N), symmetric up to rounding.
         active: (N,) bool; the others stay alone.
         stop: () the height.
         linkage: ``"average"``, ``"single"``, ``"complete"`` or ``"ward"``.
@@ -89,10 +89,10 @@ def _near_components(covariance: Array, inverse: Array, active: Array, stop: Arr
     """Components of the active assets within the threshold of each other."""
     # Correlations tell which those are without N^2 roots. A pair too many, by rounding, does no harm: what merges is
     # decided by distances.
-    near = likeness(covariance, inverse, kind) >= 1 - 2 * stop**2 - 16 * jnp.finfo(stop.dtype).eps
+    near = _bits(likeness(covariance, inverse, kind) >= 1 - 2 * stop**2 - 16 * jnp.finfo(stop.dtype).eps)
     itself = _bits(jnp.eye(active.shape[0], dtype=bool))
     both = jnp.where(active[None], _bits(active[:, None]), jnp.uint32(0))
-    return _components(_bits(near) & both | itself)
+    return _components((near | _transposed(near)) & both | itself)
 
 
 def _bits(table: Array) -> Array:
@@ -103,6 +103,18 @@ def _bits(table: Array) -> Array:
         bit = jnp.uint32(1) << jnp.arange(rows.shape[0], dtype=jnp.uint32)
         words.append(jnp.sum(jnp.where(rows, bit[:, None], jnp.uint32(0)), axis=0, dtype=jnp.uint32))
     return jnp.stack(words)
+
+
+def _transposed(bits: Array) -> Array:
+    """`_bits` (W, N) of the transpose of a square table: words in squares of 32, halves swapped, then quarters, ..."""
+    words, n = bits.shape
+    square = jnp.pad(bits, ((0, 0), (0, _WORD * words - n))).reshape(words, words, _WORD)
+    square = jnp.swapaxes(square, 0, 1)
+    for width, mask in ((16, 0x0000FFFF), (8, 0x00FF00FF), (4, 0x0F0F0F0F), (2, 0x33333333), (1, 0x55555555)):
+        low, high = jnp.moveaxis(square.reshape(words, words, -1, 2, width), 3, 0)
+        moved = ((low >> width) ^ high) & jnp.uint32(mask)
+        square = jnp.stack([low ^ (moved << width), high ^ moved], axis=3)
+    return square.reshape(words, -1)[:, :n]
 
 
 def _components(neighbours: Array) -> Components:
@@ -191,7 +203,7 @@ def _merge_lanes(table: Array, stop: Array, linkage: str) -> Array:
     """Merge the nearest two clusters until they are farther apart than ``stop`` (L,).
 
     Args:
-        table: (M, M, L) symmetric distances; infinite on the diagonal and where there is no asset.
+        table: (M, M, L) distances, symmetric up to rounding; infinite on the diagonal and where there is no asset.
         stop: (L,).
         linkage: as in `threshold_roots`.
 
@@ -214,19 +226,20 @@ def _merge_lanes(table: Array, stop: Array, linkage: str) -> Array:
         nearest = jnp.min(table, axis=0)
         height = jnp.min(nearest, axis=0)
         on = height <= stop
-        keeps = first(nearest == height)
-        one = pick(row == keeps, table)
-        goes = first(one == height)
-        kept, gone = row == keeps, row == goes
-        n_one, n_two = (jnp.sum(jnp.where(holds, state.sizes, 0), axis=0) for holds in (kept, gone))
-        union = lance_williams(one, pick(gone, table), n_one, n_two, state.sizes, height, linkage)
+        one = first(nearest == height)
+        from_one = pick(row == one, table)
+        two = first(from_one == jnp.min(from_one, axis=0))  # `height`, up to rounding
+        from_two = pick(row == two, table)
+        n_one, n_two = (jnp.sum(jnp.where(row == which, state.sizes, 0), axis=0) for which in (one, two))
+        union = lance_williams(from_one, from_two, n_one, n_two, state.sizes, height, linkage)
+        keeps, goes = jnp.minimum(one, two), jnp.maximum(one, two)
         return _Lanes(
             table,
-            jnp.where(kept & on, n_one + n_two, state.sizes),
+            jnp.where((row == keeps) & on, n_one + n_two, state.sizes),
             jnp.where(on & (state.root == goes), keeps, state.root),
             jnp.where(on, keeps, rows),
             jnp.where(on, goes, rows),
-            jnp.where(kept, jnp.inf, union),
+            jnp.where(row == keeps, jnp.inf, union),
             on,
         )
 

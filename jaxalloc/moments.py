@@ -239,7 +239,8 @@ def panel_moments(
     def sums(c: Array) -> tuple[Array, Array, Array]:
         first = jnp.where(active, dot(c, z) / _positive(n), 0)
         second = _second_moments(panel, c, products)
-        covariance = jnp.where(both, (second - n * first[:, None] * first[None, :]) / _positive(n - 1), 0)
+        # in this order symmetric to the bit
+        covariance = jnp.where(both, (second - n * (first[:, None] * first[None, :])) / _positive(n - 1), 0)
         return first, jnp.diagonal(second), covariance
 
     def mean_of(first: Array) -> Array:

@@ -13,7 +13,7 @@ import pytest
 from helpers import Array, batched, host
 from scipy.sparse import csgraph
 
-from jaxalloc.components import _bits, _components, threshold_roots
+from jaxalloc.components import _bits, _components, _transposed, threshold_roots
 from jaxalloc.config import LINKAGES
 from jaxalloc.lanes import in_turns
 from jaxalloc.linkage import correlation_distance, merge_tree, roots
@@ -74,12 +74,11 @@ def by_tree(covariance: Any, active: Any, stop: Any, linkage: str, kind: str = "
     return jnp.where(active, roots(tree, stop), jnp.arange(active.shape[0], dtype=jnp.int32))
 
 
-def run(how: Any, covariances: Array, active: Array | None = None, stop: Any = STOP, **settings: str) -> Array:
+def run(how: Any, covariances: Array, active: Array | None = None, stop: Any = STOP, **settings: Any) -> Array:
     count, n = covariances.shape[:2]
     stops = np.broadcast_to(np.asarray(stop, covariances.dtype), count)
-    return np.asarray(
-        batched(how, **settings)(covariances, np.ones((count, n), bool) if active is None else active, stops)
-    )
+    everyone = np.ones((count, n), bool)
+    return np.asarray(batched(how, **settings)(covariances, everyone if active is None else active, stops))
 
 
 @pytest.mark.parametrize("linkage", LINKAGES)
@@ -119,9 +118,23 @@ def test_assets_without_variance_are_uncorrelated(x64: Any) -> None:
     assert (found[1::2, 1] == 0).all()
 
 
+@pytest.mark.parametrize("n", [1, 32, 100])
+def test_bits_are_transposed(n: int) -> None:
+    tables = np.random.default_rng(n).random((4, n, n)) < 0.3
+    found = jax.jit(jax.vmap(lambda table: _transposed(_bits(table))))(tables)
+    np.testing.assert_array_equal(found, jax.jit(jax.vmap(_bits))(tables.transpose(0, 2, 1)))
+
+
+def test_a_covariance_need_be_symmetric_up_to_rounding_only(dtype: Any) -> None:
+    covariances = markets(40).astype(dtype)
+    towards = np.where(np.random.default_rng(4).random(covariances.shape) < 0.5, -np.inf, np.inf).astype(dtype)
+    found = run(threshold_roots, np.nextafter(covariances, towards), linkage="average")
+    np.testing.assert_array_equal(found, run(threshold_roots, covariances, linkage="average"))
+
+
 def test_inverse_assets_are_near_by_absolute_correlation(x64: Any) -> None:
     signs = np.where(np.random.default_rng(2).random(40) < 0.5, -1.0, 1.0)
-    settings = {"linkage": "average", "kind": "absolute"}
+    settings: dict[str, Any] = {"linkage": "average", "kind": "absolute"}
     found = run(threshold_roots, markets(40) * signs[:, None] * signs, **settings)
     np.testing.assert_array_equal(found, run(by_tree, markets(40), **settings))
 
