@@ -13,6 +13,7 @@ import pytest
 from helpers import Array, batched, host
 from scipy.sparse import csgraph
 
+import jaxalloc as ja
 from jaxalloc.components import _bits, _components, _transposed, threshold_roots
 from jaxalloc.config import LINKAGES
 from jaxalloc.lanes import in_turns
@@ -168,3 +169,12 @@ def test_turns_take_each_wanted_item_once(items: int, width: int) -> None:
     counted = jax.jit(jax.vmap(lambda wanted: in_turns(wanted, width, work, jnp.zeros(items, jnp.int32))))
     every = (np.arange(2**items)[:, None] >> np.arange(items)) % 2 == 1
     np.testing.assert_array_equal(counted(every), every)
+
+
+def test_universes_of_a_shared_panel_have_scipy_s_clusters(x64: Any) -> None:
+    returns = ja.datasets.synthetic_market(100, 252).to_numpy()
+    counts = np.random.default_rng(0).multinomial(252, np.full(252, 1 / 252), 64).astype(float)
+    found = ja.allocate_batch(returns, ja.AllocationConfig(profiles=("equal_weight",)), counts)
+    for labels, count in zip(found.cluster_labels, counts, strict=True):
+        covariance = oracles.moments(returns, count)[1]
+        np.testing.assert_array_equal(labels, oracles.clusters(oracles.correlation_distance(covariance)))
