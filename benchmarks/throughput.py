@@ -33,7 +33,7 @@ import numpy as np
 from accuracy import FILE, ROOT, ROWS, draw
 
 import jaxalloc as ja
-from jaxalloc import allocation, batch, clustering, estimates, linkage, risk_parity
+from jaxalloc import allocation, batch, clustering, estimates, risk_parity
 
 JOBS = {"W20": 20, "W100m": 100, "W100": 100, "W250": 250}
 
@@ -72,6 +72,15 @@ def products(k: float, rough: float, exact: float, size: int) -> Work:
     return Work(2 * k * k * (rough + exact), k * k * (4 * rough + size * exact))
 
 
+def of_clusters(n: int, merges: float, size: int) -> Work:
+    """Pairs within the threshold, connected components, and merges in tables of 8 rows.
+
+    As if no component were larger, and N > 32: the rounds of larger ones come on top.
+    """
+    words = 4 * n * -(-n // 32)  # bytes of one bit a pair; each of N steps reads and writes them
+    return Work(8 * n * n + 12 * 64 * merges, n * n * size + 2 * n * words + 6 * 64 * merges * size)
+
+
 def stages(returns: np.ndarray, counts: np.ndarray, repeats: int) -> dict[str, dict[str, float]]:
     """Microseconds a universe of each stage, with its share of their sum, operations and bytes."""
     engine = batch.Engine(returns.shape, ja.AllocationConfig(), panel=returns)
@@ -104,11 +113,9 @@ def stages(returns: np.ndarray, counts: np.ndarray, repeats: int) -> dict[str, d
         jax.tree.map(lambda leaf: leaf[:few], weighted),
     )
     every = jax.vmap(lambda c: estimates.estimate_shared(panel, config, c, mask))(c)
-    # a round merges rows, then columns, and looks for the nearest: some ten passes through the table
-    rounds = 1 + float(jnp.mean(jnp.max(jax.vmap(lambda s: _tree(s, config))(every.covariance[:few]).round, axis=1)))
     timed(
         "clusters",
-        lambda _: Work(10 * n * n * rounds, 10 * n * n * rounds * size),
+        lambda labels: of_clusters(n, n - float(jnp.mean(labels.count)), size),
         lambda s: clustering.cluster_assets(s, mask, config),
         every.covariance[:few],
     )
@@ -125,7 +132,7 @@ def stages(returns: np.ndarray, counts: np.ndarray, repeats: int) -> dict[str, d
         # serves about four steps
         newton = np.maximum(steps - risk_parity.SWEEPS_BEFORE, 0).mean() * 2
         sweeps = np.minimum(steps, risk_parity.SWEEPS_BEFORE).mean() * 2
-        rough = min(sweeps, 2 * 10)
+        rough = min(sweeps, 2 * risk_parity.ROUGH_SWEEPS)
         swept = products(bucket, rough, sweeps - rough, size)
         more = products(bucket, newton * 4, newton * 4, size)
         operations = swept.operations + more.operations + newton * 2 / 3 * bucket**3
@@ -142,12 +149,6 @@ def stages(returns: np.ndarray, counts: np.ndarray, repeats: int) -> dict[str, d
     for stage in found.values():
         stage["share"] = stage["us"] / whole
     return found
-
-
-def _tree(covariance: Any, config: Any) -> linkage.Tree:
-    distance = linkage.correlation_distance(covariance)
-    everyone = jnp.ones(len(distance), bool)
-    return linkage.merge_tree(distance, everyone, config.linkage, config.distance_threshold)
 
 
 def limits(dtype: Any, repeats: int) -> dict[str, float]:

@@ -24,7 +24,8 @@ from jaxalloc.linkage import inverse_volatility, lance_williams, likeness, merge
 
 _WORD = 32
 _SMALL = (4, 8)  # rows of the lanes' tables
-_LEAST_LANES = 64
+_LEAST_LANES = 64  # for fewer a step takes hardly less time
+_ASSETS_A_LANE = 26  # of a tile: some turns a table for markets that fall apart into many components
 _LARGE = (16, 40, 128)  # rows of the tables for what is in larger components, before one of all assets
 _GROUP = 8  # universes that go through the first of these at once, or an eighth of a wide tile
 
@@ -67,7 +68,7 @@ def _roots(covariance: Array, active: Array, stop: Array, linkage: str, kind: st
     root = jnp.broadcast_to(jnp.arange(n, dtype=jnp.int32), (universes, n))
     for fewer, rows in pairwise((1, *_SMALL)):
         chosen = (parts.size > fewer) & (parts.size <= rows)
-        lanes = max(_LEAST_LANES, universes * n // 26)
+        lanes = max(_LEAST_LANES, universes * n // _ASSETS_A_LANE)
         root = _merge_small(covariance, inverse, stop, parts, chosen, root, rows, lanes, linkage, kind)
     large = parts.size > _SMALL[-1]
     count = jnp.sum(large, axis=1, dtype=jnp.int32)

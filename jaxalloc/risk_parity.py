@@ -23,9 +23,9 @@ from jaxalloc.lanes import choose, in_groups, lanes_last, matvec, positions, whi
 from jaxalloc.linalg import Factor, factorize, solve_factorized
 from jaxalloc.quadratic import Solution, accepted, tolerance
 
-_ROUGH_SWEEPS = 14  # of coordinate descent in float32, then
+ROUGH_SWEEPS = 14  # of coordinate descent in float32, then
 _SWEEPS = 20  # in full precision, before Newton's method takes over
-SWEEPS_BEFORE = _ROUGH_SWEEPS + 3  # and Newton's method, where sweeps do not converge
+SWEEPS_BEFORE = ROUGH_SWEEPS + 3  # and Newton's method, where sweeps do not converge
 _NEWTON_STEPS = 80
 _MORE_STEPS = 4  # with the same Hessian, as long as each leaves no more of the error than
 _PAYS = 0.25
@@ -95,7 +95,7 @@ def risk_parity_lanes(risk: Correlation, upper: Array) -> Solution:
         # float32 is enough to come near; from there nothing remembers it
         upper32, normal32 = problem.upper.astype(jnp.float32), problem.normal.astype(jnp.float32)
         rough = _Problem(risk.rough, normal32, upper32, problem.member)
-        near = _descend(rough, False, ~forced, _start(rough), _ROUGH_SWEEPS)
+        near = _descend(rough, False, ~forced, _start(rough), ROUGH_SWEEPS)
         start = start._replace(z=near.z.astype(start.z.dtype), steps=near.steps)
     state = _minimise(problem, False, ~forced, start)
     total = _total(problem.normal * state.z)
