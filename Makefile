@@ -4,7 +4,7 @@ VENV   ?= .venv
 LOWEST := .venv-lowest
 BIN    := $(VENV)/bin
 # a process a core; a file's tests stay together and share what it sets up
-PYTEST := $(BIN)/python -m pytest -q -n auto --dist loadfile
+PYTEST := $(BIN)/python -m pytest -q -n auto --dist loadfile --no-loadscope-reorder
 # tests of what depends on others' versions: JAX, pandas, Parquet, the command line, the report, block lengths
 OF_VERSIONS := tests/cli/test_cli_allocate.py tests/cli/test_cli_config.py tests/cli/test_cli_process.py \
 	tests/cli/test_cli_report.py tests/test_allocation.py tests/test_bootstrap.py tests/test_data.py
@@ -85,7 +85,7 @@ $(LOWEST)/.made: pyproject.toml
 	@touch $@
 
 test-lowest: $(LOWEST)/.made
-	$(LOWEST)/bin/python -m pytest -q -n auto --dist loadfile -p no:cacheprovider $(OF_VERSIONS)
+	$(LOWEST)/bin/python -m pytest -q -n auto --dist loadfile --no-loadscope-reorder -p no:cacheprovider $(OF_VERSIONS)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff format --check .

@@ -45,6 +45,20 @@ settings.register_profile(
 settings.load_profile("jaxalloc")
 
 
+# The files that take longest, first: a worker that came to one of them last would keep the others waiting.
+LONGEST = (
+    *("test_batch", "test_baselines", "test_reliability", "test_allocation", "test_study", "test_covariance"),
+    *("test_components", "test_walk_forward", "test_devices", "test_store", "test_cluster", "test_skfolio"),
+    *("test_cli_study", "test_quadratic", "test_readme", "test_samplers", "test_cli_allocate", "test_cli_bad_input"),
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Order the files for workers that take one after the other; pytest calls this."""
+    places = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.path.stem, len(places)))
+
+
 MAPS = Path("/proc/self/maps")
 MOST_MAPS = 25_000  # of 65,530 that Linux grants a process; a solver's program takes up to 2,000
 _last_look = [0.0]

@@ -158,9 +158,9 @@ def test_choices_are_obeyed(x64: Any) -> None:
         max_clusters=6,
     )
     returns, weights, masks = universes()
-    found = allocate_batch(returns[:64], config, weights[:64], masks[:64])
-    assert found.weights.shape == (64, 2, N)
-    for i in range(64):
+    found = allocate_batch(returns[:32], config, weights[:32], masks[:32])
+    assert found.weights.shape == (32, 2, N)
+    for i in range(32):
         answer = oracles.allocate(returns[i], config, weights[i], masks[i])
         assert_as_oracle(one(found, i), answer, config, TOLERANCES[x64], f"universe {i}")
     assert found.n_clusters.max() == 6

@@ -82,7 +82,9 @@ def run(how: Any, covariances: Array, active: Array | None = None, stop: Any = S
     return np.asarray(batched(how, **settings)(covariances, everyone if active is None else active, stops))
 
 
-@pytest.mark.parametrize("linkage", LINKAGES)
+@pytest.mark.parametrize(
+    "linkage", [pytest.param(name, marks=[pytest.mark.slow] * (name in ("single", "complete"))) for name in LINKAGES]
+)
 def test_components_of_every_size_give_scipy_s_clusters(linkage: str, x64: Any) -> None:
     found = run(threshold_roots, markets(), linkage=linkage)
     for root, covariance in zip(found, markets(), strict=True):
@@ -140,25 +142,24 @@ def test_inverse_assets_are_near_by_absolute_correlation(x64: Any) -> None:
     np.testing.assert_array_equal(found, run(by_tree, markets(40), **settings))
 
 
-@pytest.mark.parametrize("linkage", ["average", "ward"])
-def test_neighbours_and_place_change_nothing(linkage: str, dtype: Any) -> None:
+def test_neighbours_and_place_change_nothing(dtype: Any) -> None:
     # ties, so that a rounding that hung on the lane would show
     rng = np.random.default_rng(3)
     distance = np.triu(rng.choice([0.25, 0.35, 0.45, 0.9, 0.9, 0.9, 0.9, 0.9], (16, 40, 40)), 1)
     distance[:, :16, 16:] = 0.9
     covariances = (0.04 * (1 - 2 * (distance + distance.transpose(0, 2, 1)) ** 2)).astype(dtype)
-    found = run(threshold_roots, covariances, linkage=linkage)
+    found = run(threshold_roots, covariances, linkage="average")
     for order in (rng.permutation(16), np.full(16, 3), np.full(16, 7)):
-        np.testing.assert_array_equal(run(threshold_roots, covariances[order], linkage=linkage), found[order])
+        np.testing.assert_array_equal(run(threshold_roots, covariances[order], linkage="average"), found[order])
 
 
 def test_vmaps_inside_one_another_and_none(x64: Any) -> None:
-    covariances, kernel = markets(40)[:4], partial(threshold_roots, linkage="average")
-    active, stops = np.ones((4, 40), bool), np.full(4, STOP)
+    covariances, kernel = markets(40)[:4, :12, :12], partial(threshold_roots, linkage="average")
+    active, stops = np.ones((4, 12), bool), np.full(4, STOP)
     found = run(by_tree, covariances, linkage="average")
     np.testing.assert_array_equal(jax.jit(kernel)(covariances[0], active[0], STOP), found[0])
     pairs = (values.reshape(2, 2, *values.shape[1:]) for values in (covariances, active, stops))
-    np.testing.assert_array_equal(jax.jit(jax.vmap(jax.vmap(kernel)))(*pairs), found.reshape(2, 2, 40))
+    np.testing.assert_array_equal(jax.jit(jax.vmap(jax.vmap(kernel)))(*pairs), found.reshape(2, 2, 12))
 
 
 @pytest.mark.parametrize(("items", "width"), [(1, 1), (7, 3), (6, 3), (5, 8)])

@@ -330,7 +330,7 @@ def test_a_sweep_without_a_valid_universe_is_bad_input(
     run: Callable[..., tuple[str, str]], file: Path, market: pd.DataFrame
 ) -> None:
     file.write_text(gaps_in_every_row(market))
-    words = ("sweep", file, "--missing", "mask", "--quiet", "--vary", "slack=1.1,1.2", "--profile", "risk_parity")
+    words = ("sweep", file, "--missing", "mask", "--quiet", "--vary", "slack=1.1,1.2", "--profile", "hrp")
     out, err = run(*words, status=2)
     assert "2 of them invalid" in out
     assert re.fullmatch(r"jaxalloc: error: .*market.csv: no universe could be allocated to: .*\n", err)
