@@ -66,9 +66,9 @@ def _roots(covariance: Array, active: Array, stop: Array, linkage: str, kind: st
     inverse = jax.vmap(inverse_volatility)(covariance)
     parts = jax.vmap(functools.partial(_near_components, kind=kind))(covariance, inverse, active, stop)
     root = jnp.broadcast_to(jnp.arange(n, dtype=jnp.int32), (universes, n))
+    lanes = max(_LEAST_LANES, universes * n // _ASSETS_A_LANE)
     for fewer, rows in pairwise((1, *_SMALL)):
         chosen = (parts.size > fewer) & (parts.size <= rows)
-        lanes = max(_LEAST_LANES, universes * n // _ASSETS_A_LANE)
         root = _merge_small(covariance, inverse, stop, parts, chosen, root, rows, lanes, linkage, kind)
     large = parts.size > _SMALL[-1]
     count = jnp.sum(large, axis=1, dtype=jnp.int32)
@@ -80,9 +80,8 @@ def _roots(covariance: Array, active: Array, stop: Array, linkage: str, kind: st
             assets, into = found(covariance[each], inverse[each], large[each], stop[each])
             return root.at[which[:, None], assets].set(into, mode="drop")
 
-        if n > _SMALL[-1]:
-            width = min(universes, max(1, max(_GROUP, universes // _GROUP) * _LARGE[0] // rows))
-            root = in_turns((count > fewer) & (count <= rows), width, merge, root)
+        width = min(universes, max(1, max(_GROUP, universes // _GROUP) * _LARGE[0] // rows))
+        root = in_turns((count > fewer) & (count <= rows), width, merge, root)
     return root
 
 

@@ -41,19 +41,19 @@ def test_components_are_scipy_s(n: int) -> None:
 def chained(rng: np.random.Generator, sizes: tuple[int, ...]) -> Array:
     """A covariance whose components are of these sizes: a point of each has another of it within reach, and no more.
 
-    Points in a box on a grid of boxes far apart, each new one near an old one; distances are scaled to below 1 and are
-    turned into correlations, which need not be those of any returns.
+    A component's points lie each near an older one, and far from all others' points. Their distances are turned into
+    correlations, which need not be those of any returns.
     """
-    boxes = []
+    components = []
     for size in sizes:
         points = np.zeros((size, 3))
         for j in range(1, size):
             step = rng.normal(size=3)
             points[j] = points[rng.integers(j)] + step / np.linalg.norm(step) * rng.uniform(0.05, 0.39)
-        boxes.append(points)
+        components.append(points)
     distance = np.full((sum(sizes), sum(sizes)), 0.95)
     start = 0
-    for points in boxes:
+    for points in components:
         inside = slice(start, start + len(points))
         distance[inside, inside] = np.minimum(np.linalg.norm(points[:, None] - points[None], axis=2), 0.99)
         start += len(points)

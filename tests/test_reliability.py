@@ -262,8 +262,8 @@ def check(result: ja.Allocation, seen: dict[str, int]) -> None:
 
 
 def test_soak_of_mixed_universes() -> None:
-    seen = soak(1_200, n_assets=20)
-    assert seen["universes"] == 1_200
+    seen = soak(1_500, n_assets=20)
+    assert seen["universes"] == 1_500
     for name in (
         "INVALID",
         "ASSET_DROPPED",
