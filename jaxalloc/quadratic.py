@@ -218,7 +218,8 @@ def _solve(problem: _Scaled, risk: Correlation, upper: Array, richest: Array) ->
     infinite = jnp.full(upper.shape[1:], jnp.inf, upper.dtype)
     none = jnp.zeros(upper.shape[1:], jnp.int32)
     best = while_any(unfinished, block, _Best(richest, infinite, jnp.zeros_like(infinite), none))
-    weights = jnp.minimum(problem.normal * best.y, upper)
+    full = best.y >= problem.upper  # exactly at the bound, not a rounding below it
+    weights = jnp.where(full, upper, jnp.minimum(problem.normal * best.y, upper))
     # a few roundings above 0 are 0: which clusters are held, and who leads them, should not hang on them. Roundings of
     # y, not of w: beside a cluster of hardly any risk the others' tiny weights count.
     small = best.y <= _rounding(weights.dtype) * jnp.max(best.y, axis=0)
