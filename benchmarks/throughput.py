@@ -128,15 +128,10 @@ def stages(returns: np.ndarray, counts: np.ndarray, repeats: int) -> dict[str, d
 
     def of_parity(result: Any) -> Work:
         steps = np.asarray(result.iterations, float)
-        # where Newton's method is needed it starts after the sweeps in float32 and three more; each of its eliminations
-        # serves about four steps
-        newton = np.maximum(steps - risk_parity.SWEEPS_BEFORE, 0).mean() * 2
-        sweeps = np.minimum(steps, risk_parity.SWEEPS_BEFORE).mean() * 2
-        rough = min(sweeps, 2 * risk_parity.ROUGH_SWEEPS)
-        swept = products(bucket, rough, sweeps - rough, size)
-        more = products(bucket, newton * 4, newton * 4, size)
-        operations = swept.operations + more.operations + newton * 2 / 3 * bucket**3
-        return Work(operations, swept.moved + more.moved + newton * 2 * bucket**3)
+        sweeps = 2 * risk_parity.ROUGH_SWEEPS
+        # the rest, nearly all of it, are Newton steps by conjugate gradients in float32, each with one exact product
+        newton = np.maximum(steps - risk_parity.ROUGH_SWEEPS, 0).mean() * 2
+        return products(bucket, sweeps + newton * risk_parity.GRADIENTS, newton, size)
 
     parts = (
         ("minimum variance, maximum Sharpe", ("min_variance", "max_sharpe"), of_quadratic),

@@ -4,8 +4,12 @@ w(lambda) minimises w'Sw / 2 - lambda sum log w over 0 < w <= u, and lambda is t
 the scale z = sigma w / sqrt(lambda) the problem reads: minimise z'Cz / 2 - sum log z over 0 < z <= b s, with C the
 correlation matrix, b = sigma u, a = 1 / sigma, and s = 1 / sqrt(lambda) the largest number with a . z = s. Without
 bounds z does not depend on s. So it is solved twice: unbounded first, which is the answer where it respects the bounds,
-then from there with the bounds on. Cyclical coordinate descent (Griveau-Billion, Richard & Roncalli 2013) goes most of
-the way, and Newton's method finishes what it leaves.
+then from there with the bounds on.
+
+Unbounded, a few sweeps of cyclical coordinate descent (Griveau-Billion, Richard & Roncalli 2013) come near, and then
+Newton's method, its steps by conjugate gradients: in log z the Hessian at the solution is I + diag(z) C diag(z), whose
+eigenvalues lie between 1 and 2 but for the few that hedges make larger. What does not converge so, and what meets a
+bound, takes more sweeps and then Newton steps with a factorized Hessian, in groups of few universes.
 """
 
 from __future__ import annotations
@@ -23,12 +27,16 @@ from jaxalloc.lanes import choose, in_groups, lanes_last, matvec, positions, whi
 from jaxalloc.linalg import Factor, factorize, solve_factorized
 from jaxalloc.quadratic import Solution, accepted, tolerance
 
-ROUGH_SWEEPS = 14  # of coordinate descent in float32, then
-_SWEEPS = 20  # in full precision, before Newton's method takes over
-SWEEPS_BEFORE = ROUGH_SWEEPS + 3  # and Newton's method, where sweeps do not converge
+ROUGH_SWEEPS = 6  # of coordinate descent in float32, then
+_LOG_STEPS = 14  # of Newton's method in log z at most, each of
+GRADIENTS = 10  # conjugate gradients at most, in float32, fewer where the residual is down to this part of itself:
+_REDUCTION = 1e-3
+_LONGEST = 2.0  # change of log z in a step
+_SWEEPS = 20  # in full precision where that does not converge, before the Hessian is factorized
 _NEWTON_STEPS = 80
 _MORE_STEPS = 4  # with the same Hessian, as long as each leaves no more of the error than
 _PAYS = 0.25
+_FAR = 0.1  # error from which on every step of Newton's method in log z should pay
 _ROUGH_STEPS = 8  # of those whose direction is solved for in float32: half the memory to go through
 
 
@@ -90,14 +98,17 @@ def risk_parity_lanes(risk: Correlation, upper: Array) -> Solution:
     """`risk_parity` with lanes: (K, K, L) and (K, L)."""
     problem = _scale(risk, upper)
     forced = _total(upper) <= 1 + 1e-12
-    start = _start(problem)
-    if start.z.dtype == jnp.float64:
-        # float32 is enough to come near; from there nothing remembers it
-        upper32, normal32 = problem.upper.astype(jnp.float32), problem.normal.astype(jnp.float32)
-        rough = _Problem(risk.rough, normal32, upper32, problem.member)
-        near = _descend(rough, False, ~forced, _start(rough), ROUGH_SWEEPS)
-        start = start._replace(z=near.z.astype(start.z.dtype), steps=near.steps)
-    state = _minimise(problem, False, ~forced, start)
+    # float32 is enough to come near; from there nothing remembers it
+    upper32, normal32 = problem.upper.astype(jnp.float32), problem.normal.astype(jnp.float32)
+    rough = _Problem(risk.rough, normal32, upper32, problem.member)
+    near = _descend(rough, False, ~forced, _start(rough), ROUGH_SWEEPS)
+    state = _start(problem)._replace(z=near.z.astype(upper.dtype), steps=near.steps)
+    state = _minimise_in_log(problem, risk.rough, ~forced, state)
+
+    def further(problem: _Problem, state: _State, wanted: Array) -> _State:
+        return _minimise(problem, False, wanted, state)
+
+    state = in_groups(~forced & _unfinished(state), further, problem, state)
     total = _total(problem.normal * state.z)
     state = state._replace(s=total)
     crossing = ~forced & jnp.any(state.z > problem.upper * total, axis=0)
@@ -115,6 +126,57 @@ def risk_parity_lanes(risk: Correlation, upper: Array) -> Solution:
 
 
 _risk_parity = lanes_last(lambda covariance, upper: risk_parity_lanes(correlate(covariance), upper))
+
+
+def _minimise_in_log(problem: _Problem, rough: Array, wanted: Array, state: _State) -> _State:
+    """Newton's method in log z without bounds, as long as its steps pay; C in float32 for their directions."""
+
+    def step(carry: tuple[_State, Array]) -> tuple[_State, Array]:
+        state, paid = carry
+        z = state.z
+        error = jnp.where(problem.member, z * state.product - 1, 0)
+        change = jnp.clip(_log_step(z, error, rough, wanted & paid), -_LONGEST, _LONGEST)
+        z = z * jnp.exp(change)
+        new = _evaluate(problem, False, state._replace(z=z, s=_total(problem.normal * z), steps=state.steps + 1))
+        # far from the solution the largest error may grow before it falls
+        pays = jnp.isfinite(new.gap) & ((new.gap <= _PAYS * state.gap) | (state.gap > _FAR))
+        kept = pays | (new.gap < state.gap)
+        return choose(kept, new, state), pays
+
+    def more(carry: tuple[_State, Array]) -> Array:
+        state, paid = carry
+        return wanted & paid & _unfinished(state) & (state.steps < ROUGH_SWEEPS + _LOG_STEPS)
+
+    start = _measure(problem, False, state)
+    return while_any(more, step, (start, jnp.isfinite(start.gap)))[0]
+
+
+def _log_step(z: Array, error: Array, rough: Array, wanted: Array) -> Array:
+    """Solve (I + diag(z) C diag(z)) x = -error by conjugate gradients in float32, its diagonal scaled to 1."""
+    root = jnp.sqrt(1 + z * z)
+    rhs = -error / root
+    size = jnp.max(jnp.abs(rhs), axis=0)
+    size = jnp.where(size > 0, size, 1)  # float32 has digits enough, but no range
+    rhs = (rhs / size).astype(jnp.float32)
+    identity, scale = (1 / (root * root)).astype(jnp.float32), (z / root).astype(jnp.float32)
+    enough = _REDUCTION**2 * _total(rhs * rhs)
+
+    def gradient(carry: tuple[Array, Array, Array, Array, Array]) -> tuple[Array, Array, Array, Array, Array]:
+        x, residual, direction, squares, i = carry
+        image = identity * direction + scale * matvec(rough, scale * direction)
+        curvature = _total(direction * image)
+        length = jnp.where(curvature > 0, squares / jnp.where(curvature > 0, curvature, 1), 0)
+        x, residual = x + length * direction, residual - length * image
+        left = _total(residual * residual)
+        direction = residual + left / jnp.where(squares > 0, squares, 1) * direction
+        return x, residual, direction, left, i + 1
+
+    def more(carry: tuple[Array, Array, Array, Array, Array]) -> Array:
+        return wanted & (carry[3] > enough) & (carry[4] < GRADIENTS)
+
+    none = jnp.zeros(size.shape, jnp.int32)
+    x = while_any(more, gradient, (jnp.zeros_like(rhs), rhs, rhs, _total(rhs * rhs), none))[0]
+    return x.astype(z.dtype) * size / root
 
 
 def _minimise(problem: _Problem, bounded: bool, wanted: Array, state: _State) -> _State:

@@ -1,4 +1,4 @@
-"""Solvers of small systems, against NumPy's, and the same in every lane."""
+"""Products and solvers of small systems, against NumPy's, and the same in every lane."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxalloc.lanes import matvec
 from jaxalloc.linalg import factorize, solve_factorized, solve_positive_definite
 
 
@@ -57,3 +58,13 @@ def test_equal_lanes_have_equal_bits(solve: Any, lanes: int, dtype: Any) -> None
         matrix, rhs = (np.repeat(part[..., :1], lanes, axis=-1) for part in system(size, 2, 1, dtype))
         found = np.asarray(solve(matrix, rhs))
         assert (found == found[..., :1]).all(), size
+
+
+@pytest.mark.parametrize("absolute", [False, True])
+@pytest.mark.parametrize("size", [1, 2, 5, 34])
+def test_products_are_numpys(size: int, absolute: bool, dtype: Any) -> None:
+    matrix, x = system(size, 1, 16, dtype)
+    with jax.numpy_rank_promotion("allow"):
+        found = jax.jit(lambda matrix, x: matvec(matrix, x, absolute=absolute))(matrix, x[:, 0])
+    expected = np.einsum("ijl,jl->il", np.abs(matrix) if absolute else matrix, x[:, 0])
+    np.testing.assert_allclose(found, expected, atol=np.finfo(dtype).eps * 8 * size)
