@@ -11,7 +11,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jax import Array, lax
 
-from jaxalloc.lanes import lanes_last
+from jaxalloc.lanes import lanes_last, over_pairs
 from jaxalloc.moments import Moments, SharedPanel, Shock
 
 TAIL_QUANTILE = 0.95
@@ -205,15 +205,35 @@ def choose_sleeve(score: Array, labels: Array, n_clusters: Array, n_aggressors: 
 
     # By ranks, not by comparison with a maximum: XLA may compute a score anew for each use of it, with another last
     # bit, and then nothing equals the maximum.
-    by_score = jnp.argsort(score, descending=True, stable=True).astype(jnp.int32)
-    rank = jnp.zeros(n_assets, jnp.int32).at[by_score].set(asset, unique_indices=True)
+    rank = _ranks(score)
+    by_score = jnp.zeros(n_assets, jnp.int32).at[rank].set(asset, unique_indices=True)
     place = jnp.where(labels >= 0, labels, size)
     best_rank = jnp.full(size, n_assets, jnp.int32).at[place].min(rank, mode="drop")
     best_asset = by_score[jnp.minimum(best_rank, n_assets - 1)]
     best_score = jnp.where(best_rank < n_assets, score[best_asset], -jnp.inf)
-    order = jnp.argsort(best_score, descending=True, stable=True)
-    place_of = jnp.zeros(size, jnp.int32).at[order].set(cluster, unique_indices=True)
     count = jnp.minimum(n_aggressors, jnp.minimum(jnp.maximum(1, n_clusters - 4), n_clusters - 1))
-    clusters = (place_of < count) & (cluster < n_clusters)
+    clusters = (_ranks(best_score) < count) & (cluster < n_clusters)
     assets = jnp.zeros(n_assets, bool).at[jnp.where(clusters, best_asset, n_assets)].set(True, mode="drop")
     return Sleeve(clusters, assets, count, count < n_aggressors)
+
+
+def _ranks(values: Array) -> Array:
+    """(M,) int32 place of each value, none of them NaN, from the largest down; equal ones in their order.
+
+    On a CPU, where a sort of many short rows takes five times as long, each is compared with one after the other, in a
+    loop, so that what is compared exists.
+    """
+    index = jnp.arange(values.shape[0], dtype=jnp.int32)
+
+    def compare(values: Array) -> Array:
+        def count(j: Array, before: Array) -> Array:
+            other = lax.dynamic_index_in_dim(values, j, 0)
+            return before + ((other > values) | ((other == values) & (j < index))).astype(jnp.int32)
+
+        return over_pairs(values.shape[0], count, jnp.zeros_like(index))
+
+    def sort(values: Array) -> Array:
+        order = jnp.argsort(values, descending=True, stable=True)
+        return jnp.zeros_like(index).at[order].set(index, unique_indices=True)
+
+    return lax.platform_dependent(values, cpu=compare, default=sort)
