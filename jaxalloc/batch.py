@@ -292,6 +292,7 @@ class Engine:
         tiles: how many are computed together.
         buckets: the sizes that clusters are padded to.
         devices: what computes, each one a part of a chunk at a time.
+        programs: the tiles' functions, made here before several threads ask for them.
         shared: what all universes have in common, on each of them.
     """
 
@@ -321,7 +322,7 @@ class Engine:
         self.config = cast_config(config, self.dtype)
         self.n_assets = shape[1]
         self.devices = _streams(compute_devices())
-        _programs()  # here, before several threads ask for them
+        self.programs = _programs()
         first = self.devices[0]
         stats = first.memory_stats() if first.platform != "cpu" else None
         self.tiles = tiles(self.n_assets, self.dtype, first.platform, (stats or {}).get("bytes_limit"))
@@ -335,6 +336,8 @@ class Engine:
         shared = Shared(None if panel is None else _share_panel(panel.astype(self.dtype)), gaps, draws, key)
         placed = {device: jax.device_put(shared, device) for device in set(self.devices)}
         self.shared = [placed[device] for device in self.devices]
+        # what a finished part leaves to the next one of its device: pages that are new would have to be zeroed
+        self.spare: dict[int, Estimates] = {}
 
     def run(
         self,
@@ -406,7 +409,8 @@ class _Job:
     """One device's part of a chunk, on its way through both tiles."""
 
     def __init__(self, engine: Engine, device: int, part: slice, items: Items, settings: dict[str, np.ndarray]) -> None:
-        self.engine, self.device, self.shared = engine, engine.devices[device], engine.shared[device]
+        self.engine, self.number = engine, device
+        self.device, self.shared = engine.devices[device], engine.shared[device]
         self.count = part.stop - part.start
         # every slot holds some universe, so that the lanes of a part tile compute what is harmless
         source = np.minimum(np.arange(part.start, part.start + engine.tiles.capacity), part.stop - 1)
@@ -424,9 +428,13 @@ class _Job:
             self.device,
         )
         self.config = engine.config.replace(**config)
-        self.work, self.results = jax.device_put(
-            _empty(self.shared, self.items, self.config, engine.tiles.capacity, engine._rows_left_out), self.device
-        )
+        work, results = _shapes(self.shared, self.items, self.config, engine._rows_left_out)
+        estimates = engine.spare.pop(device, None)
+        self.work = Work(estimates or self._buffers(work.estimates), self._buffers(work.left_out))
+        self.results = self._buffers(results)
+
+    def _buffers(self, shapes: Any) -> Any:
+        return jax.device_put(_empty(shapes, self.engine.tiles.capacity), self.device)
 
     def go(self, each: int, progress: Callable[[int], None], stop: threading.Event) -> None:
         """Compute the part; ``each`` is how many slots parts have in use."""
@@ -440,22 +448,25 @@ class _Job:
         for n_clusters, lanes in tiles:
             if stop.is_set():
                 return
-            self.results, token = _programs().solve(n_clusters, self.config, self.work.estimates, self.results, lanes)
+            self.results, token = self.engine.programs.solve(
+                n_clusters, self.config, self.work.estimates, self.results, lanes
+            )
             if pending is not None:  # the device works on this tile while the last one is waited for
                 _wait(*pending, progress)
             solved = n_clusters is not None or not clustered  # the last that a universe waits for
             pending = token, int((lanes < self.engine.tiles.capacity).sum()) if solved else 0
         if pending is not None:
             _wait(*pending, progress)
+        self.engine.spare[self.number] = self.work.estimates
 
     def _estimate(self, start: np.int32) -> None:
         """Fill the slots of the tile at ``start``."""
-        size, few = self.engine.tiles.estimate, self.engine.tiles.observe
-        drawn = _programs().draw(size, self.shared, self.items, self.config, start)
+        size, few, programs = self.engine.tiles.estimate, self.engine.tiles.observe, self.engine.programs
+        drawn = programs.draw(size, self.shared, self.items, self.config, start)
         for first in range(0, size, few):
             place = start + first
-            universes, observed = _programs().observe(few, self.shared, drawn, self.config, np.int32(first), place)
-            self.work = _programs().describe(universes, observed, self.config, self.work, place)
+            universes, observed = programs.observe(few, self.shared, drawn, self.config, np.int32(first), place)
+            self.work = programs.describe(universes, observed, self.config, self.work, place)
 
     def _assign(self) -> Iterator[tuple[int, np.ndarray]]:
         """Share out the slots over solve tiles: each one's padded number of clusters, and the slots of its lanes."""
@@ -522,18 +533,28 @@ def _describe(universe: Drawn, observed: Observed, config: AllocationConfig, row
     return Work(found, universe.weights[:rows_left_out] == 0)
 
 
-@functools.partial(jax.jit, static_argnums=(3, 4))
-def _empty(
-    shared: Shared, items: Items, config: AllocationConfig, capacity: int, rows_left_out: int
-) -> tuple[Work, Allocation]:
-    """Buffers for a chunk."""
+def _shapes(shared: Shared, items: Items, config: AllocationConfig, rows_left_out: int) -> tuple[Work, Allocation]:
+    """Shapes of what one universe has in a chunk's buffers."""
+    one = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), (items, config))
+    return _trace_one.eval_shape(shared, *one, rows_left_out)
 
-    def one(shared: Shared, item: Items, config: AllocationConfig) -> tuple[Work, Allocation]:
-        work = _describe(*_observe(shared, _draw(shared, item, config), config), config, rows_left_out)
-        return work, solve(work.estimates, config, 1)
 
-    shapes = jax.eval_shape(one, shared, *jax.tree.map(lambda leaf: leaf[0], (items, config)))
-    return jax.tree.map(lambda leaf: jnp.zeros((capacity, *leaf.shape), leaf.dtype), shapes)
+@functools.partial(jax.jit, static_argnums=3)  # so that it is traced once
+def _trace_one(shared: Shared, item: Items, config: AllocationConfig, rows_left_out: int) -> tuple[Work, Allocation]:
+    work = _describe(*_observe(shared, _draw(shared, item, config), config), config, rows_left_out)
+    return work, solve(work.estimates, config, 1)
+
+
+def _empty(shapes: Any, capacity: int) -> Any:
+    """Buffers of so many slots."""
+    leaves, structure = jax.tree.flatten(shapes)
+    made = _zeros(tuple((capacity, *leaf.shape) for leaf in leaves), tuple(leaf.dtype for leaf in leaves))
+    return jax.tree.unflatten(structure, made)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _zeros(shapes: tuple[tuple[int, ...], ...], dtypes: tuple[Any, ...]) -> list[Array]:
+    return [jnp.zeros(shape, dtype) for shape, dtype in zip(shapes, dtypes, strict=True)]
 
 
 # Observing and clustering are two programs, because XLA's CPU backend would compute what one of them needs of the other

@@ -41,6 +41,7 @@ from jaxalloc.batch import (
     Engine,
     Items,
     _empty,
+    _shapes,
     allocate_batch,
     chunk_bytes,
     cluster_buckets,
@@ -158,9 +159,9 @@ def test_choices_are_obeyed(x64: Any) -> None:
         max_clusters=6,
     )
     returns, weights, masks = universes()
-    found = allocate_batch(returns[:32], config, weights[:32], masks[:32])
-    assert found.weights.shape == (32, 2, N)
-    for i in range(32):
+    found = allocate_batch(returns[:64], config, weights[:64], masks[:64])
+    assert found.weights.shape == (64, 2, N)
+    for i in range(64):
         answer = oracles.allocate(returns[i], config, weights[i], masks[i])
         assert_as_oracle(one(found, i), answer, config, TOLERANCES[x64], f"universe {i}")
     assert found.n_clusters.max() == 6
@@ -378,7 +379,7 @@ def test_a_chunk_takes_the_memory_that_the_formula_says(rows: int, dtype: Any) -
             engine = Engine((9, n_assets), DEFAULT.replace(profiles=profiles), panel=np.zeros((9, n_assets)))
             items = Items(weights=np.ones((64, 9), dtype), mask=np.ones((64, n_assets), bool))
             settings = {name: np.full(64, getattr(engine.config, name)) for name in NUMERIC_FIELDS}
-            buffers = _empty(engine.shared[0], items, engine.config.replace(**settings), 64, rows)
+            buffers = _empty(_shapes(engine.shared[0], items, engine.config.replace(**settings), rows), 64)
             held = sum(leaf.nbytes for leaf in jax.tree.leaves(buffers))
             assert held == 64 * chunk_bytes(n_assets, len(profiles), dtype, rows)
 
