@@ -294,6 +294,7 @@ class Engine:
         devices: what computes, each one a part of a chunk at a time.
         programs: the tiles' functions, made here before several threads ask for them.
         shared: what all universes have in common, on each of them.
+        spare: buffers of estimates that a device's last part is done with, by the device's number.
     """
 
     def __init__(
