@@ -58,7 +58,7 @@ def seconds(engine: Engine, n: int) -> float:
     start = time.perf_counter()
     pending = None
     for first in range(0, n, engine.chunk_size):
-        chunk = engine.run(Items(index=np.arange(first, min(first + engine.chunk_size, n))))
+        chunk = engine.start(Items(index=np.arange(first, min(first + engine.chunk_size, n))))
         if pending is not None:
             pending.allocation()
         pending = chunk

@@ -20,7 +20,7 @@ import math
 import os
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, wait
 from typing import Any, NamedTuple
 
 import jax
@@ -268,19 +268,47 @@ class Part(NamedTuple):
     results: Allocation
 
 
-class Chunk(NamedTuple):
-    """Solved universes, on the devices.
+class Chunk:
+    """Universes that the devices have in work, or have solved."""
 
-    Attributes:
-        parts: in order.
-    """
+    def __init__(self, parts: list[Future[Part | None]], stop: threading.Event) -> None:
+        """Take the parts as they will be, in order, None where the work on them was stopped; and what stops it."""
+        self._parts, self._stop = parts, stop
 
-    parts: list[Part]
+    @property
+    def parts(self) -> list[Part]:
+        """The parts, in order, once they are solved; the last universes of each may still be in work on a device.
+
+        What comes to grief in one of them, or interrupts the wait, stops the others and is raised.
+
+        Raises:
+            CancelledError: `cancel` was called before they were.
+        """
+        try:
+            found = [part.result() for part in self._parts]
+        except BaseException:  # such as Ctrl-C, which comes to the thread that waits
+            self.cancel()
+            raise
+        solved = [part for part in found if part is not None]
+        if len(solved) < len(found):
+            raise CancelledError
+        return solved
+
+    def cancel(self) -> None:
+        """Stop the work, and wait until it has stopped; solved parts stay."""
+        self._stop.set()
+        for part in self._parts:
+            part.cancel()
+        wait(self._parts)
+
+    def allocations(self) -> Iterator[Allocation]:
+        """Yield the parts' results as NumPy arrays; those of a CPU are where they were, nothing is copied."""
+        for part in self.parts:
+            yield jax.tree.map(lambda leaf, n=part.count: np.asarray(leaf)[:n], part.results)
 
     def allocation(self) -> Allocation:
         """Return the results as NumPy arrays, leading axis C."""
-        found = [jax.tree.map(lambda leaf, n=part.count: np.asarray(leaf)[:n], part.results) for part in self.parts]
-        return jax.tree.map(lambda *leaves: np.concatenate(leaves), *found)
+        return jax.tree.map(lambda *leaves: np.concatenate(leaves), *self.allocations())
 
 
 class Engine:
@@ -294,6 +322,7 @@ class Engine:
         devices: what computes, each one a part of a chunk at a time.
         programs: the tiles' functions, made here before several threads ask for them.
         shared: what all universes have in common, on each of them.
+        threads: one for each device, to send it what it has to do: a CPU works on it in this order.
         spare: buffers of estimates that a device's last part is done with, by the device's number.
     """
 
@@ -337,8 +366,50 @@ class Engine:
         shared = Shared(None if panel is None else _share_panel(panel.astype(self.dtype)), gaps, draws, key)
         placed = {device: jax.device_put(shared, device) for device in set(self.devices)}
         self.shared = [placed[device] for device in self.devices]
+        self.threads = [ThreadPoolExecutor(1) for _ in self.devices]
         # what a finished part leaves to the next one of its device: pages that are new would have to be zeroed
         self.spare: dict[int, Estimates] = {}
+
+    def start(
+        self,
+        items: Items,
+        numbers: dict[str, np.ndarray] | None = None,
+        progress: Callable[[int], None] | None = None,
+    ) -> Chunk:
+        """Begin to allocate one chunk of universes, after those begun before; return at once.
+
+        So no device waits for another, nor for whoever takes the results, as long as a chunk is begun before the last
+        one is waited for.
+
+        Args:
+            items: C universes, at most ``chunk_size``.
+            numbers: settings by name, (C,) each, in place of those of ``config``.
+            progress: called with the number of universes done since the last call, in the threads that compute.
+        """
+        count = len(jax.tree.leaves(items)[0])
+        tile, n_devices = self.tiles.estimate, len(self.devices)
+        each = min(tile * -(-count // (tile * n_devices)), self.tiles.capacity)  # universes of a part
+        settings = self._settings(numbers or {}, count)
+        stop, turn = threading.Event(), threading.Lock()
+
+        def told(count: int) -> None:
+            if progress is not None:
+                with turn:
+                    progress(count)
+
+        def compute(device: int, part: slice) -> Part | None:
+            try:
+                with jax.enable_x64(self.dtype == np.float64):  # a thread has settings of its own
+                    return _Job(self, device, part, items, settings).go(each, told, stop)
+            except BaseException:
+                stop.set()
+                raise
+
+        parts: list[Future[Part | None]] = []
+        for number, first in enumerate(range(0, count, each)):
+            device = number % n_devices
+            parts.append(self.threads[device].submit(compute, device, slice(first, min(first + each, count))))
+        return Chunk(parts, stop)
 
     def run(
         self,
@@ -346,56 +417,10 @@ class Engine:
         numbers: dict[str, np.ndarray] | None = None,
         progress: Callable[[int], None] | None = None,
     ) -> Chunk:
-        """Allocate one chunk of universes; the last ones may still be in work when this returns.
-
-        Args:
-            items: C universes, at most ``chunk_size``.
-            numbers: settings by name, (C,) each, in place of those of ``config``.
-            progress: called with the number of universes done since the last call.
-        """
-        count = len(jax.tree.leaves(items)[0])
-        tile, n_devices = self.tiles.estimate, len(self.devices)
-        each = min(tile * -(-count // (tile * n_devices)), self.tiles.capacity)  # universes of a part
-        settings = self._settings(numbers or {}, count)
-        parts: list[Part] = []
-        for first in range(0, count, each * n_devices):
-            starts = range(first, min(first + each * n_devices, count), each)
-            jobs = [
-                _Job(self, device, slice(start, min(start + each, count)), items, settings)
-                for device, start in enumerate(starts)
-            ]
-            self._go(jobs, each, progress)
-            parts += [Part(job.count, job.device, job.work.left_out, job.results) for job in jobs]
-        return Chunk(parts)
-
-    def _go(self, jobs: list[_Job], each: int, progress: Callable[[int], None] | None) -> None:
-        """Compute the parts side by side, a thread each: what one thread sends to a CPU, the CPU does in its order."""
-        stop, turn, x64 = threading.Event(), threading.Lock(), self.dtype == np.float64
-
-        def told(count: int) -> None:
-            if progress is not None:
-                with turn:
-                    progress(count)
-
-        def go(job: _Job) -> None:
-            try:
-                with jax.enable_x64(x64):  # a thread has settings of its own
-                    job.go(each, told, stop)
-            except BaseException:
-                stop.set()
-                raise
-
-        if len(jobs) == 1:
-            go(jobs[0])
-            return
-        with ThreadPoolExecutor(len(jobs)) as pool:
-            futures = [pool.submit(go, job) for job in jobs]
-            try:
-                for future in futures:
-                    future.result()
-            except BaseException:  # such as Ctrl-C, which comes to this thread
-                stop.set()
-                raise
+        """`start` a chunk, and wait for it."""
+        chunk = self.start(items, numbers, progress)
+        assert chunk.parts
+        return chunk
 
     def _settings(self, numbers: dict[str, np.ndarray], count: int) -> dict[str, np.ndarray]:
         """Every number of the settings, (C,) each."""
@@ -437,18 +462,18 @@ class _Job:
     def _buffers(self, shapes: Any) -> Any:
         return jax.device_put(_empty(shapes, self.engine.tiles.capacity), self.device)
 
-    def go(self, each: int, progress: Callable[[int], None], stop: threading.Event) -> None:
-        """Compute the part; ``each`` is how many slots parts have in use."""
+    def go(self, each: int, progress: Callable[[int], None], stop: threading.Event) -> Part | None:
+        """Compute the part, or give up where told to stop; ``each`` is how many slots parts have in use."""
         for start in range(0, each, self.engine.tiles.estimate):
             if stop.is_set():
-                return
+                return None
             self._estimate(np.int32(start))
         pending: tuple[Array, int] | None = None
         clustered, direct = map(bool, split_profiles(self.engine.config.profiles))
         tiles = [*(self._in_order() if direct else ()), *(self._assign() if clustered else ())]
         for n_clusters, lanes in tiles:
             if stop.is_set():
-                return
+                return None
             self.results, token = self.engine.programs.solve(
                 n_clusters, self.config, self.work.estimates, self.results, lanes
             )
@@ -459,6 +484,7 @@ class _Job:
         if pending is not None:
             _wait(*pending, progress)
         self.engine.spare[self.number] = self.work.estimates
+        return Part(self.count, self.device, self.work.left_out, self.results)
 
     def _estimate(self, start: np.int32) -> None:
         """Fill the slots of the tile at ``start``."""

@@ -86,8 +86,6 @@ class Pending(NamedTuple):
     start: int
     stop: int
     chunk: Chunk
-    figures: list[jax.Array]
-    partials: list[tuple[int, Partial]]
 
 
 class Runner:
@@ -151,15 +149,31 @@ class Runner:
         return np.clip(covariance * (scale[:, None] * scale[None, :]), -1, 1)
 
     def start(self, number: int, progress: Callable[[int], None] | None = None) -> Pending:
-        """Compute chunk ``number``; the last of it may still be in work on the devices when this returns."""
-        plan, block = self.plan, self.engine.tiles.estimate
+        """Begin to compute chunk ``number``, after those begun before; return at once."""
+        plan = self.plan
         self._references = self._references or self._make_references()
         start = number * self.chunk_size
         stop = min(start + self.chunk_size, plan.n_universes)
         points, index = np.divmod(np.arange(start, stop), plan.n_draws)
-        chunk = self.engine.run(Items(index=index), plan.settings.numbers(points), progress)
+        return Pending(start, stop, self.engine.start(Items(index=index), plan.settings.numbers(points), progress))
+
+    def finish(self, pending: Pending) -> ChunkResult:
+        """Wait for a chunk, measure its universes, and bring it to the host."""
+        with jax.enable_x64(self.plan.precision == 64):  # whatever thread this is
+            figures, partials = self._measure(pending)
+        partials = [(point, to_host(partial)) for point, partial in partials]
+        if self.plan.keep != "weights":
+            return ChunkResult(None, partials)
+        parts = zip(pending.chunk.parts, figures, strict=True)
+        measured = np.concatenate([np.asarray(found)[: part.count] for part, found in parts])
+        return ChunkResult(self._table(pending, pending.chunk.allocation(), measured), partials)
+
+    def _measure(self, pending: Pending) -> tuple[list[jax.Array], list[tuple[int, Partial]]]:
+        """Measures of each part's universes, and what they add to the totals, on the devices."""
+        plan, block = self.plan, self.engine.tiles.estimate
+        points = np.arange(pending.start, pending.stop) // plan.n_draws
         figures, partials, first = [], [], 0
-        for part in chunk.parts:
+        for part in pending.chunk.parts:
             mine = np.resize(points[first : first + part.count], self.engine.tiles.capacity).astype(np.int32)
             reference = self._references[part.device]
             found = measure_universes(block, part.results, part.left_out, mine, reference)
@@ -170,16 +184,7 @@ class Runner:
                 partials.append((int(point), to_host(partial) if len(plan.settings) > _FEW_POINTS else partial))
             figures.append(found)
             first += part.count
-        return Pending(start, stop, chunk, figures, partials)
-
-    def finish(self, pending: Pending) -> ChunkResult:
-        """Wait for a chunk, and bring it to the host."""
-        partials = [(point, to_host(partial)) for point, partial in pending.partials]
-        if self.plan.keep != "weights":
-            return ChunkResult(None, partials)
-        parts = zip(pending.chunk.parts, pending.figures, strict=True)
-        figures = np.concatenate([np.asarray(found)[: part.count] for part, found in parts])
-        return ChunkResult(self._table(pending, pending.chunk.allocation(), figures), partials)
+        return figures, partials
 
     def _make_references(self) -> dict[Device, Reference]:
         """What universes are compared with, on each device."""

@@ -28,6 +28,7 @@ import io
 import json
 import os
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -46,7 +47,7 @@ from jaxalloc.errors import InputError
 from jaxalloc.grid import Sweep, plain_config
 from jaxalloc.reduction import Totals
 from jaxalloc.results import Study, in_memory
-from jaxalloc.runner import ChunkResult, Plan, Runner, device_name
+from jaxalloc.runner import ChunkResult, Pending, Plan, Runner, device_name
 from jaxalloc.samplers import Product, Sampler
 from jaxalloc.status import Status
 from jaxalloc.store import Store
@@ -244,16 +245,19 @@ class _Local:
     def run(self, numbers: list[int], consume: Consume, progress: Callable[[int], None]) -> None:
         """Compute chunks and hand them over, in this order."""
         behind: Future[None] | None = None
+        begun: deque[Pending] = deque(maxlen=2)  # the chunk that is waited for, and the next
         with ThreadPoolExecutor(1) as pool:
             try:
                 for number in numbers:
-                    pending = self.runner.start(number, progress)
+                    begun.append(self.runner.start(number, progress))
                     if behind is not None:
                         behind.result()
-                    behind = pool.submit(lambda n, p: consume(n, self.runner.finish(p)), number, pending)
+                    behind = pool.submit(lambda n, p: consume(n, self.runner.finish(p)), number, begun[-1])
                 if behind is not None:
                     behind.result()
             except BaseException:
+                for pending in begun:
+                    pending.chunk.cancel()
                 if behind is not None:  # a chunk that is computed is kept
                     behind.exception()
                 raise

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from jaxalloc.allocation import Allocation
-from jaxalloc.batch import Engine, Items
+from jaxalloc.batch import Chunk, Engine, Items
 from jaxalloc.bootstrap import Bootstrap
 from jaxalloc.config import AllocationConfig
 from jaxalloc.rivals.common import Array, Ints
@@ -61,13 +61,13 @@ class Jaxalloc:
         return np.concatenate(weights), np.concatenate(labels), np.concatenate(leads)
 
     def _allocations(self, first: int, n: int) -> Iterator[Allocation]:
-        """Universes from ``first`` on; while a chunk comes to the host, the devices have the next one."""
-        pending = None
+        """Universes from ``first`` on; the devices have the next chunk before this one is waited for."""
+        pending: Chunk | None = None
         for start in range(first, first + n, self.quantum):
             with jax.enable_x64(self._x64):
-                chunk = self._engine.run(Items(index=np.arange(start, min(start + self.quantum, first + n))))
+                chunk = self._engine.start(Items(index=np.arange(start, min(start + self.quantum, first + n))))
             if pending is not None:
-                yield pending.allocation()
+                yield from pending.allocations()
             pending = chunk
         if pending is not None:
-            yield pending.allocation()
+            yield from pending.allocations()
