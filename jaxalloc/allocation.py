@@ -21,7 +21,7 @@ from jaxalloc.config import AllocationConfig, cast_config, check_config
 from jaxalloc.errors import InputError
 from jaxalloc.estimates import Estimates, Given, estimate
 from jaxalloc.feasible import Bounds, bounds
-from jaxalloc.inner import lead_assets, share_out, sum_by_cluster, synthesize
+from jaxalloc.inner import Synthetic, lead_assets, share_out, sum_by_cluster, synthesize
 from jaxalloc.linalg import dot
 from jaxalloc.profiles import PROFILES, solve_profiles, weigh_assets
 from jaxalloc.quadratic import Solution
@@ -185,10 +185,19 @@ def split_profiles(names: tuple[str, ...]) -> tuple[tuple[int, ...], tuple[int, 
 
 
 def solve_clusters(estimates: Estimates, config: AllocationConfig, n_clusters: int) -> Allocation:
-    """`solve` for those of the profiles that are solved over clusters."""
-    config = config.replace(profiles=tuple(config.profiles[i] for i in split_profiles(config.profiles)[0]))
+    """`solve` for those of the profiles that are solved over clusters.
+
+    A batch takes the three steps by themselves: the first and the last go through covariances, and want few universes
+    at once, the one between them wants many.
+    """
+    layers = reduce_to_clusters(estimates, config, n_clusters)
+    return describe_portfolios(estimates, n_clusters, *weigh_clusters(estimates, config, layers, n_clusters))
+
+
+def reduce_to_clusters(estimates: Estimates, config: AllocationConfig, n_clusters: int) -> Synthetic:
+    """The first step of `solve_clusters`: Layer 2, from assets to clusters."""
     with jax.named_scope("layer_2"):
-        layers = synthesize(
+        return synthesize(
             estimates.mean,
             estimates.covariance,
             estimates.active,
@@ -196,6 +205,13 @@ def solve_clusters(estimates: Estimates, config: AllocationConfig, n_clusters: i
             config.risk_free_rate,
             n_clusters,
         )
+
+
+def weigh_clusters(
+    estimates: Estimates, config: AllocationConfig, layers: Synthetic, n_clusters: int
+) -> tuple[Portfolios, Sleeve | None]:
+    """The second step of `solve_clusters`: sleeve, bounds and Layer 1. It does not read the assets' covariance."""
+    config = config.replace(profiles=tuple(config.profiles[i] for i in split_profiles(config.profiles)[0]))
     sleeve = None
     if any(PROFILES[profile].sleeve for profile in config.profiles):
         with jax.named_scope("sleeve"):
@@ -224,11 +240,11 @@ def solve_clusters(estimates: Estimates, config: AllocationConfig, n_clusters: i
             solution = solution._replace(altered=regularized)
         status = _status(solution, rooms[i], altered, estimates)
         limits = rooms[i].asset, rooms[i].cluster
-        part = _Portfolio(shared[i], solution.weights, shared[i], *limits, solution.gap, solution.iterations, status)
+        part = Portfolios(shared[i], solution.weights, shared[i], *limits, solution.gap, solution.iterations, status)
         if sleeve is not None and PROFILES[profile].sleeve:
             part = _add_sleeve(part, sleeve, config.aggressor_weight)
         parts.append(part)
-    return _finish(estimates, n_clusters, jax.tree.map(lambda *leaves: jnp.stack(leaves), *parts), sleeve)
+    return _stacked(parts), sleeve
 
 
 def solve_assets(estimates: Estimates, config: AllocationConfig) -> Allocation:
@@ -255,12 +271,23 @@ def solve_assets(estimates: Estimates, config: AllocationConfig) -> Allocation:
         by_cluster = sum_by_cluster(weights, estimates.labels, n)
         limits = jnp.where(bounded[i], bound, 1), jnp.ones_like(bound)
         status = _own_status(solution, PROFILES[name].altered, estimates)
-        parts.append(_Portfolio(weights, by_cluster, weights, *limits, solution.gap, solution.iterations, status))
-    return _finish(estimates, n, jax.tree.map(lambda *leaves: jnp.stack(leaves), *parts), None)
+        parts.append(Portfolios(weights, by_cluster, weights, *limits, solution.gap, solution.iterations, status))
+    return describe_portfolios(estimates, n, _stacked(parts), None)
 
 
-class _Portfolio(NamedTuple):
-    """One profile: asset weights (N,), cluster weights (K,), what ranks the leads (N,), bounds, and the solution's."""
+class Portfolios(NamedTuple):
+    """What the solvers found for one profile, or for P of them with a leading axis.
+
+    Attributes:
+        weights: (N,) of the assets.
+        cluster_weights: (K,) of the clusters.
+        ranking: (N,) what ranks the lead assets.
+        asset_bound: () as in `Allocation`.
+        cluster_bound: () likewise.
+        gap: () of the solution.
+        iterations: () of the solution.
+        status: () bits of `Status`.
+    """
 
     weights: Array
     cluster_weights: Array
@@ -272,7 +299,11 @@ class _Portfolio(NamedTuple):
     status: Array
 
 
-def _add_sleeve(core: _Portfolio, sleeve: Sleeve, aggressor_weight: Array) -> _Portfolio:
+def _stacked(parts: list[Portfolios]) -> Portfolios:
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *parts)
+
+
+def _add_sleeve(core: Portfolios, sleeve: Sleeve, aggressor_weight: Array) -> Portfolios:
     """Put the sleeve beside the core: equal shares of ``aggressor_weight``, to which no bound applies."""
     total = jnp.where(sleeve.size > 0, aggressor_weight, 0)
     each = total / jnp.maximum(sleeve.size, 1).astype(core.weights.dtype)
@@ -307,8 +338,8 @@ def _bit(flag: Array, bit: Status) -> Array:
     return jnp.where(flag, jnp.int32(bit.value), jnp.int32(0))
 
 
-def _finish(estimates: Estimates, n_clusters: int, parts: _Portfolio, sleeve: Sleeve | None) -> Allocation:
-    """Portfolio statistics; NaN, -1 and 0 for an invalid universe."""
+def describe_portfolios(estimates: Estimates, n_clusters: int, parts: Portfolios, sleeve: Sleeve | None) -> Allocation:
+    """The last step: statistics and lead assets of P portfolios; NaN, -1 and 0 for an invalid universe."""
     valid, n_assets = estimates.valid, estimates.active.shape[0]
     with jax.named_scope("statistics"):
         marginal = dot(parts.weights, estimates.covariance)

@@ -32,10 +32,12 @@ from jaxalloc.allocation import (
     PROFILE_FIELDS,
     RESULT_FIELDS,
     Allocation,
+    describe_portfolios,
+    reduce_to_clusters,
     solve,
     solve_assets,
-    solve_clusters,
     split_profiles,
+    weigh_clusters,
 )
 from jaxalloc.arrays import as_array
 from jaxalloc.config import NUMERIC_FIELDS, AllocationConfig, cast_config, check_config
@@ -618,27 +620,28 @@ def _solve_tile(
 
     With a number of clusters to pad to those profiles that are solved over clusters; with None those over assets.
     """
-    capacity = estimates.valid.shape[0]
-    found, settings = jax.tree.map(lambda leaf: leaf[jnp.minimum(slots, capacity - 1)], (estimates, config))
+    capacity, n_assets = estimates.active.shape
     # whatever an idle lane finds in its slot, it solves what every profile solves at once
-    identity = jnp.eye(found.mean.shape[1], dtype=found.mean.dtype)
-    trivial = Estimates(
-        mean=jnp.zeros_like(found.mean),
-        covariance=jnp.broadcast_to(identity, found.covariance.shape),
-        active=jnp.ones_like(found.active),
-        labels=jnp.zeros_like(found.labels),
-        n_clusters=jnp.ones_like(found.n_clusters),
-        antifragility=jnp.zeros_like(found.antifragility),
-        dropped=jnp.zeros_like(found.dropped),
-        valid=jnp.zeros_like(found.valid),
-    )
-    idle = slots >= capacity
-    found = jax.tree.map(lambda a, b: jnp.where(idle.reshape(-1, *[1] * (a.ndim - 1)), b, a), found, trivial)
+    trivial = _trivial(n_assets, estimates.mean.dtype)
+
+    def at(slot: Array) -> tuple[Estimates, AllocationConfig]:
+        found, settings = jax.tree.map(lambda leaf: leaf[jnp.minimum(slot, capacity - 1)], (estimates, config))
+        return jax.tree.map(lambda a, b: jnp.where(slot < capacity, a, b), found, trivial), settings
+
     clustered, direct = split_profiles(config.profiles)
     if n_clusters is None:
-        solved, positions = jax.vmap(solve_assets)(found, settings), direct
+        solved, positions = jax.vmap(lambda slot: solve_assets(*at(slot)))(slots), direct
     else:
-        solved, positions = jax.vmap(solve_clusters, in_axes=(0, 0, None))(found, settings, n_clusters), clustered
+        # read where they are, a few at a time: many covariances copied would go to the far cache and back
+        few = min(len(slots), _few_covariances(n_assets, estimates.mean.dtype))
+        layers = lax.map(lambda slot: reduce_to_clusters(*at(slot), n_clusters), slots, batch_size=few)
+        weigh = jax.vmap(lambda slot, layers: weigh_clusters(*at(slot), layers, n_clusters))
+        solved = lax.map(
+            lambda found: describe_portfolios(at(found[0])[0], n_clusters, *found[1]),
+            (slots, weigh(slots, layers)),
+            batch_size=few,
+        )
+        positions = clustered
 
     def put(name: str) -> Array:
         into, new = getattr(results, name), getattr(solved, name)
@@ -650,6 +653,27 @@ def _solve_tile(
         return into.at[slots].set(new, mode="drop")
 
     return Allocation(**{name: put(name) for name in RESULT_FIELDS}), solved.status
+
+
+def _trivial(n_assets: int, dtype: Any) -> Estimates:
+    """A universe that every profile solves at once."""
+    none = jnp.zeros(n_assets, dtype)
+    return Estimates(
+        mean=none,
+        covariance=jnp.eye(n_assets, dtype=dtype),
+        active=jnp.ones(n_assets, bool),
+        labels=jnp.zeros(n_assets, jnp.int32),
+        n_clusters=jnp.int32(1),
+        antifragility=none,
+        dropped=jnp.bool_(False),
+        valid=jnp.bool_(False),
+    )
+
+
+def _few_covariances(n_assets: int, dtype: Any) -> int:
+    """How many covariances fit a near cache of 256 KiB: a power of 2, at least 1."""
+    fit = 2**18 // (n_assets**2 * np.dtype(dtype).itemsize)
+    return 1 << max(fit.bit_length() - 1, 0)
 
 
 class _Programs(NamedTuple):
