@@ -29,7 +29,7 @@ import jax
 import numpy as np
 
 import jaxalloc as ja
-from jaxalloc.batch import NUMERIC_FIELDS, Engine, Items, _empty, chunk_bytes
+from jaxalloc.batch import NUMERIC_FIELDS, Engine, Items, _empty, _shapes, chunk_bytes
 from jaxalloc.samplers import Product, steps
 from jaxalloc.universes import seed_key
 
@@ -110,7 +110,8 @@ def memory() -> list[dict[str, Any]]:
             engine = engine_of(panel(n_assets))
             index = np.zeros(engine.tiles.capacity, np.int32)
             settings = {name: np.full(len(index), getattr(engine.config, name)) for name in NUMERIC_FIELDS}
-            buffers = _empty(engine.shared[0], Items(index), engine.config.replace(**settings), len(index), 0)
+            shapes = _shapes(engine.shared[0], Items(index), engine.config.replace(**settings), 0)
+            buffers = _empty(shapes, len(index))
             held = sum(leaf.nbytes for leaf in jax.tree.leaves(buffers))
             said = chunk_bytes(n_assets, len(engine.config.profiles), engine.dtype) * len(index)
             rows.append(

@@ -86,7 +86,7 @@ def stages(returns: np.ndarray, counts: np.ndarray, repeats: int) -> dict[str, d
     engine = batch.Engine(returns.shape, ja.AllocationConfig(), panel=returns)
     panel, config = engine.shared[0].panel, engine.config
     (n_rows, n), size = returns.shape, engine.dtype.itemsize
-    c = jnp.asarray(counts[: max(engine.tiles.estimate, *engine.tiles.solve.values())], engine.dtype)
+    c = jnp.asarray(counts[: max(engine.tiles.draw, *engine.tiles.solve.values())], engine.dtype)
     mask = jnp.ones(n, bool)
     found: dict[str, dict[str, float]] = {}
 
@@ -98,7 +98,7 @@ def stages(returns: np.ndarray, counts: np.ndarray, repeats: int) -> dict[str, d
         return result
 
     packed = n * (n + 1) / 2
-    tile, few = engine.tiles.estimate, engine.tiles.observe
+    tile, few = engine.tiles.draw, engine.tiles.observe
     weighted = timed(
         "products",
         lambda _: Work(2 * n_rows * packed, size * (n_rows * packed / tile + packed)),

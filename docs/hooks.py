@@ -68,11 +68,11 @@ def tiles_table() -> str:
     rows, n_rows = [], 252
     for n in (20, 100, 250, 500):
         for dtype in (np.dtype("float64"), np.dtype("float32")):
-            found = tiles(n, dtype)
-            held = found.capacity * chunk_bytes(n, len(DEFAULT_PROFILES), dtype, n_rows)
             outer = n_rows * n * (n + 1) // 2 * dtype.itemsize
+            found = tiles(n, dtype, table_bytes=outer if outer <= MAX_OUTER_BYTES else 0)
+            held = found.capacity * chunk_bytes(n, len(DEFAULT_PROFILES), dtype, n_rows)
             lanes = ", ".join(map(str, sorted(set(found.solve.values()), reverse=True)))
-            of_tiles = [str(n), str(8 * dtype.itemsize), str(found.estimate), str(found.observe), lanes]
+            of_tiles = [str(n), str(8 * dtype.itemsize), str(found.draw), str(found.observe), lanes]
             table = f"{outer / _MIB:.0f}" if outer <= MAX_OUTER_BYTES else "none"
             rows.append([*of_tiles, f"{found.capacity:,}", f"{held / _MIB:.0f}", table])
     headings = ["N", "float", "drawn together", "observed together", "lanes of solve tiles", "universes of a part"]

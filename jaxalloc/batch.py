@@ -1,16 +1,16 @@
 """allocate_batch(): the one place that chunks, pads, sorts and shards universes.
 
-A universe passes through two tiles of fixed shape. In the first (estimate) it is drawn and its moments and clusters are
-found. Then its number of clusters K is read on the host, and it goes with others of its *K bucket* into a second tile
-(solve), of that bucket's size, so that a universe with 8 clusters does not pay for 100. Profiles that weigh the assets
-themselves have a tile of their own, of any K. A part tile is padded. A tile's
-shape depends on N, T, precision, the kind of device, the static settings and the bucket alone: the same program
-computes a universe whatever its company, and its bits are the same.
+A universe passes through tiles of fixed shape. In the first ones it is drawn, with many others, and its moments and
+clusters are found, with a few. Then its number of clusters K is read on the host, and it goes with others of its
+*K bucket* into another tile (solve), of that bucket's size, so that a universe with 8 clusters does not pay for 100.
+Profiles that weigh the assets themselves have a tile of their own, of any K. A part tile is padded. A tile's shape
+depends on N, T, precision, the kind of device, the static settings and the bucket alone: the same program computes a
+universe whatever its company, and its bits are the same.
 
 A chunk is as many tiles as memory is given for. Several devices, or the cores of a CPU, share its universes out in
 parts: each has its own buffers and runs the same program on its own tiles, and nothing passes between them. (One
 program over all of them, by `jax.shard_map`, is compiled otherwise for another number of devices, and then rounds
-otherwise: measured on CPUs.)
+otherwise: measured on CPUs.) Each has a thread that sends it one part after the other, of this chunk or the next.
 """
 
 from __future__ import annotations
@@ -53,6 +53,9 @@ MAX_BUCKETS = 8
 MAX_OUTER_BYTES = 2**29
 CHUNK_BYTES = 2**28  # the covariances held between the two tiles, on a CPU
 _MOST_UNIVERSES = 2048  # of a part of a chunk, on a CPU
+_MOST_DRAWN = 128  # universes whose products are computed at once there, as far as these take
+_PRODUCT_BYTES = 2**24  # and no more, where the table of outer products is larger than
+_NEAR_BYTES = 2**20
 _MOST_STREAMS = 4  # parts that a CPU works on at once: each has buffers of its own
 
 
@@ -60,19 +63,21 @@ class Tiles(NamedTuple):
     """How many universes are computed together, on each device.
 
     Attributes:
-        estimate: universes of an estimate tile, drawn by one matrix product.
+        draw: universes drawn at once, whose products are one matrix product; a multiple of ``estimate``.
+        estimate: universes that a part of a chunk is filled up to a multiple of.
         observe: universes of which moments and clusters are found at once, a divisor of ``estimate``.
-        capacity: universes of a part of a chunk, a multiple of ``estimate``.
+        capacity: universes of a part of a chunk, a multiple of ``draw``.
         solve: universes of a solve tile, by the size that clusters are padded to.
     """
 
+    draw: int
     estimate: int
     observe: int
     capacity: int
     solve: dict[int, int]
 
 
-def tiles(n_assets: int, dtype: Any, platform: str = "cpu", memory: int | None = None) -> Tiles:
+def tiles(n_assets: int, dtype: Any, platform: str = "cpu", memory: int | None = None, table_bytes: int = 0) -> Tiles:
     """Choose the tiles: large enough for a matrix product, small enough for the cache.
 
     A part of a chunk holds as many tiles as keep its covariances, N^2 numbers each, within 256 MiB, and at most 2,048
@@ -83,18 +88,22 @@ def tiles(n_assets: int, dtype: Any, platform: str = "cpu", memory: int | None =
         dtype: float32 or float64.
         platform: ``"cpu"``, ``"gpu"`` or another of JAX's.
         memory: bytes of the device's memory, if known.
+        table_bytes: size of a shared panel's table of outer products.
     """
     each = n_assets**2 * np.dtype(dtype).itemsize
     buckets = cluster_buckets(n_assets)
     if platform == "cpu":
-        # many share the table of outer products; few covariances fit the cache
+        # few covariances fit the cache
         tile, few = (64, 64) if n_assets <= 48 else (64, 16) if n_assets <= 128 else (32, 8)
         capacity = tile * int(np.clip(CHUNK_BYTES // (tile * each), 1, _MOST_UNIVERSES // tile))
-        return Tiles(tile, few, capacity, {k: _lanes(k) for k in buckets})
+        # a table that does not is fetched and packed for each product: the more universes share that, the better
+        shared = min(_PRODUCT_BYTES // (each // 2), capacity, _MOST_DRAWN) if table_bytes > _NEAR_BYTES else tile
+        draw = tile << max((shared // tile).bit_length() - 1, 0)
+        return Tiles(draw, tile, few, capacity // draw * draw, {k: _lanes(k) for k in buckets})
     tile = 2048 if n_assets <= 32 else 512 if n_assets <= 128 else 128
     budget = 2**30 if memory is None else memory // 8
     capacity = tile * int(np.clip(budget // (tile * each), 1, 64))
-    return Tiles(tile, tile, capacity, dict.fromkeys(buckets, tile))
+    return Tiles(tile, tile, tile, capacity, dict.fromkeys(buckets, tile))
 
 
 def _lanes(n_clusters: int) -> int:
@@ -279,7 +288,11 @@ class Chunk:
 
     @property
     def parts(self) -> list[Part]:
-        """The parts, in order, once they are solved; the last universes of each may still be in work on a device.
+        """The parts, in order; `wait` returns them."""
+        return self.wait()
+
+    def wait(self) -> list[Part]:
+        """Wait until the parts are solved; the last universes of each may still be in work on a device.
 
         What comes to grief in one of them, or interrupts the wait, stops the others and is raised.
 
@@ -355,17 +368,18 @@ class Engine:
         self.n_assets = shape[1]
         self.devices = _streams(compute_devices())
         self.programs = _programs()
+        gaps = None if draws is None or panel is None else jnp.asarray(~np.isfinite(panel), self.dtype)
+        shared = Shared(None if panel is None else _share_panel(panel.astype(self.dtype)), gaps, draws, key)
         first = self.devices[0]
-        stats = first.memory_stats() if first.platform != "cpu" else None
-        self.tiles = tiles(self.n_assets, self.dtype, first.platform, (stats or {}).get("bytes_limit"))
+        memory = None if first.platform == "cpu" else (first.memory_stats() or {}).get("bytes_limit")
+        table = 0 if shared.panel is None else shared.panel.outer.nbytes
+        self.tiles = tiles(self.n_assets, self.dtype, first.platform, memory, table)
         self.buckets = cluster_buckets(self.n_assets)
         wanted = self.tiles.capacity * len(self.devices) if chunk_size is None else chunk_size
         if not isinstance(wanted, (int, np.integer)) or isinstance(wanted, bool) or wanted < 1:
             raise InputError(f"chunk_size must be a whole number, at least 1, not {chunk_size!r}")
         self.chunk_size = self.tiles.estimate * -(-int(wanted) // self.tiles.estimate)
         self._rows_left_out = shape[0] if keep_left_out else 0
-        gaps = None if draws is None or panel is None else jnp.asarray(~np.isfinite(panel), self.dtype)
-        shared = Shared(None if panel is None else _share_panel(panel.astype(self.dtype)), gaps, draws, key)
         placed = {device: jax.device_put(shared, device) for device in set(self.devices)}
         self.shared = [placed[device] for device in self.devices]
         self.threads = [ThreadPoolExecutor(1) for _ in self.devices]
@@ -421,7 +435,7 @@ class Engine:
     ) -> Chunk:
         """`start` a chunk, and wait for it."""
         chunk = self.start(items, numbers, progress)
-        assert chunk.parts
+        chunk.wait()
         return chunk
 
     def _settings(self, numbers: dict[str, np.ndarray], count: int) -> dict[str, np.ndarray]:
@@ -466,10 +480,11 @@ class _Job:
 
     def go(self, each: int, progress: Callable[[int], None], stop: threading.Event) -> Part | None:
         """Compute the part, or give up where told to stop; ``each`` is how many slots parts have in use."""
-        for start in range(0, each, self.engine.tiles.estimate):
+        draw = self.engine.tiles.draw
+        for start in range(0, each, draw):
             if stop.is_set():
                 return None
-            self._estimate(np.int32(start))
+            self._estimate(start, min(draw, each - start))
         pending: tuple[Array, int] | None = None
         clustered, direct = map(bool, split_profiles(self.engine.config.profiles))
         tiles = [*(self._in_order() if direct else ()), *(self._assign() if clustered else ())]
@@ -477,7 +492,7 @@ class _Job:
             if stop.is_set():
                 return None
             self.results, token = self.engine.programs.solve(
-                n_clusters, self.config, self.work.estimates, self.results, lanes
+                n_clusters, self.engine.tiles.observe, self.config, self.work.estimates, self.results, lanes
             )
             if pending is not None:  # the device works on this tile while the last one is waited for
                 _wait(*pending, progress)
@@ -488,12 +503,13 @@ class _Job:
         self.engine.spare[self.number] = self.work.estimates
         return Part(self.count, self.device, self.work.left_out, self.results)
 
-    def _estimate(self, start: np.int32) -> None:
-        """Fill the slots of the tile at ``start``."""
-        size, few, programs = self.engine.tiles.estimate, self.engine.tiles.observe, self.engine.programs
-        drawn = programs.draw(size, self.shared, self.items, self.config, start)
-        for first in range(0, size, few):
-            place = start + first
+    def _estimate(self, start: int, count: int) -> None:
+        """Fill so many slots from ``start`` on, no more than are drawn at once."""
+        tiles, programs = self.engine.tiles, self.engine.programs
+        few = tiles.observe
+        drawn = programs.draw(tiles.draw, self.shared, self.items, self.config, np.int32(start))
+        for first in range(0, count, few):
+            place = np.int32(start + first)
             universes, observed = programs.observe(few, self.shared, drawn, self.config, np.int32(first), place)
             self.work = programs.describe(universes, observed, self.config, self.work, place)
 
@@ -614,11 +630,12 @@ def _describe_tile(universes: Drawn, observed: Observed, config: AllocationConfi
 
 
 def _solve_tile(
-    n_clusters: int | None, config: AllocationConfig, estimates: Estimates, results: Allocation, slots: Array
+    n_clusters: int | None, few: int, config: AllocationConfig, estimates: Estimates, results: Allocation, slots: Array
 ) -> tuple[Allocation, Array]:
     """Solve the universes in ``slots``, and put them there; also return their status, for who waits.
 
-    With a number of clusters to pad to those profiles that are solved over clusters; with None those over assets.
+    With a number of clusters to pad to those profiles that are solved over clusters, of which a ``few`` covariances are
+    read at once; with None those over assets.
     """
     capacity, n_assets = estimates.active.shape
     # whatever an idle lane finds in its slot, it solves what every profile solves at once
@@ -632,8 +649,8 @@ def _solve_tile(
     if n_clusters is None:
         solved, positions = jax.vmap(lambda slot: solve_assets(*at(slot)))(slots), direct
     else:
-        # read where they are, a few at a time: many covariances copied would go to the far cache and back
-        few = min(len(slots), _few_covariances(n_assets, estimates.mean.dtype))
+        # read where they are: many covariances copied would go to the far cache and back
+        few = min(few, len(slots))
         layers = lax.map(lambda slot: reduce_to_clusters(*at(slot), n_clusters), slots, batch_size=few)
         weigh = jax.vmap(lambda slot, layers: weigh_clusters(*at(slot), layers, n_clusters))
         solved = lax.map(
@@ -670,12 +687,6 @@ def _trivial(n_assets: int, dtype: Any) -> Estimates:
     )
 
 
-def _few_covariances(n_assets: int, dtype: Any) -> int:
-    """How many covariances fit a near cache of 256 KiB: a power of 2, at least 1."""
-    fit = 2**18 // (n_assets**2 * np.dtype(dtype).itemsize)
-    return 1 << max(fit.bit_length() - 1, 0)
-
-
 class _Programs(NamedTuple):
     """The tiles' functions, to be compiled with `compiler_options`."""
 
@@ -692,7 +703,7 @@ def _programs() -> _Programs:
         draw=jit(_draw_tile, static_argnums=0),
         observe=jit(_observe_tile, static_argnums=0),
         describe=jit(_describe_tile, donate_argnums=3),
-        solve=jit(_solve_tile, static_argnums=0, donate_argnums=3),
+        solve=jit(_solve_tile, static_argnums=(0, 1), donate_argnums=4),
     )
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 import warnings
+from concurrent.futures import CancelledError
 from functools import cache
 from itertools import pairwise
 from typing import Any
@@ -364,9 +366,13 @@ def test_chunks_are_whole_tiles_within_their_memory(platform: str, memory: int |
     most = 2**28 if platform == "cpu" else 2**30 if memory is None else memory // 8
     for n_assets in (1, 12, 100, 250, 1000, 3000):
         for kind in (np.float32, np.float64):
-            chosen = tiles(n_assets, kind, platform, memory)
-            assert chosen.capacity % chosen.estimate == 0
-            assert chosen.capacity >= chosen.estimate >= 1
+            table = 252 * n_assets * (n_assets + 1) // 2 * np.dtype(kind).itemsize
+            chosen = tiles(n_assets, kind, platform, memory, table)
+            assert (
+                chosen.capacity % chosen.draw == chosen.draw % chosen.estimate == chosen.estimate % chosen.observe == 0
+            )
+            assert chosen.capacity >= chosen.draw >= chosen.estimate >= 1
+            assert chosen.draw >= tiles(n_assets, kind, platform, memory, 0).draw == chosen.estimate
             assert set(chosen.solve) == set(cluster_buckets(n_assets))
             of_covariances = chosen.capacity * n_assets**2 * np.dtype(kind).itemsize
             assert chosen.capacity == chosen.estimate or of_covariances <= most
@@ -393,6 +399,64 @@ def test_the_engine_gives_what_allocate_batch_gives(x64: Any) -> None:
         chunk = engine.run(Items(weights=weights[part], mask=masks[part]))
         assert sum(mine.count for mine in chunk.parts) == part.stop - part.start
         assert same_bits(chunk.allocation(), pick(whole, part)) == []
+
+
+def test_universes_drawn_in_one_product_are_those_drawn_alone(x64: Any) -> None:
+    """A table of outer products that is large: more are drawn at once than a part is filled up to a multiple of."""
+    n_rows, n_assets, count = 252, 40, 300
+    panel = ja.datasets.synthetic_market(n_assets, n_rows).to_numpy()
+    counts = np.random.default_rng(5).multinomial(n_rows, np.full(n_rows, 1 / n_rows), size=count).astype(float)
+    engine = Engine(panel.shape, DEFAULT, panel=panel)
+    assert count > engine.tiles.draw > engine.tiles.estimate
+    masks = np.ones((count, n_assets), bool)
+    whole = engine.run(Items(weights=counts, mask=masks)).allocation()
+    for part in (slice(0, 1), slice(63, 130), slice(250, 300)):
+        found = engine.run(Items(weights=counts[part], mask=masks[part])).allocation()
+        assert same_bits(found, pick(whole, part)) == []
+    for i in (0, 255, 256, 299):
+        alone = ja.allocate(panel, DEFAULT, counts[i])
+        assert np.array_equal(alone.cluster_labels, whole.cluster_labels[i])
+        np.testing.assert_allclose(whole.weights[i], alone.weights, atol=1e-9)
+
+
+def test_a_chunk_is_begun_before_the_last_one_is_waited_for(x64: Any) -> None:
+    """Whatever is begun is done in its order; what fails, or is cancelled, leaves the others and the engine alone."""
+    panel, weights, masks = panel_universes()
+    engine = Engine(panel.shape, DEFAULT, 64, panel=panel)
+    items = [Items(weights=weights[part], mask=masks[part]) for part in (slice(0, 64), slice(32, 96))]
+    whole = allocate_batch(panel, DEFAULT, weights, masks)
+
+    def fail(_: int) -> None:
+        raise ZeroDivisionError
+
+    first, failing, cancelled, last = (
+        engine.start(items[0]),
+        engine.start(items[1], progress=fail),
+        engine.start(items[0]),
+        engine.start(items[1]),
+    )
+    cancelled.cancel()
+    with pytest.raises(ZeroDivisionError):
+        assert failing.parts
+    assert same_bits(last.allocation(), pick(whole, slice(32, 96))) == []
+    assert same_bits(first.allocation(), pick(whole, slice(0, 64))) == []
+    together = [np.concatenate(leaves) for leaves in zip(*map(jax.tree.leaves, first.allocations()), strict=True)]
+    assert all(
+        np.array_equal(a, b, equal_nan=True) for a, b in zip(together, jax.tree.leaves(first.allocation()), strict=True)
+    )
+
+
+def test_a_cancelled_chunk_says_so(x64: Any) -> None:
+    panel, weights, masks = panel_universes()
+    engine = Engine(panel.shape, DEFAULT, 64, panel=panel)
+    items, gate = Items(weights=weights[:64], mask=masks[:64]), threading.Event()
+    held = engine.start(items, progress=lambda _: gate.wait())
+    behind = engine.start(items)
+    behind._stop.set()  # as `cancel` does, which then waits
+    gate.set()
+    with pytest.raises(CancelledError):
+        assert behind.parts
+    assert held.parts
 
 
 def test_settings_of_each_universe_are_its_own(x64: Any) -> None:
