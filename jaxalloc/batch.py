@@ -53,9 +53,9 @@ MAX_BUCKETS = 8
 MAX_OUTER_BYTES = 2**29
 CHUNK_BYTES = 2**28  # the covariances held between the two tiles, on a CPU
 _MOST_UNIVERSES = 2048  # of a part of a chunk, on a CPU
-_MOST_DRAWN = 128  # universes whose products are computed at once there, as far as these take
-_PRODUCT_BYTES = 2**24  # and no more, where the table of outer products is larger than
-_NEAR_BYTES = 2**20
+_NEAR_BYTES = 2**20  # of a table of outer products, there; for a larger one, more are drawn at once:
+_MOST_DRAWN = 128  # universes, or as many as keep their products within
+_PRODUCT_BYTES = 2**24
 _MOST_STREAMS = 4  # parts that a CPU works on at once: each has buffers of its own
 
 
@@ -189,13 +189,13 @@ def allocate_batch(
     engine = Engine(x.shape[-2:], config, chunk_size, panel=x if x.ndim == 2 else None)
     if len(masks) == 0:
         none = np.zeros((1, *x.shape[1:]), x.dtype) if x.ndim == 3 else None
-        chunk = engine.run(Items(weights=np.zeros((1, x.shape[-2])), mask=np.zeros((1, x.shape[-1])), returns=none))
+        chunk = engine.start(Items(weights=np.zeros((1, x.shape[-2])), mask=np.zeros((1, x.shape[-1])), returns=none))
         return jax.tree.map(lambda leaf: leaf[:0], chunk.allocation())
     results: dict[str, np.ndarray] = {}
     for start in range(0, len(masks), engine.chunk_size):
         part = slice(start, min(start + engine.chunk_size, len(masks)))
         own = x[part] if x.ndim == 3 else None
-        chunk = engine.run(Items(weights=weights[part], mask=masks[part], returns=own), progress=progress)
+        chunk = engine.start(Items(weights=weights[part], mask=masks[part], returns=own), progress=progress)
         found = chunk.allocation()
         for name in RESULT_FIELDS:
             values = getattr(found, name)
@@ -288,11 +288,7 @@ class Chunk:
 
     @property
     def parts(self) -> list[Part]:
-        """The parts, in order; `wait` returns them."""
-        return self.wait()
-
-    def wait(self) -> list[Part]:
-        """Wait until the parts are solved; the last universes of each may still be in work on a device.
+        """The parts, in order, once they are solved; the last universes of each may still be in work on a device.
 
         What comes to grief in one of them, or interrupts the wait, stops the others and is raised.
 
@@ -426,17 +422,6 @@ class Engine:
             device = number % n_devices
             parts.append(self.threads[device].submit(compute, device, slice(first, min(first + each, count))))
         return Chunk(parts, stop)
-
-    def run(
-        self,
-        items: Items,
-        numbers: dict[str, np.ndarray] | None = None,
-        progress: Callable[[int], None] | None = None,
-    ) -> Chunk:
-        """`start` a chunk, and wait for it."""
-        chunk = self.start(items, numbers, progress)
-        chunk.wait()
-        return chunk
 
     def _settings(self, numbers: dict[str, np.ndarray], count: int) -> dict[str, np.ndarray]:
         """Every number of the settings, (C,) each."""

@@ -133,7 +133,7 @@ class Runner:
         for start in range(0, len(self.plan.settings), size):
             points = np.arange(start, min(start + size, len(self.plan.settings)))
             items = Items(index=np.full(len(points), WHOLE_PANEL))
-            found.append(self._whole.run(items, self.plan.settings.numbers(points)).allocation())
+            found.append(self._whole.start(items, self.plan.settings.numbers(points)).allocation())
         return jax.tree.map(lambda *leaves: np.concatenate(leaves), *found)
 
     @functools.cached_property

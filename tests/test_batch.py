@@ -396,7 +396,7 @@ def test_the_engine_gives_what_allocate_batch_gives(x64: Any) -> None:
     engine = Engine(panel.shape, DEFAULT, 50, panel=panel)
     assert engine.chunk_size == engine.tiles.estimate == 64
     for part in (slice(0, 64), slice(64, 96), slice(7, 8)):
-        chunk = engine.run(Items(weights=weights[part], mask=masks[part]))
+        chunk = engine.start(Items(weights=weights[part], mask=masks[part]))
         assert sum(mine.count for mine in chunk.parts) == part.stop - part.start
         assert same_bits(chunk.allocation(), pick(whole, part)) == []
 
@@ -409,9 +409,9 @@ def test_universes_drawn_in_one_product_are_those_drawn_alone(x64: Any) -> None:
     engine = Engine(panel.shape, DEFAULT, panel=panel)
     assert count > engine.tiles.draw > engine.tiles.estimate
     masks = np.ones((count, n_assets), bool)
-    whole = engine.run(Items(weights=counts, mask=masks)).allocation()
+    whole = engine.start(Items(weights=counts, mask=masks)).allocation()
     for part in (slice(0, 1), slice(63, 130), slice(250, 300)):
-        found = engine.run(Items(weights=counts[part], mask=masks[part])).allocation()
+        found = engine.start(Items(weights=counts[part], mask=masks[part])).allocation()
         assert same_bits(found, pick(whole, part)) == []
     for i in (0, 255, 256, 299):
         alone = ja.allocate(panel, DEFAULT, counts[i])
@@ -467,7 +467,7 @@ def test_settings_of_each_universe_are_its_own(x64: Any) -> None:
     engine = Engine(panel.shape, DEFAULT, panel=panel)
     numbers = {"cluster_cap": caps[kind], "n_aggressors": aggressors[kind]}
     with count_compilations() as compiled:
-        mixed = engine.run(Items(weights=weights, mask=masks), numbers).allocation()
+        mixed = engine.start(Items(weights=weights, mask=masks), numbers).allocation()
         for k in range(3):
             config = DEFAULT.replace(cluster_cap=caps[k], n_aggressors=aggressors[k])
             alone = allocate_batch(panel, config, weights, masks)
@@ -492,8 +492,8 @@ def test_buffers_are_given_away_without_a_warning(x64: Any) -> None:
     engine = Engine(panel.shape, DEFAULT, 64, panel=panel)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        first = engine.run(Items(weights=weights[:64], mask=masks[:64]))
-        second = engine.run(Items(weights=weights[32:], mask=masks[32:]))
+        first = engine.start(Items(weights=weights[:64], mask=masks[:64]))
+        second = engine.start(Items(weights=weights[32:], mask=masks[32:]))
     # the second chunk has buffers of its own
     assert same_bits(pick(first.allocation(), slice(32, 64)), pick(second.allocation(), slice(0, 32))) == []
 

@@ -111,9 +111,9 @@ def elsewhere(n_devices: int, folder: Path) -> None:
         panel = MARKET.to_numpy()
         count = 64 * n_devices - 1
         items = Items(weights=np.ones((count, T)), mask=np.ones((count, N)))
-        chunk = Engine(panel.shape, CONFIG, panel=panel).run(items)
+        chunk = Engine(panel.shape, CONFIG, panel=panel).start(items)
         with jax.default_device(jax.local_devices()[1]):
-            alone = Engine(panel.shape, CONFIG, panel=panel).run(items)
+            alone = Engine(panel.shape, CONFIG, panel=panel).start(items)
     assert [part.device for part in chunk.parts] == jax.local_devices()
     assert {part.device for part in alone.parts} == {jax.local_devices()[1]}
     assert same_bits(alone.allocation(), chunk.allocation()) == []

@@ -42,7 +42,7 @@ class Jaxalloc:
         """Meet every number of clusters: each size that clusters are padded to is a program of its own."""
         few = min(self.quantum, _FEW)
         heights = np.linspace(0, 1, few)  # of the cut: from a cluster an asset to one in all
-        self._engine.run(Items(index=np.arange(few)), {"distance_threshold": heights}).allocation()
+        self._engine.start(Items(index=np.arange(few)), {"distance_threshold": heights}).allocation()
 
     def stream(self, n: int, seed: int) -> Iterator[tuple[Array, Ints]]:
         """Draw ``n`` universes and allocate; weights and lead assets (b, 4, N) come chunk by chunk."""
