@@ -17,10 +17,11 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array, lax
 
 from jaxalloc.lanes import all_at_once, in_turns
-from jaxalloc.linkage import inverse_volatility, lance_williams, likeness, merge_tree, roots, to_distance
+from jaxalloc.linkage import inverse_volatility, lance_williams, likeness, merge_tree, roots, scaled, to_distance
 
 _WORD = 32
 _SMALL = (4, 8)  # rows of the lanes' tables
@@ -161,15 +162,23 @@ def _merge_small(
     members = jnp.full((universes, n, rows), n, jnp.int32)  # by first asset; n where there is none
     place = jnp.where(chosen, parts.place, rows)
     members = members.at[universe, parts.first, place].set(asset, mode="drop").reshape(-1, rows)
+    # each pair is read once: a covariance is seldom in the near cache, and reading it is most of what a table takes
+    one, other = (index.astype(np.int32) for index in np.triu_indices(rows, 1))
+    lines, scales = covariance.reshape(-1, n), inverse.reshape(-1)
 
     def merge(which: Array, root: Array) -> Array:
         member = jnp.take(members, which, axis=0, mode="fill", fill_value=n).T
         there, member = member < n, jnp.minimum(member, n - 1)
         own = jnp.minimum(which // n, universes - 1)
-        rho = likeness(covariance[own, member[:, None], member[None]], inverse[own, member], kind)
-        slot = jnp.arange(rows, dtype=jnp.int32)[:, None]
-        pair = there[:, None] & there[None] & (slot != slot.T)[:, :, None]
-        into = _merge_lanes(jnp.where(pair, to_distance(rho), jnp.inf), stop[own], linkage)
+        line = own * n + member
+        values = lines.at[line[one], member[other]].get(mode="promise_in_bounds")
+        scale = scales.at[line].get(mode="promise_in_bounds")
+        rho = scaled(values, scale[one], scale[other], kind)
+        distance = jnp.where(there[one] & there[other], to_distance(rho), jnp.inf)
+        table = jnp.full((rows, rows, lanes), jnp.inf, distance.dtype)
+        for pair in ((one, other), (other, one)):
+            table = table.at[pair].set(distance, mode="promise_in_bounds", unique_indices=True)
+        into = _merge_lanes(table, stop[own], linkage)
         into = jnp.take_along_axis(member, into, axis=0)
         return root.at[own, jnp.where(there, member, n)].set(into, mode="drop")
 

@@ -58,7 +58,12 @@ def likeness(covariance: Array, inverse: Array, kind: str) -> Array:
         inverse: (M, ...) their `inverse_volatility`.
         kind: ``"correlation"`` or ``"absolute"``.
     """
-    rho = jnp.clip(covariance * (inverse[:, None] * inverse[None]), -1, 1)  # in this order symmetric to the bit
+    return scaled(covariance, inverse[:, None], inverse[None], kind)
+
+
+def scaled(covariance: Array, first: Array, second: Array, kind: str) -> Array:
+    """`likeness` of pairs of assets, from their covariances and the `inverse_volatility` of each of the two."""
+    rho = jnp.clip(covariance * (first * second), -1, 1)  # in this order symmetric to the bit
     return jnp.abs(rho) if kind == "absolute" else rho
 
 
