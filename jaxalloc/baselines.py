@@ -15,7 +15,7 @@ from jax import Array, lax
 from jaxalloc.config import AllocationConfig
 from jaxalloc.correlation import Correlation
 from jaxalloc.hierarchy import cluster_distance, herc_weights, hrp_weights, leaf_order
-from jaxalloc.inner import Synthetic, sum_by_cluster, synthesize
+from jaxalloc.inner import Synthetic, sum_by_cluster, sum_by_pair, synthesize
 from jaxalloc.linalg import dot
 from jaxalloc.linkage import correlation_distance, linkage_matrix, merge_tree
 from jaxalloc.quadratic import Solution, accepted, mean_variance, mean_variance_lanes
@@ -235,7 +235,7 @@ def _portfolios(assets: Assets, inner: Array) -> tuple[Array, Array, Array]:
     """Covariances (K, K) of the clusters' portfolios, the clusters' sizes, and which of them have no variance."""
     n, dtype = inner.shape[0], inner.dtype
     index = jnp.arange(n, dtype=jnp.int32)
-    mixed = sum_by_cluster(assets.covariance * (inner[:, None] * inner[None, :]), assets.labels, n)
+    mixed = sum_by_pair(assets.covariance, inner, assets.labels, n)
     sizes = sum_by_cluster(assets.active.astype(dtype), assets.labels, n)
     own = sum_by_cluster(inner**2 * jnp.diagonal(assets.covariance), assets.labels, n)
     variance = jnp.diagonal(mixed)

@@ -623,16 +623,24 @@ def _solve_tile(
     read at once; with None those over assets.
     """
     capacity, n_assets = estimates.active.shape
-    # whatever an idle lane finds in its slot, it solves what every profile solves at once
-    trivial = _trivial(n_assets, estimates.mean.dtype)
 
     def at(slot: Array) -> tuple[Estimates, AllocationConfig]:
-        found, settings = jax.tree.map(lambda leaf: leaf[jnp.minimum(slot, capacity - 1)], (estimates, config))
+        # an idle lane finds the first one's universe, all of it one cluster: what every profile solves at once, and no
+        # covariance is gone through for it
+        idle = slot >= capacity
+        found, settings = jax.tree.map(lambda leaf: leaf[jnp.where(idle, slots[0], slot)], (estimates, config))
+        labels, count = jnp.minimum(found.labels, 0), jnp.int32(1)
+        labels, count = (jnp.where(idle, a, b) for a, b in ((labels, found.labels), (count, found.n_clusters)))
+        return found._replace(labels=labels, n_clusters=count), settings
+
+    def assets_at(slot: Array) -> tuple[Estimates, AllocationConfig]:
+        found, settings = at(slot)  # to these profiles clusters mean little
+        trivial = _trivial(n_assets, estimates.mean.dtype)
         return jax.tree.map(lambda a, b: jnp.where(slot < capacity, a, b), found, trivial), settings
 
     clustered, direct = split_profiles(config.profiles)
     if n_clusters is None:
-        solved, positions = jax.vmap(lambda slot: solve_assets(*at(slot)))(slots), direct
+        solved, positions = jax.vmap(lambda slot: solve_assets(*assets_at(slot)))(slots), direct
     else:
         # read where they are: many covariances copied would go to the far cache and back
         few = min(few, len(slots))

@@ -13,7 +13,7 @@ from __future__ import annotations
 import jax.numpy as jnp
 from jax import Array, lax
 
-from jaxalloc.inner import sum_by_cluster
+from jaxalloc.inner import sum_by_pair
 from jaxalloc.lanes import lanes_last
 from jaxalloc.linkage import Tree
 
@@ -175,11 +175,11 @@ def cluster_distance(distance: Array, labels: Array, sizes: Array, linkage: str)
         sign = 1 if linkage == "single" else -1
         rows = jnp.full((k, n), jnp.inf, distance.dtype).at[place].min(sign * distance, mode="drop")
         return sign * jnp.full((k, k), jnp.inf, distance.dtype).at[place].min(rows.T, mode="drop").T
-    pairs = jnp.maximum(sizes[:, None] * sizes[None, :], 1)
+    pairs, ones = jnp.maximum(sizes[:, None] * sizes[None, :], 1), jnp.ones(n, distance.dtype)
     if linkage == "average":
-        return sum_by_cluster(distance, labels, k) / pairs
+        return sum_by_pair(distance, ones, labels, k) / pairs
     # Ward's height is the distance of the centres, which follows from mean squared distances, times a size
-    mean = sum_by_cluster(distance**2, labels, k) / pairs
+    mean = sum_by_pair(distance**2, ones, labels, k) / pairs
     inside = jnp.diagonal(mean) / 2
     both = jnp.maximum(sizes[:, None] + sizes[None, :], 1)
     return jnp.sqrt(jnp.maximum(2 * pairs / both * (mean - inside[:, None] - inside[None, :]), 0))

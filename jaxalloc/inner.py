@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 from jax import Array, lax
@@ -31,28 +31,50 @@ class Synthetic(NamedTuple):
 
 
 def sum_by_cluster(values: Array, labels: Array, size: int) -> Array:
-    """(K,) sums of (N,) values, or (K, K) sums of (N, N): over the assets of each cluster, or pair of clusters.
+    """(K,) sums of (N,) values over the assets of each cluster.
 
     On a CPU by scattering, which adds up in the order of the assets and takes a fraction of the time. On a GPU a
     scatter adds in any order, and a universe would not have the same bits twice: there by products with the membership.
 
     Args:
-        values: (N,) or (N, N); what has no cluster counts for nothing.
+        values: (N,); what has no cluster counts for nothing.
         labels: (N,) int32, -1 for an asset without a cluster.
         size: static K.
     """
 
     def scatter(values: Array, place: Array) -> Array:
-        if values.ndim == 1:
-            return jnp.zeros(size, values.dtype).at[place].add(values, mode="drop")
-        rows = jnp.zeros((size, len(place)), values.dtype).at[place].add(values, mode="drop")
-        return jnp.zeros((size, size), values.dtype).at[place].add(rows.T, mode="drop").T
+        return jnp.zeros(size, values.dtype).at[place].add(values, mode="drop")
 
     def multiply(values: Array, place: Array) -> Array:
-        membership = (place[:, None] == jnp.arange(size, dtype=jnp.int32)[None, :]).astype(values.dtype)
-        return dot(values, membership) if values.ndim == 1 else dot(membership.T, dot(values, membership))
+        return dot(values, _membership(place, size, values.dtype))
 
     return lax.platform_dependent(values, _places(labels, size), cpu=scatter, default=multiply)
+
+
+def sum_by_pair(values: Array, factors: Array, labels: Array, size: int) -> Array:
+    """(K, K) sums of v_i A_ij v_j over the assets i of one cluster and j of another, as `sum_by_cluster` does it.
+
+    Args:
+        values: (N, N) A.
+        factors: (N,) v.
+        labels: (N,) int32, -1 for an asset without a cluster.
+        size: static K.
+    """
+
+    def scatter(values: Array, factors: Array, place: Array) -> Array:
+        # by rows both times: a factor of a whole row is not computed anew for each of its entries
+        rows = jnp.zeros((size, len(place)), values.dtype).at[place].add(values * factors[:, None], mode="drop")
+        return jnp.zeros((size, size), values.dtype).at[place].add(rows.T * factors[:, None], mode="drop").T
+
+    def multiply(values: Array, factors: Array, place: Array) -> Array:
+        columns = _membership(place, size, values.dtype) * factors[:, None]
+        return dot(columns.T, dot(values, columns))
+
+    return lax.platform_dependent(values, factors, _places(labels, size), cpu=scatter, default=multiply)
+
+
+def _membership(place: Array, size: int, dtype: Any) -> Array:
+    return (place[:, None] == jnp.arange(size, dtype=jnp.int32)[None, :]).astype(dtype)
 
 
 def _places(labels: Array, size: int) -> Array:
@@ -85,7 +107,7 @@ def synthesize(
     raw = jnp.where(active, smallest[of_asset] / safe, 0)
     total = sum_by_cluster(raw, labels, n_clusters)
     inner = jnp.where(active, raw / jnp.where(total > 0, total, 1)[of_asset], 0)
-    synthetic = sum_by_cluster(covariance * (inner[:, None] * inner[None, :]), labels, n_clusters)
+    synthetic = sum_by_pair(covariance, inner, labels, n_clusters)
     synthetic = (synthetic + synthetic.T) / 2
     sizes = sum_by_cluster((labels >= 0).astype(dtype), labels, n_clusters)
     exists = sizes > 0
