@@ -21,7 +21,7 @@ from jaxalloc.linkage import correlation_distance, linkage_matrix, merge_tree
 from jaxalloc.quadratic import Solution, accepted, mean_variance, mean_variance_lanes
 from jaxalloc.risk_parity import risk_parity_lanes
 
-# takes S (K, K, L) in parts, e (K, L) and u (K, L), all annual, of L universes
+# takes S (K, K, L) in parts, e (P, K, L) and u (P, K, L), all annual: P problems of each of L universes
 Solver = Callable[[Correlation, Array, Array], Solution]
 
 _MOST_TURNS = 8  # of nested clusters' inner problem, of which nearly always one is enough
@@ -56,9 +56,9 @@ class Posed(NamedTuple):
     excess: Array
 
 
-def risk_parity_solver(risk: Correlation, excess: Array, upper: Array) -> Solution:
+def risk_parity_solver(risk: Correlation, excesses: Array, uppers: Array) -> Solution:
     """`risk_parity_lanes` as a `Solver`: it has no use for rewards."""
-    return risk_parity_lanes(risk, upper)
+    return risk_parity_lanes(risk, uppers)
 
 
 def equal_weight(assets: Assets) -> Solution:

@@ -120,12 +120,14 @@ def in_groups(wanted: Array, work: Callable[[Problem, State, Array], State], pro
     Args:
         wanted: (L,) bool.
         work: from the problem and the state of a group's lanes, and which of them count, to their next state.
-        problem: pytree of arrays (..., L) that stay as they are.
+        problem: pytree of arrays (..., L) that stay as they are; or (..., L / P), the same for P lanes of the state, as
+            many lanes apart.
         state: pytree of arrays (..., L).
     """
     lanes = wanted.shape[0]
     width = min(lanes, max(_GROUP, lanes // _GROUP))
     if width == lanes:
+        problem = jax.tree.map(lambda leaf: jnp.concatenate([leaf] * (lanes // leaf.shape[-1]), axis=-1), problem)
         return change_where(wanted, lambda state, wanted: work(problem, state, wanted), state)
 
     def turn(carry: tuple[State, Array]) -> tuple[State, Array]:
@@ -135,7 +137,8 @@ def in_groups(wanted: Array, work: Callable[[Problem, State, Array], State], pro
         chosen = jnp.sum(place[:, None] <= jnp.arange(width, dtype=jnp.int32), axis=0, dtype=jnp.int32)
 
         def gather(values: Any) -> Any:
-            return jax.tree.map(lambda leaf: jnp.take(leaf, chosen, axis=-1, mode="clip"), values)
+            some = jnp.minimum(chosen, lanes - 1)
+            return jax.tree.map(lambda leaf: jnp.take(leaf, some % leaf.shape[-1], axis=-1, mode="clip"), values)
 
         done = work(gather(problem), gather(state), chosen < lanes)
         state = jax.tree.map(lambda leaf, new: leaf.at[..., chosen].set(new, mode="drop"), state, done)

@@ -12,7 +12,7 @@ from jax import Array, lax
 
 from jaxalloc import baselines
 from jaxalloc.baselines import Assets, Posed, Solver, risk_parity_solver
-from jaxalloc.correlation import Correlation, correlate
+from jaxalloc.correlation import correlate
 from jaxalloc.lanes import lanes_last
 from jaxalloc.quadratic import Solution, mean_variance_lanes
 from jaxalloc.status import Status
@@ -122,16 +122,10 @@ def _solve(names: tuple[str, ...], covariance: Array, excess: Array, uppers: Arr
         rewards = jnp.stack([excess if PROFILES[name].rewarded else jnp.zeros_like(excess) for name in together])
         upper = jnp.stack([uppers[names.index(name)] for name in together])
         with jax.named_scope("_".join(together)):
-            solved = _one_by_one(solver, risk, rewards, upper)
+            solved = solver(risk, rewards, upper)
         for i, name in enumerate(together):
             solutions[name] = jax.tree.map(lambda leaf, i=i: leaf[i], solved)
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *(solutions[name] for name in names))
-
-
-def _one_by_one(solver: Solver, risk: Correlation, rewards: Array, uppers: Array) -> Solution:
-    """Solve problems (P, K, L) of one covariance (K, K, L)."""
-    # one after the other: side by side they would want the correlations twice, and outgrow the cache
-    return lax.map(lambda problem: solver(risk, *problem), (rewards, uppers))
 
 
 def weigh_assets(names: tuple[str, ...], assets: Assets) -> tuple[Solution, Array]:
@@ -171,7 +165,7 @@ def weigh_assets(names: tuple[str, ...], assets: Assets) -> tuple[Solution, Arra
 @functools.cache
 def _posed_in_lanes(solver: Solver) -> Callable[[Array, Array, Array], Solution]:
     def solve(covariance: Array, rewards: Array, upper: Array) -> Solution:
-        return _one_by_one(solver, correlate(covariance), rewards, jnp.broadcast_to(upper[None], rewards.shape))
+        return solver(correlate(covariance), rewards, jnp.broadcast_to(upper[None], rewards.shape))
 
     return lanes_last(solve)
 

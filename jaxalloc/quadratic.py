@@ -131,15 +131,20 @@ def optimality_gap(covariance: Array, excess: Array, upper: Array, weights: Arra
 # ---- with lanes: vectors (K, L), numbers (L,) ------------------------------------------------------------------------
 
 
-def mean_variance_lanes(risk: Correlation, excess: Array, upper: Array) -> Solution:
-    """`mean_variance` with lanes: (K, K, L), (K, L) and (K, L)."""
+def mean_variance_lanes(risk: Correlation, excesses: Array, uppers: Array) -> Solution:
+    """`mean_variance` with lanes, for P problems of one covariance: (K, K, L), (P, K, L) and (P, K, L)."""
+    # one after the other: side by side they would want the correlations twice, and outgrow the cache
+    return lax.map(lambda problem: _one(risk, *problem), (excesses, uppers))
+
+
+def _one(risk: Correlation, excess: Array, upper: Array) -> Solution:
     richest = linear_minimum(-excess, upper)
     rewarding = jnp.sum(richest * excess, axis=0) > 0
     excess = jnp.where(rewarding, excess, 0)
     return _solve(_scale(risk, excess, upper), risk, upper, risk.sigma * richest)._replace(altered=~rewarding)
 
 
-_mean_variance = lanes_last(lambda covariance, *rest: mean_variance_lanes(correlate(covariance), *rest))
+_mean_variance = lanes_last(lambda covariance, *rest: _one(correlate(covariance), *rest))
 
 
 def _scale(risk: Correlation, excess: Array, upper: Array) -> _Scaled:

@@ -18,6 +18,7 @@ import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
@@ -27,7 +28,7 @@ from jaxalloc.lanes import choose, in_groups, lanes_last, matvec, positions, whi
 from jaxalloc.linalg import Factor, factorize, solve_factorized
 from jaxalloc.quadratic import Solution, accepted, tolerance
 
-ROUGH_SWEEPS = 6  # of coordinate descent in float32, then
+ROUGH_SWEEPS = 2  # of coordinate descent in float32, then
 _LOG_STEPS = 14  # of Newton's method in log z at most, each of
 GRADIENTS = 10  # conjugate gradients at most, in float32, fewer where the residual is down to this part of itself:
 _REDUCTION = 1e-3
@@ -94,38 +95,64 @@ def contribution_gap(covariance: Array, upper: Array, weights: Array) -> Array:
 # ---- with lanes: vectors (K, L), numbers (L,) ------------------------------------------------------------------------
 
 
-def risk_parity_lanes(risk: Correlation, upper: Array) -> Solution:
-    """`risk_parity` with lanes: (K, K, L) and (K, L)."""
-    problem = _scale(risk, upper)
-    forced = _total(upper) <= 1 + 1e-12
+def risk_parity_lanes(risk: Correlation, uppers: Array) -> Solution:
+    """`risk_parity` with lanes, for P problems of one covariance: (K, K, L) and (P, K, L)."""
+    # one after the other: side by side they would want the correlations twice, and outgrow the cache
+    states = lax.map(functools.partial(_unbounded, risk), uppers)
+    states = _within_bounds(risk, uppers, states)
+    return lax.map(lambda problem: _solution(risk, *problem), (uppers, states))
+
+
+def _one(covariance: Array, upper: Array) -> Solution:
+    return jax.tree.map(lambda leaf: leaf[0], risk_parity_lanes(correlate(covariance), upper[None]))
+
+
+_risk_parity = lanes_last(_one)
+
+
+def _forced(upper: Array) -> Array:
+    """Where the bounds leave no choice."""
+    return _total(upper) <= 1 + 1e-12
+
+
+def _unbounded(risk: Correlation, upper: Array) -> _State:
+    problem, wanted = _scale(risk, upper), ~_forced(upper)
     # float32 is enough to come near; from there nothing remembers it
     upper32, normal32 = problem.upper.astype(jnp.float32), problem.normal.astype(jnp.float32)
     rough = _Problem(risk.rough, normal32, upper32, problem.member)
-    near = _descend(rough, False, ~forced, _start(rough), ROUGH_SWEEPS)
+    near = _descend(rough, False, wanted, _start(rough), ROUGH_SWEEPS)
     state = _start(problem)._replace(z=near.z.astype(upper.dtype), steps=near.steps)
-    state = _minimise_in_log(problem, risk.rough, ~forced, state)
+    state = _minimise_in_log(problem, risk.rough, wanted, state)
+    state = in_groups(wanted & _unfinished(state), functools.partial(_minimise, False), problem, state)
+    return state._replace(s=_total(problem.normal * state.z))
 
-    def further(problem: _Problem, state: _State, wanted: Array) -> _State:
-        return _minimise(problem, False, wanted, state)
 
-    state = in_groups(~forced & _unfinished(state), further, problem, state)
-    total = _total(problem.normal * state.z)
-    state = state._replace(s=total)
-    crossing = ~forced & jnp.any(state.z > problem.upper * total, axis=0)
+def _within_bounds(risk: Correlation, uppers: Array, states: _State) -> _State:
+    """Solve with the bounds on where an unbounded solution does not respect them, which few do."""
 
-    def within_bounds(problem: _Problem, state: _State, wanted: Array) -> _State:
-        return _minimise(problem, True, wanted, state)
+    def to_lanes(values: Array) -> Array:  # (P, ..., L) to (..., P L)
+        return jnp.moveaxis(values, 0, -2).reshape(*values.shape[1:-1], -1)
 
-    state = in_groups(crossing, within_bounds, problem, state)  # few portfolios meet a bound
+    def from_lanes(values: Array) -> Array:
+        return jnp.moveaxis(values.reshape(*values.shape[:-1], len(uppers), -1), -2, 0)
+
+    own = jax.vmap(_scale, in_axes=(None, 0))(risk, uppers)
+    problem = _Problem(risk.matrix, to_lanes(own.normal), to_lanes(own.upper), to_lanes(own.member))
+    state = jax.tree.map(to_lanes, states)
+    crossing = ~_forced(to_lanes(uppers)) & jnp.any(state.z > problem.upper * state.s, axis=0)
+    # all problems' lanes together: by themselves they would hardly fill a group
+    state = in_groups(crossing, functools.partial(_minimise, True), problem, state)
+    return jax.tree.map(from_lanes, state)
+
+
+def _solution(risk: Correlation, upper: Array, state: _State) -> Solution:
+    problem, forced = _scale(risk, upper), _forced(upper)
     full = state.z >= problem.upper * state.s  # exactly at the bound, not a rounding below it
     weights = jnp.where(full, upper, jnp.minimum(problem.normal * state.z / state.s, upper))
     weights = jnp.where(forced, upper, settle(weights, upper))
     gap = _spread(problem, state.ridge, upper, weights)
     converged = gap <= jnp.maximum(accepted(gap.dtype), 4 * state.floor)
     return Solution(weights, gap, state.steps, (state.ridge > 0) & ~forced, converged)
-
-
-_risk_parity = lanes_last(lambda covariance, upper: risk_parity_lanes(correlate(covariance), upper))
 
 
 def _minimise_in_log(problem: _Problem, rough: Array, wanted: Array, state: _State) -> _State:
@@ -179,7 +206,7 @@ def _log_step(z: Array, error: Array, rough: Array, wanted: Array) -> Array:
     return x.astype(z.dtype) * size / root
 
 
-def _minimise(problem: _Problem, bounded: bool, wanted: Array, state: _State) -> _State:
+def _minimise(bounded: bool, problem: _Problem, state: _State, wanted: Array) -> _State:
     """Coordinate descent from ``state``, and Newton's method from there."""
     swept = _descend(problem, bounded, wanted, state._replace(gap=jnp.full_like(state.gap, jnp.inf)), _SWEEPS)
     newton = _newton_bounded if bounded else _newton
@@ -266,18 +293,21 @@ def _sweep(problem: _Problem, bounded: bool, state: _State) -> tuple[_State, Arr
     def at(values: Array, i: Array) -> Array:
         return lax.dynamic_index_in_dim(values, i, 0, keepdims=False)
 
-    def coordinate(i: Array, carry: tuple[Array, Array]) -> tuple[Array, Array]:
-        z, worst = carry
-        now, member, most = at(z, i), at(problem.member, i), at(cap, i)
+    def coordinate(carry: tuple[Array, Array]) -> tuple[Array, Array]:
+        i, z = carry
+        now = at(z, i)
         slope = _total(at(problem.correlation, i) * z) - now
-        error = now * (slope + diagonal * now) - 1
         root = jnp.sqrt(slope * slope + 4 * diagonal)
-        best = jnp.minimum(jnp.where(slope > 0, 2 / (slope + root), (root - slope) / (2 * diagonal)), most)
-        error = jnp.where(member, jnp.where(now < most, jnp.abs(error), error), 0)
-        z = lax.dynamic_update_index_in_dim(z, jnp.where(member, best, now), i, 0)
-        return z, jnp.maximum(worst, error)
+        best = jnp.where(slope > 0, 2 / (slope + root), (root - slope) / (2 * diagonal))
+        best = jnp.minimum(best, at(cap, i))
+        return i + 1, lax.dynamic_update_index_in_dim(z, jnp.where(at(problem.member, i), best, now), i, 0)
 
-    z, worst = lax.fori_loop(0, state.z.shape[0], coordinate, (state.z, jnp.zeros_like(state.s)))
+    # an index without a sign is not looked at for being counted from the end
+    count = jnp.uint32(state.z.shape[0])
+    z = lax.while_loop(lambda carry: carry[0] < count, coordinate, (jnp.uint32(0), state.z))[1]
+    # what the others were at a coordinate's turn, its new value tells: so no sum of a turn needs to be kept
+    error = (state.z - z) * (1 / jnp.where(problem.member, z, 1) + diagonal * state.z)
+    worst = jnp.max(jnp.where(problem.member, jnp.abs(error), 0), axis=0)
     if bounded:
         z, s = _rescale(problem, z, state.s)
         worst = jnp.maximum(worst, jnp.abs(s / state.s - 1))
