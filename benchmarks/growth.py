@@ -7,7 +7,7 @@ growth.md of that. Run it unchanged on a GPU machine: its results then carry the
 
 - universes: microseconds a universe of one full chunk, ten, and a million universes, N = 20, four profiles, float64.
 - assets: the same for N from 20 to 250 of the real stocks (the embedded market where JAXALLOC_DATA is not set).
-- memory: the buffers of a part of a chunk against the formula of `jaxalloc.batch.chunk_bytes`.
+- memory: the buffers of a part of a chunk against the formula of `jaxalloc.tiles.chunk_bytes`.
 - start: seconds until `jaxalloc allocate` has printed its tables, without and with JAX's persistent cache, and what
   `python -c "import jax, pandas"` takes of that.
 """
@@ -29,8 +29,11 @@ import jax
 import numpy as np
 
 import jaxalloc as ja
-from jaxalloc.batch import NUMERIC_FIELDS, Engine, Items, _empty, _shapes, chunk_bytes
+from jaxalloc.batch import Engine
+from jaxalloc.config import NUMERIC_FIELDS
+from jaxalloc.programs import Items, buffer_shapes, empty_buffers
 from jaxalloc.samplers import Product, steps
+from jaxalloc.tiles import chunk_bytes
 from jaxalloc.universes import seed_key
 
 RESULTS = Path(__file__).resolve().parent / "results"
@@ -110,8 +113,8 @@ def memory() -> list[dict[str, Any]]:
             engine = engine_of(panel(n_assets))
             index = np.zeros(engine.tiles.capacity, np.int32)
             settings = {name: np.full(len(index), getattr(engine.config, name)) for name in NUMERIC_FIELDS}
-            shapes = _shapes(engine.shared[0], Items(index), engine.config.replace(**settings), 0)
-            buffers = _empty(shapes, len(index))
+            shapes = buffer_shapes(engine.shared[0], Items(index), engine.config.replace(**settings), 0)
+            buffers = empty_buffers(shapes, len(index))
             held = sum(leaf.nbytes for leaf in jax.tree.leaves(buffers))
             said = chunk_bytes(n_assets, len(engine.config.profiles), engine.dtype) * len(index)
             rows.append(

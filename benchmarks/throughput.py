@@ -34,6 +34,7 @@ from accuracy import FILE, ROOT, ROWS, draw
 
 import jaxalloc as ja
 from jaxalloc import allocation, batch, clustering, estimates, risk_parity
+from jaxalloc.programs import compiler_options
 
 JOBS = {"W20": 20, "W100m": 100, "W100": 100, "W250": 250}
 
@@ -91,7 +92,7 @@ def stages(returns: np.ndarray, counts: np.ndarray, repeats: int) -> dict[str, d
     found: dict[str, dict[str, float]] = {}
 
     def timed(name: str, work: Callable[[Any], Work], function: Callable, *arguments: Any) -> Any:
-        compiled = jax.jit(jax.vmap(function), compiler_options=batch.compiler_options())
+        compiled = jax.jit(jax.vmap(function), compiler_options=compiler_options())
         elapsed = median_seconds(lambda: jax.block_until_ready(compiled(*arguments)), repeats)
         result = compiled(*arguments)
         found[name] = {"us": 1e6 * elapsed / len(jax.tree.leaves(arguments)[0]), **work(result)._asdict()}

@@ -15,8 +15,6 @@ otherwise: measured on CPUs.) Each has a thread that sends it one part after the
 
 from __future__ import annotations
 
-import functools
-import math
 import os
 import threading
 from collections.abc import Callable, Iterator
@@ -26,133 +24,20 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import Array, lax
+from jax import Array
 
-from jaxalloc.allocation import (
-    PROFILE_FIELDS,
-    RESULT_FIELDS,
-    Allocation,
-    describe_portfolios,
-    reduce_to_clusters,
-    solve,
-    solve_assets,
-    split_profiles,
-    weigh_clusters,
-)
+from jaxalloc.allocation import RESULT_FIELDS, Allocation, split_profiles
 from jaxalloc.arrays import as_array
 from jaxalloc.config import NUMERIC_FIELDS, AllocationConfig, cast_config, check_config
 from jaxalloc.errors import InputError
-from jaxalloc.estimates import Estimates, Given, Observed, describe, observe, observe_shared, products_shared
-from jaxalloc.moments import SharedPanel, share_panel
-from jaxalloc.universes import Draw, Drawn, draw_universe
+from jaxalloc.estimates import Estimates
+from jaxalloc.programs import Items, Shared, Work, buffer_shapes, empty_buffers, programs, share_returns
+from jaxalloc.tiles import cluster_buckets, tiles
+from jaxalloc.universes import Draw
 
 Device = Any  # a `jax.Device`, which is no type to a type checker
 
-MAX_BUCKETS = 8
-# the table of a shared panel's outer products: N = 250 and two years fit, N = 431 and ten do not
-MAX_OUTER_BYTES = 2**29
-CHUNK_BYTES = 2**28  # the covariances held between the two tiles, on a CPU
-_MOST_UNIVERSES = 2048  # of a part of a chunk, on a CPU
-_NEAR_BYTES = 2**20  # of a table of outer products, there; for a larger one, more are drawn at once:
-_MOST_DRAWN = 128  # universes, or as many as keep their products within
-_PRODUCT_BYTES = 2**24
 _MOST_STREAMS = 4  # parts that a CPU works on at once: each has buffers of its own
-
-
-class Tiles(NamedTuple):
-    """How many universes are computed together, on each device.
-
-    Attributes:
-        draw: universes drawn at once, whose products are one matrix product; a multiple of ``estimate``.
-        estimate: universes that a part of a chunk is filled up to a multiple of.
-        observe: universes of which moments and clusters are found at once, a divisor of ``estimate``.
-        capacity: universes of a part of a chunk, a multiple of ``draw``.
-        solve: universes of a solve tile, by the size that clusters are padded to.
-    """
-
-    draw: int
-    estimate: int
-    observe: int
-    capacity: int
-    solve: dict[int, int]
-
-
-def tiles(n_assets: int, dtype: Any, platform: str = "cpu", memory: int | None = None, table_bytes: int = 0) -> Tiles:
-    """Choose the tiles: large enough for a matrix product, small enough for the cache.
-
-    A part of a chunk holds as many tiles as keep its covariances, N^2 numbers each, within 256 MiB, and at most 2,048
-    universes. On an accelerator tiles are larger, and the covariances take an eighth of the memory.
-
-    Args:
-        n_assets: N.
-        dtype: float32 or float64.
-        platform: ``"cpu"``, ``"gpu"`` or another of JAX's.
-        memory: bytes of the device's memory, if known.
-        table_bytes: size of a shared panel's table of outer products.
-    """
-    each = n_assets**2 * np.dtype(dtype).itemsize
-    buckets = cluster_buckets(n_assets)
-    if platform == "cpu":
-        # few covariances fit the cache
-        tile, few = (64, 64) if n_assets <= 48 else (64, 16) if n_assets <= 128 else (32, 8)
-        capacity = tile * int(np.clip(CHUNK_BYTES // (tile * each), 1, _MOST_UNIVERSES // tile))
-        # a table that does not is fetched and packed for each product: the more universes share that, the better
-        shared = min(_PRODUCT_BYTES // (each // 2), capacity, _MOST_DRAWN) if table_bytes > _NEAR_BYTES else tile
-        draw = tile << max((shared // tile).bit_length() - 1, 0)
-        return Tiles(draw, tile, few, capacity // draw * draw, {k: _lanes(k) for k in buckets})
-    tile = 2048 if n_assets <= 32 else 512 if n_assets <= 128 else 128
-    budget = 2**30 if memory is None else memory // 8
-    capacity = tile * int(np.clip(budget // (tile * each), 1, 64))
-    return Tiles(tile, tile, tile, capacity, dict.fromkeys(buckets, tile))
-
-
-def _lanes(n_clusters: int) -> int:
-    """Universes of a solve tile on a CPU, where they are lanes.
-
-    The fewer the clusters, the more of them pay for the start of a step, and the more of their matrices a cache holds.
-    """
-    if n_clusters <= 24:
-        return 128
-    return 64 if n_clusters <= 49 else 32 if n_clusters <= 100 else 8
-
-
-def chunk_bytes(n_assets: int, n_profiles: int, dtype: Any, n_rows: int = 0) -> int:
-    """Memory that a universe of a chunk takes between its first tile and the host: estimates and results, in bytes.
-
-    The covariance, N^2 numbers, is nearly all of it. With P profiles: N^2 + 3 N + P (3 N + 5) numbers of the dtype,
-    2 N + P (N + 2) + 2 of 4 bytes, 2 N + 2 of one; and T of one for studies that ask which rows were left out.
-
-    Args:
-        n_assets: N.
-        n_profiles: P.
-        dtype: float32 or float64.
-        n_rows: T where left-out rows are kept.
-
-    Example:
-        >>> chunk_bytes(100, 4, "float64")
-        94802
-    """
-    numbers = n_assets**2 + 3 * n_assets + n_profiles * (3 * n_assets + 5)
-    whole = 2 * n_assets + n_profiles * (n_assets + 2) + 2
-    return numbers * np.dtype(dtype).itemsize + 4 * whole + 2 * n_assets + 2 + n_rows
-
-
-def cluster_buckets(n_assets: int) -> tuple[int, ...]:
-    """At most 8 growing sizes, the last N: a universe's clusters are padded to the smallest that holds them.
-
-    From 8 clusters up their steps grow, slowly enough that neither the few clusters of a market of groups nor the many
-    of single stocks are padded to many times their number.
-
-    Example:
-        >>> cluster_buckets(100)
-        (8, 13, 22, 34, 48, 64, 81, 100)
-        >>> cluster_buckets(5)
-        (5,)
-    """
-    if n_assets <= 8:
-        return (n_assets,)
-    steps = min(MAX_BUCKETS - 1, max(1, round(math.log(n_assets / 8, 1.4))))
-    return tuple(round(8 + (n_assets - 8) * (i / steps) ** 1.5) for i in range(steps + 1))
 
 
 def allocate_batch(
@@ -217,50 +102,6 @@ def _streams(devices: list[Device]) -> list[Device]:
         return devices
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return devices * min(cores, _MOST_STREAMS)
-
-
-class Items(NamedTuple):
-    """Universes, each field with a leading axis: either numbers to draw them by, or what they are.
-
-    Attributes:
-        index: (C,) int32 numbers, `jaxalloc.universes.WHOLE_PANEL` for the panel itself; or None.
-        weights: (C, T) observation weights, or None.
-        mask: (C, N) bool assets, or None.
-        returns: (C, T, N) returns of their own in place of the shared panel's, or None.
-    """
-
-    index: Any = None
-    weights: Any = None
-    mask: Any = None
-    returns: Any = None
-
-
-class Shared(NamedTuple):
-    """What all universes have in common.
-
-    Attributes:
-        panel: the panel, unless every universe has returns of its own.
-        gaps: (T, N) 1.0 where the panel has no return; None if nothing is drawn.
-        draws: how universes are drawn from their numbers.
-        key: the seed's key.
-    """
-
-    panel: SharedPanel | None
-    gaps: Array | None
-    draws: tuple[Draw, ...] | None
-    key: Array | None
-
-
-class Work(NamedTuple):
-    """What is known of a chunk's universes before they are solved.
-
-    Attributes:
-        estimates: `Estimates`, leading axis C.
-        left_out: (C, T) bool, the rows that a universe does not hold; (C, 0) where nobody asks.
-    """
-
-    estimates: Estimates
-    left_out: Array
 
 
 class Part(NamedTuple):
@@ -363,9 +204,9 @@ class Engine:
         self.config = cast_config(config, self.dtype)
         self.n_assets = shape[1]
         self.devices = _streams(compute_devices())
-        self.programs = _programs()
+        self.programs = programs()
         gaps = None if draws is None or panel is None else jnp.asarray(~np.isfinite(panel), self.dtype)
-        shared = Shared(None if panel is None else _share_panel(panel.astype(self.dtype)), gaps, draws, key)
+        shared = Shared(None if panel is None else share_returns(panel.astype(self.dtype)), gaps, draws, key)
         first = self.devices[0]
         memory = None if first.platform == "cpu" else (first.memory_stats() or {}).get("bytes_limit")
         table = 0 if shared.panel is None else shared.panel.outer.nbytes
@@ -455,13 +296,13 @@ class _Job:
             self.device,
         )
         self.config = engine.config.replace(**config)
-        work, results = _shapes(self.shared, self.items, self.config, engine._rows_left_out)
+        work, results = buffer_shapes(self.shared, self.items, self.config, engine._rows_left_out)
         estimates = engine.spare.pop(device, None)
         self.work = Work(estimates or self._buffers(work.estimates), self._buffers(work.left_out))
         self.results = self._buffers(results)
 
     def _buffers(self, shapes: Any) -> Any:
-        return jax.device_put(_empty(shapes, self.engine.tiles.capacity), self.device)
+        return jax.device_put(empty_buffers(shapes, self.engine.tiles.capacity), self.device)
 
     def go(self, each: int, progress: Callable[[int], None], stop: threading.Event) -> Part | None:
         """Compute the part, or give up where told to stop; ``each`` is how many slots parts have in use."""
@@ -522,197 +363,6 @@ class _Job:
 def _wait(token: Array, count: int, progress: Callable[[int], None]) -> None:
     token.block_until_ready()
     progress(count)
-
-
-# ---- programs: one a shape -----------------------------------------------------------------------------------------
-
-
-@jax.jit
-def _share_panel(returns: Array) -> SharedPanel:
-    return share_panel(returns, MAX_OUTER_BYTES)
-
-
-def _draw(shared: Shared, item: Items, config: AllocationConfig) -> tuple[Drawn, Array | None]:
-    """Draw one universe; also its weighted products if it has the shared panel's returns."""
-    if item.index is not None:
-        assert shared.draws is not None
-        assert shared.key is not None
-        assert shared.gaps is not None
-        universe = draw_universe(shared.draws, shared.key, item.index, shared.gaps)
-    else:
-        universe = Drawn(item.weights, item.mask, item.returns, None)
-    if universe.returns is not None:
-        return universe, None
-    assert shared.panel is not None
-    return universe, products_shared(shared.panel, config, universe.weights)
-
-
-def _observe(shared: Shared, drawn: tuple[Drawn, Array | None], config: AllocationConfig) -> tuple[Drawn, Observed]:
-    """Take from a universe's returns what the rest needs."""
-    universe, products = drawn
-    if universe.returns is not None:
-        observed = observe(universe.returns, config, universe.weights, universe.mask, Given())
-    else:
-        assert shared.panel is not None
-        observed = observe_shared(shared.panel, config, universe.weights, universe.mask, products)
-    return universe._replace(returns=None), observed
-
-
-def _describe(universe: Drawn, observed: Observed, config: AllocationConfig, rows_left_out: int) -> Work:
-    found = describe(observed, config, Given(), universe.shock)
-    return Work(found, universe.weights[:rows_left_out] == 0)
-
-
-def _shapes(shared: Shared, items: Items, config: AllocationConfig, rows_left_out: int) -> tuple[Work, Allocation]:
-    """Shapes of what one universe has in a chunk's buffers."""
-    one = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), (items, config))
-    return _trace_one.eval_shape(shared, *one, rows_left_out)
-
-
-@functools.partial(jax.jit, static_argnums=3)  # so that it is traced once
-def _trace_one(shared: Shared, item: Items, config: AllocationConfig, rows_left_out: int) -> tuple[Work, Allocation]:
-    work = _describe(*_observe(shared, _draw(shared, item, config), config), config, rows_left_out)
-    return work, solve(work.estimates, config, 1)
-
-
-def _empty(shapes: Any, capacity: int) -> Any:
-    """Buffers of so many slots."""
-    leaves, structure = jax.tree.flatten(shapes)
-    made = _zeros(tuple((capacity, *leaf.shape) for leaf in leaves), tuple(leaf.dtype for leaf in leaves))
-    return jax.tree.unflatten(structure, made)
-
-
-@functools.partial(jax.jit, static_argnums=(0, 1))
-def _zeros(shapes: tuple[tuple[int, ...], ...], dtypes: tuple[Any, ...]) -> list[Array]:
-    return [jnp.zeros(shape, dtype) for shape, dtype in zip(shapes, dtypes, strict=True)]
-
-
-# Observing and clustering are two programs, because XLA's CPU backend would compute what one of them needs of the other
-# anew for each use of it.
-def _draw_tile(
-    tile: int, shared: Shared, items: Items, config: AllocationConfig, start: Array
-) -> tuple[Drawn, Array | None]:
-    """Draw the universes from ``start``."""
-    part = jax.tree.map(lambda leaf: lax.dynamic_slice_in_dim(leaf, start, tile), (items, config))
-    return jax.vmap(_draw, in_axes=(None, 0, 0))(shared, *part)
-
-
-def _observe_tile(
-    few: int, shared: Shared, drawn: tuple[Drawn, Array | None], config: AllocationConfig, first: Array, start: Array
-) -> tuple[Drawn, Observed]:
-    """Observe the universes from ``first`` of those drawn, which are those from ``start`` of the chunk."""
-    mine = jax.tree.map(lambda leaf: lax.dynamic_slice_in_dim(leaf, first, few), drawn)
-    settings = jax.tree.map(lambda leaf: lax.dynamic_slice_in_dim(leaf, start, few), config)
-    return jax.vmap(_observe, in_axes=(None, 0, 0))(shared, mine, settings)
-
-
-def _describe_tile(universes: Drawn, observed: Observed, config: AllocationConfig, work: Work, start: Array) -> Work:
-    """Fill the slots from ``start``."""
-    settings = jax.tree.map(lambda leaf: lax.dynamic_slice_in_dim(leaf, start, len(universes.weights)), config)
-    one = functools.partial(_describe, rows_left_out=work.left_out.shape[1])
-    found = jax.vmap(one)(universes, observed, settings)
-    return jax.tree.map(lambda leaf, new: lax.dynamic_update_slice_in_dim(leaf, new, start, 0), work, found)
-
-
-def _solve_tile(
-    n_clusters: int | None, few: int, config: AllocationConfig, estimates: Estimates, results: Allocation, slots: Array
-) -> tuple[Allocation, Array]:
-    """Solve the universes in ``slots``, and put them there; also return their status, for who waits.
-
-    With a number of clusters to pad to those profiles that are solved over clusters, of which a ``few`` covariances are
-    read at once; with None those over assets.
-    """
-    capacity, n_assets = estimates.active.shape
-
-    def at(slot: Array) -> tuple[Estimates, AllocationConfig]:
-        # an idle lane finds the first one's universe, all of it one cluster: what every profile solves at once, and no
-        # covariance is gone through for it
-        idle = slot >= capacity
-        found, settings = jax.tree.map(lambda leaf: leaf[jnp.where(idle, slots[0], slot)], (estimates, config))
-        labels, count = jnp.minimum(found.labels, 0), jnp.int32(1)
-        labels, count = (jnp.where(idle, a, b) for a, b in ((labels, found.labels), (count, found.n_clusters)))
-        return found._replace(labels=labels, n_clusters=count), settings
-
-    def assets_at(slot: Array) -> tuple[Estimates, AllocationConfig]:
-        found, settings = at(slot)  # to these profiles clusters mean little
-        trivial = _trivial(n_assets, estimates.mean.dtype)
-        return jax.tree.map(lambda a, b: jnp.where(slot < capacity, a, b), found, trivial), settings
-
-    clustered, direct = split_profiles(config.profiles)
-    if n_clusters is None:
-        solved, positions = jax.vmap(lambda slot: solve_assets(*assets_at(slot)))(slots), direct
-    else:
-        # read where they are: many covariances copied would go to the far cache and back
-        few = min(few, len(slots))
-        layers = lax.map(lambda slot: reduce_to_clusters(*at(slot), n_clusters), slots, batch_size=few)
-        weigh = jax.vmap(lambda slot, layers: weigh_clusters(*at(slot), layers, n_clusters))
-        solved = lax.map(
-            lambda found: describe_portfolios(at(found[0])[0], n_clusters, *found[1]),
-            (slots, weigh(slots, layers)),
-            batch_size=few,
-        )
-        positions = clustered
-
-    def put(name: str) -> Array:
-        into, new = getattr(results, name), getattr(solved, name)
-        if clustered and direct:
-            if name in PROFILE_FIELDS:
-                return into.at[slots[:, None], np.array(positions)[None, :]].set(new, mode="drop")
-            if n_clusters is None:  # the others know the sleeve
-                return into
-        return into.at[slots].set(new, mode="drop")
-
-    return Allocation(**{name: put(name) for name in RESULT_FIELDS}), solved.status
-
-
-def _trivial(n_assets: int, dtype: Any) -> Estimates:
-    """A universe that every profile solves at once."""
-    none = jnp.zeros(n_assets, dtype)
-    return Estimates(
-        mean=none,
-        covariance=jnp.eye(n_assets, dtype=dtype),
-        active=jnp.ones(n_assets, bool),
-        labels=jnp.zeros(n_assets, jnp.int32),
-        n_clusters=jnp.int32(1),
-        antifragility=none,
-        dropped=jnp.bool_(False),
-        valid=jnp.bool_(False),
-    )
-
-
-class _Programs(NamedTuple):
-    """The tiles' functions, to be compiled with `compiler_options`."""
-
-    draw: Callable[..., Any]
-    observe: Callable[..., Any]
-    describe: Callable[..., Any]
-    solve: Callable[..., Any]
-
-
-@functools.cache
-def _programs() -> _Programs:
-    jit = functools.partial(jax.jit, compiler_options=compiler_options())
-    return _Programs(
-        draw=jit(_draw_tile, static_argnums=0),
-        observe=jit(_observe_tile, static_argnums=0),
-        describe=jit(_describe_tile, donate_argnums=3),
-        solve=jit(_solve_tile, static_argnums=(0, 1), donate_argnums=4),
-    )
-
-
-@functools.cache
-def compiler_options() -> dict[str, bool]:
-    """Options of XLA for a tile's programs, as far as this XLA knows them; they hold for nothing else.
-
-    Unless its CPU backend looks at where a value lives, as the others do anyway, loops copy more of what they carry
-    than they need to: 5 to 10 % of the time.
-    """
-    options = {"xla_cpu_copy_insertion_use_region_analysis": True}
-    try:
-        jax.jit(lambda x: x, compiler_options=options).lower(jnp.float32(0)).compile()
-    except jax.errors.JaxRuntimeError:  # an XLA that has no such option
-        return {}
-    return options
 
 
 # ---- arguments ------------------------------------------------------------------------------------------------------

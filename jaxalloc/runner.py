@@ -12,12 +12,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxalloc.allocation import Allocation
-from jaxalloc.batch import Chunk, Device, Engine, Items, compute_devices
+from jaxalloc.batch import Chunk, Device, Engine, compute_devices
 from jaxalloc.config import AllocationConfig, cast_config
 from jaxalloc.estimates import Given, observe
 from jaxalloc.grid import Sweep
 from jaxalloc.moments import Moments
 from jaxalloc.profiles import PROFILES
+from jaxalloc.programs import Items
 from jaxalloc.reduction import (
     MEASURES,
     Partial,

@@ -37,20 +37,11 @@ from hypothesis.extra import numpy as hnp
 
 import jaxalloc as ja
 from jaxalloc.allocation import RESULT_FIELDS, Allocation
-from jaxalloc.batch import (
-    MAX_BUCKETS,
-    NUMERIC_FIELDS,
-    Engine,
-    Items,
-    _empty,
-    _shapes,
-    allocate_batch,
-    chunk_bytes,
-    cluster_buckets,
-    tiles,
-)
-from jaxalloc.config import LINKAGES, AllocationConfig
+from jaxalloc.batch import Engine, allocate_batch
+from jaxalloc.config import LINKAGES, NUMERIC_FIELDS, AllocationConfig
 from jaxalloc.errors import InputError
+from jaxalloc.programs import Items, buffer_shapes, empty_buffers
+from jaxalloc.tiles import MAX_BUCKETS, chunk_bytes, cluster_buckets, tiles
 
 DEFAULT = AllocationConfig()
 OTHER = AllocationConfig(
@@ -385,7 +376,7 @@ def test_a_chunk_takes_the_memory_that_the_formula_says(rows: int, dtype: Any) -
             engine = Engine((9, n_assets), DEFAULT.replace(profiles=profiles), panel=np.zeros((9, n_assets)))
             items = Items(weights=np.ones((64, 9), dtype), mask=np.ones((64, n_assets), bool))
             settings = {name: np.full(64, getattr(engine.config, name)) for name in NUMERIC_FIELDS}
-            buffers = _empty(_shapes(engine.shared[0], items, engine.config.replace(**settings), rows), 64)
+            buffers = empty_buffers(buffer_shapes(engine.shared[0], items, engine.config.replace(**settings), rows), 64)
             held = sum(leaf.nbytes for leaf in jax.tree.leaves(buffers))
             assert held == 64 * chunk_bytes(n_assets, len(profiles), dtype, rows)
 

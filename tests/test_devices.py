@@ -22,7 +22,8 @@ from helpers import same_bits
 
 import jaxalloc as ja
 from jaxalloc.allocation import RESULT_FIELDS
-from jaxalloc.batch import Engine, Items
+from jaxalloc.batch import Engine
+from jaxalloc.programs import Items
 
 N, T = 8, 60  # one size of clusters
 CONFIG = ja.AllocationConfig(profiles=("barbell",))

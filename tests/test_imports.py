@@ -47,7 +47,7 @@ ORDER = (
         "hierarchy",
     ),
     *("feasible", "quadratic", "risk_parity", "baselines", "profiles", "barbell", "estimates", "allocation"),
-    *("universes", "batch"),
+    *("universes", "tiles", "programs", "batch"),
     *("reduction", "tables", "layout", "data", "datasets", "samplers", "bootstrap", "scenarios", "runner", "cluster"),
     *("stored", "store", "summary", "results", "study", "backtest"),
     *("skfolio", "figures", "report", "rivals", "cli", "demo", "__main__", "__init__"),

@@ -8,9 +8,10 @@ import jax
 import numpy as np
 
 from jaxalloc.allocation import Allocation
-from jaxalloc.batch import Chunk, Engine, Items
+from jaxalloc.batch import Chunk, Engine
 from jaxalloc.bootstrap import Bootstrap
 from jaxalloc.config import AllocationConfig
+from jaxalloc.programs import Items
 from jaxalloc.rivals.common import Array, Ints
 from jaxalloc.samplers import Product, steps
 from jaxalloc.universes import MOST_UNIVERSES, seed_key

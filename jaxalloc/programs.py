@@ -1,0 +1,269 @@
+"""The programs of a batch, one a shape of tile: draw universes, observe and describe a few, solve those of one bucket.
+
+`jaxalloc.batch` calls them, and says how universes pass through them. A tile's buffers are a part of a chunk's, with a
+slot for each universe.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array, lax
+
+from jaxalloc.allocation import (
+    PROFILE_FIELDS,
+    RESULT_FIELDS,
+    Allocation,
+    describe_portfolios,
+    reduce_to_clusters,
+    solve,
+    solve_assets,
+    split_profiles,
+    weigh_clusters,
+)
+from jaxalloc.config import AllocationConfig
+from jaxalloc.estimates import Estimates, Given, Observed, describe, observe, observe_shared, products_shared
+from jaxalloc.moments import SharedPanel, share_panel
+from jaxalloc.tiles import MAX_OUTER_BYTES
+from jaxalloc.universes import Draw, Drawn, draw_universe
+
+
+class Items(NamedTuple):
+    """Universes, each field with a leading axis: either numbers to draw them by, or what they are.
+
+    Attributes:
+        index: (C,) int32 numbers, `jaxalloc.universes.WHOLE_PANEL` for the panel itself; or None.
+        weights: (C, T) observation weights, or None.
+        mask: (C, N) bool assets, or None.
+        returns: (C, T, N) returns of their own in place of the shared panel's, or None.
+    """
+
+    index: Any = None
+    weights: Any = None
+    mask: Any = None
+    returns: Any = None
+
+
+class Shared(NamedTuple):
+    """What all universes have in common.
+
+    Attributes:
+        panel: the panel, unless every universe has returns of its own.
+        gaps: (T, N) 1.0 where the panel has no return; None if nothing is drawn.
+        draws: how universes are drawn from their numbers.
+        key: the seed's key.
+    """
+
+    panel: SharedPanel | None
+    gaps: Array | None
+    draws: tuple[Draw, ...] | None
+    key: Array | None
+
+
+class Work(NamedTuple):
+    """What is known of a chunk's universes before they are solved.
+
+    Attributes:
+        estimates: `Estimates`, leading axis C.
+        left_out: (C, T) bool, the rows that a universe does not hold; (C, 0) where nobody asks.
+    """
+
+    estimates: Estimates
+    left_out: Array
+
+
+@jax.jit
+def share_returns(returns: Array) -> SharedPanel:
+    """`share_panel` (T, N), with a table of outer products if that is not too large."""
+    return share_panel(returns, MAX_OUTER_BYTES)
+
+
+def _draw(shared: Shared, item: Items, config: AllocationConfig) -> tuple[Drawn, Array | None]:
+    """Draw one universe; also its weighted products if it has the shared panel's returns."""
+    if item.index is not None:
+        assert shared.draws is not None
+        assert shared.key is not None
+        assert shared.gaps is not None
+        universe = draw_universe(shared.draws, shared.key, item.index, shared.gaps)
+    else:
+        universe = Drawn(item.weights, item.mask, item.returns, None)
+    if universe.returns is not None:
+        return universe, None
+    assert shared.panel is not None
+    return universe, products_shared(shared.panel, config, universe.weights)
+
+
+def _observe(shared: Shared, drawn: tuple[Drawn, Array | None], config: AllocationConfig) -> tuple[Drawn, Observed]:
+    """Take from a universe's returns what the rest needs."""
+    universe, products = drawn
+    if universe.returns is not None:
+        observed = observe(universe.returns, config, universe.weights, universe.mask, Given())
+    else:
+        assert shared.panel is not None
+        observed = observe_shared(shared.panel, config, universe.weights, universe.mask, products)
+    return universe._replace(returns=None), observed
+
+
+def _describe(universe: Drawn, observed: Observed, config: AllocationConfig, rows_left_out: int) -> Work:
+    found = describe(observed, config, Given(), universe.shock)
+    return Work(found, universe.weights[:rows_left_out] == 0)
+
+
+def buffer_shapes(
+    shared: Shared, items: Items, config: AllocationConfig, rows_left_out: int
+) -> tuple[Work, Allocation]:
+    """Shapes of what one universe has in a chunk's buffers."""
+    one = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), (items, config))
+    return _trace_one.eval_shape(shared, *one, rows_left_out)
+
+
+@functools.partial(jax.jit, static_argnums=3)  # so that it is traced once
+def _trace_one(shared: Shared, item: Items, config: AllocationConfig, rows_left_out: int) -> tuple[Work, Allocation]:
+    work = _describe(*_observe(shared, _draw(shared, item, config), config), config, rows_left_out)
+    return work, solve(work.estimates, config, 1)
+
+
+def empty_buffers(shapes: Any, capacity: int) -> Any:
+    """Buffers of so many slots."""
+    leaves, structure = jax.tree.flatten(shapes)
+    made = _zeros(tuple((capacity, *leaf.shape) for leaf in leaves), tuple(leaf.dtype for leaf in leaves))
+    return jax.tree.unflatten(structure, made)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _zeros(shapes: tuple[tuple[int, ...], ...], dtypes: tuple[Any, ...]) -> list[Array]:
+    return [jnp.zeros(shape, dtype) for shape, dtype in zip(shapes, dtypes, strict=True)]
+
+
+# Observing and clustering are two programs, because XLA's CPU backend would compute what one of them needs of the other
+# anew for each use of it.
+def _draw_tile(
+    tile: int, shared: Shared, items: Items, config: AllocationConfig, start: Array
+) -> tuple[Drawn, Array | None]:
+    """Draw the universes from ``start``."""
+    part = jax.tree.map(lambda leaf: lax.dynamic_slice_in_dim(leaf, start, tile), (items, config))
+    return jax.vmap(_draw, in_axes=(None, 0, 0))(shared, *part)
+
+
+def _observe_tile(
+    few: int, shared: Shared, drawn: tuple[Drawn, Array | None], config: AllocationConfig, first: Array, start: Array
+) -> tuple[Drawn, Observed]:
+    """Observe the universes from ``first`` of those drawn, which are those from ``start`` of the chunk."""
+    mine = jax.tree.map(lambda leaf: lax.dynamic_slice_in_dim(leaf, first, few), drawn)
+    settings = jax.tree.map(lambda leaf: lax.dynamic_slice_in_dim(leaf, start, few), config)
+    return jax.vmap(_observe, in_axes=(None, 0, 0))(shared, mine, settings)
+
+
+def _describe_tile(universes: Drawn, observed: Observed, config: AllocationConfig, work: Work, start: Array) -> Work:
+    """Fill the slots from ``start``."""
+    settings = jax.tree.map(lambda leaf: lax.dynamic_slice_in_dim(leaf, start, len(universes.weights)), config)
+    one = functools.partial(_describe, rows_left_out=work.left_out.shape[1])
+    found = jax.vmap(one)(universes, observed, settings)
+    return jax.tree.map(lambda leaf, new: lax.dynamic_update_slice_in_dim(leaf, new, start, 0), work, found)
+
+
+def _solve_tile(
+    n_clusters: int | None, few: int, config: AllocationConfig, estimates: Estimates, results: Allocation, slots: Array
+) -> tuple[Allocation, Array]:
+    """Solve the universes in ``slots``, and put them there; also return their status, for who waits.
+
+    With a number of clusters to pad to those profiles that are solved over clusters, of which a ``few`` covariances are
+    read at once; with None those over assets.
+    """
+    capacity, n_assets = estimates.active.shape
+
+    def at(slot: Array) -> tuple[Estimates, AllocationConfig]:
+        # an idle lane finds the first one's universe, all of it one cluster: what every profile solves at once, and no
+        # covariance is gone through for it
+        idle = slot >= capacity
+        found, settings = jax.tree.map(lambda leaf: leaf[jnp.where(idle, slots[0], slot)], (estimates, config))
+        labels, count = jnp.minimum(found.labels, 0), jnp.int32(1)
+        labels, count = (jnp.where(idle, a, b) for a, b in ((labels, found.labels), (count, found.n_clusters)))
+        return found._replace(labels=labels, n_clusters=count), settings
+
+    def assets_at(slot: Array) -> tuple[Estimates, AllocationConfig]:
+        found, settings = at(slot)  # to these profiles clusters mean little
+        trivial = _trivial(n_assets, estimates.mean.dtype)
+        return jax.tree.map(lambda a, b: jnp.where(slot < capacity, a, b), found, trivial), settings
+
+    clustered, direct = split_profiles(config.profiles)
+    if n_clusters is None:
+        solved, positions = jax.vmap(lambda slot: solve_assets(*assets_at(slot)))(slots), direct
+    else:
+        # read where they are: many covariances copied would go to the far cache and back
+        few = min(few, len(slots))
+        layers = lax.map(lambda slot: reduce_to_clusters(*at(slot), n_clusters), slots, batch_size=few)
+        weigh = jax.vmap(lambda slot, layers: weigh_clusters(*at(slot), layers, n_clusters))
+        solved = lax.map(
+            lambda found: describe_portfolios(at(found[0])[0], n_clusters, *found[1]),
+            (slots, weigh(slots, layers)),
+            batch_size=few,
+        )
+        positions = clustered
+
+    def put(name: str) -> Array:
+        into, new = getattr(results, name), getattr(solved, name)
+        if clustered and direct:
+            if name in PROFILE_FIELDS:
+                return into.at[slots[:, None], np.array(positions)[None, :]].set(new, mode="drop")
+            if n_clusters is None:  # the others know the sleeve
+                return into
+        return into.at[slots].set(new, mode="drop")
+
+    return Allocation(**{name: put(name) for name in RESULT_FIELDS}), solved.status
+
+
+def _trivial(n_assets: int, dtype: Any) -> Estimates:
+    """A universe that every profile solves at once."""
+    none = jnp.zeros(n_assets, dtype)
+    return Estimates(
+        mean=none,
+        covariance=jnp.eye(n_assets, dtype=dtype),
+        active=jnp.ones(n_assets, bool),
+        labels=jnp.zeros(n_assets, jnp.int32),
+        n_clusters=jnp.int32(1),
+        antifragility=none,
+        dropped=jnp.bool_(False),
+        valid=jnp.bool_(False),
+    )
+
+
+class Programs(NamedTuple):
+    """The tiles' functions, to be compiled with `compiler_options`."""
+
+    draw: Callable[..., Any]
+    observe: Callable[..., Any]
+    describe: Callable[..., Any]
+    solve: Callable[..., Any]
+
+
+@functools.cache
+def programs() -> Programs:
+    """Make the tiles' functions, once: what they compile, all batches of a process share."""
+    jit = functools.partial(jax.jit, compiler_options=compiler_options())
+    return Programs(
+        draw=jit(_draw_tile, static_argnums=0),
+        observe=jit(_observe_tile, static_argnums=0),
+        describe=jit(_describe_tile, donate_argnums=3),
+        solve=jit(_solve_tile, static_argnums=(0, 1), donate_argnums=4),
+    )
+
+
+@functools.cache
+def compiler_options() -> dict[str, bool]:
+    """Options of XLA for a tile's programs, as far as this XLA knows them; they hold for nothing else.
+
+    Unless its CPU backend looks at where a value lives, as the others do anyway, loops copy more of what they carry
+    than they need to: 5 to 10 % of the time.
+    """
+    options = {"xla_cpu_copy_insertion_use_region_analysis": True}
+    try:
+        jax.jit(lambda x: x, compiler_options=options).lower(jnp.float32(0)).compile()
+    except jax.errors.JaxRuntimeError:  # an XLA that has no such option
+        return {}
+    return options
