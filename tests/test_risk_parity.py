@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import jax
@@ -12,6 +12,7 @@ import pytest
 from helpers import TOLERANCES, ULPS, Array, Tolerance, batched, cast, host
 from test_oracles import richard_roncalli, three_roots
 
+from jaxalloc.profiles import solve_profiles
 from jaxalloc.quadratic import Solution
 from jaxalloc.risk_parity import contribution_gap, risk_parity
 
@@ -235,6 +236,21 @@ def test_volatilities_far_apart_with_bounds_in_reach(x64: Any) -> None:
                 if not gap <= max(1e-9, floor):
                     late.append((start + i, gap, bool(found.converged[i])))
         assert late == [], f"{len(late)} of {len(S)} with {size} clusters"
+
+
+def test_two_problems_of_one_covariance_are_solved_as_each_alone(x64: Any) -> None:
+    # what meets a bound is solved in groups of both problems' universes, and finds its own covariance there
+    S, u, _ = problems(K)
+    rows = np.resize(np.arange(len(S)), BATCH)
+    S, u = S[rows], u[rows]
+    other = u[::-1] * np.where(np.arange(K) % 3 == 0, 0, 4)  # a third of the clusters takes no part
+    profiles = partial(solve_profiles, ("risk_parity", "barbell"))
+    both = host(batched(profiles)(S, np.zeros_like(u), np.stack([u, other], axis=1)))
+    for i, upper in enumerate((u, other)):
+        alone = solve(S, upper)
+        assert (alone.weights >= upper).any(axis=1, where=upper > 0).sum() > 5
+        np.testing.assert_allclose(both.weights[:, i], alone.weights, rtol=1e-9, atol=1e-12)
+        assert np.array_equal(both.converged[:, i], alone.converged)
 
 
 # No choice
