@@ -34,7 +34,7 @@ from accuracy import FILE, ROOT, ROWS, draw
 
 import jaxalloc as ja
 from jaxalloc import allocation, batch, clustering, estimates, risk_parity
-from jaxalloc.programs import compiler_options
+from jaxalloc.compiling import compiler_options
 
 JOBS = {"W20": 20, "W100m": 100, "W100": 100, "W250": 250}
 

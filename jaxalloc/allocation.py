@@ -7,6 +7,8 @@ They are apart because a batch sorts its universes by their number of clusters i
 from __future__ import annotations
 
 import dataclasses
+import functools
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
@@ -14,9 +16,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxalloc.arrays import as_array
+from jaxalloc.arrays import as_array, to_device
 from jaxalloc.barbell import Sleeve, choose_sleeve
 from jaxalloc.baselines import Assets
+from jaxalloc.compiling import compiler_options
 from jaxalloc.config import AllocationConfig, cast_config, check_config
 from jaxalloc.errors import InputError
 from jaxalloc.estimates import Estimates, Given, estimate
@@ -124,7 +127,7 @@ def allocate(
         (1, 12)
     """
     config = check_config(AllocationConfig() if config is None else config)
-    x = jnp.asarray(as_array("returns", returns), dtype=float)
+    x = to_device(as_array("returns", returns), float)
     if x.ndim != 2:
         raise InputError(f"returns must have two axes, observations and assets, not shape {x.shape}")
     if 0 in x.shape:
@@ -132,7 +135,7 @@ def allocate(
     n_rows, n_assets = x.shape
 
     def cast(name: str, value: Any, dtype: Any, kinds: str = "biuf") -> Any:
-        return None if value is None else jnp.asarray(as_array(name, value, kinds), dtype)
+        return None if value is None else to_device(as_array(name, value, kinds), dtype)
 
     c = cast("observation_weights", np.ones(n_rows) if observation_weights is None else observation_weights, x.dtype)
     a = cast("asset_mask", np.ones(n_assets, bool) if asset_mask is None else asset_mask, bool)
@@ -147,12 +150,22 @@ def allocate(
     for name, (value, shape) in wanted.items():
         if value is not None and value.shape != shape:
             raise InputError(f"{name} must have shape {shape} to match returns {x.shape}, not {value.shape}")
-    return _allocate(x, cast_config(config, x.dtype), c, a, given)
+    arguments = x, cast_config(config, x.dtype), c, a, given
+    # as part of another program it is compiled with that one's options
+    traced = any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(arguments))
+    return _as_part(*arguments) if traced else _alone()(*arguments)
 
 
-@jax.jit
 def _allocate(x: Array, config: AllocationConfig, c: Array, a: Array, given: Given) -> Allocation:
     return solve(estimate(x, config, c, a, given), config, x.shape[1])
+
+
+_as_part = jax.jit(_allocate)
+
+
+@functools.cache
+def _alone() -> Callable[..., Allocation]:
+    return jax.jit(_allocate, compiler_options=compiler_options(lone=True))
 
 
 def solve(estimates: Estimates, config: AllocationConfig, n_clusters: int) -> Allocation:

@@ -26,6 +26,7 @@ from jaxalloc.allocation import (
     split_profiles,
     weigh_clusters,
 )
+from jaxalloc.compiling import compiler_options
 from jaxalloc.config import AllocationConfig
 from jaxalloc.estimates import Estimates, Given, Observed, describe, observe, observe_shared, products_shared
 from jaxalloc.moments import SharedPanel, share_panel
@@ -252,18 +253,3 @@ def programs() -> Programs:
         describe=jit(_describe_tile, donate_argnums=3),
         solve=jit(_solve_tile, static_argnums=(0, 1), donate_argnums=4),
     )
-
-
-@functools.cache
-def compiler_options() -> dict[str, bool]:
-    """Options of XLA for a tile's programs, as far as this XLA knows them; they hold for nothing else.
-
-    Unless its CPU backend looks at where a value lives, as the others do anyway, loops copy more of what they carry
-    than they need to: 5 to 10 % of the time.
-    """
-    options = {"xla_cpu_copy_insertion_use_region_analysis": True}
-    try:
-        jax.jit(lambda x: x, compiler_options=options).lower(jnp.float32(0)).compile()
-    except jax.errors.JaxRuntimeError:  # an XLA that has no such option
-        return {}
-    return options

