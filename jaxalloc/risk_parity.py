@@ -35,9 +35,8 @@ _REDUCTION = 1e-3
 _LONGEST = 2.0  # change of log z in a step
 _SWEEPS = 20  # in full precision where that does not converge, before the Hessian is factorized
 _NEWTON_STEPS = 80
-_MORE_STEPS = 4  # with the same Hessian, as long as each leaves no more of the error than
+_FAR = 0.1  # error up to which a step of Newton's method in log z should leave no more of it than
 _PAYS = 0.25
-_FAR = 0.1  # error from which on every step of Newton's method in log z should pay
 _ROUGH_STEPS = 8  # of those whose direction is solved for in float32: half the memory to go through
 
 
@@ -99,7 +98,7 @@ def risk_parity_lanes(risk: Correlation, uppers: Array) -> Solution:
     """`risk_parity` with lanes, for P problems of one covariance: (K, K, L) and (P, K, L)."""
     # one after the other: side by side they would want the correlations twice, and outgrow the cache
     states = lax.map(functools.partial(_unbounded, risk), uppers)
-    states = _within_bounds(risk, uppers, states)
+    states = _finish(risk, uppers, states)
     return lax.map(lambda problem: _solution(risk, *problem), (uppers, states))
 
 
@@ -123,12 +122,11 @@ def _unbounded(risk: Correlation, upper: Array) -> _State:
     near = _descend(rough, False, wanted, _start(rough), ROUGH_SWEEPS)
     state = _start(problem)._replace(z=near.z.astype(upper.dtype), steps=near.steps)
     state = _minimise_in_log(problem, risk.rough, wanted, state)
-    state = in_groups(wanted & _unfinished(state), functools.partial(_minimise, False), problem, state)
     return state._replace(s=_total(problem.normal * state.z))
 
 
-def _within_bounds(risk: Correlation, uppers: Array, states: _State) -> _State:
-    """Solve with the bounds on where an unbounded solution does not respect them, which few do."""
+def _finish(risk: Correlation, uppers: Array, states: _State) -> _State:
+    """Solve what is not solved, still without bounds; then, with the bounds on, what does not respect them: few do."""
 
     def to_lanes(values: Array) -> Array:  # (P, ..., L) to (..., P L)
         return jnp.moveaxis(values, 0, -2).reshape(*values.shape[1:-1], -1)
@@ -138,11 +136,19 @@ def _within_bounds(risk: Correlation, uppers: Array, states: _State) -> _State:
 
     own = jax.vmap(_scale, in_axes=(None, 0))(risk, uppers)
     problem = _Problem(risk.matrix, to_lanes(own.normal), to_lanes(own.upper), to_lanes(own.member))
-    state = jax.tree.map(to_lanes, states)
-    crossing = ~_forced(to_lanes(uppers)) & jnp.any(state.z > problem.upper * state.s, axis=0)
-    # all problems' lanes together: by themselves they would hardly fill a group
-    state = in_groups(crossing, functools.partial(_minimise, True), problem, state)
-    return jax.tree.map(from_lanes, state)
+    infinite = jnp.where(problem.member, jnp.inf, problem.upper)
+    free = ~_forced(to_lanes(uppers))
+
+    def stage(i: Array, state: _State) -> _State:
+        bounded = i > 0
+        crossing = jnp.any(state.z > problem.upper * state.s, axis=0)
+        wanted = free & jnp.where(bounded, crossing, _unfinished(state))
+        posed = problem._replace(upper=jnp.where(bounded, problem.upper, infinite))
+        # all problems' lanes together: by themselves they would hardly fill a group
+        return in_groups(wanted, functools.partial(_minimise, bounded), posed, state)
+
+    # a loop, so that there is one program for both
+    return jax.tree.map(from_lanes, lax.fori_loop(0, 2, stage, jax.tree.map(to_lanes, states)))
 
 
 def _solution(risk: Correlation, upper: Array, state: _State) -> Solution:
@@ -206,11 +212,11 @@ def _log_step(z: Array, error: Array, rough: Array, wanted: Array) -> Array:
     return x.astype(z.dtype) * size / root
 
 
-def _minimise(bounded: bool, problem: _Problem, state: _State, wanted: Array) -> _State:
-    """Coordinate descent from ``state``, and Newton's method from there."""
-    swept = _descend(problem, bounded, wanted, state._replace(gap=jnp.full_like(state.gap, jnp.inf)), _SWEEPS)
-    newton = _newton_bounded if bounded else _newton
-    return choose(wanted, newton(problem, wanted, _measure(problem, bounded, swept)), state)
+def _minimise(bounded: Array, problem: _Problem, state: _State, wanted: Array) -> _State:
+    """Coordinate descent from ``state``, and Newton's method from there; if not ``bounded`` the bounds are infinite."""
+    fresh = state._replace(gap=jnp.full_like(state.gap, jnp.inf))
+    swept = _descend(problem, True, wanted, fresh, _SWEEPS, ~bounded)
+    return choose(wanted, _newton(problem, bounded, wanted, _measure(problem, True, swept)), state)
 
 
 def _total(x: Array) -> Array:
@@ -316,14 +322,15 @@ def _sweep(problem: _Problem, bounded: bool, state: _State) -> tuple[_State, Arr
     return state._replace(z=z, s=s, steps=state.steps + 1), worst
 
 
-def _descend(problem: _Problem, bounded: bool, wanted: Array, state: _State, most: int) -> _State:
+def _descend(
+    problem: _Problem, bounded: bool, wanted: Array, state: _State, most: int, impatient: Array | bool = False
+) -> _State:
     """Coordinate descent until what a sweep finds is in order, ``most`` sweeps at most.
 
-    Without bounds, in full precision, it also ends where a sweep does not halve the error: what is left takes Newton's
-    method less time.
+    Where ``impatient`` it also ends where a sweep does not halve the error: what is left takes Newton's method less
+    time.
     """
     goal = tolerance(state.gap.dtype) / 4  # what the last sweep changed is smaller than what it found
-    impatient = most == _SWEEPS and not bounded
 
     def body(carry: tuple[_State, Array, Array, Array]) -> tuple[_State, Array, Array, Array]:
         state, worst, _, i = carry
@@ -332,16 +339,19 @@ def _descend(problem: _Problem, bounded: bool, wanted: Array, state: _State, mos
     def more(carry: tuple[_State, Array, Array, Array]) -> Array:
         _, worst, before, i = carry
         going = wanted & (worst > goal) & (i < most)
-        return going & (worst <= before / 2) if impatient else going
+        return going & ((worst <= before / 2) | ~jnp.asarray(impatient))
 
     infinite = jnp.full_like(state.gap, jnp.inf)
     return while_any(more, body, (state, infinite, infinite, jnp.zeros_like(state.steps)))[0]
 
 
-def _newton(problem: _Problem, wanted: Array, state: _State) -> _State:
-    """Newton's method without bounds, damped as a self-concordant function asks.
+def _newton(problem: _Problem, bounded: Array, wanted: Array, state: _State) -> _State:
+    """Newton's method, damped as a self-concordant function asks.
 
-    The iterates of a problem without a solution run away, and get the ridge.
+    A step is tried from the sweep after the last point, and from that point itself, and the best of the three stays:
+    near a bound a sweep may put a cluster on it that belongs below, and far from the solution it is what finds the
+    bounds. Without bounds the first step stays whatever it does to the error, which may grow before it falls; and the
+    iterates of a problem without a solution run away, and get the ridge.
     """
     eps = jnp.finfo(state.z.dtype).eps
     delta = 1e-10 if state.z.dtype == jnp.float64 else 1e-5
@@ -350,44 +360,26 @@ def _newton(problem: _Problem, wanted: Array, state: _State) -> _State:
 
     def body(carry: tuple[_State, Array, Array]) -> tuple[_State, Array, Array]:
         state, i, t = carry
-        swept = _sweep(problem, False, state)[0]  # it only serves as the place to start from
-        swept = swept._replace(product=matvec(problem.correlation, swept.z), gap=jnp.full_like(swept.gap, jnp.inf))
-        # lanes that are still at it have all done as many steps
-        new = _in_precision(jnp.max(t) < _ROUGH_STEPS, functools.partial(_advance, problem, wanted), swept)
-        variance = _total(new.z * new.product)
-        singular = variance <= vanishing * _total(new.z * new.z)
-        again = singular & (new.ridge == 0)  # start over, with the ridge: from far out the way back is long
+        swept = _measure(problem, True, _sweep(problem, True, state)[0])
+
+        def attempt(j: Array, best: _State) -> _State:
+            start = choose(j == 0, swept, state)
+            # lanes that are still at it have all done as many steps
+            rough = jnp.max(t) < _ROUGH_STEPS
+            trial = _in_precision(rough, functools.partial(_step, problem), start)
+            trial = _measure(problem, True, trial)
+            better = ~(trial.gap >= best.gap) | (~bounded & (j == 0))
+            return choose(jnp.isfinite(trial.gap) & better, trial, best)
+
+        new = lax.fori_loop(0, 2, attempt, swept)._replace(steps=swept.steps)
+        singular = _total(new.z * new.product) <= vanishing * _total(new.z * new.z)
+        again = ~bounded & singular & (new.ridge == 0)  # start over, with the ridge: from far out the way back is long
         new = new._replace(
             z=jnp.where(again, restart.z, new.z),
             ridge=jnp.where(again, delta, new.ridge),
             gap=jnp.where(again, jnp.inf, new.gap),
         )
         return new, jnp.where(again, 0, i + 1), t + 1
-
-    none = jnp.zeros_like(state.steps)
-    return while_any(functools.partial(_worthwhile, wanted), body, (state, none, none))[0]
-
-
-def _newton_bounded(problem: _Problem, wanted: Array, state: _State) -> _State:
-    """Newton's method with the bounds on.
-
-    A step is tried from the last point and from the sweep after it, and the best of the three stays: near a bound a
-    sweep may put a cluster on it that belongs below, and far from the solution it is what finds the bounds.
-    """
-
-    def body(carry: tuple[_State, Array, Array]) -> tuple[_State, Array, Array]:
-        state, i, t = carry
-        swept = _measure(problem, True, _sweep(problem, True, state)[0])
-
-        def attempt(j: Array, best: _State) -> _State:
-            start = choose(j == 0, swept, state)
-            rough = jnp.max(t) < _ROUGH_STEPS
-            trial = _in_precision(rough, functools.partial(_step_within, problem), start)
-            trial = _measure(problem, True, trial)
-            return choose(jnp.isfinite(trial.gap) & ~(trial.gap >= best.gap), trial, best)
-
-        new = lax.fori_loop(0, 2, attempt, swept)._replace(steps=swept.steps)
-        return new, i + 1, t + 1
 
     none = jnp.zeros_like(state.steps)
     return while_any(functools.partial(_worthwhile, wanted), body, (state, none, none))[0]
@@ -434,40 +426,7 @@ def _hessian(problem: _Problem, state: _State, free: Array, dtype: Any) -> tuple
     return factorize(jnp.where(rows == jnp.swapaxes(rows, 0, 1), 1, scaled)), scale
 
 
-def _advance(problem: _Problem, wanted: Array, dtype: Any, state: _State) -> _State:
-    """A step of Newton's method without bounds, and more with the same Hessian as long as they pay.
-
-    The Hessian's factor is most of a step's cost. Reused, it makes the error a fraction of what it was, no square of
-    it, but it does that in full precision whatever the factor's own.
-    """
-    factor, scale = _hessian(problem, state, problem.member, dtype)
-
-    def step(state: _State) -> _State:
-        z = state.z
-        residual = _residual(state, problem.member)
-        solved = solve_factorized(factor, (residual * scale)[:, None].astype(dtype))[:, 0]
-        dz = -scale * solved.astype(z.dtype)
-        z = jnp.where(problem.member, z + _damping(dz, residual) * dz, 0)
-        return state._replace(z=z, s=_total(problem.normal * z))
-
-    def follow(carry: tuple[_State, Array, Array]) -> tuple[_State, Array, Array]:
-        state, _, i = carry
-        trial = _evaluate(problem, False, step(state))
-        pays = (trial.gap <= _PAYS * state.gap) & jnp.all(trial.z >= 0, axis=0)
-        return choose(pays, trial, state), pays, i + 1
-
-    def following(carry: tuple[_State, Array, Array]) -> Array:
-        state, paid, i = carry
-        return wanted & paid & _unfinished(state) & (i < _MORE_STEPS)
-
-    trial = _measure(problem, False, step(state))
-    state = choose(jnp.isfinite(trial.gap), trial, state)
-    if state.z.dtype == jnp.float32:
-        return state  # in its rounding Newton's own steps come nearer: measured
-    return while_any(following, follow, (state, jnp.isfinite(state.gap), jnp.zeros_like(state.steps)))[0]
-
-
-def _step_within(problem: _Problem, dtype: Any, state: _State) -> _State:
+def _step(problem: _Problem, dtype: Any, state: _State) -> _State:
     """Solve for z on the clusters below their bound, and for s, together.
 
     The equations are (C z)_i = 1 / z_i below the bound, with z = b s at it, and a . z = s.
