@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
@@ -80,6 +81,7 @@ def bounds(sizes: Array, cluster_cap: Array, asset_cap: Array, slack: Array) -> 
     return Bounds(jnp.minimum(kappa, sizes * beta), kappa, beta, kappa > cluster_cap, raised)
 
 
+@jax.jit
 def project(point: Array, upper: Array, normal: Array | None = None) -> Array:
     """Project onto the capped simplex {0 <= y <= upper, normal . y = 1}, exactly.
 
@@ -147,6 +149,7 @@ def linear_minimum(cost: Array, upper: Array) -> Array:
     return filled + share * level
 
 
+@jax.jit
 def linear_slack(cost: Array, weights: Array, upper: Array) -> Array:
     """What cost . w exceeds the minimum of cost . s over the set by, as a sum of nonnegative terms.
 
@@ -203,6 +206,7 @@ def _marginal_cost(cost: Array, upper: Array) -> tuple[Array, Array, Array]:
     return jnp.where(jnp.isfinite(nu), nu, high), below, up_to
 
 
+@jax.jit
 def settle(weights: Array, upper: Array) -> Array:
     """Give the rounding left in sum w - 1 to the entries strictly between their bounds, in proportion.
 

@@ -11,6 +11,7 @@ Arrays here have shape (K, ..., L), numbers (L,); without lanes the same code se
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -125,8 +126,8 @@ def in_groups(wanted: Array, work: Callable[[Problem, State, Array], State], pro
         state: pytree of arrays (..., L).
     """
     lanes = wanted.shape[0]
-    width = min(lanes, max(_GROUP, lanes // _GROUP))
-    if width == lanes:
+    width = max(_GROUP, lanes // _GROUP)
+    if one_group(lanes):
         problem = jax.tree.map(lambda leaf: jnp.concatenate([leaf] * (lanes // leaf.shape[-1]), axis=-1), problem)
         return change_where(wanted, lambda state, wanted: work(problem, state, wanted), state)
 
@@ -145,6 +146,11 @@ def in_groups(wanted: Array, work: Callable[[Problem, State, Array], State], pro
         return state, left.at[chosen].set(False, mode="drop")
 
     return lax.while_loop(lambda carry: jnp.any(carry[1]), turn, (state, wanted))[0]
+
+
+def one_group(lanes: int) -> bool:
+    """Whether `in_groups` would take so many lanes together."""
+    return lanes <= _GROUP
 
 
 def in_turns(wanted: Array, width: int, work: Callable[[Array, State], State], state: State) -> State:
@@ -176,6 +182,7 @@ def choose(condition: Array, yes: State, no: State) -> State:
     return jax.tree.map(lambda a, b: jnp.where(condition, a, b), yes, no)
 
 
+@functools.partial(jax.jit, static_argnums=2)  # traced once a shape, not at each of its many uses
 def matvec(matrix: Array, x: Array, absolute: bool = False) -> Array:
     """Product of a symmetric (K, K, L), or of its absolute values, and (K, L).
 

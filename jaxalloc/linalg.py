@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 
+import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
@@ -26,6 +27,7 @@ def dot(a: Array, b: Array) -> Array:
 Factor = tuple[Array, ...]
 
 
+@jax.jit
 def solve_positive_definite(matrix: Array, rhs: Array) -> Array:
     """Solve matrix X = rhs by elimination without pivoting.
 
@@ -61,6 +63,7 @@ def solve_positive_definite(matrix: Array, rhs: Array) -> Array:
     return solution
 
 
+@jax.jit
 def factorize(matrix: Array) -> Factor:
     """Do the part of `solve_positive_definite` that no right-hand side is needed for, in the same steps.
 
@@ -77,6 +80,7 @@ def factorize(matrix: Array) -> Factor:
     return tuple(blocks)
 
 
+@jax.jit
 def solve_factorized(factor: Factor, rhs: Array) -> Array:
     """Solve for further right-hand sides: some K^2 steps each, where `factorize` took K^3 / 2.
 

@@ -20,15 +20,16 @@ from jax import Array, lax
 
 from jaxalloc.correlation import Correlation, correlate
 from jaxalloc.feasible import linear_minimum, linear_slack, project, settle
-from jaxalloc.lanes import change_where, choose, in_groups, lanes_last, matvec, positions, while_any
+from jaxalloc.lanes import change_where, choose, in_groups, lanes_last, matvec, one_group, positions, while_any
 from jaxalloc.linalg import solve_positive_definite
 
-_ROUGH_STEPS = 10  # of projected gradient in the first block, and
+_FIRST_STEPS = 10  # of projected gradient in the first block, and
 _GRADIENT_STEPS = 30  # in each further one
 _EXCHANGES = 12  # active-set solves after each block
 _BLOCKS = 30
 _RELEASE = 0.2  # entries leave a bound together whose multipliers are at least this share of the worst
 _POWER_STEPS = 8
+_SMALL = 24  # clusters of which one table serves all of a single universe
 
 
 class Solution(NamedTuple):
@@ -191,31 +192,42 @@ class _Best(NamedTuple):
 
 def _solve(problem: _Scaled, risk: Correlation, upper: Array, richest: Array) -> Solution:
     """Blocks of projected gradient and active set until the gap is small; the best point is kept throughout."""
-    # The gradient only has to find out which bounds hold, for which float32 and a few steps nearly always will do. What
-    # the active set then solves does not depend on how exactly its start was known.
+    # The gradient only has to find out which bounds hold, for which float32 and a few steps nearly always will do: what
+    # the active set then solves does not depend on how exactly its start was known. Where it cycles, on faces that are
+    # singular, further blocks are in full precision.
     rough = _Scaled(risk.rough, *(leaf.astype(jnp.float32) for leaf in problem[1:]))
     curvature = _curvature(rough)
+    first = _start(rough, richest.astype(jnp.float32))
 
     def stroll(_: Array) -> Array:
-        start = _start(rough, richest.astype(jnp.float32))
-        walked = _projected_gradient(rough, curvature, start, _ROUGH_STEPS)
-        return jnp.where(walked >= rough.upper, problem.upper, jnp.clip(walked.astype(upper.dtype), 0, problem.upper))
+        walked = _projected_gradient(rough, curvature, first, _FIRST_STEPS)
+        return jnp.where(walked >= rough.upper, problem.upper, walked.astype(upper.dtype))
 
     def walk(y: Array) -> Array:
         return _projected_gradient(problem, curvature.astype(y.dtype), y, _GRADIENT_STEPS)
 
     def block(best: _Best) -> _Best:
-        # lanes that are still at it have all done as many blocks
-        start = lax.cond(jnp.max(best.blocks) == 0, stroll, walk, best.y)
+        fresh = jnp.max(best.blocks) == 0  # lanes that are still at it have all done as many blocks
+        if upper.dtype == jnp.float32:  # one program for both
+            steps = jnp.where(fresh, _FIRST_STEPS, _GRADIENT_STEPS)
+            walked = _projected_gradient(problem, curvature, jnp.where(fresh, first, best.y), steps)
+        else:
+            walked = lax.cond(fresh, stroll, walk, best.y)
+        start = jnp.clip(walked, 0, problem.upper)
         exact = _active_set(problem, start)
-        finite = jnp.all(jnp.isfinite(exact), axis=0)
-        exact = _make_feasible(problem, jnp.where(finite, exact, start))
-        found = _judge(problem, upper, best, exact)
+        exact = jnp.where(jnp.all(jnp.isfinite(exact), axis=0), exact, start)
 
-        def again(found: _Best, _: Array) -> _Best:
-            return _judge(problem, upper, found, _make_feasible(problem, start))
+        def judge(carry: tuple[_Best, Array]) -> tuple[_Best, Array]:
+            found, i = carry
+            point = _make_feasible(problem, jnp.where(i == 0, exact, start))
+            return _judge(problem, upper, found, point), i + 1
 
-        return change_where(_unsolved(found), again, found)._replace(blocks=best.blocks + 1)
+        def doubtful(carry: tuple[_Best, Array]) -> Array:  # where the active set has cycled, its start may be better
+            found, i = carry
+            return (i == 0) | ((i == 1) & _unsolved(found))
+
+        found, _ = while_any(doubtful, judge, (best, jnp.zeros_like(best.blocks)))
+        return found._replace(blocks=best.blocks + 1)
 
     def unfinished(best: _Best) -> Array:
         return _unsolved(best) & (best.blocks < _BLOCKS)
@@ -298,25 +310,20 @@ def _curvature(problem: _Scaled) -> Array:
     return jnp.clip(estimate, 1, row_sums)
 
 
-def _projected_gradient(problem: _Scaled, curvature: Array, y: Array, steps: int) -> Array:
-    """One block of accelerated projected gradient steps (Beck & Teboulle 2009), by jaxopt.
+def _projected_gradient(problem: _Scaled, curvature: Array, y: Array, steps: Array | int) -> Array:
+    """So many accelerated projected gradient steps (Beck & Teboulle 2009), by jaxopt.
 
     The objective is divided by its curvature so that the step size is the constant 1, which spares jaxopt's line
-    search; a new block restarts the momentum. To jaxopt all lanes are one problem: with a tolerance never met it
-    takes every step, in every lane, whatever the others do.
+    search; a new block restarts the momentum. To jaxopt all lanes are one problem, and every one takes every step.
+    (jaxopt's own loop would have the step twice in the program, and its number fixed.)
     """
     solver = _jaxopt().ProjectedGradient(
-        fun=_value_and_gradient,
-        projection=_projection,
-        value_and_grad=True,
-        stepsize=1.0,
-        maxiter=steps,
-        tol=-1.0,
-        acceleration=True,
-        implicit_diff=False,
+        fun=_value_and_gradient, projection=_projection, value_and_grad=True, stepsize=1.0, acceleration=True
     )
-    scaled = (problem.correlation / curvature, problem.excess / curvature, _ratio(problem, y))
-    return solver.run(y, (problem.upper, problem.normal), *scaled).params
+    bounds = problem.upper, problem.normal
+    scaled = problem.correlation / curvature, problem.excess / curvature, _ratio(problem, y)
+    start = y, solver.init_state(y, bounds, *scaled)
+    return lax.fori_loop(0, steps, lambda _, now: tuple(solver.update(*now, bounds, *scaled)), start)[0]
 
 
 def _value_and_gradient(y: Array, correlation: Array, excess: Array, ratio: Array) -> tuple[Array, Array]:
@@ -367,7 +374,6 @@ def _active_set(problem: _Scaled, y: Array) -> Array:
     """
     lanes = jnp.zeros(y.shape[1:], jnp.int32)
     start = _Face(y, y <= 0, (y >= problem.upper) & (problem.upper > 0), lanes == 0, lanes)
-    together = 1 if len(y) <= 24 else 3  # exchanges that most universes need
 
     def exchange(problem: _Scaled, face: _Face, wanted: Array, most: int = _EXCHANGES) -> _Face:
         def more(face: _Face) -> Array:
@@ -375,7 +381,9 @@ def _active_set(problem: _Scaled, y: Array) -> Array:
 
         return while_any(more, lambda face: _solve_face(problem, face), face)
 
-    face = exchange(problem, start, start.changed, together)
+    if one_group(len(lanes)):
+        return exchange(problem, start, start.changed).y
+    face = exchange(problem, start, start.changed, most=1 if len(y) <= 24 else 3)  # those that most universes need
     return in_groups(face.changed, exchange, problem, face).y
 
 
@@ -446,9 +454,9 @@ def _solve_free(matrix: Array, rhs: Array, free: Array) -> Array:
     Few clusters are free at an optimum, whatever K. So they are gathered into a small table and solved there; the
     universes with more of them are gathered into groups, with larger tables.
     """
-    size = free.shape[0]
+    size, lanes = free.shape
     tables = _tables(size)
-    if len(tables) == 1:
+    if len(tables) == 1 or (lanes == 1 and size <= _SMALL):
         return _solve_masked(matrix, rhs, free)
     count = jnp.sum(free, axis=0, dtype=jnp.int32)
     earlier = positions(size, matrix) > jnp.swapaxes(positions(size, matrix), 0, 1)  # row i, column j: j < i
@@ -472,7 +480,7 @@ def _tables(size: int) -> tuple[int, ...]:
         >>> _tables(8), _tables(20), _tables(34), _tables(84)
         ((8,), (12, 20), (16, 24, 34), (24, 48, 84))
     """
-    few = (12,) if size <= 24 else (16, 24) if size <= 49 else (24, 48)
+    few = (12,) if size <= _SMALL else (16, 24) if size <= 49 else (24, 48)
     return (*(rows for rows in few if rows < size), size)
 
 
