@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jax.core import Tracer
 
 from jaxalloc.arrays import as_array, to_device
 from jaxalloc.barbell import Sleeve, choose_sleeve
@@ -152,7 +153,7 @@ def allocate(
             raise InputError(f"{name} must have shape {shape} to match returns {x.shape}, not {value.shape}")
     arguments = x, cast_config(config, x.dtype), c, a, given
     # as part of another program it is compiled with that one's options
-    traced = any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(arguments))
+    traced = any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(arguments))
     return _as_part(*arguments) if traced else _alone()(*arguments)
 
 
