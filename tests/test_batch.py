@@ -394,7 +394,7 @@ def test_the_engine_gives_what_allocate_batch_gives(x64: Any) -> None:
 
 def test_universes_drawn_in_one_product_are_those_drawn_alone(x64: Any) -> None:
     """A table of outer products that is large: more are drawn at once than a part is filled up to a multiple of."""
-    n_rows, n_assets, count = 252, 40, 300
+    n_rows, n_assets, count = 1000, 16, 300  # a table above a megabyte, and few clusters to compile for
     panel = ja.datasets.synthetic_market(n_assets, n_rows).to_numpy()
     counts = np.random.default_rng(5).multinomial(n_rows, np.full(n_rows, 1 / n_rows), size=count).astype(float)
     config = DEFAULT.replace(profiles=("risk_parity",))  # it is the draws that are looked at
