@@ -126,10 +126,11 @@ def in_groups(wanted: Array, work: Callable[[Problem, State, Array], State], pro
         state: pytree of arrays (..., L).
     """
     lanes = wanted.shape[0]
-    width = max(_GROUP, lanes // _GROUP)
     if one_group(lanes):
         problem = jax.tree.map(lambda leaf: jnp.concatenate([leaf] * (lanes // leaf.shape[-1]), axis=-1), problem)
         return change_where(wanted, lambda state, wanted: work(problem, state, wanted), state)
+
+    width = max(_GROUP, lanes // _GROUP)
 
     def turn(carry: tuple[State, Array]) -> tuple[State, Array]:
         state, left = carry

@@ -29,7 +29,7 @@ _EXCHANGES = 12  # active-set solves after each block
 _BLOCKS = 30
 _RELEASE = 0.2  # entries leave a bound together whose multipliers are at least this share of the worst
 _POWER_STEPS = 8
-_SMALL = 24  # clusters of which one table serves all of a single universe
+_SMALL = 24  # clusters at most that count as few: they want fewer exchanges together, and fewer tables
 
 
 class Solution(NamedTuple):
@@ -383,7 +383,7 @@ def _active_set(problem: _Scaled, y: Array) -> Array:
 
     if one_group(len(lanes)):
         return exchange(problem, start, start.changed).y
-    face = exchange(problem, start, start.changed, most=1 if len(y) <= 24 else 3)  # those that most universes need
+    face = exchange(problem, start, start.changed, most=1 if len(y) <= _SMALL else 3)  # those that most universes need
     return in_groups(face.changed, exchange, problem, face).y
 
 

@@ -215,7 +215,7 @@ def _log_step(z: Array, error: Array, rough: Array, wanted: Array) -> Array:
 def _minimise(bounded: Array, problem: _Problem, state: _State, wanted: Array) -> _State:
     """Coordinate descent from ``state``, and Newton's method from there; if not ``bounded`` the bounds are infinite."""
     fresh = state._replace(gap=jnp.full_like(state.gap, jnp.inf))
-    swept = _descend(problem, True, wanted, fresh, _SWEEPS, ~bounded)
+    swept = _descend(problem, True, wanted, fresh, _SWEEPS, bounded)
     return choose(wanted, _newton(problem, bounded, wanted, _measure(problem, True, swept)), state)
 
 
@@ -323,11 +323,11 @@ def _sweep(problem: _Problem, bounded: bool, state: _State) -> tuple[_State, Arr
 
 
 def _descend(
-    problem: _Problem, bounded: bool, wanted: Array, state: _State, most: int, impatient: Array | bool = False
+    problem: _Problem, bounded: bool, wanted: Array, state: _State, most: int, patient: Array | bool = True
 ) -> _State:
     """Coordinate descent until what a sweep finds is in order, ``most`` sweeps at most.
 
-    Where ``impatient`` it also ends where a sweep does not halve the error: what is left takes Newton's method less
+    Where not ``patient`` it also ends where a sweep does not halve the error: what is left takes Newton's method less
     time.
     """
     goal = tolerance(state.gap.dtype) / 4  # what the last sweep changed is smaller than what it found
@@ -339,7 +339,7 @@ def _descend(
     def more(carry: tuple[_State, Array, Array, Array]) -> Array:
         _, worst, before, i = carry
         going = wanted & (worst > goal) & (i < most)
-        return going & ((worst <= before / 2) | ~jnp.asarray(impatient))
+        return going & (patient | (worst <= before / 2))
 
     infinite = jnp.full_like(state.gap, jnp.inf)
     return while_any(more, body, (state, infinite, infinite, jnp.zeros_like(state.steps)))[0]
