@@ -9,7 +9,7 @@ then from there with the bounds on.
 Unbounded, a few sweeps of cyclical coordinate descent (Griveau-Billion, Richard & Roncalli 2013) come near, and then
 Newton's method, its steps by conjugate gradients: in log z the Hessian at the solution is I + diag(z) C diag(z), whose
 eigenvalues lie between 1 and 2 but for the few that hedges make larger. What does not converge so, and what meets a
-bound, takes more sweeps and then Newton steps with a factorized Hessian, in groups of few universes.
+bound, takes more sweeps and then Newton steps by elimination, in groups of few universes.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from jax import Array, lax
 from jaxalloc.correlation import Correlation, correlate
 from jaxalloc.feasible import settle
 from jaxalloc.lanes import choose, in_groups, lanes_last, matvec, positions, while_any
-from jaxalloc.linalg import Factor, factorize, solve_factorized
+from jaxalloc.linalg import solve_positive_definite
 from jaxalloc.quadratic import Solution, accepted, tolerance
 
 ROUGH_SWEEPS = 2  # of coordinate descent in float32, then
@@ -33,7 +33,7 @@ _LOG_STEPS = 14  # of Newton's method in log z at most, each of
 GRADIENTS = 10  # conjugate gradients at most, in float32, fewer where the residual is down to this part of itself:
 _REDUCTION = 1e-3
 _LONGEST = 2.0  # change of log z in a step
-_SWEEPS = 20  # in full precision where that does not converge, before the Hessian is factorized
+_SWEEPS = 20  # in full precision where that does not converge, before Newton's method by elimination
 _NEWTON_STEPS = 80
 _FAR = 0.1  # error up to which a step of Newton's method in log z should leave no more of it than
 _PAYS = 0.25
@@ -412,10 +412,10 @@ def _damping(dz: Array, gradient: Array) -> Array:
     return jnp.where(decrement < 0.25, 1, 1 / (1 + decrement))
 
 
-def _hessian(problem: _Problem, state: _State, free: Array, dtype: Any) -> tuple[Factor, Array]:
-    """C + ridge + 1 / z^2 of the free entries, scaled and factorized; and the scale (K, L).
+def _solve_hessian(problem: _Problem, state: _State, free: Array, rhs: Array, dtype: Any) -> Array:
+    """Solve (C + ridge + 1 / z^2) X = rhs, (K, R, L), on the free entries, in the given precision.
 
-    Scaled by z on both sides its diagonal is 1 + z^2, and small entries do not look dependent beside large ones.
+    Scaled by z on both sides the diagonal is 1 + z^2, and small entries do not look dependent beside large ones.
     """
     z = state.z
     rows = positions(z.shape[0], problem.correlation)
@@ -423,7 +423,9 @@ def _hessian(problem: _Problem, state: _State, free: Array, dtype: Any) -> tuple
     scale = jnp.where(free, z, 1) / norm
     narrow = jnp.where(free, scale, 0).astype(dtype)
     scaled = problem.correlation.astype(dtype) * narrow[:, None] * narrow[None]
-    return factorize(jnp.where(rows == jnp.swapaxes(rows, 0, 1), 1, scaled)), scale
+    scaled = jnp.where(rows == jnp.swapaxes(rows, 0, 1), 1, scaled)
+    solved = solve_positive_definite(scaled, (rhs * scale[:, None]).astype(dtype))
+    return solved.astype(z.dtype) * scale[:, None]
 
 
 def _step(problem: _Problem, dtype: Any, state: _State) -> _State:
@@ -437,9 +439,7 @@ def _step(problem: _Problem, dtype: Any, state: _State) -> _State:
     residual = _residual(state, free)
     held = jnp.where(full, problem.upper, 0)
     pull = jnp.where(free, matvec(problem.correlation, held), 0)
-    factor, scale = _hessian(problem, state, free, dtype)
-    rhs = jnp.stack([residual, pull], axis=1) * scale[:, None]
-    solved = solve_factorized(factor, rhs.astype(dtype)).astype(z.dtype) * scale[:, None]
+    solved = _solve_hessian(problem, state, free, jnp.stack([residual, pull], axis=1), dtype)
     along_residual, along_pull = solved[:, 0], solved[:, 1]
     room = 1 - _total(problem.normal * held)
     excess = _total(jnp.where(free, problem.normal * z, 0)) - room * s

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from jaxalloc.lanes import matvec
-from jaxalloc.linalg import factorize, solve_factorized, solve_positive_definite
+from jaxalloc.linalg import solve_positive_definite
 
 
 def system(size: int, n_rhs: int, lanes: int, dtype: Any) -> tuple[np.ndarray, np.ndarray]:
@@ -21,19 +21,13 @@ def system(size: int, n_rhs: int, lanes: int, dtype: Any) -> tuple[np.ndarray, n
     return matrix.astype(dtype), rng.standard_normal((size, n_rhs, lanes)).astype(dtype)
 
 
-def solve_at_once(matrix: Any, rhs: Any) -> Any:
+def solve(matrix: Any, rhs: Any) -> Any:
     with jax.numpy_rank_promotion("allow"):  # as in `jaxalloc.lanes.lanes_last`
         return jax.jit(solve_positive_definite)(matrix, rhs)
 
 
-def solve_in_two(matrix: Any, rhs: Any) -> Any:
-    with jax.numpy_rank_promotion("allow"):
-        return jax.jit(lambda matrix, rhs: solve_factorized(factorize(matrix), rhs))(matrix, rhs)
-
-
-@pytest.mark.parametrize("solve", [solve_at_once, solve_in_two])
 @pytest.mark.parametrize("size", [1, 2, 5, 12, 25, 60])
-def test_solutions_are_numpys(solve: Any, size: int, dtype: Any) -> None:
+def test_solutions_are_numpys(size: int, dtype: Any) -> None:
     matrix, rhs = system(size, 3, 8, dtype)
     found = np.asarray(solve(matrix, rhs), np.float64)
     first = [np.moveaxis(part.astype(np.float64), -1, 0) for part in (matrix, rhs)]
@@ -43,16 +37,14 @@ def test_solutions_are_numpys(solve: Any, size: int, dtype: Any) -> None:
     np.testing.assert_allclose(alone, expected[..., 0], rtol=0, atol=np.finfo(dtype).eps * 200 * np.abs(expected).max())
 
 
-@pytest.mark.parametrize("solve", [solve_at_once, solve_in_two])
-def test_a_dependent_column_gets_nothing(solve: Any, dtype: Any) -> None:
+def test_a_dependent_column_gets_nothing(dtype: Any) -> None:
     matrix = np.array([[1, 1, 0.5], [1, 1, 0.5], [0.5, 0.5, 1]], dtype)
     rhs = (matrix @ np.array([2, 0, 1], dtype))[:, None]
     np.testing.assert_allclose(solve(jnp.asarray(matrix), jnp.asarray(rhs))[:, 0], [2, 0, 1], atol=1e-5)
 
 
 @pytest.mark.parametrize("lanes", [8, 16])
-@pytest.mark.parametrize("solve", [solve_at_once, solve_in_two])
-def test_equal_lanes_have_equal_bits(solve: Any, lanes: int, dtype: Any) -> None:
+def test_equal_lanes_have_equal_bits(lanes: int, dtype: Any) -> None:
     """Compiled code may leave the last lanes to instructions that round otherwise; a group's lanes are few."""
     for size in (3, 7, 20):
         matrix, rhs = (np.repeat(part[..., :1], lanes, axis=-1) for part in system(size, 2, 1, dtype))
