@@ -3,7 +3,8 @@
 A universe passes through tiles of fixed shape. In the first ones it is drawn, with many others, and its moments and
 clusters are found, with a few. Then its number of clusters K is read on the host, and it goes with others of its
 *K bucket* into another tile (solve), of that bucket's size, so that a universe with 8 clusters does not pay for 100.
-Profiles that weigh the assets themselves have a tile of their own, of any K. A part tile is padded. A tile's shape
+Profiles that weigh the assets themselves have a tile of their own, of any K. A part tile is padded. A program goes
+through tile after tile, as many as it is told, so that calling it takes no time worth speaking of. A tile's shape
 depends on N, T, precision, the kind of device, the static settings and the bucket alone: the same program computes a
 universe whatever its company, and its bits are the same.
 
@@ -311,19 +312,19 @@ class _Job:
             if stop.is_set():
                 return None
             self._estimate(start, min(draw, each - start))
-        pending: tuple[Array, int] | None = None
+        pending: tuple[Array, bool] | None = None
         clustered, direct = map(bool, split_profiles(self.engine.config.profiles))
-        tiles = [*(self._in_order() if direct else ()), *(self._assign() if clustered else ())]
-        for n_clusters, lanes in tiles:
+        calls = [*(self._in_order() if direct else ()), *(self._assign() if clustered else ())]
+        for n_clusters, lanes, count in calls:
             if stop.is_set():
                 return None
-            self.results, token = self.engine.programs.solve(
-                n_clusters, self.engine.tiles.observe, self.config, self.work.estimates, self.results, lanes
+            self.results, solved = self.engine.programs.solve(
+                *(n_clusters, self.engine.tiles.observe, self.config, self.work.estimates, self.results),
+                *(lanes, np.int32(count)),
             )
-            if pending is not None:  # the device works on this tile while the last one is waited for
+            if pending is not None:  # the device works on these tiles while the last ones are waited for
                 _wait(*pending, progress)
-            solved = n_clusters is not None or not clustered  # the last that a universe waits for
-            pending = token, int((lanes < self.engine.tiles.capacity).sum()) if solved else 0
+            pending = solved, n_clusters is not None or not clustered  # the last that a universe waits for
         if pending is not None:
             _wait(*pending, progress)
         self.engine.spare[self.number] = self.work.estimates
@@ -331,38 +332,42 @@ class _Job:
 
     def _estimate(self, start: int, count: int) -> None:
         """Fill so many slots from ``start`` on, no more than are drawn at once."""
-        tiles, programs = self.engine.tiles, self.engine.programs
-        few = tiles.observe
-        drawn = programs.draw(tiles.draw, self.shared, self.items, self.config, np.int32(start))
-        for first in range(0, count, few):
-            place = np.int32(start + first)
-            universes, observed = programs.observe(few, self.shared, drawn, self.config, np.int32(first), place)
-            self.work = programs.describe(universes, observed, self.config, self.work, place)
+        tiles = self.engine.tiles
+        self.work = self.engine.programs.estimate(
+            *(tiles.draw, tiles.observe, self.shared, self.items, self.config, self.work),
+            *(np.int32(start), np.int32(count)),
+        )
 
-    def _assign(self) -> Iterator[tuple[int, np.ndarray]]:
-        """Share out the slots over solve tiles: each one's padded number of clusters, and the slots of its lanes."""
+    def _assign(self) -> Iterator[Call]:
+        """Share out the slots over solve tiles of the size that each one's number of clusters is padded to."""
         bucket_of = np.searchsorted(self.engine.buckets, np.asarray(self.work.estimates.n_clusters)[: self.count])
         for bucket, n_clusters in enumerate(self.engine.buckets):
-            for lanes in self._fill(np.flatnonzero(bucket_of == bucket), self.engine.tiles.solve[n_clusters]):
-                yield n_clusters, lanes
+            for lanes, count in self._fill(np.flatnonzero(bucket_of == bucket), n_clusters):
+                yield n_clusters, lanes, count
 
-    def _in_order(self) -> Iterator[tuple[None, np.ndarray]]:
+    def _in_order(self) -> Iterator[Call]:
         """Share out the slots over the solve tiles of profiles for which the number of clusters does not matter."""
-        size = self.engine.tiles.solve[self.engine.n_assets]
-        return ((None, lanes) for lanes in self._fill(np.arange(self.count), size))
+        return ((None, *filled) for filled in self._fill(np.arange(self.count), self.engine.n_assets))
 
-    def _fill(self, members: np.ndarray, size: int) -> Iterator[np.ndarray]:
-        """Fill tiles of so many lanes with slots."""
-        for start in range(0, len(members), size):
-            lanes = np.full(size, self.engine.tiles.capacity, np.int32)  # past the end where there is nothing to solve
-            part = members[start : start + size]
+    def _fill(self, members: np.ndarray, n_clusters: int) -> Iterator[tuple[np.ndarray, int]]:
+        """Fill tiles with slots, as many as one call goes through; and say how many that are."""
+        tiles = self.engine.tiles
+        size, turns = tiles.solve[n_clusters], tiles.turns[n_clusters]
+        for start in range(0, len(members), size * turns):
+            part = members[start : start + size * turns]
+            lanes = np.full(size * turns, tiles.capacity, np.int32)  # past the end where there is nothing to solve
             lanes[: len(part)] = part
-            yield lanes
+            yield lanes.reshape(turns, size), -(-len(part) // size)
 
 
-def _wait(token: Array, count: int, progress: Callable[[int], None]) -> None:
-    token.block_until_ready()
-    progress(count)
+# clusters to pad to, slots (turns, lanes), and how many of the turns are taken
+Call = tuple[int | None, np.ndarray, int]
+
+
+def _wait(solved: Array, last: bool, progress: Callable[[int], None]) -> None:
+    count = int(solved)
+    if last:
+        progress(count)
 
 
 # ---- arguments ------------------------------------------------------------------------------------------------------

@@ -1,7 +1,8 @@
-"""The programs of a batch, one a shape of tile: draw universes, observe and describe a few, solve those of one bucket.
+"""The programs of a batch: draw universes and estimate them, a few at a time; solve those of one bucket.
 
 `jaxalloc.batch` calls them, and says how universes pass through them. A tile's buffers are a part of a chunk's, with a
-slot for each universe.
+slot for each universe. A program goes through several tiles in a loop of its own, because a call has a price: on a CPU
+XLA makes room for each constant and each operand of a sum anew, thousands of them, in 1 to 2 ms.
 """
 
 from __future__ import annotations
@@ -141,8 +142,6 @@ def _zeros(shapes: tuple[tuple[int, ...], ...], dtypes: tuple[Any, ...]) -> list
     return [jnp.zeros(shape, dtype) for shape, dtype in zip(shapes, dtypes, strict=True)]
 
 
-# Observing and clustering are two programs, because XLA's CPU backend would compute what one of them needs of the other
-# anew for each use of it.
 def _draw_tile(
     tile: int, shared: Shared, items: Items, config: AllocationConfig, start: Array
 ) -> tuple[Drawn, Array | None]:
@@ -168,10 +167,52 @@ def _describe_tile(universes: Drawn, observed: Observed, config: AllocationConfi
     return jax.tree.map(lambda leaf, new: lax.dynamic_update_slice_in_dim(leaf, new, start, 0), work, found)
 
 
+def _estimate_tiles(
+    draw: int, few: int, shared: Shared, items: Items, config: AllocationConfig, work: Work, start: Array, count: Array
+) -> Work:
+    """Draw universes from ``start``, and fill the slots of so many of them, a ``few`` at a time."""
+    drawn = _draw_tile(draw, shared, items, config, start)
+
+    def fill(turn: Array, work: Work) -> Work:
+        first = turn * few
+        universes, observed = _observe_tile(few, shared, drawn, config, first, start + first)
+        # in a loop of its own, of one turn (which XLA does not know), because XLA's CPU backend would compute what
+        # clustering needs of the moments anew for each use of it
+        return lax.fori_loop(
+            turn, turn + 1, lambda _, work: _describe_tile(universes, observed, config, work, start + first), work
+        )
+
+    return lax.fori_loop(0, count // few, fill, work)
+
+
+def _solve_tiles(
+    n_clusters: int | None,
+    few: int,
+    config: AllocationConfig,
+    estimates: Estimates,
+    results: Allocation,
+    slots: Array,
+    count: Array,
+) -> tuple[Allocation, Array]:
+    """Solve the universes in the first so many rows of ``slots``, each a tile.
+
+    Returns:
+        The results, and the number of universes solved, for who waits.
+    """
+
+    def tile(turn: Array, carry: tuple[Allocation, Array]) -> tuple[Allocation, Array]:
+        results, solved = carry
+        mine = slots[turn]
+        results = _solve_tile(n_clusters, few, config, estimates, results, mine)
+        return results, solved + jnp.sum(mine < len(estimates.active), dtype=jnp.int32)
+
+    return lax.fori_loop(0, count, tile, (results, jnp.int32(0)))
+
+
 def _solve_tile(
     n_clusters: int | None, few: int, config: AllocationConfig, estimates: Estimates, results: Allocation, slots: Array
-) -> tuple[Allocation, Array]:
-    """Solve the universes in ``slots``, and put them there; also return their status, for who waits.
+) -> Allocation:
+    """Solve the universes in ``slots``, and put them there.
 
     With a number of clusters to pad to those profiles that are solved over clusters, of which a ``few`` covariances are
     read at once; with None those over assets.
@@ -216,7 +257,7 @@ def _solve_tile(
                 return into
         return into.at[slots].set(new, mode="drop")
 
-    return Allocation(**{name: put(name) for name in RESULT_FIELDS}), solved.status
+    return Allocation(**{name: put(name) for name in RESULT_FIELDS})
 
 
 def _trivial(n_assets: int, dtype: Any) -> Estimates:
@@ -237,9 +278,7 @@ def _trivial(n_assets: int, dtype: Any) -> Estimates:
 class Programs(NamedTuple):
     """The tiles' functions, to be compiled with `compiler_options`."""
 
-    draw: Callable[..., Any]
-    observe: Callable[..., Any]
-    describe: Callable[..., Any]
+    estimate: Callable[..., Any]
     solve: Callable[..., Any]
 
 
@@ -248,8 +287,6 @@ def programs() -> Programs:
     """Make the tiles' functions, once: what they compile, all batches of a process share."""
     jit = functools.partial(jax.jit, compiler_options=compiler_options())
     return Programs(
-        draw=jit(_draw_tile, static_argnums=0),
-        observe=jit(_observe_tile, static_argnums=0),
-        describe=jit(_describe_tile, donate_argnums=3),
-        solve=jit(_solve_tile, static_argnums=(0, 1), donate_argnums=4),
+        estimate=jit(_estimate_tiles, static_argnums=(0, 1), donate_argnums=5),
+        solve=jit(_solve_tiles, static_argnums=(0, 1), donate_argnums=4),
     )

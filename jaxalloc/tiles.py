@@ -26,6 +26,7 @@ class Tiles(NamedTuple):
         observe: universes of which moments and clusters are found at once, a divisor of ``estimate``.
         capacity: universes of a part of a chunk, a multiple of ``draw``.
         solve: universes of a solve tile, by the size that clusters are padded to.
+        turns: solve tiles that a program goes through in a call, by that size.
     """
 
     draw: int
@@ -33,6 +34,7 @@ class Tiles(NamedTuple):
     observe: int
     capacity: int
     solve: dict[int, int]
+    turns: dict[int, int]
 
 
 def tiles(n_assets: int, dtype: Any, platform: str = "cpu", memory: int | None = None, table_bytes: int = 0) -> Tiles:
@@ -50,6 +52,7 @@ def tiles(n_assets: int, dtype: Any, platform: str = "cpu", memory: int | None =
     """
     each = n_assets**2 * np.dtype(dtype).itemsize
     buckets = cluster_buckets(n_assets)
+    turns = {k: _turns(k) for k in buckets}
     if platform == "cpu":
         # few covariances fit the cache
         tile, few = (64, 64) if n_assets <= 48 else (64, 16) if n_assets <= 128 else (32, 8)
@@ -57,11 +60,11 @@ def tiles(n_assets: int, dtype: Any, platform: str = "cpu", memory: int | None =
         # a table that does not is fetched and packed for each product: the more universes share that, the better
         shared = min(_PRODUCT_BYTES // (each // 2), capacity, _MOST_DRAWN) if table_bytes > _NEAR_BYTES else tile
         draw = tile << max((shared // tile).bit_length() - 1, 0)
-        return Tiles(draw, tile, few, capacity // draw * draw, {k: _lanes(k) for k in buckets})
+        return Tiles(draw, tile, few, capacity // draw * draw, {k: _lanes(k) for k in buckets}, turns)
     tile = 2048 if n_assets <= 32 else 512 if n_assets <= 128 else 128
     budget = 2**30 if memory is None else memory // 8
     capacity = tile * int(np.clip(budget // (tile * each), 1, 64))
-    return Tiles(tile, tile, tile, capacity, dict.fromkeys(buckets, tile))
+    return Tiles(tile, tile, tile, capacity, dict.fromkeys(buckets, tile), turns)
 
 
 def _lanes(n_clusters: int) -> int:
@@ -72,6 +75,11 @@ def _lanes(n_clusters: int) -> int:
     if n_clusters <= 24:
         return 128
     return 64 if n_clusters <= 49 else 32 if n_clusters <= 100 else 8
+
+
+def _turns(n_clusters: int) -> int:
+    """Solve tiles of a call: many where they take no time, fewer where an interruption would wait for them."""
+    return int(np.clip(1000 // n_clusters, 1, 8))
 
 
 def chunk_bytes(n_assets: int, n_profiles: int, dtype: Any, n_rows: int = 0) -> int:

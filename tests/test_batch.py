@@ -364,7 +364,8 @@ def test_chunks_are_whole_tiles_within_their_memory(platform: str, memory: int |
             )
             assert chosen.capacity >= chosen.draw >= chosen.estimate >= 1
             assert chosen.draw >= tiles(n_assets, kind, platform, memory, 0).draw == chosen.estimate
-            assert set(chosen.solve) == set(cluster_buckets(n_assets))
+            assert set(chosen.solve) == set(chosen.turns) == set(cluster_buckets(n_assets))
+            assert min(chosen.turns.values()) >= 1
             of_covariances = chosen.capacity * n_assets**2 * np.dtype(kind).itemsize
             assert chosen.capacity == chosen.estimate or of_covariances <= most
 
@@ -390,6 +391,23 @@ def test_the_engine_gives_what_allocate_batch_gives(x64: Any) -> None:
         chunk = engine.start(Items(weights=weights[part], mask=masks[part]))
         assert sum(mine.count for mine in chunk.parts) == part.stop - part.start
         assert same_bits(chunk.allocation(), pick(whole, part)) == []
+
+
+def test_calls_of_many_tiles_give_what_one_tile_gives(x64: Any) -> None:
+    """Parts whose bucket takes more tiles than a call goes through; the last call's turns and lanes not all taken."""
+    n_rows, n_assets = 9, 8  # one bucket
+    panel = ja.datasets.synthetic_market(n_assets, n_rows).to_numpy()
+    config = DEFAULT.replace(profiles=("risk_parity", "equal_weight"))  # over clusters, and over assets
+    engine = Engine(panel.shape, config, panel=panel)
+    call = engine.tiles.solve[n_assets] * engine.tiles.turns[n_assets]
+    count = len(engine.devices) * call + 300
+    weights = np.random.default_rng(8).multinomial(n_rows, np.full(n_rows, 1 / n_rows), size=count).astype(float)
+    told: list[int] = []
+    many = allocate_batch(panel, config, weights, progress=told.append)
+    assert sum(told) == count
+    for start in (0, call - 20, count - 20):
+        few = allocate_batch(panel, config, weights[start : start + 64])
+        assert same_bits(few, pick(many, slice(start, start + len(few.status)))) == []
 
 
 def test_universes_drawn_in_one_product_are_those_drawn_alone(x64: Any) -> None:
