@@ -9,10 +9,10 @@ prints tables and writes throughput-<device>.json and .md to benchmarks/results.
 starts; the first call compiles and is not counted; the median of the repeats is quoted. Run it unchanged on a GPU
 machine.
 
-A stage is a program of its own here, over one tile of the size that the engine gives it; the engine's programs share
-work between stages, so that stages need not add up to the whole. Beside its time stand the operations and the bytes
-that it cannot do without, and what the device does at its best: a large matrix product, and passes over an array of the
-size of a tile's correlations.
+A stage is a program of its own here, which goes through several tiles of the size that the engine gives it, as the
+engine's do; those share work between stages, so that stages need not add up to the whole. Beside its time stand the
+operations and the bytes that it cannot do without, and what the device does at its best: a large matrix product, and
+passes over an array of the size of a tile's correlations.
 """
 
 from __future__ import annotations
@@ -87,41 +87,47 @@ def stages(returns: np.ndarray, counts: np.ndarray, repeats: int) -> dict[str, d
     engine = batch.Engine(returns.shape, ja.AllocationConfig(), panel=returns)
     panel, config = engine.shared[0].panel, engine.config
     (n_rows, n), size = returns.shape, engine.dtype.itemsize
-    c = jnp.asarray(counts[: max(engine.tiles.draw, *engine.tiles.solve.values())], engine.dtype)
+    tile, few = engine.tiles.draw, engine.tiles.observe
+    c = jnp.asarray(counts[: 2 * max(tile, *engine.tiles.solve.values())], engine.dtype)
     mask = jnp.ones(n, bool)
     found: dict[str, dict[str, float]] = {}
 
-    def timed(name: str, work: Callable[[Any], Work], function: Callable, *arguments: Any) -> Any:
-        compiled = jax.jit(jax.vmap(function), compiler_options=compiler_options())
+    def timed(name: str, work: Callable[[Any], Work], function: Callable, batch_size: int, *arguments: Any) -> Any:
+        def through(*arguments: Any) -> Any:
+            return jax.lax.map(lambda one: function(*one), arguments, batch_size=batch_size)
+
+        compiled = jax.jit(through, compiler_options=compiler_options())
         elapsed = median_seconds(lambda: jax.block_until_ready(compiled(*arguments)), repeats)
         result = compiled(*arguments)
-        found[name] = {"us": 1e6 * elapsed / len(jax.tree.leaves(arguments)[0]), **work(result)._asdict()}
+        found[name] = {"us": 1e6 * elapsed / len(c), **work(result)._asdict()}
         return result
 
     packed = n * (n + 1) / 2
-    tile, few = engine.tiles.draw, engine.tiles.observe
     weighted = timed(
         "products",
         lambda _: Work(2 * n_rows * packed, size * (n_rows * packed / tile + packed)),
         lambda c: estimates.products_shared(panel, config, c),
-        c[:tile],
+        tile,
+        c,
     )
     timed(
         "moments, tail gain",
         lambda _: Work(4 * n * n + 4 * n_rows * n, size * 3 * packed + 4 * n_rows * n),
         lambda c, weighted: estimates.observe_shared(panel, config, c, mask, weighted),
-        c[:few],
-        jax.tree.map(lambda leaf: leaf[:few], weighted),
+        few,
+        c,
+        weighted,
     )
-    every = jax.vmap(lambda c: estimates.estimate_shared(panel, config, c, mask))(c)
+    every = jax.lax.map(lambda c: estimates.estimate_shared(panel, config, c, mask), c, batch_size=few)
     timed(
         "clusters",
         lambda labels: of_clusters(n, n - float(jnp.mean(labels.count)), size),
         lambda s: clustering.cluster_assets(s, mask, config),
-        every.covariance[:few],
+        few,
+        every.covariance,
     )
     bucket = next(b for b in engine.buckets if b >= int(every.n_clusters.max()))
-    some = jax.tree.map(lambda leaf: leaf[: engine.tiles.solve[bucket]], every)
+    lanes = engine.tiles.solve[bucket]
 
     def of_quadratic(_: Any) -> Work:
         one = products(bucket, 22, 15, size)  # power iteration and gradient steps; about five exchanges
@@ -140,7 +146,7 @@ def stages(returns: np.ndarray, counts: np.ndarray, repeats: int) -> dict[str, d
     )
     for name, profiles, work in parts:
         chosen = config.replace(profiles=profiles)
-        timed(name, work, lambda e, chosen=chosen: allocation.solve(e, chosen, bucket), some)
+        timed(name, work, lambda e, chosen=chosen: allocation.solve(e, chosen, bucket), lanes, every)
     whole = sum(stage["us"] for stage in found.values())
     for stage in found.values():
         stage["share"] = stage["us"] / whole
@@ -223,7 +229,11 @@ def page(found: dict[str, Any]) -> str:
     """The tables, as Markdown."""
     machine = found["machine"]
     where = f"{machine['device']}, {machine['cores']} cores, JAX {machine['jax']}"
-    lines = ["# Where the time goes", "", f"{where}. A stage runs alone on one tile; the whole on all cores."]
+    lines = [
+        "# Where the time goes",
+        "",
+        f"{where}. A stage runs alone; the whole on all cores.",
+    ]
     for row in found["rows"]:
         best = row["limits"]
         lines += [
