@@ -10,15 +10,18 @@ import numpy as np
 from jaxalloc.errors import InputError
 
 
+def cast(array: Any, dtype: Any) -> np.ndarray:
+    """Return what `as_array` gave as a NumPy array of a dtype, float as wide as JAX's x64 mode says."""
+    with np.errstate(over="ignore"):  # what float32 has no number for becomes infinite, and is told by its status
+        return np.asarray(array).astype(jax.dtypes.canonicalize_dtype(dtype), copy=False)
+
+
 def to_device(array: Any, dtype: Any) -> jax.Array:
     """Return what `as_array` gave as a JAX array of a dtype, float as wide as JAX's x64 mode says.
 
     NumPy's arrays are cast by NumPy: JAX would compile a program for it.
     """
-    if isinstance(array, np.ndarray):
-        with np.errstate(over="ignore"):  # what float32 has no number for becomes infinite, and is told by its status
-            array = array.astype(jax.dtypes.canonicalize_dtype(dtype), copy=False)
-    return jax.numpy.asarray(array, dtype)
+    return jax.numpy.asarray(cast(array, dtype) if isinstance(array, np.ndarray) else array, dtype)
 
 
 def as_array(name: str, value: Any, kinds: str = "biuf") -> Any:

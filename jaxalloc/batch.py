@@ -28,7 +28,7 @@ import numpy as np
 from jax import Array
 
 from jaxalloc.allocation import RESULT_FIELDS, Allocation, split_profiles
-from jaxalloc.arrays import as_array
+from jaxalloc.arrays import as_array, cast
 from jaxalloc.config import NUMERIC_FIELDS, AllocationConfig, cast_config, check_config
 from jaxalloc.errors import InputError
 from jaxalloc.estimates import Estimates
@@ -207,7 +207,7 @@ class Engine:
         self.devices = _streams(compute_devices())
         self.programs = programs()
         gaps = None if draws is None or panel is None else jnp.asarray(~np.isfinite(panel), self.dtype)
-        shared = Shared(None if panel is None else share_returns(panel.astype(self.dtype)), gaps, draws, key)
+        shared = Shared(None if panel is None else share_returns(cast(panel, float)), gaps, draws, key)
         first = self.devices[0]
         memory = None if first.platform == "cpu" else (first.memory_stats() or {}).get("bytes_limit")
         table = 0 if shared.panel is None else shared.panel.outer.nbytes
@@ -375,19 +375,18 @@ def _wait(solved: Array, last: bool, progress: Callable[[int], None]) -> None:
 
 def _check_inputs(returns: Any, observation_weights: Any, asset_mask: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Arrays of matching shapes: returns, weights (B, T), masks (B, N)."""
-    dtype = jnp.asarray(0.0).dtype
-    x = np.asarray(as_array("returns", returns), dtype)
+    x = cast(as_array("returns", returns), float)
     if x.ndim not in (2, 3):
         raise InputError(f"returns must have shape (B, T, N), or (T, N) for one shared panel, not {x.shape}")
     if 0 in x.shape[-2:]:
         raise InputError(f"returns must have at least one observation and one asset, not shape {x.shape}")
     weights, masks = observation_weights, asset_mask
-    weights = None if weights is None else np.asarray(as_array("observation_weights", weights), dtype)
-    masks = None if masks is None else np.asarray(as_array("asset_mask", masks), bool)
+    weights = None if weights is None else cast(as_array("observation_weights", weights), float)
+    masks = None if masks is None else cast(as_array("asset_mask", masks), bool)
     if x.ndim == 2 and weights is None and masks is None:
         raise InputError("returns (T, N) are one panel: give observation_weights (B, T) or asset_mask (B, N) with it")
     count = next(len(array) for array in (x if x.ndim == 3 else None, weights, masks) if array is not None)
-    weights = np.ones((count, x.shape[-2]), dtype) if weights is None else weights
+    weights = np.ones((count, x.shape[-2]), x.dtype) if weights is None else weights
     masks = np.ones((count, x.shape[-1]), bool) if masks is None else masks
     for name, array, length in (("observation_weights", weights, x.shape[-2]), ("asset_mask", masks, x.shape[-1])):
         if array.shape != (count, length):

@@ -27,6 +27,7 @@ _FIRST_STEPS = 10  # of projected gradient in the first block, and
 _GRADIENT_STEPS = 30  # in each further one
 _EXCHANGES = 12  # active-set solves after each block
 _BLOCKS = 30
+_PATIENCE = 3  # blocks before faces that are singular, on which exchanges cycle, get a larger proximal term
 _RELEASE = 0.2  # entries leave a bound together whose multipliers are at least this share of the worst
 _POWER_STEPS = 8
 _SMALL = 24  # clusters at most that count as few: they want fewer exchanges together, and fewer tables
@@ -48,6 +49,14 @@ class Solution(NamedTuple):
     iterations: Array
     altered: Array
     converged: Array
+
+
+class _Measured(NamedTuple):
+    """Optimality gap of a point, the part of it that is rounding, and its variance, over its reward's square if any."""
+
+    gap: Array
+    floor: Array
+    value: Array
 
 
 class _Scaled(NamedTuple):
@@ -126,7 +135,7 @@ def optimality_gap(covariance: Array, excess: Array, upper: Array, weights: Arra
         () the gap, at least 0.
     """
     risk = correlate(covariance)
-    return _gap(_scale(risk, excess, upper), upper, risk.sigma * weights)[0]
+    return _measure(_scale(risk, excess, upper), upper, risk.sigma * weights).gap
 
 
 # ---- with lanes: vectors (K, L), numbers (L,) ------------------------------------------------------------------------
@@ -182,11 +191,10 @@ def _start(problem: _Scaled, richest: Array) -> Array:
 
 
 class _Best(NamedTuple):
-    """The best point so far, its optimality gap, the part of that which is rounding, and the blocks done."""
+    """The best point so far, what `_measure` says of it, and the blocks done."""
 
     y: Array
-    gap: Array
-    floor: Array
+    measured: _Measured
     blocks: Array
 
 
@@ -214,7 +222,7 @@ def _solve(problem: _Scaled, risk: Correlation, upper: Array, richest: Array) ->
         else:
             walked = lax.cond(fresh, stroll, walk, best.y)
         start = jnp.clip(walked, 0, problem.upper)
-        exact = _active_set(problem, start)
+        exact = _active_set(problem, start, _proximal(jnp.max(best.blocks)))
         exact = jnp.where(jnp.all(jnp.isfinite(exact), axis=0), exact, start)
 
         def judge(carry: tuple[_Best, Array]) -> tuple[_Best, Array]:
@@ -233,30 +241,36 @@ def _solve(problem: _Scaled, risk: Correlation, upper: Array, richest: Array) ->
         return _unsolved(best) & (best.blocks < _BLOCKS)
 
     infinite = jnp.full(upper.shape[1:], jnp.inf, upper.dtype)
-    none = jnp.zeros(upper.shape[1:], jnp.int32)
-    best = while_any(unfinished, block, _Best(richest, infinite, jnp.zeros_like(infinite), none))
+    worst = _Measured(infinite, jnp.zeros_like(infinite), infinite)
+    best = while_any(unfinished, block, _Best(richest, worst, jnp.zeros(upper.shape[1:], jnp.int32)))
     full = best.y >= problem.upper  # exactly at the bound, not a rounding below it
     weights = jnp.where(full, upper, jnp.minimum(problem.normal * best.y, upper))
     # a few roundings above 0 are 0: which clusters are held, and who leads them, should not hang on them. Roundings of
     # y, not of w: beside a cluster of hardly any risk the others' tiny weights count.
     small = best.y <= _rounding(weights.dtype) * jnp.max(best.y, axis=0)
     weights = settle(jnp.where(small, 0, weights), upper)
-    gap, floor = _gap(problem, upper, risk.sigma * weights)
+    gap, floor, _ = _measure(problem, upper, risk.sigma * weights)
     converged = gap <= jnp.maximum(accepted(gap.dtype), 2 * floor)
     return Solution(weights, gap, best.blocks, jnp.zeros(gap.shape, bool), converged)
 
 
 def _unsolved(best: _Best) -> Array:
-    return best.gap > jnp.maximum(tolerance(best.gap.dtype), best.floor)
+    gap, floor, _ = best.measured
+    return gap > jnp.maximum(tolerance(gap.dtype), floor)
 
 
 def _judge(problem: _Scaled, upper: Array, best: _Best, y: Array) -> _Best:
-    """Keep the better of two points."""
-    gap, floor = _gap(problem, upper, y)
+    """Keep the better of two points: of lower variance (for its reward), or of lower gap where that is no higher.
+
+    Far from the optimum the gap alone would not do: it is relative to the variance, and may grow as that falls.
+    """
+    new, old = _measure(problem, upper, y), best.measured
     # where hardly anything earns, a step may lose the reward, and with it the problem
     lost = jnp.any(problem.excess != 0, axis=0) & (jnp.sum(problem.excess * y, axis=0) <= 0)
-    better = ~lost & (gap < best.gap)
-    return choose(better, _Best(y, gap, floor, best.blocks), best)
+    margin = 1e-3  # float32 may see less of a difference than this where there is none
+    lower, no_higher = new.value < (1 - margin) * old.value, new.value <= (1 + margin) * old.value
+    better = ~lost & (lower | (no_higher & (new.gap < old.gap)))
+    return choose(better, _Best(y, new, best.blocks), best)
 
 
 def _make_feasible(problem: _Scaled, y: Array) -> Array:
@@ -269,8 +283,8 @@ def _make_feasible(problem: _Scaled, y: Array) -> Array:
     return change_where(far, lambda point, _: project(point, problem.upper, problem.normal), nearest)
 
 
-def _gap(problem: _Scaled, upper: Array, y: Array) -> tuple[Array, Array]:
-    """Optimality gap of ``y``, and the part of it that no arithmetic of this precision can remove."""
+def _measure(problem: _Scaled, upper: Array, y: Array) -> _Measured:
+    """Optimality gap of ``y``, the part of it that no arithmetic of this precision can remove, and the objective."""
     gradient = matvec(problem.correlation, y)
     variance = jnp.sum(y * gradient, axis=0)
     reward = jnp.sum(problem.excess * y, axis=0)
@@ -282,7 +296,8 @@ def _gap(problem: _Scaled, upper: Array, y: Array) -> tuple[Array, Array]:
     gross_reward = jnp.where(reward > 0, earned / _positive(reward), 0)
     floor = 4 * jnp.finfo(y.dtype).eps * jnp.maximum(unhedged / _positive(variance), gross_reward)
     risky = variance > 4 * jnp.finfo(y.dtype).eps * unhedged  # else it is 0 but for rounding
-    return jnp.where(risky, slack / _positive(variance), 0), floor
+    value = jnp.where(reward > 0, variance / _positive(reward * reward), variance)
+    return _Measured(jnp.where(risky, slack / _positive(variance), 0), floor, value)
 
 
 def _curvature(problem: _Scaled) -> Array:
@@ -360,7 +375,18 @@ class _Face(NamedTuple):
     step: Array
 
 
-def _active_set(problem: _Scaled, y: Array) -> Array:
+def _proximal(blocks: Array) -> Array:
+    """What is added to C's diagonal where a step on a face is solved for: (proximal / 2) |step|^2 in the objective.
+
+    As a step is what is solved for, it does not move the optimum (Rockafellar 1976). None at first; where blocks have
+    come to nothing it is larger, by turns, and each solve moves less.
+    """
+    turn = blocks % 3
+    larger = jnp.where(turn == 0, 1e-4, jnp.where(turn == 1, 1e-3, 1e-2))
+    return jnp.where(blocks < _PATIENCE, 0, larger)
+
+
+def _active_set(problem: _Scaled, y: Array, proximal: Array) -> Array:
     """Solve the optimality conditions on the face of ``y``, exchanging bounds until their signs agree.
 
     On the free entries F the optimum has C y = alpha e - beta a; entries at a bound stay there unless the sign of
@@ -379,7 +405,7 @@ def _active_set(problem: _Scaled, y: Array) -> Array:
         def more(face: _Face) -> Array:
             return wanted & face.changed & (face.step < most)
 
-        return while_any(more, lambda face: _solve_face(problem, face), face)
+        return while_any(more, lambda face: _solve_face(problem, face, proximal), face)
 
     if one_group(len(lanes)):
         return exchange(problem, start, start.changed).y
@@ -387,14 +413,14 @@ def _active_set(problem: _Scaled, y: Array) -> Array:
     return in_groups(face.changed, exchange, problem, face).y
 
 
-def _solve_face(problem: _Scaled, face: _Face) -> _Face:
+def _solve_face(problem: _Scaled, face: _Face, proximal: Array) -> _Face:
     """One exchange."""
     c, a, b, e = problem
     zero, full = face.at_zero, face.at_upper
     free = ~(zero | full)
     y = jnp.where(zero, 0, jnp.where(full, b, face.y))
     gradient = matvec(c, y)
-    step, alpha, beta = _face_step(problem, y, gradient, free, full)
+    step, alpha, beta = _face_step(problem, y, gradient, free, full, proximal)
     y = y + step
     gradient = gradient + matvec(c, step)
     multiplier = gradient - alpha * e + beta * a
@@ -408,7 +434,9 @@ def _solve_face(problem: _Scaled, face: _Face) -> _Face:
     return _Face(y, new_zero, new_full, changed, face.step + 1)
 
 
-def _face_step(problem: _Scaled, y: Array, gradient: Array, free: Array, full: Array) -> tuple[Array, Array, Array]:
+def _face_step(
+    problem: _Scaled, y: Array, gradient: Array, free: Array, full: Array, proximal: Array
+) -> tuple[Array, Array, Array]:
     """Step on the free entries to the optimum of the face, with the multipliers alpha and beta.
 
     The step is alpha p - beta q - r with C_FF [p, q, r] = [e, a, Cy]_F. Two equations fix the multipliers: the new
@@ -421,7 +449,7 @@ def _face_step(problem: _Scaled, y: Array, gradient: Array, free: Array, full: A
         return jnp.sum(x, axis=0)
 
     rhs = jnp.where(free[:, None], jnp.stack([gradient, a, e], axis=1), 0)
-    solved = _solve_free(c, rhs, free)
+    solved = _solve_free(c, rhs, free, proximal)
     r, q, p = solved[:, 0], solved[:, 1], solved[:, 2]
     pull = jnp.where(free, matvec(c, jnp.where(full, y, 0)), 0)
     held = total(jnp.where(full, a * y, 0))
@@ -448,8 +476,8 @@ def _face_step(problem: _Scaled, y: Array, gradient: Array, free: Array, full: A
     return alpha * p - beta * q - r, alpha, beta
 
 
-def _solve_free(matrix: Array, rhs: Array, free: Array) -> Array:
-    """Solve matrix_FF X_F = rhs_F for the free entries F; X is 0 elsewhere.
+def _solve_free(matrix: Array, rhs: Array, free: Array, proximal: Array) -> Array:
+    """Solve (matrix_FF + proximal) X_F = rhs_F for the free entries F; X is 0 elsewhere.
 
     Few clusters are free at an optimum, whatever K. So they are gathered into a small table and solved there; the
     universes with more of them are gathered into groups, with larger tables.
@@ -457,16 +485,16 @@ def _solve_free(matrix: Array, rhs: Array, free: Array) -> Array:
     size, lanes = free.shape
     tables = _tables(size)
     if len(tables) == 1 or (lanes == 1 and size <= _SMALL):
-        return _solve_masked(matrix, rhs, free)
+        return _solve_masked(matrix, rhs, free, proximal)
     count = jnp.sum(free, axis=0, dtype=jnp.int32)
     earlier = positions(size, matrix) > jnp.swapaxes(positions(size, matrix), 0, 1)  # row i, column j: j < i
     slot = jnp.sum(jnp.where(earlier & free[None], 1, 0), axis=1, dtype=jnp.int32)
-    solution = _solve_in_table(matrix, rhs, free, slot, count, tables[0])
+    solution = _solve_in_table(matrix, rhs, free, slot, count, proximal, tables[0])
     for smaller, rows in itertools.pairwise(tables):
 
         def larger(problem: tuple[Array, ...], _: Array, wanted: Array, rows: int = rows) -> Array:
             matrix, rhs, free, slot, count = problem
-            return _solve_in_table(matrix, rhs, free & wanted, slot, count, rows)
+            return _solve_in_table(matrix, rhs, free & wanted, slot, count, proximal, rows)
 
         fits = (count > smaller) & (count <= rows)
         solution = in_groups(fits, larger, (matrix, rhs, free, slot, count), solution)
@@ -484,10 +512,12 @@ def _tables(size: int) -> tuple[int, ...]:
     return (*(rows for rows in few if rows < size), size)
 
 
-def _solve_in_table(matrix: Array, rhs: Array, free: Array, slot: Array, count: Array, rows: int) -> Array:
+def _solve_in_table(
+    matrix: Array, rhs: Array, free: Array, slot: Array, count: Array, proximal: Array, rows: int
+) -> Array:
     """`_solve_free` in a table of so many rows, which must be enough; entry i has row ``slot[i]``."""
     if rows == free.shape[0]:
-        return _solve_masked(matrix, rhs, free)
+        return _solve_masked(matrix, rhs, free, proximal)
     taken = positions(rows, matrix) == jnp.where(free, slot, rows)[None]  # (rows, K, L): table row r holds entry i
     chosen = jnp.sum(jnp.where(taken, jnp.swapaxes(positions(free.shape[0], matrix), 0, 1), 0), axis=1)
     used = positions(rows, free) < count
@@ -495,18 +525,18 @@ def _solve_in_table(matrix: Array, rhs: Array, free: Array, slot: Array, count: 
     places = (chosen[:, None] * size + chosen[None]).reshape(rows * rows, *free.shape[1:])
     flat = matrix.reshape(size * size, *free.shape[1:])
     table = jnp.take_along_axis(flat, places, axis=0, mode="clip").reshape(rows, rows, *free.shape[1:])
-    small = _solve_masked(table, jnp.take_along_axis(rhs, chosen[:, None], axis=0, mode="clip"), used)
+    own = jnp.take_along_axis(rhs, chosen[:, None], axis=0, mode="clip")
+    small = _solve_masked(table, own, used, proximal)
     back = jnp.take_along_axis(small, jnp.minimum(slot, rows - 1)[:, None], axis=0, mode="clip")
     return jnp.where(free[:, None], back, 0)
 
 
-def _solve_masked(matrix: Array, rhs: Array, free: Array) -> Array:
+def _solve_masked(matrix: Array, rhs: Array, free: Array, proximal: Array) -> Array:
     rows = positions(free.shape[0], matrix)
     block = jnp.where(free[:, None] & free[None], matrix, 0)
-    # A proximal term of rounding size: it bounds the step where the face is singular, and as a step is what is solved
-    # for it does not move the optimum.
-    ridge = 4 * free.shape[0] * jnp.finfo(matrix.dtype).eps
-    diagonal = jnp.where(free, 1 + ridge, 1)
+    # at least of rounding size, which bounds the step where the face is singular
+    least = 4 * free.shape[0] * float(jnp.finfo(matrix.dtype).eps)
+    diagonal = jnp.where(free, 1 + jnp.maximum(least, proximal.astype(matrix.dtype)), 1)
     block = jnp.where(rows == jnp.swapaxes(rows, 0, 1), diagonal[:, None], block)
     return solve_positive_definite(block, jnp.where(free[:, None], rhs, 0))
 

@@ -393,6 +393,22 @@ def test_the_engine_gives_what_allocate_batch_gives(x64: Any) -> None:
         assert same_bits(chunk.allocation(), pick(whole, part)) == []
 
 
+def test_a_return_that_float32_has_no_number_for_is_a_status() -> None:
+    """Warnings are errors here: the cast says nothing, the universe's status does, and the neighbour is as alone."""
+    returns = np.random.default_rng(6).normal(0, 0.01, (2, 30, 5))
+    config = DEFAULT.replace(profiles=("equal_weight",))  # it is the data that is looked at
+    good = allocate_batch(returns[1:], config)
+    returns[0, 3, 2] = 1e60
+    found = allocate_batch(returns, config)
+    assert (found.status[0] == ja.Status.INVALID).all()
+    assert same_bits(pick(found, slice(1, 2)), good) == []
+    masks = np.ones((2, 5), bool)
+    masks[1, 2] = False
+    shared = allocate_batch(returns[0], config, None, masks)  # one panel; the second universe leaves the asset out
+    assert (shared.status[0] == ja.Status.INVALID).all()
+    assert np.isfinite(shared.weights[1]).all()
+
+
 def test_calls_of_many_tiles_give_what_one_tile_gives(x64: Any) -> None:
     """Parts whose bucket takes more tiles than a call goes through; the last call's turns and lanes not all taken."""
     n_rows, n_assets = 9, 8  # one bucket

@@ -411,20 +411,19 @@ def check_random_problems(size: int, spread: float, dtype: Any, tol: Tolerance, 
     assert len(late) <= most, late
 
 
-# Of 2,700 problems three are not solved in float64, and say so: of half the rank, whose best portfolio cancels all but a
-# hundred-thousandth of its volatility. What float32 has not the digits for: sixty clusters, and volatilities apart.
+# What float32 has not the digits for: many clusters, and volatilities far apart.
 @pytest.mark.slow
 @pytest.mark.parametrize("spread", [0.3, 1.0])
 @pytest.mark.parametrize("size", [8, 30, 60])
 def test_gaps_on_many_random_problems(size: int, spread: float, dtype: Any, tol: Tolerance) -> None:
-    most = 0 if spread < 1 else 1 if dtype is np.float64 else 3
+    most = 0 if spread < 1 or dtype is np.float64 else 3
     check_random_problems(size, spread, dtype, tol, most, rough=1 if dtype is np.float64 else 2)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("size", [8, 30, 60])
 def test_gaps_where_volatilities_are_far_apart(size: int, dtype: Any, tol: Tolerance) -> None:
-    most = 1 if dtype is np.float64 else {8: 1, 30: 30, 60: 75}[size]
+    most = 0 if dtype is np.float64 else {8: 1, 30: 30, 60: 75}[size]
     check_random_problems(size, 2.0, dtype, tol, most, rough=1 if dtype is np.float64 else 100)
 
 
