@@ -6,31 +6,27 @@ set {0 <= y <= b, a . y = 1} with a = 1 / sigma, b = sigma u. Their gradient has
 y'Cy / 2 - ratio e'y raises the Sharpe ratio (by the inequality of the arithmetic and geometric means). A block of
 accelerated projected gradient steps finds which bounds hold; an active set then solves for the face exactly, ratio and
 all, and goes on exchanging bounds while their multipliers ask for it. Such exchanges can cycle, so the better of the
-two points is kept, by its optimality gap, and the next block starts from it.
+two points is kept, and the next block starts from it.
 """
 
 from __future__ import annotations
 
-import itertools
 import warnings
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 from jax import Array, lax
 
+from jaxalloc.active_set import Scaled, active_set, positive, rounding
 from jaxalloc.correlation import Correlation, correlate
 from jaxalloc.feasible import linear_minimum, linear_slack, project, settle
-from jaxalloc.lanes import change_where, choose, in_groups, lanes_last, matvec, one_group, positions, while_any
-from jaxalloc.linalg import solve_positive_definite
+from jaxalloc.lanes import change_where, choose, lanes_last, matvec, positions, while_any
 
 _FIRST_STEPS = 10  # of projected gradient in the first block, and
 _GRADIENT_STEPS = 30  # in each further one
-_EXCHANGES = 12  # active-set solves after each block
 _BLOCKS = 30
 _PATIENCE = 3  # blocks before faces that are singular, on which exchanges cycle, get a larger proximal term
-_RELEASE = 0.2  # entries leave a bound together whose multipliers are at least this share of the worst
 _POWER_STEPS = 8
-_SMALL = 24  # clusters at most that count as few: they want fewer exchanges together, and fewer tables
 
 
 class Solution(NamedTuple):
@@ -59,15 +55,6 @@ class _Measured(NamedTuple):
     value: Array
 
 
-class _Scaled(NamedTuple):
-    """A problem in the variance metric: correlation C, normal a = 1 / sigma, upper bounds b, excess return e."""
-
-    correlation: Array
-    normal: Array
-    upper: Array
-    excess: Array
-
-
 def tolerance(dtype: Any) -> float:
     """Optimality gap at which a solver stops: 1e-11 in float64, 3e-6 in float32."""
     return 1e-11 if jnp.dtype(dtype) == jnp.float64 else 3e-6
@@ -76,11 +63,6 @@ def tolerance(dtype: Any) -> float:
 def accepted(dtype: Any) -> float:
     """Optimality gap that counts as solved: 5e-10 in float64, 8e-6 in float32."""
     return 5e-10 if jnp.dtype(dtype) == jnp.float64 else 8e-6
-
-
-def _rounding(dtype: Any) -> float:
-    """What a multiplier, or an entry of y, may be off: 64 units in the last place, 8 in float32, which has fewer."""
-    return (64 if jnp.dtype(dtype) == jnp.float64 else 8) * float(jnp.finfo(dtype).eps)
 
 
 def min_variance(covariance: Array, upper: Array) -> Solution:
@@ -157,33 +139,33 @@ def _one(risk: Correlation, excess: Array, upper: Array) -> Solution:
 _mean_variance = lanes_last(lambda covariance, *rest: _one(correlate(covariance), *rest))
 
 
-def _scale(risk: Correlation, excess: Array, upper: Array) -> _Scaled:
+def _scale(risk: Correlation, excess: Array, upper: Array) -> Scaled:
     normal = 1 / risk.sigma
-    return _Scaled(risk.matrix, normal, risk.sigma * upper, jnp.where(upper > 0, excess * normal, 0))
+    return Scaled(risk.matrix, normal, risk.sigma * upper, jnp.where(upper > 0, excess * normal, 0))
 
 
-def _variance(problem: _Scaled, y: Array) -> Array:
+def _variance(problem: Scaled, y: Array) -> Array:
     return jnp.sum(y * matvec(problem.correlation, y), axis=0)
 
 
-def _ratio(problem: _Scaled, y: Array) -> Array:
+def _ratio(problem: Scaled, y: Array) -> Array:
     reward = jnp.sum(problem.excess * y, axis=0)
-    return jnp.where(reward > 0, _variance(problem, y) / _positive(reward), 0)
+    return jnp.where(reward > 0, _variance(problem, y) / positive(reward), 0)
 
 
-def _start(problem: _Scaled, richest: Array) -> Array:
+def _start(problem: Scaled, richest: Array) -> Array:
     """The best of three portfolios: inverse variance, rewards over variance, and the richest, a vertex."""
     a = jnp.where(problem.upper > 0, problem.normal, 0)
     tilted = jnp.maximum(problem.excess, 0)
 
     def value(y: Array) -> Array:
         reward = jnp.sum(y * problem.excess, axis=0)
-        return jnp.where(reward > 0, reward / jnp.sqrt(_positive(_variance(problem, y))), 0)
+        return jnp.where(reward > 0, reward / jnp.sqrt(positive(_variance(problem, y))), 0)
 
     # without a reward every value is 0, and inverse variance is the place to start
-    best = project(a / _positive(jnp.sum(a * a, axis=0)), problem.upper, problem.normal)
+    best = project(a / positive(jnp.sum(a * a, axis=0)), problem.upper, problem.normal)
     highest = value(best)
-    for point in (project(tilted / _positive(jnp.sum(tilted * a, axis=0)), problem.upper, problem.normal), richest):
+    for point in (project(tilted / positive(jnp.sum(tilted * a, axis=0)), problem.upper, problem.normal), richest):
         other = value(point)
         best = jnp.where(other > highest, point, best)
         highest = jnp.maximum(other, highest)
@@ -198,12 +180,12 @@ class _Best(NamedTuple):
     blocks: Array
 
 
-def _solve(problem: _Scaled, risk: Correlation, upper: Array, richest: Array) -> Solution:
+def _solve(problem: Scaled, risk: Correlation, upper: Array, richest: Array) -> Solution:
     """Blocks of projected gradient and active set until the gap is small; the best point is kept throughout."""
     # The gradient only has to find out which bounds hold, for which float32 and a few steps nearly always will do: what
     # the active set then solves does not depend on how exactly its start was known. Where it cycles, on faces that are
     # singular, further blocks are in full precision.
-    rough = _Scaled(risk.rough, *(leaf.astype(jnp.float32) for leaf in problem[1:]))
+    rough = Scaled(risk.rough, *(leaf.astype(jnp.float32) for leaf in problem[1:]))
     curvature = _curvature(rough)
     first = _start(rough, richest.astype(jnp.float32))
 
@@ -222,7 +204,7 @@ def _solve(problem: _Scaled, risk: Correlation, upper: Array, richest: Array) ->
         else:
             walked = lax.cond(fresh, stroll, walk, best.y)
         start = jnp.clip(walked, 0, problem.upper)
-        exact = _active_set(problem, start, _proximal(jnp.max(best.blocks)))
+        exact = active_set(problem, start, _proximal(jnp.max(best.blocks)))
         exact = jnp.where(jnp.all(jnp.isfinite(exact), axis=0), exact, start)
 
         def judge(carry: tuple[_Best, Array]) -> tuple[_Best, Array]:
@@ -247,7 +229,7 @@ def _solve(problem: _Scaled, risk: Correlation, upper: Array, richest: Array) ->
     weights = jnp.where(full, upper, jnp.minimum(problem.normal * best.y, upper))
     # a few roundings above 0 are 0: which clusters are held, and who leads them, should not hang on them. Roundings of
     # y, not of w: beside a cluster of hardly any risk the others' tiny weights count.
-    small = best.y <= _rounding(weights.dtype) * jnp.max(best.y, axis=0)
+    small = best.y <= rounding(weights.dtype) * jnp.max(best.y, axis=0)
     weights = settle(jnp.where(small, 0, weights), upper)
     gap, floor, _ = _measure(problem, upper, risk.sigma * weights)
     converged = gap <= jnp.maximum(accepted(gap.dtype), 2 * floor)
@@ -259,7 +241,7 @@ def _unsolved(best: _Best) -> Array:
     return gap > jnp.maximum(tolerance(gap.dtype), floor)
 
 
-def _judge(problem: _Scaled, upper: Array, best: _Best, y: Array) -> _Best:
+def _judge(problem: Scaled, upper: Array, best: _Best, y: Array) -> _Best:
     """Keep the better of two points: of lower variance (for its reward), or of lower gap where that is no higher.
 
     Far from the optimum the gap alone would not do: it is relative to the variance, and may grow as that falls.
@@ -273,7 +255,7 @@ def _judge(problem: _Scaled, upper: Array, best: _Best, y: Array) -> _Best:
     return choose(better, _Best(y, new, best.blocks), best)
 
 
-def _make_feasible(problem: _Scaled, y: Array) -> Array:
+def _make_feasible(problem: Scaled, y: Array) -> Array:
     """Clip ``y``, and project it where that is not enough: a projection would turn the zeros into rounding errors."""
     clipped = jnp.clip(y, 0, problem.upper)
     error = jnp.abs(jnp.sum(problem.normal * clipped, axis=0) - 1)
@@ -283,37 +265,37 @@ def _make_feasible(problem: _Scaled, y: Array) -> Array:
     return change_where(far, lambda point, _: project(point, problem.upper, problem.normal), nearest)
 
 
-def _measure(problem: _Scaled, upper: Array, y: Array) -> _Measured:
+def _measure(problem: Scaled, upper: Array, y: Array) -> _Measured:
     """Optimality gap of ``y``, the part of it that no arithmetic of this precision can remove, and the objective."""
     gradient = matvec(problem.correlation, y)
     variance = jnp.sum(y * gradient, axis=0)
     reward = jnp.sum(problem.excess * y, axis=0)
-    ratio = jnp.where(reward > 0, variance / _positive(reward), 0)
+    ratio = jnp.where(reward > 0, variance / positive(reward), 0)
     cost = (gradient - ratio * problem.excess) / problem.normal
     slack = linear_slack(cost, problem.normal * y, upper)
     unhedged = jnp.sum(y * matvec(problem.correlation, y, absolute=True), axis=0)
     earned = jnp.sum(jnp.abs(problem.excess) * y, axis=0)
-    gross_reward = jnp.where(reward > 0, earned / _positive(reward), 0)
-    floor = 4 * jnp.finfo(y.dtype).eps * jnp.maximum(unhedged / _positive(variance), gross_reward)
+    gross_reward = jnp.where(reward > 0, earned / positive(reward), 0)
+    floor = 4 * jnp.finfo(y.dtype).eps * jnp.maximum(unhedged / positive(variance), gross_reward)
     risky = variance > 4 * jnp.finfo(y.dtype).eps * unhedged  # else it is 0 but for rounding
-    value = jnp.where(reward > 0, variance / _positive(reward * reward), variance)
-    return _Measured(jnp.where(risky, slack / _positive(variance), 0), floor, value)
+    value = jnp.where(reward > 0, variance / positive(reward * reward), variance)
+    return _Measured(jnp.where(risky, slack / positive(variance), 0), floor, value)
 
 
-def _curvature(problem: _Scaled) -> Array:
+def _curvature(problem: Scaled) -> Array:
     """Largest eigenvalue of C along the plane a . y = 0, in which every step moves; by power iteration, rounded up.
 
     A market's common factor is the largest eigenvalue of C by far, and it is nearly orthogonal to that plane.
     """
     movable = problem.upper > 0
     a = jnp.where(movable, problem.normal, 0)
-    a = a / jnp.sqrt(_positive(jnp.sum(a * a, axis=0)))
+    a = a / jnp.sqrt(positive(jnp.sum(a * a, axis=0)))
 
     def tangent(x: Array) -> Array:
         return jnp.where(movable, x - jnp.sum(a * x, axis=0) * a, 0)
 
     def unit(x: Array) -> Array:
-        return x / jnp.sqrt(_positive(jnp.sum(x * x, axis=0)))
+        return x / jnp.sqrt(positive(jnp.sum(x * x, axis=0)))
 
     def power(_: Array, x: Array) -> Array:
         return unit(tangent(matvec(problem.correlation, x)))
@@ -325,7 +307,7 @@ def _curvature(problem: _Scaled) -> Array:
     return jnp.clip(estimate, 1, row_sums)
 
 
-def _projected_gradient(problem: _Scaled, curvature: Array, y: Array, steps: Array | int) -> Array:
+def _projected_gradient(problem: Scaled, curvature: Array, y: Array, steps: Array | int) -> Array:
     """So many accelerated projected gradient steps (Beck & Teboulle 2009), by jaxopt.
 
     The objective is divided by its curvature so that the step size is the constant 1, which spares jaxopt's line
@@ -349,7 +331,7 @@ def _value_and_gradient(y: Array, correlation: Array, excess: Array, ratio: Arra
     """
     product = matvec(correlation, y)
     variance, reward = jnp.sum(y * product, axis=0), jnp.sum(y * excess, axis=0)
-    now = jnp.where(reward > 0, variance / _positive(reward), ratio)
+    now = jnp.where(reward > 0, variance / positive(reward), ratio)
     return jnp.sum(variance) / 2, product - now * excess
 
 
@@ -365,16 +347,6 @@ def _jaxopt() -> Any:
     return jaxopt
 
 
-class _Face(NamedTuple):
-    """State of the active set: the point, which entries sit at 0 and at their bound, and whether that changed."""
-
-    y: Array
-    at_zero: Array
-    at_upper: Array
-    changed: Array
-    step: Array
-
-
 def _proximal(blocks: Array) -> Array:
     """What is added to C's diagonal where a step on a face is solved for: (proximal / 2) |step|^2 in the objective.
 
@@ -384,162 +356,3 @@ def _proximal(blocks: Array) -> Array:
     turn = blocks % 3
     larger = jnp.where(turn == 0, 1e-4, jnp.where(turn == 1, 1e-3, 1e-2))
     return jnp.where(blocks < _PATIENCE, 0, larger)
-
-
-def _active_set(problem: _Scaled, y: Array, proximal: Array) -> Array:
-    """Solve the optimality conditions on the face of ``y``, exchanging bounds until their signs agree.
-
-    On the free entries F the optimum has C y = alpha e - beta a; entries at a bound stay there unless the sign of
-    their multiplier lets them go (only the worst at once, so that the face stays small), and a free entry that leaves
-    its range goes to the bound it crossed (the primal-dual active set of Hintermueller, Ito & Kunisch 2002). Unknown
-    are y on F, beta, and where there is a reward alpha = y'Cy / e'y, which turns into a linear equation once C y on F
-    is inserted. The step from ``y`` is solved for, not the point, so that each further solve refines the last.
-
-    Returns:
-        (K, L) the last point, which may lie outside the feasible set.
-    """
-    lanes = jnp.zeros(y.shape[1:], jnp.int32)
-    start = _Face(y, y <= 0, (y >= problem.upper) & (problem.upper > 0), lanes == 0, lanes)
-
-    def exchange(problem: _Scaled, face: _Face, wanted: Array, most: int = _EXCHANGES) -> _Face:
-        def more(face: _Face) -> Array:
-            return wanted & face.changed & (face.step < most)
-
-        return while_any(more, lambda face: _solve_face(problem, face, proximal), face)
-
-    if one_group(len(lanes)):
-        return exchange(problem, start, start.changed).y
-    face = exchange(problem, start, start.changed, most=1 if len(y) <= _SMALL else 3)  # those that most universes need
-    return in_groups(face.changed, exchange, problem, face).y
-
-
-def _solve_face(problem: _Scaled, face: _Face, proximal: Array) -> _Face:
-    """One exchange."""
-    c, a, b, e = problem
-    zero, full = face.at_zero, face.at_upper
-    free = ~(zero | full)
-    y = jnp.where(zero, 0, jnp.where(full, b, face.y))
-    gradient = matvec(c, y)
-    step, alpha, beta = _face_step(problem, y, gradient, free, full, proximal)
-    y = y + step
-    gradient = gradient + matvec(c, step)
-    multiplier = gradient - alpha * e + beta * a
-    wrong = jnp.where(b > 0, jnp.where(zero, -multiplier, jnp.where(full, multiplier, 0)), 0)
-    # a multiplier that is 0 but for rounding holds its bound: let go, it would come and go for ever
-    rounding = _rounding(y.dtype) * (jnp.abs(gradient) + jnp.abs(alpha * e) + jnp.abs(beta * a))
-    let_go = (wrong > rounding) & (wrong >= _RELEASE * jnp.max(wrong, axis=0))
-    new_zero = (zero & ~let_go) | (free & (y < 0))
-    new_full = (full & ~let_go) | (free & (y > b))
-    changed = jnp.any((new_zero != zero) | (new_full != full), axis=0)
-    return _Face(y, new_zero, new_full, changed, face.step + 1)
-
-
-def _face_step(
-    problem: _Scaled, y: Array, gradient: Array, free: Array, full: Array, proximal: Array
-) -> tuple[Array, Array, Array]:
-    """Step on the free entries to the optimum of the face, with the multipliers alpha and beta.
-
-    The step is alpha p - beta q - r with C_FF [p, q, r] = [e, a, Cy]_F. Two equations fix the multipliers: the new
-    point has a . y = 1, and its variance is alpha times its reward. Without a reward alpha is 0; an empty face has no
-    step, and beta is then the multiplier that keeps every entry at its upper bound there.
-    """
-    c, a, _, e = problem
-
-    def total(x: Array) -> Array:
-        return jnp.sum(x, axis=0)
-
-    rhs = jnp.where(free[:, None], jnp.stack([gradient, a, e], axis=1), 0)
-    solved = _solve_free(c, rhs, free, proximal)
-    r, q, p = solved[:, 0], solved[:, 1], solved[:, 2]
-    pull = jnp.where(free, matvec(c, jnp.where(full, y, 0)), 0)
-    held = total(jnp.where(full, a * y, 0))
-    # rows of the two equations: coefficients of alpha and of -beta, and the right-hand side
-    sum_alpha, sum_beta, sum_value = total(a * p), total(a * q), 1 - total(a * y) + total(a * r)
-    own_alpha = total(pull * p) - total(jnp.where(full, e * y, 0))
-    own_beta = total(pull * q) + 1 - held
-    own_value = total(pull * r) - total(jnp.where(full, y * gradient, 0))
-    determinant = sum_beta * own_alpha - sum_alpha * own_beta
-    regular = jnp.any(e != 0, axis=0) & (jnp.abs(determinant) > 0)
-    safe = jnp.where(regular, determinant, 1)
-    alpha = (sum_beta * own_value - sum_value * own_beta) / safe
-    beta = (sum_alpha * own_value - sum_value * own_alpha) / safe
-
-    reward = total(e * y)
-    alpha_now = jnp.where(reward > 0, total(y * gradient) / _positive(reward), 0)
-    vertex = jnp.max(jnp.where(full, (gradient - alpha_now * e) / a, -jnp.inf), axis=0)
-    beta_now = jnp.where(
-        sum_beta > 0,
-        (alpha_now * sum_alpha - sum_value) / _positive(sum_beta),
-        jnp.where(jnp.any(full, axis=0), -vertex, 0),
-    )
-    alpha, beta = jnp.where(regular, alpha, alpha_now), jnp.where(regular, beta, beta_now)
-    return alpha * p - beta * q - r, alpha, beta
-
-
-def _solve_free(matrix: Array, rhs: Array, free: Array, proximal: Array) -> Array:
-    """Solve (matrix_FF + proximal) X_F = rhs_F for the free entries F; X is 0 elsewhere.
-
-    Few clusters are free at an optimum, whatever K. So they are gathered into a small table and solved there; the
-    universes with more of them are gathered into groups, with larger tables.
-    """
-    size, lanes = free.shape
-    tables = _tables(size)
-    if len(tables) == 1 or (lanes == 1 and size <= _SMALL):
-        return _solve_masked(matrix, rhs, free, proximal)
-    count = jnp.sum(free, axis=0, dtype=jnp.int32)
-    earlier = positions(size, matrix) > jnp.swapaxes(positions(size, matrix), 0, 1)  # row i, column j: j < i
-    slot = jnp.sum(jnp.where(earlier & free[None], 1, 0), axis=1, dtype=jnp.int32)
-    solution = _solve_in_table(matrix, rhs, free, slot, count, proximal, tables[0])
-    for smaller, rows in itertools.pairwise(tables):
-
-        def larger(problem: tuple[Array, ...], _: Array, wanted: Array, rows: int = rows) -> Array:
-            matrix, rhs, free, slot, count = problem
-            return _solve_in_table(matrix, rhs, free & wanted, slot, count, proximal, rows)
-
-        fits = (count > smaller) & (count <= rows)
-        solution = in_groups(fits, larger, (matrix, rhs, free, slot, count), solution)
-    return solution
-
-
-def _tables(size: int) -> tuple[int, ...]:
-    """Rows of the tables for the free ones of so many clusters, the first large enough for most universes.
-
-    Example:
-        >>> _tables(8), _tables(20), _tables(34), _tables(84)
-        ((8,), (12, 20), (16, 24, 34), (24, 48, 84))
-    """
-    few = (12,) if size <= _SMALL else (16, 24) if size <= 49 else (24, 48)
-    return (*(rows for rows in few if rows < size), size)
-
-
-def _solve_in_table(
-    matrix: Array, rhs: Array, free: Array, slot: Array, count: Array, proximal: Array, rows: int
-) -> Array:
-    """`_solve_free` in a table of so many rows, which must be enough; entry i has row ``slot[i]``."""
-    if rows == free.shape[0]:
-        return _solve_masked(matrix, rhs, free, proximal)
-    taken = positions(rows, matrix) == jnp.where(free, slot, rows)[None]  # (rows, K, L): table row r holds entry i
-    chosen = jnp.sum(jnp.where(taken, jnp.swapaxes(positions(free.shape[0], matrix), 0, 1), 0), axis=1)
-    used = positions(rows, free) < count
-    size = free.shape[0]
-    places = (chosen[:, None] * size + chosen[None]).reshape(rows * rows, *free.shape[1:])
-    flat = matrix.reshape(size * size, *free.shape[1:])
-    table = jnp.take_along_axis(flat, places, axis=0, mode="clip").reshape(rows, rows, *free.shape[1:])
-    own = jnp.take_along_axis(rhs, chosen[:, None], axis=0, mode="clip")
-    small = _solve_masked(table, own, used, proximal)
-    back = jnp.take_along_axis(small, jnp.minimum(slot, rows - 1)[:, None], axis=0, mode="clip")
-    return jnp.where(free[:, None], back, 0)
-
-
-def _solve_masked(matrix: Array, rhs: Array, free: Array, proximal: Array) -> Array:
-    rows = positions(free.shape[0], matrix)
-    block = jnp.where(free[:, None] & free[None], matrix, 0)
-    # at least of rounding size, which bounds the step where the face is singular
-    least = 4 * free.shape[0] * float(jnp.finfo(matrix.dtype).eps)
-    diagonal = jnp.where(free, 1 + jnp.maximum(least, proximal.astype(matrix.dtype)), 1)
-    block = jnp.where(rows == jnp.swapaxes(rows, 0, 1), diagonal[:, None], block)
-    return solve_positive_definite(block, jnp.where(free[:, None], rhs, 0))
-
-
-def _positive(x: Array) -> Array:
-    return jnp.where(x > 0, x, 1)
