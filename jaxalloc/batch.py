@@ -37,6 +37,8 @@ from jaxalloc.tiles import cluster_buckets, tiles
 from jaxalloc.universes import Draw
 
 Device = Any  # a `jax.Device`, which is no type to a type checker
+# of a program that solves: clusters to pad to, slots (turns, lanes), and how many of the turns are taken
+Call = tuple[int | None, np.ndarray, int]
 
 _MOST_STREAMS = 4  # parts that a CPU works on at once: each has buffers of its own
 
@@ -358,10 +360,6 @@ class _Job:
             lanes = np.full(size * turns, tiles.capacity, np.int32)  # past the end where there is nothing to solve
             lanes[: len(part)] = part
             yield lanes.reshape(turns, size), -(-len(part) // size)
-
-
-# clusters to pad to, slots (turns, lanes), and how many of the turns are taken
-Call = tuple[int | None, np.ndarray, int]
 
 
 def _wait(solved: Array, last: bool, progress: Callable[[int], None]) -> None:
