@@ -120,7 +120,7 @@ class Judge:
         if profile in ("min_variance", "max_sharpe"):
             return oracles.gap_min_variance(matrix, u, w), floor, floor
         matrix = oracles.risk_parity_covariance(matrix, bool(status & ja.Status.RISK_REGULARIZED))
-        own_floor = 8 * self.eps * float(np.max(w * (np.abs(matrix) @ w)) / np.max(w * (matrix @ w)))
+        own_floor = oracles.contribution_floor(matrix, w, self.eps)
         return oracles.gap_risk_parity(matrix, u, w, 2 * self.eps), floor, own_floor
 
     def report(self) -> dict:

@@ -229,11 +229,7 @@ def page(found: dict[str, Any]) -> str:
     """The tables, as Markdown."""
     machine = found["machine"]
     where = f"{machine['device']}, {machine['cores']} cores, JAX {machine['jax']}"
-    lines = [
-        "# Where the time goes",
-        "",
-        f"{where}. A stage runs alone; the whole on all cores.",
-    ]
+    lines = ["# Where the time goes", "", f"{where}. A stage runs alone; the whole on all cores."]
     for row in found["rows"]:
         best = row["limits"]
         lines += [

@@ -13,7 +13,6 @@ import jax.numpy as jnp
 # loop is carried through it, and solve tiles are 2 to 3 % faster without (measured on a CPU).
 _PASSES = "simplify-while-loops,while-loop-invariant-code-motion"
 
-
 # XLA orders a program's kernels so that they need little memory, not so that many could run at once: a tile runs on one
 # core, and what is in a line needs no queue. 3 to 4 % of the time of a tile, a tenth of a lone universe's.
 _ORDER = "CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED"

@@ -996,6 +996,11 @@ def random_market(
     return annual_drift / 252 + volatility / np.sqrt(252) * noise
 
 
+def contribution_floor(S: Array, w: Array, eps: float = EPS) -> float:
+    """Rounding floor of the worst cluster's risk contribution, relative to the largest: a hedged one's is above all."""
+    return 8 * eps * float(np.max(w * (np.abs(S) @ w)) / np.max(w * (S @ w)))
+
+
 def random_covariance(rng: np.random.Generator, K: int, n_factors: int = 3, rank: int | None = None) -> Array:
     """Annual covariance (K, K) of factors plus noise, correlations of both signs, volatilities lognormal about 20 %.
 
