@@ -37,6 +37,7 @@ _SWEEPS = 20  # in full precision where that does not converge, before Newton's 
 _NEWTON_STEPS = 80
 _FAR = 0.1  # error up to which a step of Newton's method in log z should leave no more of it than
 _PAYS = 0.25
+_MOST_NOISE = 1e-3
 _ROUGH_STEPS = 8  # of those whose direction is solved for in float32: half the memory to go through
 
 
@@ -164,13 +165,16 @@ def _solution(risk: Correlation, upper: Array, state: _State) -> Solution:
 def _minimise_in_log(problem: _Problem, rough: Array, wanted: Array, state: _State) -> _State:
     """Newton's method in log z without bounds, as long as its steps pay; C in float32 for their directions."""
 
+    noise = _noise(problem, state)  # at the start: what it is at a later point is not far from that
+
     def step(carry: tuple[_State, Array]) -> tuple[_State, Array]:
         state, paid = carry
         z = state.z
         error = jnp.where(problem.member, z * state.product - 1, 0)
         change = jnp.clip(_log_step(z, error, rough, wanted & paid), -_LONGEST, _LONGEST)
         z = z * jnp.exp(change)
-        new = _evaluate(problem, False, state._replace(z=z, s=_total(problem.normal * z), steps=state.steps + 1))
+        new = state._replace(z=z, s=_total(problem.normal * z), steps=state.steps + 1)
+        new = _evaluate(problem, False, new, noise)
         # far from the solution the largest error may grow before it falls
         pays = jnp.isfinite(new.gap) & ((new.gap <= _PAYS * state.gap) | (state.gap > _FAR))
         kept = pays | (new.gap < state.gap)
@@ -180,8 +184,9 @@ def _minimise_in_log(problem: _Problem, rough: Array, wanted: Array, state: _Sta
         state, paid = carry
         return wanted & paid & _unfinished(state) & (state.steps < ROUGH_SWEEPS + _LOG_STEPS)
 
-    start = _measure(problem, False, state)
-    return while_any(more, step, (start, jnp.isfinite(start.gap)))[0]
+    start = _evaluate(problem, False, state, noise)
+    end = while_any(more, step, (start, jnp.isfinite(start.gap)))[0]
+    return _evaluate(problem, False, end, _noise(problem, end))
 
 
 def _log_step(z: Array, error: Array, rough: Array, wanted: Array) -> Array:
@@ -253,20 +258,30 @@ def _cap(problem: _Problem, bounded: bool, s: Array) -> Array:
 
 def _measure(problem: _Problem, bounded: bool, state: _State) -> _State:
     """Fill in how far z_i (Cz)_i = 1 and a . z = s are from holding, and how near this precision can bring them."""
+    return _evaluate(problem, bounded, state, _noise(problem, state))
+
+
+def _noise(problem: _Problem, state: _State) -> Array:
+    """(K, L) what z_i (Cz)_i is off by rounding: much where hedges cancel, of one cluster more than of another.
+
+    Of iterates that run away all is rounding, and nothing is in order: hence the limit.
+    """
     z = state.z
     gross = z * (matvec(problem.correlation, z, absolute=True) + state.ridge * z)
-    return _evaluate(problem, bounded, state)._replace(floor=jnp.finfo(z.dtype).eps * jnp.max(gross, axis=0))
+    return jnp.minimum(2 * jnp.finfo(z.dtype).eps * gross, _MOST_NOISE)
 
 
-def _evaluate(problem: _Problem, bounded: bool, state: _State) -> _State:
-    """`_measure` near the point that the floor was measured at, which is as good as its own."""
+def _evaluate(problem: _Problem, bounded: bool, state: _State, noise: Array) -> _State:
+    """`_measure` with the `_noise` at hand. What is off by no more than its own is in order."""
     z = state.z
     product = matvec(problem.correlation, z)
     error = z * (product + state.ridge * z) - 1
     below = z < _cap(problem, bounded, state.s)
-    gap = jnp.max(jnp.where(problem.member, jnp.where(below, jnp.abs(error), error), 0), axis=0)
+    error = jnp.where(below, jnp.abs(error), error)
+    gap = jnp.max(jnp.where(problem.member & (error > noise), error, 0), axis=0)
     unspent = jnp.abs(_total(problem.normal * z) / state.s - 1)
-    return state._replace(product=product, gap=jnp.maximum(gap, unspent) if bounded else gap)
+    gap = jnp.maximum(gap, unspent) if bounded else gap
+    return state._replace(product=product, gap=gap, floor=jnp.max(noise, axis=0))
 
 
 def _unfinished(state: _State) -> Array:
