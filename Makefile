@@ -9,7 +9,7 @@ PYTEST := $(BIN)/python -m pytest -q -n auto --dist loadfile --no-loadscope-reor
 OF_VERSIONS := tests/cli/test_cli_allocate.py tests/cli/test_cli_config.py tests/cli/test_cli_process.py \
 	tests/cli/test_cli_report.py tests/test_allocation.py tests/test_bootstrap.py tests/test_data.py
 
-.PHONY: help demo test test-slow test-gpu test-dist test-lowest lint docs screenshots dist bench accuracy throughput growth studies reproduce out-of-sample clean
+.PHONY: help demo test test-slow test-gpu test-dist test-lowest lint docs screenshots dist bench accuracy throughput gpu growth studies reproduce out-of-sample clean
 help:
 	@echo "make demo        allocate the embedded market: tables, 1,000 bootstrap resamples, files, a report"
 	@echo "make test        tests (minutes); make test-slow: the rest; make test-gpu: those that need a GPU"
@@ -21,6 +21,7 @@ help:
 	@echo "make bench       time the rivals beside jaxalloc, regenerate benchmarks/results/bench.json (JAXALLOC_DATA)"
 	@echo "make accuracy    regenerate benchmarks/results/accuracy.json (JAXALLOC_DATA: folder of real data)"
 	@echo "make throughput  measure universes per second on this machine's device"
+	@echo "make gpu         rates, exactness and stages on a GPU: benchmarks/results/gpu-*.md (JAXALLOC_DATA)"
 	@echo "make growth      cost by universes and assets, memory, start: benchmarks/results/growth.md"
 	@echo "make studies     regenerate benchmarks/results/studies.md: memory, soak, kills (an hour)"
 	@echo "make reproduce   published results beside ours: benchmarks/results/reproduce.md (JAXALLOC_DATA; within an hour)"
@@ -107,6 +108,9 @@ accuracy: $(VENV)/.test
 
 throughput: $(VENV)/.test
 	$(BIN)/python benchmarks/throughput.py
+
+gpu: $(VENV)/.test
+	$(BIN)/python benchmarks/gpu.py
 
 growth: $(VENV)/.test
 	$(BIN)/python benchmarks/growth.py

@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 from jax import Array
 
-from jaxalloc.lanes import in_groups, matvec, one_group, positions, while_any
-from jaxalloc.linalg import solve_positive_definite
+from jaxalloc.lanes import in_groups, is_wide, matvec, one_group, positions, while_any
+from jaxalloc.linalg import dot, solve_positive_definite
 
 _EXCHANGES = 12  # at most
 _RELEASE = 0.2  # entries leave a bound together whose multipliers are at least this share of the worst
@@ -156,8 +156,7 @@ def _solve_free(matrix: Array, rhs: Array, free: Array, proximal: Array) -> Arra
     if len(tables) == 1 or (lanes == 1 and size <= _SMALL):
         return _solve_masked(matrix, rhs, free, proximal)
     count = jnp.sum(free, axis=0, dtype=jnp.int32)
-    earlier = positions(size, matrix) > jnp.swapaxes(positions(size, matrix), 0, 1)  # row i, column j: j < i
-    slot = jnp.sum(jnp.where(earlier & free[None], 1, 0), axis=1, dtype=jnp.int32)
+    slot = _earlier(free)
     solution = _solve_in_table(matrix, rhs, free, slot, count, proximal, tables[0])
     for smaller, rows in itertools.pairwise(tables):
 
@@ -168,6 +167,15 @@ def _solve_free(matrix: Array, rhs: Array, free: Array, proximal: Array) -> Arra
         fits = (count > smaller) & (count <= rows)
         solution = in_groups(fits, larger, (matrix, rhs, free, slot, count), solution)
     return solution
+
+
+def _earlier(free: Array) -> Array:
+    """(K, L) int32, how many free entries come before each."""
+    size = free.shape[0]
+    if is_wide(free.shape[-1]):  # as a product, which an accelerator is made for; such small numbers are exact in it
+        return dot(jnp.tri(size, k=-1, dtype=jnp.float32), free.astype(jnp.float32)).astype(jnp.int32)
+    row = positions(size, free[None])
+    return jnp.sum(jnp.where((row > jnp.swapaxes(row, 0, 1)) & free[None], 1, 0), axis=1, dtype=jnp.int32)
 
 
 def _tables(size: int) -> tuple[int, ...]:

@@ -16,6 +16,7 @@ otherwise: measured on CPUs.) Each has a thread that sends it one part after the
 
 from __future__ import annotations
 
+import functools
 import os
 import threading
 from collections.abc import Callable, Iterator
@@ -126,9 +127,9 @@ class Part(NamedTuple):
 class Chunk:
     """Universes that the devices have in work, or have solved."""
 
-    def __init__(self, parts: list[Future[Part | None]], stop: threading.Event) -> None:
+    def __init__(self, parts: list[Future[Part | None]], stop: threading.Event, wide: bool) -> None:
         """Take the parts as they will be, in order, None where the work on them was stopped; and what stops it."""
-        self._parts, self._stop = parts, stop
+        self._parts, self._stop, self._wide = parts, stop, wide
 
     @property
     def parts(self) -> list[Part]:
@@ -159,7 +160,10 @@ class Chunk:
     def allocations(self) -> Iterator[Allocation]:
         """Yield the parts' results as NumPy arrays; those of a CPU are where they were, nothing is copied."""
         for part in self.parts:
-            yield jax.tree.map(lambda leaf, n=part.count: np.asarray(leaf)[:n], part.results)
+            filled = _filled(part.results, part.count) if self._wide else part.results
+            for leaf in jax.tree.leaves(filled):
+                leaf.copy_to_host_async()  # all are under way before the first is waited for
+            yield jax.tree.map(lambda leaf, n=part.count: np.asarray(leaf)[:n], filled)
 
     def allocation(self) -> Allocation:
         """Return the results as NumPy arrays, leading axis C."""
@@ -265,7 +269,7 @@ class Engine:
         for number, first in enumerate(range(0, count, each)):
             device = number % n_devices
             parts.append(self.threads[device].submit(compute, device, slice(first, min(first + each, count))))
-        return Chunk(parts, stop)
+        return Chunk(parts, stop, self.tiles.wide)
 
     def _settings(self, numbers: dict[str, np.ndarray], count: int) -> dict[str, np.ndarray]:
         """Every number of the settings, (C,) each."""
@@ -284,9 +288,11 @@ class _Job:
         self.device, self.shared = engine.devices[device], engine.shared[device]
         self.count = part.stop - part.start
         # every slot holds some universe, so that the lanes of a part tile compute what is harmless
-        source = np.minimum(np.arange(part.start, part.start + engine.tiles.capacity), part.stop - 1)
+        capacity = engine.tiles.capacity
+        rows = _round_up(self.count, capacity) if engine.tiles.wide else capacity
+        source = np.minimum(np.arange(part.start, part.start + rows), part.stop - 1)
         kinds = Items(np.int32, engine.dtype, bool, engine.dtype)
-        self.items, config = jax.device_put(
+        sent = jax.device_put(
             (
                 Items(
                     *(
@@ -298,6 +304,7 @@ class _Job:
             ),
             self.device,
         )
+        self.items, config = sent if rows == capacity else _lengthened(sent, capacity)
         self.config = engine.config.replace(**config)
         work, results = buffer_shapes(self.shared, self.items, self.config, engine._rows_left_out)
         estimates = engine.spare.pop(device, None)
@@ -360,6 +367,32 @@ class _Job:
             lanes = np.full(size * turns, tiles.capacity, np.int32)  # past the end where there is nothing to solve
             lanes[: len(part)] = part
             yield lanes.reshape(turns, size), -(-len(part) // size)
+
+
+# A part of an accelerator has hundreds of thousands of slots. What goes to them and comes back is rounded up to a power
+# of two, so that few of them cost little, and few programs are compiled.
+
+
+def _round_up(count: int, most: int) -> int:
+    return min(1 << (count - 1).bit_length(), most)
+
+
+@functools.partial(jax.jit, static_argnums=1)
+def _lengthened(leaves: Any, rows: int) -> Any:
+    """The arrays with their last row repeated."""
+    return jax.tree.map(lambda leaf: leaf[jnp.minimum(jnp.arange(rows), len(leaf) - 1)], leaves)
+
+
+def _filled(leaves: Any, count: int) -> Any:
+    """The first rows, at least ``count``, of arrays."""
+    capacity = len(jax.tree.leaves(leaves)[0])
+    rows = _round_up(count, capacity)
+    return leaves if rows == capacity else _head(leaves, rows)
+
+
+@functools.partial(jax.jit, static_argnums=1)
+def _head(leaves: Any, rows: int) -> Any:
+    return jax.tree.map(lambda leaf: leaf[:rows], leaves)
 
 
 def _wait(solved: Array, last: bool, progress: Callable[[int], None]) -> None:

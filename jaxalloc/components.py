@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from jaxalloc.lanes import all_at_once, in_turns
+from jaxalloc.lanes import all_at_once, in_turns, is_wide, over_steps
 from jaxalloc.linkage import inverse_volatility, lance_williams, likeness, merge_tree, roots, scaled, to_distance
 
 _WORD = 32
@@ -28,7 +28,8 @@ _SMALL = (4, 8)  # rows of the lanes' tables
 _LEAST_LANES = 64  # for fewer a step takes hardly less time
 _ASSETS_A_LANE = 26  # of a tile: some turns a table for markets that fall apart into many components
 _LARGE = (16, 40, 128)  # rows of the tables for what is in larger components, before one of all assets
-_GROUP = 8  # universes that go through the first of these at once, or an eighth of a wide tile
+_GROUP = 8  # universes that go through the first of these at once, or an eighth of a tile
+_WIDE_TURNS = 4  # of all universes of an accelerator's tile, through each of them
 
 
 class Components(NamedTuple):
@@ -65,7 +66,8 @@ def _roots(covariance: Array, active: Array, stop: Array, linkage: str, kind: st
     """`threshold_roots` for U universes, the first axis of every array."""
     universes, n = active.shape
     inverse = jax.vmap(inverse_volatility)(covariance)
-    parts = jax.vmap(functools.partial(_near_components, kind=kind))(covariance, inverse, active, stop)
+    near = functools.partial(_near_components, kind=kind, wide=is_wide(universes))
+    parts = jax.vmap(near)(covariance, inverse, active, stop)
     root = jnp.broadcast_to(jnp.arange(n, dtype=jnp.int32), (universes, n))
     lanes = max(_LEAST_LANES, universes * n // _ASSETS_A_LANE)
     for fewer, rows in pairwise((1, *_SMALL)):
@@ -81,19 +83,23 @@ def _roots(covariance: Array, active: Array, stop: Array, linkage: str, kind: st
             assets, into = found(covariance[each], inverse[each], large[each], stop[each])
             return root.at[which[:, None], assets].set(into, mode="drop")
 
-        width = min(universes, max(1, max(_GROUP, universes // _GROUP) * _LARGE[0] // rows))
+        # an accelerator's table is of a size that its rounds take little longer than their kernels take to start
+        few = max(1, max(_GROUP, universes // _GROUP) * _LARGE[0] // rows)
+        width = universes // _WIDE_TURNS if is_wide(universes) else min(universes, few)
         root = in_turns((count > fewer) & (count <= rows), width, merge, root)
     return root
 
 
-def _near_components(covariance: Array, inverse: Array, active: Array, stop: Array, kind: str) -> Components:
+def _near_components(
+    covariance: Array, inverse: Array, active: Array, stop: Array, kind: str, wide: bool
+) -> Components:
     """Components of the active assets within the threshold of each other."""
     # Correlations tell which those are without N^2 roots. A pair too many, by rounding, does no harm: what merges is
     # decided by distances.
     near = _bits(likeness(covariance, inverse, kind) >= 1 - 2 * stop**2 - 16 * jnp.finfo(stop.dtype).eps)
     itself = _bits(jnp.eye(active.shape[0], dtype=bool))
     both = jnp.where(active[None], _bits(active[:, None]), jnp.uint32(0))
-    return _components((near | _transposed(near)) & both | itself)
+    return _components((near | _transposed(near)) & both | itself, wide)
 
 
 def _bits(table: Array) -> Array:
@@ -118,8 +124,11 @@ def _transposed(bits: Array) -> Array:
     return square.reshape(words, -1)[:, :n]
 
 
-def _components(neighbours: Array) -> Components:
-    """Components of a graph, given each asset's neighbours, and itself, as bits (W, N); symmetric."""
+def _components(neighbours: Array, wide: bool = False) -> Components:
+    """Components of a graph, given each asset's neighbours, and itself, as bits (W, N); symmetric.
+
+    ``wide`` is for many graphs at once on an accelerator (see `jaxalloc.lanes.over_steps`).
+    """
     words, n = neighbours.shape
 
     def through(k: Array, reached: Array) -> Array:  # Warshall (1962): who reaches k reaches what k does
@@ -127,7 +136,7 @@ def _components(neighbours: Array) -> Components:
         reaches = (lax.dynamic_index_in_dim(reached, word, keepdims=False) >> bit) & 1 == 1
         return reached | jnp.where(reaches[None], lax.dynamic_index_in_dim(reached, k, 1), jnp.uint32(0))
 
-    reached = lax.fori_loop(0, n, through, neighbours)
+    reached = over_steps(n, through, neighbours, wide)
     index = jnp.arange(n, dtype=jnp.int32)
     word = jnp.arange(words, dtype=jnp.int32)[:, None]
     own_word, own_bit = index[None] // _WORD, jnp.uint32(1) << (index[None] % _WORD).astype(jnp.uint32)

@@ -23,7 +23,9 @@ from jax.custom_batching import custom_vmap
 State = TypeVar("State")
 Problem = TypeVar("Problem")
 
-_GROUP = 8  # lanes of a group: a processor's vector of float64; of a wide tile an eighth
+_WIDE = 512  # lanes: no tile of a CPU has as many, also where several problems' are put side by side
+_GROUP = 8  # lanes of a group at least, a processor's vector of float64; where this part of all is more, as many:
+_SHARE = 8
 
 
 def lanes_last(kernel: Callable[..., Any], shared: int = 0) -> Callable[..., Any]:
@@ -113,7 +115,13 @@ def change_where(wanted: Array, change: Callable[[State, Array], State], state: 
     return while_any(lambda carry: carry[1], turn, (state, wanted))[0]
 
 
-def in_groups(wanted: Array, work: Callable[[Problem, State, Array], State], problem: Problem, state: State) -> State:
+def in_groups(
+    wanted: Array,
+    work: Callable[[Problem, State, Array], State],
+    problem: Problem,
+    state: State,
+    share: int = _SHARE,
+) -> State:
     """``work`` in the lanes where it is wanted, gathered into groups of few lanes; where none wants it it is not done.
 
     For what few lanes of a tile need, and what would take as long for one of them as for all.
@@ -124,19 +132,24 @@ def in_groups(wanted: Array, work: Callable[[Problem, State, Array], State], pro
         problem: pytree of arrays (..., L) that stay as they are; or (..., L / P), the same for P lanes of the state, as
             many lanes apart.
         state: pytree of arrays (..., L).
+        share: a group has one in so many of the lanes, if they are an accelerator's: more where fewer want it.
     """
     lanes = wanted.shape[0]
     if one_group(lanes):
         problem = jax.tree.map(lambda leaf: jnp.concatenate([leaf] * (lanes // leaf.shape[-1]), axis=-1), problem)
         return change_where(wanted, lambda state, wanted: work(problem, state, wanted), state)
 
-    width = max(_GROUP, lanes // _GROUP)
+    width = max(_GROUP, lanes // (share if is_wide(lanes) else _SHARE))
 
     def turn(carry: tuple[State, Array]) -> tuple[State, Array]:
         state, left = carry
         place = jnp.cumsum(left, dtype=jnp.int32)
         # the lane that is the j-th of those left, or one past the last
-        chosen = jnp.sum(place[:, None] <= jnp.arange(width, dtype=jnp.int32), axis=0, dtype=jnp.int32)
+        if is_wide(lanes):  # of many, comparisons would be the square
+            slot = jnp.where(left, place - 1, lanes)
+            chosen = jnp.full(width, lanes, jnp.int32).at[slot].set(jnp.arange(lanes, dtype=jnp.int32), mode="drop")
+        else:
+            chosen = jnp.sum(place[:, None] <= jnp.arange(width, dtype=jnp.int32), axis=0, dtype=jnp.int32)
 
         def gather(values: Any) -> Any:
             some = jnp.minimum(chosen, lanes - 1)
@@ -152,6 +165,11 @@ def in_groups(wanted: Array, work: Callable[[Problem, State, Array], State], pro
 def one_group(lanes: int) -> bool:
     """Whether `in_groups` would take so many lanes together."""
     return lanes <= _GROUP
+
+
+def is_wide(lanes: int) -> bool:
+    """Whether a tile is an accelerator's: so wide that some of its lanes want whatever lanes may want."""
+    return lanes >= _WIDE
 
 
 def in_turns(wanted: Array, width: int, work: Callable[[Array, State], State], state: State) -> State:
@@ -210,6 +228,19 @@ def over_pairs(count: int, step: Callable[[Array, State], State], state: State) 
     """`lax.fori_loop` from 0 to ``count``, two steps a turn: half as many kernels for a CPU to start."""
     state = lax.fori_loop(0, count // 2, lambda j, now: step(2 * j + 1, step(2 * j, now)), state)
     return step(jnp.int32(count - 1), state) if count % 2 else state
+
+
+def over_steps(count: int, step: Callable[[Array, State], State], state: State, wide: bool) -> State:
+    """`lax.fori_loop` from 0 to ``count`` for a step that reads all over what it changes.
+
+    Args:
+        count: of steps.
+        step: from its number and the state to the next state.
+        state: pytree of arrays.
+        wide: whether they are of an accelerator's tile. XLA copies there each new state to where the last one was; of
+            two steps a turn the second one writes there.
+    """
+    return over_pairs(count, step, state) if wide else lax.fori_loop(0, count, step, state)
 
 
 def positions(size: int, like: Array) -> Array:

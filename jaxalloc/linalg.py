@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from jaxalloc.lanes import positions
+from jaxalloc.lanes import is_wide, over_steps, positions
 
 HIGHEST = lax.Precision.HIGHEST  # JAX's float32 products may run in TF32 on a GPU; every product here says no
 
@@ -76,4 +76,4 @@ def _eliminate(table: Array, tiny: Array, pivots: int) -> Array:
         row = row * jnp.where(dependent, 0, 1 / jnp.where(dependent, 1, pivot))
         return jnp.where(index == k, row[None], table - column[:, None] * row[None])
 
-    return lax.fori_loop(0, pivots, step, table)
+    return over_steps(pivots, step, table, is_wide(table.shape[-1]))

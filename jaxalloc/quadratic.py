@@ -20,7 +20,7 @@ from jax import Array, lax
 from jaxalloc.active_set import Scaled, active_set, positive, rounding
 from jaxalloc.correlation import Correlation, correlate
 from jaxalloc.feasible import linear_minimum, linear_slack, project, settle
-from jaxalloc.lanes import change_where, choose, lanes_last, matvec, positions, while_any
+from jaxalloc.lanes import change_where, choose, in_groups, is_wide, lanes_last, matvec, positions, while_any
 
 _FIRST_STEPS = 10  # of projected gradient in the first block, and
 _GRADIENT_STEPS = 30  # in each further one
@@ -188,43 +188,30 @@ def _solve(problem: Scaled, risk: Correlation, upper: Array, richest: Array) -> 
     rough = Scaled(risk.rough, *(leaf.astype(jnp.float32) for leaf in problem[1:]))
     curvature = _curvature(rough)
     first = _start(rough, richest.astype(jnp.float32))
+    posed = problem, upper, curvature.astype(upper.dtype)
 
     def stroll(_: Array) -> Array:
         walked = _projected_gradient(rough, curvature, first, _FIRST_STEPS)
         return jnp.where(walked >= rough.upper, problem.upper, walked.astype(upper.dtype))
 
-    def walk(y: Array) -> Array:
-        return _projected_gradient(problem, curvature.astype(y.dtype), y, _GRADIENT_STEPS)
-
     def block(best: _Best) -> _Best:
         fresh = jnp.max(best.blocks) == 0  # lanes that are still at it have all done as many blocks
         if upper.dtype == jnp.float32:  # one program for both
-            steps = jnp.where(fresh, _FIRST_STEPS, _GRADIENT_STEPS)
+            steps = jnp.where(fresh, _FIRST_STEPS, _further_steps(best))
             walked = _projected_gradient(problem, curvature, jnp.where(fresh, first, best.y), steps)
         else:
-            walked = lax.cond(fresh, stroll, walk, best.y)
-        start = jnp.clip(walked, 0, problem.upper)
-        exact = active_set(problem, start, _proximal(jnp.max(best.blocks)))
-        exact = jnp.where(jnp.all(jnp.isfinite(exact), axis=0), exact, start)
-
-        def judge(carry: tuple[_Best, Array]) -> tuple[_Best, Array]:
-            found, i = carry
-            point = _make_feasible(problem, jnp.where(i == 0, exact, start))
-            return _judge(problem, upper, found, point), i + 1
-
-        def doubtful(carry: tuple[_Best, Array]) -> Array:  # where the active set has cycled, its start may be better
-            found, i = carry
-            return (i == 0) | ((i == 1) & _unsolved(found))
-
-        found, _ = while_any(doubtful, judge, (best, jnp.zeros_like(best.blocks)))
-        return found._replace(blocks=best.blocks + 1)
-
-    def unfinished(best: _Best) -> Array:
-        return _unsolved(best) & (best.blocks < _BLOCKS)
+            walked = lax.cond(fresh, stroll, lambda _: _walk(posed, best), best.y)
+        return _advance(posed, best, walked)
 
     infinite = jnp.full(upper.shape[1:], jnp.inf, upper.dtype)
     worst = _Measured(infinite, jnp.zeros_like(infinite), infinite)
-    best = while_any(unfinished, block, _Best(richest, worst, jnp.zeros(upper.shape[1:], jnp.int32)))
+    best = _Best(richest, worst, jnp.zeros(upper.shape[1:], jnp.int32))
+    if is_wide(upper.shape[-1]):
+        # of so many lanes some always want a second block, which would take as long for all of them
+        best = _advance(posed, best, stroll(best.y))
+        best = in_groups(_unfinished(best), _further_blocks, posed, best)
+    else:
+        best = while_any(_unfinished, block, best)
     full = best.y >= problem.upper  # exactly at the bound, not a rounding below it
     weights = jnp.where(full, upper, jnp.minimum(problem.normal * best.y, upper))
     # a few roundings above 0 are 0: which clusters are held, and who leads them, should not hang on them. Roundings of
@@ -234,6 +221,56 @@ def _solve(problem: Scaled, risk: Correlation, upper: Array, richest: Array) -> 
     gap, floor, _ = _measure(problem, upper, risk.sigma * weights)
     converged = gap <= jnp.maximum(accepted(gap.dtype), 2 * floor)
     return Solution(weights, gap, best.blocks, jnp.zeros(gap.shape, bool), converged)
+
+
+_Posed = tuple[Scaled, Array, Array]  # a problem, its bounds (K, L) on the weights, its curvature (L,)
+
+
+def _advance(posed: _Posed, best: _Best, walked: Array) -> _Best:
+    """A block from where the gradient has led: the active set, and what of its two ends is better than the best."""
+    problem, upper, _ = posed
+    start = jnp.clip(walked, 0, problem.upper)
+    exact = active_set(problem, start, _proximal(jnp.max(best.blocks)))
+    exact = jnp.where(jnp.all(jnp.isfinite(exact), axis=0), exact, start)
+
+    def judge(carry: tuple[_Best, Array]) -> tuple[_Best, Array]:
+        found, i = carry
+        point = _make_feasible(problem, jnp.where(i == 0, exact, start))
+        return _judge(problem, upper, found, point), i + 1
+
+    def doubtful(carry: tuple[_Best, Array]) -> Array:  # where the active set has cycled, its start may be better
+        found, i = carry
+        return (i == 0) | ((i == 1) & _unsolved(found))
+
+    found, _ = while_any(doubtful, judge, (best, jnp.zeros_like(best.blocks)))
+    return found._replace(blocks=best.blocks + 1)
+
+
+def _further_blocks(posed: _Posed, best: _Best, wanted: Array) -> _Best:
+    """Blocks after the first in the lanes of a group; those that only fill it up may have been in one before."""
+    best = best._replace(blocks=jnp.where(wanted, best.blocks, 0))  # the largest says how far the others are
+    return while_any(
+        lambda best: wanted & _unfinished(best), lambda best: _advance(posed, best, _walk(posed, best)), best
+    )
+
+
+def _walk(posed: _Posed, best: _Best) -> Array:
+    problem, _, curvature = posed
+    return _projected_gradient(problem, curvature, best.y, _further_steps(best))
+
+
+def _further_steps(best: _Best) -> Array | int:
+    """Gradient steps of a block that is not the first: in float32 none in the second.
+
+    There it is rounding as a rule that keeps a universe from being solved, and a second solve on its face mends that.
+    """
+    if best.y.dtype == jnp.float64:
+        return _GRADIENT_STEPS
+    return jnp.where(jnp.max(best.blocks) == 1, 0, _GRADIENT_STEPS)
+
+
+def _unfinished(best: _Best) -> Array:
+    return _unsolved(best) & (best.blocks < _BLOCKS)
 
 
 def _unsolved(best: _Best) -> Array:

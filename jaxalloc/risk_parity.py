@@ -24,7 +24,7 @@ from jax import Array, lax
 
 from jaxalloc.correlation import Correlation, correlate
 from jaxalloc.feasible import settle
-from jaxalloc.lanes import choose, in_groups, lanes_last, matvec, positions, while_any
+from jaxalloc.lanes import choose, in_groups, is_wide, lanes_last, matvec, over_pairs, positions, while_any
 from jaxalloc.linalg import solve_positive_definite
 from jaxalloc.quadratic import Solution, accepted, tolerance
 
@@ -38,6 +38,7 @@ _NEWTON_STEPS = 80
 _FAR = 0.1  # error up to which a step of Newton's method in log z should leave no more of it than
 _PAYS = 0.25
 _MOST_NOISE = 1e-3
+_RARE = 32  # a group has one in so many of an accelerator's lanes: 1 to 3 % want bounds or eliminations
 _ROUGH_STEPS = 8  # of those whose direction is solved for in float32: half the memory to go through
 
 
@@ -146,7 +147,7 @@ def _finish(risk: Correlation, uppers: Array, states: _State) -> _State:
         wanted = free & jnp.where(bounded, crossing, _unfinished(state))
         posed = problem._replace(upper=jnp.where(bounded, problem.upper, infinite))
         # all problems' lanes together: by themselves they would hardly fill a group
-        return in_groups(wanted, functools.partial(_minimise, bounded), posed, state)
+        return in_groups(wanted, functools.partial(_minimise, bounded), posed, state, share=_RARE)
 
     # a loop, so that there is one program for both
     return jax.tree.map(from_lanes, lax.fori_loop(0, 2, stage, jax.tree.map(to_lanes, states)))
@@ -164,7 +165,6 @@ def _solution(risk: Correlation, upper: Array, state: _State) -> Solution:
 
 def _minimise_in_log(problem: _Problem, rough: Array, wanted: Array, state: _State) -> _State:
     """Newton's method in log z without bounds, as long as its steps pay; C in float32 for their directions."""
-
     noise = _noise(problem, state)  # at the start: what it is at a later point is not far from that
 
     def step(carry: tuple[_State, Array]) -> tuple[_State, Array]:
@@ -323,9 +323,12 @@ def _sweep(problem: _Problem, bounded: bool, state: _State) -> tuple[_State, Arr
         best = jnp.minimum(best, at(cap, i))
         return i + 1, lax.dynamic_update_index_in_dim(z, jnp.where(at(problem.member, i), best, now), i, 0)
 
-    # an index without a sign is not looked at for being counted from the end
-    count = jnp.uint32(state.z.shape[0])
-    z = lax.while_loop(lambda carry: carry[0] < count, coordinate, (jnp.uint32(0), state.z))[1]
+    if is_wide(state.z.shape[-1]):
+        z = over_pairs(state.z.shape[0], lambda i, z: coordinate((i, z))[1], state.z)
+    else:
+        # an index without a sign is not looked at for being counted from the end
+        count = jnp.uint32(state.z.shape[0])
+        z = lax.while_loop(lambda carry: carry[0] < count, coordinate, (jnp.uint32(0), state.z))[1]
     # what the others were at a coordinate's turn, its new value tells: so no sum of a turn needs to be kept
     error = (state.z - z) * (1 / jnp.where(problem.member, z, 1) + diagonal * state.z)
     worst = jnp.max(jnp.where(problem.member, jnp.abs(error), 0), axis=0)

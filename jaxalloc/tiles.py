@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from jaxalloc.lanes import is_wide
+
 MAX_BUCKETS = 8
 # the table of a shared panel's outer products: N = 250 and two years fit, N = 431 and ten do not
 MAX_OUTER_BYTES = 2**29
@@ -15,6 +17,9 @@ _MOST_UNIVERSES = 2048  # of a part of a chunk, on a CPU
 _NEAR_BYTES = 2**20  # of a table of outer products, there; for a larger one, more are drawn at once:
 _MOST_DRAWN = 128  # universes, or as many as keep their products within
 _PRODUCT_BYTES = 2**24
+# on an accelerator, where a step is some kernels, whose start takes microseconds whatever the number of lanes
+_FEWEST_LANES, _MOST_LANES = 512, 2**18
+_MOST_TILES = 8  # solve tiles of a part
 
 
 class Tiles(NamedTuple):
@@ -36,12 +41,18 @@ class Tiles(NamedTuple):
     solve: dict[int, int]
     turns: dict[int, int]
 
+    @property
+    def wide(self) -> bool:
+        """Whether they are an accelerator's: parts then have far more slots than most chunks fill."""
+        return is_wide(min(self.solve.values()))
+
 
 def tiles(n_assets: int, dtype: Any, platform: str = "cpu", memory: int | None = None, table_bytes: int = 0) -> Tiles:
     """Choose the tiles: large enough for a matrix product, small enough for the cache.
 
     A part of a chunk holds as many tiles as keep its covariances, N^2 numbers each, within 256 MiB, and at most 2,048
-    universes. On an accelerator tiles are larger, and the covariances take an eighth of the memory.
+    universes. On an accelerator a solve tile has as many lanes as keep its covariances within a 32nd of the memory, a
+    power of two up to 2^18; a part has up to eight of them, within an eighth of the memory.
 
     Args:
         n_assets: N.
@@ -61,10 +72,16 @@ def tiles(n_assets: int, dtype: Any, platform: str = "cpu", memory: int | None =
         shared = min(_PRODUCT_BYTES // (each // 2), capacity, _MOST_DRAWN) if table_bytes > _NEAR_BYTES else tile
         draw = tile << max((shared // tile).bit_length() - 1, 0)
         return Tiles(draw, tile, few, capacity // draw * draw, {k: _lanes(k) for k in buckets}, turns)
-    tile = 2048 if n_assets <= 32 else 512 if n_assets <= 128 else 128
     budget = 2**30 if memory is None else memory // 8
-    capacity = tile * int(np.clip(budget // (tile * each), 1, 64))
-    return Tiles(tile, tile, tile, capacity, dict.fromkeys(buckets, tile), turns)
+    lanes = _power_of_two(budget // (4 * each), _FEWEST_LANES, _MOST_LANES)
+    tile = lanes // 4
+    capacity = lanes * int(np.clip(budget // (lanes * each), 1, _MOST_TILES))
+    return Tiles(tile, tile, tile, capacity, dict.fromkeys(buckets, lanes), dict.fromkeys(buckets, 1))
+
+
+def _power_of_two(number: int, least: int, most: int) -> int:
+    """The largest that ``number`` is no less than, within two others."""
+    return int(np.clip(2 ** (max(number, 1).bit_length() - 1), least, most))
 
 
 def _lanes(n_clusters: int) -> int:

@@ -41,7 +41,7 @@ from jaxalloc.batch import Engine, allocate_batch
 from jaxalloc.config import LINKAGES, NUMERIC_FIELDS, AllocationConfig
 from jaxalloc.errors import InputError
 from jaxalloc.programs import Items, buffer_shapes, empty_buffers
-from jaxalloc.tiles import MAX_BUCKETS, chunk_bytes, cluster_buckets, tiles
+from jaxalloc.tiles import MAX_BUCKETS, Tiles, chunk_bytes, cluster_buckets, tiles
 
 DEFAULT = AllocationConfig()
 OTHER = AllocationConfig(
@@ -367,7 +367,9 @@ def test_chunks_are_whole_tiles_within_their_memory(platform: str, memory: int |
             assert set(chosen.solve) == set(chosen.turns) == set(cluster_buckets(n_assets))
             assert min(chosen.turns.values()) >= 1
             of_covariances = chosen.capacity * n_assets**2 * np.dtype(kind).itemsize
-            assert chosen.capacity == chosen.estimate or of_covariances <= most
+            least = max(chosen.solve.values()) if chosen.wide else chosen.estimate  # a part is at least one tile
+            assert chosen.capacity % least == 0
+            assert chosen.capacity == least or of_covariances <= most
 
 
 @pytest.mark.parametrize("rows", [0, 9])
@@ -424,6 +426,39 @@ def test_calls_of_many_tiles_give_what_one_tile_gives(x64: Any) -> None:
     for start in (0, call - 20, count - 20):
         few = allocate_batch(panel, config, weights[start : start + 64])
         assert same_bits(few, pick(many, slice(start, start + len(few.status)))) == []
+
+
+@pytest.mark.parametrize("precision", [pytest.param(64, marks=pytest.mark.slow), 32])
+def test_tiles_of_an_accelerator_give_what_those_of_a_cpu_give(precision: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wide tiles go other ways: bounds and larger tables in wider groups, two steps of an elimination a turn."""
+    with jax.enable_x64(precision == 64):
+        _compare_tiles(1e-9 if precision == 64 else 1e-4, monkeypatch)
+
+
+def _compare_tiles(tolerance: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    n_rows, n_assets, count = 60, 20, 2500
+    rng = np.random.default_rng(21)
+    panel = 0.01 * (0.5 * rng.normal(size=(n_rows, 1)) + rng.standard_t(4, (n_rows, n_assets)))  # hardly any clusters
+    panel[:, 11] = 0.004 * rng.normal(size=n_rows) - 0.9 * panel[:, 10]  # a hedge
+    counts = rng.multinomial(n_rows, np.full(n_rows, 1 / n_rows), size=count).astype(float)
+    narrow = allocate_batch(panel, DEFAULT, counts)
+
+    def accelerator(n: int, dtype: Any, *_: Any) -> Tiles:
+        each = n * n * np.dtype(dtype).itemsize
+        return tiles(n, dtype, "gpu", 8 * 4 * 2048 * each)
+
+    monkeypatch.setattr("jaxalloc.batch.tiles", accelerator)
+    chosen = Engine(panel.shape, DEFAULT, panel=panel).tiles
+    assert chosen.wide
+    assert chosen.capacity > count > max(chosen.solve.values()) > chosen.estimate >= 512
+    wide = allocate_batch(panel, DEFAULT, counts)
+    np.testing.assert_array_equal(wide.cluster_labels, narrow.cluster_labels)
+    np.testing.assert_array_equal(wide.status, narrow.status)
+    assert not np.any(wide.status & ja.Status.NOT_CONVERGED)
+    np.testing.assert_allclose(wide.weights, narrow.weights, atol=tolerance)
+    for part in (slice(0, 3), slice(2040, 2500)):
+        few = allocate_batch(panel, DEFAULT, counts[part])
+        assert same_bits(few, pick(wide, part)) == []
 
 
 def test_universes_drawn_in_one_product_are_those_drawn_alone(x64: Any) -> None:

@@ -25,6 +25,10 @@ class Jaxalloc:
 
     A CPU's cores share each chunk. Everything of an `Allocation` comes to the host, as it does for a study, of which
     weights and lead assets are a part.
+
+    Attributes:
+        engine: the engine.
+        quantum: universes of a chunk.
     """
 
     def __init__(self, panel: Array, precision: int = 64) -> None:
@@ -33,17 +37,23 @@ class Jaxalloc:
         self._bootstrap = Bootstrap(MOST_UNIVERSES)
         draws = steps(Product((self._bootstrap,)), self._n_rows)
         with jax.enable_x64(self._x64):
-            self._engine = Engine(
+            self.engine = Engine(
                 panel.shape, AllocationConfig(), panel=np.asarray(panel), draws=draws, key=seed_key(_SEED)
             )
-            self.quantum = self._engine.chunk_size
+            self.quantum = self.engine.chunk_size
             self._compile()
 
     def _compile(self) -> None:
-        """Meet every number of clusters: each size that clusters are padded to is a program of its own."""
+        """Meet every number of clusters: each size that clusters are padded to is a program of its own.
+
+        An accelerator, which takes long to compile, meets those of a whole chunk, hundreds of thousands of universes.
+        """
+        if self.engine.tiles.wide:
+            self.engine.start(Items(index=np.arange(self.quantum))).allocation()
+            return
         few = min(self.quantum, _FEW)
         heights = np.linspace(0, 1, few)  # of the cut: from a cluster an asset to one in all
-        self._engine.start(Items(index=np.arange(few)), {"distance_threshold": heights}).allocation()
+        self.engine.start(Items(index=np.arange(few)), {"distance_threshold": heights}).allocation()
 
     def stream(self, n: int, seed: int) -> Iterator[tuple[Array, Ints]]:
         """Draw ``n`` universes and allocate; weights and lead assets (b, 4, N) come chunk by chunk."""
@@ -66,7 +76,7 @@ class Jaxalloc:
         pending: Chunk | None = None
         for start in range(first, first + n, self.quantum):
             with jax.enable_x64(self._x64):
-                chunk = self._engine.start(Items(index=np.arange(start, min(start + self.quantum, first + n))))
+                chunk = self.engine.start(Items(index=np.arange(start, min(start + self.quantum, first + n))))
             if pending is not None:
                 yield from pending.allocations()
             pending = chunk

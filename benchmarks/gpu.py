@@ -1,0 +1,267 @@
+"""What a GPU does: its limits, universes a second in both precisions, exactness, and where the time goes, in one run.
+
+    JAXALLOC_DATA=folder python benchmarks/gpu.py --jobs W100m W20 --seconds 1
+
+prints as it goes, and writes gpu-<device>.json and .md to benchmarks/results after each job. The jobs are those of
+bench.py, whose goals for a GPU stand beside the rates. With JAX_COMPILATION_CACHE_DIR a second run compiles nothing.
+
+- limits: a large copy, a matrix product, the start of a step in a loop, and what comes to the host: as a NumPy array,
+  and by way of pinned memory.
+- device: universes a second with their results left on the device, as a study of summaries leaves them.
+- host: with all of their results brought to the host, while the device has the next chunk.
+- oracle: the judge of `jaxalloc bench` on the first universes.
+- stages: kernels and their time, by the part of the program that asked for them, from JAX's profiler. (XLA uses a
+  kernel that is wanted twice in both places, under the first one's name.)
+"""
+
+from __future__ import annotations
+
+import argparse
+import collections
+import dataclasses
+import json
+import re
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from bench import GPU_RATES, JOBS, RESULTS, load
+
+import jaxalloc as ja
+from jaxalloc.programs import Items
+from jaxalloc.rivals.engine import Jaxalloc
+from jaxalloc.rivals.judge import Judge
+
+STAGES = {
+    "bootstrap": "draw",
+    "moments": "moments",
+    "antifragility": "tail gain, skewness",
+    "clusters": "clusters",
+    "layer_2": "clusters' covariances",
+    "sleeve": "sleeve",
+    "min_variance_max_sharpe": "minimum variance, maximum Sharpe",
+    "risk_parity_barbell": "risk parity, barbell",
+    "asset_weights": "asset weights",
+}
+TURNS = 1000  # of a loop whose start of a step is timed
+
+
+def seconds(call: Callable[[], Any], repeats: int = 5) -> float:
+    """Median wall time of ``call``, which gives arrays; one call before is not counted."""
+    jax.block_until_ready(call())
+    times = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        jax.block_until_ready(call())
+        times.append(time.perf_counter() - start)
+    return statistics.median(times)
+
+
+def limits(megabytes: int) -> dict[str, float]:
+    """What the device and the way to the host do at their best."""
+    count = megabytes * 2**20 // 4
+    line = jnp.ones(count, jnp.float32)
+    scaled = jax.jit(lambda x: x * 1.0001)
+    counts, products = jnp.ones((16384, 252), jnp.float32), jnp.ones((252, 5050), jnp.float32)
+    product = jax.jit(lambda a, b: jnp.matmul(a, b, precision="highest"))
+    table = jnp.ones((100, 16384), jnp.float32)
+    step = jax.jit(lambda x, n: jax.lax.fori_loop(0, n, lambda _, x: x * 1.0001 + jnp.sum(x, axis=0), x))
+    found = {
+        "copy_bytes_a_second": 8 * count / seconds(lambda: scaled(line)),
+        "product_operations_a_second": 2 * 16384 * 252 * 5050 / seconds(lambda: product(counts, products)),
+        "loop_turn_seconds": seconds(lambda: step(table, jnp.int32(TURNS))) / TURNS,
+    }
+    fresh = iter([scaled(line) for _ in range(6)])  # an array keeps what has once been fetched of it
+    found["host_bytes_a_second"] = 4 * count / seconds(lambda: np.asarray(next(fresh)))
+    device = jax.devices()[0]
+    if "pinned_host" in {memory.kind for memory in device.addressable_memories()}:
+        pinned = jax.sharding.SingleDeviceSharding(device, memory_kind="pinned_host")
+        fresh = iter([scaled(line) for _ in range(6)])
+        found["pinned_bytes_a_second"] = 4 * count / seconds(lambda: np.asarray(jax.device_put(next(fresh), pinned)))
+    return found
+
+
+def measure(name: str, precision: int, wanted: float, judged: int) -> tuple[Jaxalloc, dict[str, Any]] | None:
+    """One job in one precision, and its engine; None where its data is not at hand."""
+    job = load(name, "gpu", precision)
+    if job is None:
+        return None
+    start = time.perf_counter()
+    ours = Jaxalloc(job.panel, precision)
+    compiled = time.perf_counter() - start
+    engine, chunk = ours.engine, ours.quantum
+    judge = Judge(job.panel, ours.counts(judged))
+    verdict = judge.verdict(*ours.first(judged), precision)
+
+    def on_device(first: int) -> None:
+        with jax.enable_x64(precision == 64):
+            parts = engine.start(Items(index=np.arange(first, first + chunk))).parts
+        jax.block_until_ready([part.results.weights for part in parts])
+
+    def to_host(first: int) -> None:
+        for _ in ours.stream(2 * chunk, first // (2 * chunk) + 1):
+            pass
+
+    rates = {}
+    for kind, call, universes in (("device", on_device, chunk), ("host", to_host, 2 * chunk)):
+        times: list[float] = []
+        while len(times) < 3 or sum(times) < wanted:
+            start = time.perf_counter()
+            call((len(times) + 1) * universes)
+            times.append(time.perf_counter() - start)
+        rates[kind] = universes / statistics.median(times)
+    row = {
+        "job": name,
+        "precision": precision,
+        "goal": GPU_RATES[name] / (1 if precision == 32 else 3),
+        "universes_per_second": rates,
+        "compile_seconds": compiled,
+        "chunk": chunk,
+        "tile": max(engine.tiles.solve.values()),
+        "accuracy": dataclasses.asdict(verdict),
+    }
+    return ours, row
+
+
+def traced(ours: Jaxalloc, tile: int) -> dict[str, Any]:
+    """Profile a tile: kernels and microseconds a universe, by stage, of all kernels, and of the whole."""
+
+    def run() -> float:
+        start = time.perf_counter()
+        parts = ours.engine.start(Items(index=np.arange(tile))).parts
+        jax.block_until_ready([part.results.weights for part in parts])
+        return time.perf_counter() - start
+
+    run()
+    with tempfile.TemporaryDirectory() as folder:
+        jax.profiler.start_trace(folder)
+        wall = run()
+        jax.profiler.stop_trace()
+        (file,) = Path(folder).rglob("*.xplane.pb")
+        data = jax.profiler.ProfileData.from_file(str(file))
+    texts: list[str] = []
+    for program in jax.devices()[0].client.live_executables():
+        texts += [module.to_string() for module in program.hlo_modules() if "_tiles" in module.name]
+    scopes = scopes_of(texts)
+    found: dict[str, dict[str, float]] = collections.defaultdict(lambda: {"kernels": 0, "us": 0.0})
+    busy = 0.0
+    for plane in data.planes:
+        if "GPU" not in plane.name:
+            continue
+        for line in plane.lines:
+            if not line.name.startswith("Stream"):
+                continue
+            for event in line.events:
+                stage = stage_of(event.name, scopes)
+                found[stage]["kernels"] += 1
+                found[stage]["us"] += event.duration_ns / 1e3 / tile
+                busy += event.duration_ns / 1e9
+    stages = dict(sorted(found.items(), key=lambda item: -item[1]["us"]))
+    return {"busy_us": 1e6 * busy / tile, "wall_us": 1e6 * wall / tile, "stages": stages}
+
+
+def scopes_of(texts: list[str]) -> dict[str, str]:
+    """By kernel, the part of the program that asked for it, of compiled programs in XLA's text."""
+    found: dict[str, str] = {}
+    for text in texts:
+        for match in re.finditer(r'^\s*(?:ROOT )?%?([\w.\-]+) = .*op_name="([^"]*)"', text, re.MULTILINE):
+            found.setdefault(re.sub(r"[.\-]", "_", match[1]), match[2])
+    return found
+
+
+def stage_of(kernel: str, scopes: dict[str, str]) -> str:
+    """The stage that a kernel belongs to."""
+    if kernel.lower().startswith(("memcpy", "memset")):
+        return "copies"
+    if "gemm" in kernel.lower() or "cutlass" in kernel.lower():
+        return "matrix products"
+    scope = scopes.get(kernel, "")
+    return next((name for key, name in STAGES.items() if key in scope), "other")
+
+
+def page(found: dict[str, Any]) -> str:
+    """The tables, as Markdown."""
+    best = found["limits"]
+    lines = ["# On a GPU", "", f"{found['device']}, JAX {found['jax']}; {found['of']}.", ""]
+    names = {
+        "copy_bytes_a_second": ("a copy moves", 1e12, "TB/s"),
+        "product_operations_a_second": ("a float32 product does", 1e12, "Tflop/s"),
+        "loop_turn_seconds": ("a turn of a loop of two kernels takes", 1e-6, "µs"),
+        "host_bytes_a_second": ("to a NumPy array come", 1e9, "GB/s"),
+        "pinned_bytes_a_second": ("by way of pinned memory", 1e9, "GB/s"),
+    }
+    said = [f"{say} {best[key] / unit:.1f} {name}" for key, (say, unit, name) in names.items() if key in best]
+    lines += [f"At its best: {', '.join(said)}.", ""]
+    lines += ["| job | float | universes/s, on the device | goal | of it | all results on the host | largest gap |"]
+    lines += ["| --- | --- | --- | --- | --- | --- | --- |"]
+    for row in found["rows"]:
+        rates = row["universes_per_second"]
+        gaps = (row.get("accuracy") or {}).get("gap") or {}
+        cells = [row["job"], str(row["precision"]), f"{rates['device']:,.0f}", f"{row['goal']:,.0f}"]
+        cells += [f"{rates['device'] / row['goal']:.2f}", f"{rates['host']:,.0f}" if "host" in rates else ""]
+        cells += [f"{max(gaps.values()):.1e}" if gaps else ""]
+        lines.append(f"| {' | '.join(cells)} |")
+    for row in found["rows"]:
+        if row.get("stages"):
+            lines += ["", f"**{row['job']}, {row['precision']} bits**, a tile of {row['tile']:,} universes: kernels "]
+            lines[-1] += f"{row['busy_us']:.2f} µs a universe, profiled {row['wall_us']:.2f}."
+            lines += ["", "| stage | kernels | µs a universe | share |", "| --- | --- | --- | --- |"]
+            whole = sum(stage["us"] for stage in row["stages"].values())
+            for name, stage in row["stages"].items():
+                share = 100 * stage["us"] / whole
+                lines.append(f"| {name} | {stage['kernels']:,} | {stage['us']:.3f} | {share:.0f} % |")
+    return "\n".join(lines) + "\n"
+
+
+def write(found: dict[str, Any], path: Path) -> None:
+    """Write the results so far, and their page."""
+    path.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    path.with_suffix(".md").write_text(page(found), encoding="utf-8")
+
+
+def main() -> None:
+    """Measure, print and write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--jobs", nargs="+", choices=list(JOBS), default=["W100m", "W20", "W100", "W250"])
+    parser.add_argument("--precision", nargs="+", type=int, choices=(32, 64), default=[32, 64])
+    parser.add_argument("--seconds", type=float, default=1.0, help="that a rate is measured for at least (default 1)")
+    parser.add_argument("--judged", type=int, default=16, help="universes that the oracle looks at (default 16)")
+    parser.add_argument("--megabytes", type=int, default=256, help="of a copy (default 256)")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="folder (default benchmarks/results)")
+    arguments = parser.parse_args()
+    device = jax.devices()[0]
+    name = "".join(ch if ch.isalnum() else "-" for ch in device.device_kind.lower())
+    found: dict[str, Any] = {
+        "device": device.device_kind,
+        "jax": jax.__version__,
+        "of": f"jaxalloc {ja.__version__}",
+        "limits": limits(arguments.megabytes),
+        "rows": [],
+    }
+    print(found, flush=True)
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    path = arguments.out / f"gpu-{name}.json"
+    for precision in arguments.precision:
+        for job in arguments.jobs:
+            measured = measure(job, precision, arguments.seconds, arguments.judged)
+            if measured is None:
+                print(f"{job} skipped: set JAXALLOC_DATA", flush=True)
+                continue
+            ours, row = measured
+            print(row, flush=True)
+            found["rows"].append(row)
+            write(found, path)  # before the profiler has its chance to fail
+            with jax.enable_x64(precision == 64):
+                row |= traced(ours, row["tile"])
+            write(found, path)
+    print(page(found))
+
+
+if __name__ == "__main__":
+    main()
