@@ -142,45 +142,31 @@ def _zeros(shapes: tuple[tuple[int, ...], ...], dtypes: tuple[Any, ...]) -> list
     return [jnp.zeros(shape, dtype) for shape, dtype in zip(shapes, dtypes, strict=True)]
 
 
-def _draw_tile(
-    tile: int, shared: Shared, items: Items, config: AllocationConfig, start: Array
-) -> tuple[Drawn, Array | None]:
-    """Draw the universes from ``start``."""
-    part = jax.tree.map(lambda leaf: lax.dynamic_slice_in_dim(leaf, start, tile), (items, config))
-    return jax.vmap(_draw, in_axes=(None, 0, 0))(shared, *part)
-
-
-def _observe_tile(
-    few: int, shared: Shared, drawn: tuple[Drawn, Array | None], config: AllocationConfig, first: Array, start: Array
-) -> tuple[Drawn, Observed]:
-    """Observe the universes from ``first`` of those drawn, which are those from ``start`` of the chunk."""
-    mine = jax.tree.map(lambda leaf: lax.dynamic_slice_in_dim(leaf, first, few), drawn)
-    settings = jax.tree.map(lambda leaf: lax.dynamic_slice_in_dim(leaf, start, few), config)
-    return jax.vmap(_observe, in_axes=(None, 0, 0))(shared, mine, settings)
-
-
-def _describe_tile(universes: Drawn, observed: Observed, config: AllocationConfig, work: Work, start: Array) -> Work:
-    """Fill the slots from ``start``."""
-    settings = jax.tree.map(lambda leaf: lax.dynamic_slice_in_dim(leaf, start, len(universes.weights)), config)
-    one = functools.partial(_describe, rows_left_out=work.left_out.shape[1])
-    found = jax.vmap(one)(universes, observed, settings)
-    return jax.tree.map(lambda leaf, new: lax.dynamic_update_slice_in_dim(leaf, new, start, 0), work, found)
+def _at(start: Array, count: int, leaves: Any) -> Any:
+    """So many universes' part of arrays, from one of them on."""
+    return jax.tree.map(lambda leaf: lax.dynamic_slice_in_dim(leaf, start, count), leaves)
 
 
 def _estimate_tiles(
     draw: int, few: int, shared: Shared, items: Items, config: AllocationConfig, work: Work, start: Array, count: Array
 ) -> Work:
     """Draw universes from ``start``, and fill the slots of so many of them, a ``few`` at a time."""
-    drawn = _draw_tile(draw, shared, items, config, start)
+    drawn = jax.vmap(_draw, in_axes=(None, 0, 0))(shared, *_at(start, draw, (items, config)))
+    one = functools.partial(_describe, rows_left_out=work.left_out.shape[1])
 
     def fill(turn: Array, work: Work) -> Work:
         first = turn * few
-        universes, observed = _observe_tile(few, shared, drawn, config, first, start + first)
+        settings = _at(start + first, few, config)
+        universes, observed = jax.vmap(_observe, in_axes=(None, 0, 0))(shared, _at(first, few, drawn), settings)
+
+        def cluster(_: Array, work: Work) -> Work:
+            found = jax.vmap(one)(universes, observed, settings)
+            put = functools.partial(lax.dynamic_update_slice_in_dim, start_index=start + first, axis=0)
+            return jax.tree.map(put, work, found)
+
         # in a loop of its own, of one turn (which XLA does not know), because XLA's CPU backend would compute what
         # clustering needs of the moments anew for each use of it
-        return lax.fori_loop(
-            turn, turn + 1, lambda _, work: _describe_tile(universes, observed, config, work, start + first), work
-        )
+        return lax.fori_loop(turn, turn + 1, cluster, work)
 
     return lax.fori_loop(0, count // few, fill, work)
 
