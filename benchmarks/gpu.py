@@ -20,11 +20,13 @@ import argparse
 import collections
 import dataclasses
 import json
+import os
 import re
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +36,9 @@ import numpy as np
 from bench import GPU_RATES, JOBS, RESULTS, load
 
 import jaxalloc as ja
-from jaxalloc.programs import Items
-from jaxalloc.rivals.engine import Jaxalloc
+from jaxalloc.config import NUMERIC_FIELDS
+from jaxalloc.programs import Items, buffer_shapes
+from jaxalloc.rivals.engine import Jaxalloc, engine_of
 from jaxalloc.rivals.judge import Judge
 
 STAGES = {
@@ -49,6 +52,9 @@ STAGES = {
     "risk_parity_barbell": "risk parity, barbell",
     "asset_weights": "asset weights",
 }
+# by job, the sizes that clusters are padded to which nearly all universes have
+BUCKETS = {"W20": (20,), "W100m": (34,), "W100": (81, 100), "W250": (200,)}
+CHUNKS = 3  # of a run, each begun before the last one is waited for
 TURNS = 1000  # of a loop whose start of a step is timed
 
 
@@ -87,6 +93,50 @@ def limits(megabytes: int) -> dict[str, float]:
     return found
 
 
+def compile_ahead(jobs: list[tuple[str, int]]) -> None:
+    """Compile what the jobs need side by side, for JAX's persistent cache: one after the other it takes minutes.
+
+    Args:
+        jobs: names and precisions.
+    """
+
+    def programs(name: str, precision: int) -> Iterator[Callable[[], Any]]:
+        job = load(name, "gpu", precision)
+        if job is None:
+            return
+        with jax.enable_x64(precision == 64):
+            engine = engine_of(job.panel)
+            sharding = jax.sharding.SingleDeviceSharding(engine.devices[0])
+
+            def slots(leaf: Any) -> Any:
+                shape = engine.tiles.capacity, *leaf.shape
+                return jax.ShapeDtypeStruct(shape, leaf.dtype, sharding=sharding)
+
+            items = Items(index=slots(np.int32(0)))
+            config = engine.config.replace(
+                **{key: slots(np.asarray(getattr(engine.config, key))) for key in NUMERIC_FIELDS}
+            )
+            work, results = jax.tree.map(slots, buffer_shapes(engine.shared[0], items, config, 0))
+        tiles, number = engine.tiles, np.int32(1)
+        estimate, solve = engine.programs
+        yield lambda: estimate.lower(
+            *(tiles.draw, tiles.observe, engine.shared[0], items, config, work, number, number)
+        ).compile()
+        for bucket in BUCKETS[name]:
+            lanes = np.zeros((tiles.turns[bucket], tiles.solve[bucket]), np.int32)
+            yield lambda bucket=bucket, lanes=lanes: solve.lower(
+                *(bucket, tiles.observe, config, work.estimates, results, lanes, number)
+            ).compile()
+
+    def run(precision: int, compile_one: Callable[[], Any]) -> None:
+        with jax.enable_x64(precision == 64):
+            compile_one()
+
+    wanted = [(precision, one) for name, precision in jobs for one in programs(name, precision)]
+    with ThreadPoolExecutor() as threads:
+        list(threads.map(run, *zip(*wanted, strict=True)))
+
+
 def measure(name: str, precision: int, wanted: float, judged: int) -> tuple[Jaxalloc, dict[str, Any]] | None:
     """One job in one precision, and its engine; None where its data is not at hand."""
     job = load(name, "gpu", precision)
@@ -99,21 +149,25 @@ def measure(name: str, precision: int, wanted: float, judged: int) -> tuple[Jaxa
     judge = Judge(job.panel, ours.counts(judged))
     verdict = judge.verdict(*ours.first(judged), precision)
 
-    def on_device(first: int) -> None:
-        with jax.enable_x64(precision == 64):
-            parts = engine.start(Items(index=np.arange(first, first + chunk))).parts
-        jax.block_until_ready([part.results.weights for part in parts])
+    universes = CHUNKS * chunk
 
-    def to_host(first: int) -> None:
-        for _ in ours.stream(2 * chunk, first // (2 * chunk) + 1):
+    def on_device(number: int) -> None:
+        first = number * universes
+        with jax.enable_x64(precision == 64):
+            starts = range(first, first + universes, chunk)
+            chunks = [engine.start(Items(index=np.arange(start, start + chunk))) for start in starts]
+        jax.block_until_ready([part.results.weights for chunk in chunks for part in chunk.parts])
+
+    def to_host(number: int) -> None:
+        for _ in ours.stream(universes, number):
             pass
 
     rates = {}
-    for kind, call, universes in (("device", on_device, chunk), ("host", to_host, 2 * chunk)):
+    for kind, call in (("device", on_device), ("host", to_host)):
         times: list[float] = []
         while len(times) < 3 or sum(times) < wanted:
             start = time.perf_counter()
-            call((len(times) + 1) * universes)
+            call(len(times) + 1)
             times.append(time.perf_counter() - start)
         rates[kind] = universes / statistics.median(times)
     row = {
@@ -147,7 +201,7 @@ def traced(ours: Jaxalloc, tile: int) -> dict[str, Any]:
         data = jax.profiler.ProfileData.from_file(str(file))
     texts: list[str] = []
     for program in jax.devices()[0].client.live_executables():
-        texts += [module.to_string() for module in program.hlo_modules() if "_tiles" in module.name]
+        texts += [module.to_string() for module in program.hlo_modules()]
     scopes = scopes_of(texts)
     found: dict[str, dict[str, float]] = collections.defaultdict(lambda: {"kernels": 0, "us": 0.0})
     busy = 0.0
@@ -158,7 +212,8 @@ def traced(ours: Jaxalloc, tile: int) -> dict[str, Any]:
             if not line.name.startswith("Stream"):
                 continue
             for event in line.events:
-                stage = stage_of(event.name, scopes)
+                module = str(dict(event.stats).get("hlo_module", ""))
+                stage = stage_of(event.name, scopes.get(module, {}))
                 found[stage]["kernels"] += 1
                 found[stage]["us"] += event.duration_ns / 1e3 / tile
                 busy += event.duration_ns / 1e9
@@ -166,12 +221,14 @@ def traced(ours: Jaxalloc, tile: int) -> dict[str, Any]:
     return {"busy_us": 1e6 * busy / tile, "wall_us": 1e6 * wall / tile, "stages": stages}
 
 
-def scopes_of(texts: list[str]) -> dict[str, str]:
-    """By kernel, the part of the program that asked for it, of compiled programs in XLA's text."""
-    found: dict[str, str] = {}
+def scopes_of(texts: list[str]) -> dict[str, dict[str, str]]:
+    """By program and kernel, the part of the program that asked for it, of compiled programs in XLA's text."""
+    found: dict[str, dict[str, str]] = collections.defaultdict(dict)
     for text in texts:
+        module = re.match(r"HloModule ([\w.\-]+)", text)
+        scopes = found[module[1] if module else ""]
         for match in re.finditer(r'^\s*(?:ROOT )?%?([\w.\-]+) = .*op_name="([^"]*)"', text, re.MULTILINE):
-            found.setdefault(re.sub(r"[.\-]", "_", match[1]), match[2])
+            scopes.setdefault(re.sub(r"[.\-]", "_", match[1]), match[2])
     return found
 
 
@@ -247,6 +304,8 @@ def main() -> None:
     print(found, flush=True)
     arguments.out.mkdir(parents=True, exist_ok=True)
     path = arguments.out / f"gpu-{name}.json"
+    if os.environ.get("JAX_COMPILATION_CACHE_DIR"):
+        compile_ahead([(job, precision) for precision in arguments.precision for job in arguments.jobs])
     for precision in arguments.precision:
         for job in arguments.jobs:
             measured = measure(job, precision, arguments.seconds, arguments.judged)
@@ -260,6 +319,7 @@ def main() -> None:
             with jax.enable_x64(precision == 64):
                 row |= traced(ours, row["tile"])
             write(found, path)
+            jax.clear_caches()  # of this job's programs, whose kernels have the names of the next one's
     print(page(found))
 
 

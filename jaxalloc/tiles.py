@@ -20,6 +20,7 @@ _PRODUCT_BYTES = 2**24
 # on an accelerator, where a step is some kernels, whose start takes microseconds whatever the number of lanes
 _FEWEST_LANES, _MOST_LANES = 512, 2**18
 _MOST_TILES = 8  # solve tiles of a part
+_HOST_BYTES = 2**31  # of a part's results, on their way to the host
 
 
 class Tiles(NamedTuple):
@@ -52,7 +53,8 @@ def tiles(n_assets: int, dtype: Any, platform: str = "cpu", memory: int | None =
 
     A part of a chunk holds as many tiles as keep its covariances, N^2 numbers each, within 256 MiB, and at most 2,048
     universes. On an accelerator a solve tile has as many lanes as keep its covariances within a 32nd of the memory, a
-    power of two up to 2^18; a part has up to eight of them, within an eighth of the memory.
+    power of two up to 2^18; a part has up to eight of them, within an eighth of the memory, and as many as keep
+    the results of four profiles within about 2 GiB on the host.
 
     Args:
         n_assets: N.
@@ -75,7 +77,8 @@ def tiles(n_assets: int, dtype: Any, platform: str = "cpu", memory: int | None =
     budget = 2**30 if memory is None else memory // 8
     lanes = _power_of_two(budget // (4 * each), _FEWEST_LANES, _MOST_LANES)
     tile = lanes // 4
-    capacity = lanes * int(np.clip(budget // (lanes * each), 1, _MOST_TILES))
+    results = 16 * n_assets * np.dtype(dtype).itemsize  # of a universe with four profiles, about
+    capacity = lanes * int(np.clip(min(budget // each, _HOST_BYTES // results) // lanes, 1, _MOST_TILES))
     return Tiles(tile, tile, tile, capacity, dict.fromkeys(buckets, lanes), dict.fromkeys(buckets, 1))
 
 

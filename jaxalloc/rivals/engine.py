@@ -18,6 +18,13 @@ from jaxalloc.universes import MOST_UNIVERSES, seed_key
 
 _SEED = 0
 _FEW = 512  # universes of a first run
+_BOOTSTRAP = Bootstrap(MOST_UNIVERSES)
+
+
+def engine_of(panel: Array) -> Engine:
+    """Return an engine that draws resamples of a panel (T, N), in the precision that JAX is set to."""
+    draws = steps(Product((_BOOTSTRAP,)), len(panel))
+    return Engine(panel.shape, AllocationConfig(), panel=np.asarray(panel), draws=draws, key=seed_key(_SEED))
 
 
 class Jaxalloc:
@@ -34,12 +41,8 @@ class Jaxalloc:
     def __init__(self, panel: Array, precision: int = 64) -> None:
         """Put the panel (T, N) on the devices, and compile."""
         self._x64, self._n_rows = precision == 64, len(panel)
-        self._bootstrap = Bootstrap(MOST_UNIVERSES)
-        draws = steps(Product((self._bootstrap,)), self._n_rows)
         with jax.enable_x64(self._x64):
-            self.engine = Engine(
-                panel.shape, AllocationConfig(), panel=np.asarray(panel), draws=draws, key=seed_key(_SEED)
-            )
+            self.engine = engine_of(panel)
             self.quantum = self.engine.chunk_size
             self._compile()
 
@@ -63,7 +66,7 @@ class Jaxalloc:
 
     def counts(self, n: int) -> Array:
         """Counts (n, T) of the first ``n`` universes."""
-        return self._bootstrap.counts(self._n_rows, _SEED, 0, n).astype(float)
+        return _BOOTSTRAP.counts(self._n_rows, _SEED, 0, n).astype(float)
 
     def first(self, n: int) -> tuple[Array, Ints, Ints]:
         """Weights (n, 4, N), labels (n, N) and lead assets (n, 4, N) of the first ``n`` universes, as `stream` does."""
