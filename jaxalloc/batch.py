@@ -6,7 +6,7 @@ clusters are found, with a few. Then its number of clusters K is read on the hos
 Profiles that weigh the assets themselves have a tile of their own, of any K. A part tile is padded. A program goes
 through tile after tile, as many as it is told, so that calling it takes no time worth speaking of. A tile's shape
 depends on N, T, precision, the kind of device, the static settings and the bucket alone: the same program computes a
-universe whatever its company, and its bits are the same.
+universe whatever its company, and its bits are the same. (An accelerator's tiles are as large as its memory allows.)
 
 A chunk is as many tiles as memory is given for. Several devices, or the cores of a CPU, share its universes out in
 parts: each has its own buffers and runs the same program on its own tiles, and nothing passes between them. (One
