@@ -34,6 +34,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from bench import GPU_RATES, JOBS, RESULTS, load
+from throughput import median_seconds
 
 import jaxalloc as ja
 from jaxalloc.config import NUMERIC_FIELDS
@@ -58,15 +59,9 @@ CHUNKS = 3  # of a run, each begun before the last one is waited for
 TURNS = 1000  # of a loop whose start of a step is timed
 
 
-def seconds(call: Callable[[], Any], repeats: int = 5) -> float:
-    """Median wall time of ``call``, which gives arrays; one call before is not counted."""
-    jax.block_until_ready(call())
-    times = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        jax.block_until_ready(call())
-        times.append(time.perf_counter() - start)
-    return statistics.median(times)
+def seconds(call: Callable[[], Any]) -> float:
+    """Median wall time of ``call``, which gives arrays."""
+    return median_seconds(lambda: jax.block_until_ready(call()), 5)
 
 
 def limits(megabytes: int) -> dict[str, float]:
@@ -204,21 +199,16 @@ def traced(ours: Jaxalloc, tile: int) -> dict[str, Any]:
         texts += [module.to_string() for module in program.hlo_modules()]
     scopes = scopes_of(texts)
     found: dict[str, dict[str, float]] = collections.defaultdict(lambda: {"kernels": 0, "us": 0.0})
-    busy = 0.0
-    for plane in data.planes:
-        if "GPU" not in plane.name:
-            continue
-        for line in plane.lines:
-            if not line.name.startswith("Stream"):
-                continue
-            for event in line.events:
-                module = str(dict(event.stats).get("hlo_module", ""))
-                stage = stage_of(event.name, scopes.get(module, {}))
-                found[stage]["kernels"] += 1
-                found[stage]["us"] += event.duration_ns / 1e3 / tile
-                busy += event.duration_ns / 1e9
+    streams = [
+        line for plane in data.planes if "GPU" in plane.name for line in plane.lines if line.name.startswith("Stream")
+    ]
+    for event in (event for line in streams for event in line.events):
+        module = str(dict(event.stats).get("hlo_module", ""))
+        stage = stage_of(event.name, scopes.get(module, {}))
+        found[stage]["kernels"] += 1
+        found[stage]["us"] += event.duration_ns / 1e3 / tile
     stages = dict(sorted(found.items(), key=lambda item: -item[1]["us"]))
-    return {"busy_us": 1e6 * busy / tile, "wall_us": 1e6 * wall / tile, "stages": stages}
+    return {"wall_us": 1e6 * wall / tile, "stages": stages}
 
 
 def scopes_of(texts: list[str]) -> dict[str, dict[str, str]]:
@@ -266,10 +256,10 @@ def page(found: dict[str, Any]) -> str:
         lines.append(f"| {' | '.join(cells)} |")
     for row in found["rows"]:
         if row.get("stages"):
-            lines += ["", f"**{row['job']}, {row['precision']} bits**, a tile of {row['tile']:,} universes: kernels "]
-            lines[-1] += f"{row['busy_us']:.2f} µs a universe, profiled {row['wall_us']:.2f}."
-            lines += ["", "| stage | kernels | µs a universe | share |", "| --- | --- | --- | --- |"]
             whole = sum(stage["us"] for stage in row["stages"].values())
+            lines += ["", f"**{row['job']}, {row['precision']} bits**, a tile of {row['tile']:,} universes: kernels "]
+            lines[-1] += f"{whole:.2f} µs a universe, profiled {row['wall_us']:.2f}."
+            lines += ["", "| stage | kernels | µs a universe | share |", "| --- | --- | --- | --- |"]
             for name, stage in row["stages"].items():
                 share = 100 * stage["us"] / whole
                 lines.append(f"| {name} | {stage['kernels']:,} | {stage['us']:.3f} | {share:.0f} % |")

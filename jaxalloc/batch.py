@@ -113,12 +113,14 @@ class Part(NamedTuple):
 
     Attributes:
         count: how many; the buffers are longer.
+        rows: how many slots come to the host.
         device: where they are.
         left_out: buffer of `Work.left_out`.
         results: buffers of `Allocation`.
     """
 
     count: int
+    rows: int
     device: Device
     left_out: Array
     results: Allocation
@@ -127,9 +129,9 @@ class Part(NamedTuple):
 class Chunk:
     """Universes that the devices have in work, or have solved."""
 
-    def __init__(self, parts: list[Future[Part | None]], stop: threading.Event, wide: bool) -> None:
+    def __init__(self, parts: list[Future[Part | None]], stop: threading.Event) -> None:
         """Take the parts as they will be, in order, None where the work on them was stopped; and what stops it."""
-        self._parts, self._stop, self._wide = parts, stop, wide
+        self._parts, self._stop = parts, stop
 
     @property
     def parts(self) -> list[Part]:
@@ -160,7 +162,8 @@ class Chunk:
     def allocations(self) -> Iterator[Allocation]:
         """Yield the parts' results as NumPy arrays; those of a CPU are where they were, nothing is copied."""
         for part in self.parts:
-            filled = _filled(part.results, part.count) if self._wide else part.results
+            whole = part.rows == len(part.results.status)
+            filled = part.results if whole else _head(part.results, part.rows)
             for leaf in jax.tree.leaves(filled):
                 leaf.copy_to_host_async()  # all are under way before the first is waited for
             yield jax.tree.map(lambda leaf, n=part.count: np.asarray(leaf)[:n], filled)
@@ -269,7 +272,7 @@ class Engine:
         for number, first in enumerate(range(0, count, each)):
             device = number % n_devices
             parts.append(self.threads[device].submit(compute, device, slice(first, min(first + each, count))))
-        return Chunk(parts, stop, self.tiles.wide)
+        return Chunk(parts, stop)
 
     def _settings(self, numbers: dict[str, np.ndarray], count: int) -> dict[str, np.ndarray]:
         """Every number of the settings, (C,) each."""
@@ -289,8 +292,8 @@ class _Job:
         self.count = part.stop - part.start
         # every slot holds some universe, so that the lanes of a part tile compute what is harmless
         capacity = engine.tiles.capacity
-        rows = _round_up(self.count, capacity) if engine.tiles.wide else capacity
-        source = np.minimum(np.arange(part.start, part.start + rows), part.stop - 1)
+        self.rows = _round_up(self.count, capacity) if engine.tiles.wide else capacity
+        source = np.minimum(np.arange(part.start, part.start + self.rows), part.stop - 1)
         kinds = Items(np.int32, engine.dtype, bool, engine.dtype)
         sent = jax.device_put(
             (
@@ -304,7 +307,7 @@ class _Job:
             ),
             self.device,
         )
-        self.items, config = sent if rows == capacity else _lengthened(sent, capacity)
+        self.items, config = sent if self.rows == capacity else _lengthened(sent, capacity)
         self.config = engine.config.replace(**config)
         work, results = buffer_shapes(self.shared, self.items, self.config, engine._rows_left_out)
         estimates = engine.spare.pop(device, None)
@@ -337,7 +340,7 @@ class _Job:
         if pending is not None:
             _wait(*pending, progress)
         self.engine.spare[self.number] = self.work.estimates
-        return Part(self.count, self.device, self.work.left_out, self.results)
+        return Part(self.count, self.rows, self.device, self.work.left_out, self.results)
 
     def _estimate(self, start: int, count: int) -> None:
         """Fill so many slots from ``start`` on, no more than are drawn at once."""
@@ -381,13 +384,6 @@ def _round_up(count: int, most: int) -> int:
 def _lengthened(leaves: Any, rows: int) -> Any:
     """The arrays with their last row repeated."""
     return jax.tree.map(lambda leaf: leaf[jnp.minimum(jnp.arange(rows), len(leaf) - 1)], leaves)
-
-
-def _filled(leaves: Any, count: int) -> Any:
-    """The first rows, at least ``count``, of arrays."""
-    capacity = len(jax.tree.leaves(leaves)[0])
-    rows = _round_up(count, capacity)
-    return leaves if rows == capacity else _head(leaves, rows)
 
 
 @functools.partial(jax.jit, static_argnums=1)

@@ -146,8 +146,7 @@ def in_groups(
         place = jnp.cumsum(left, dtype=jnp.int32)
         # the lane that is the j-th of those left, or one past the last
         if is_wide(lanes):  # of many, comparisons would be the square
-            slot = jnp.where(left, place - 1, lanes)
-            chosen = jnp.full(width, lanes, jnp.int32).at[slot].set(jnp.arange(lanes, dtype=jnp.int32), mode="drop")
+            chosen = _numbers(left, place, width)
         else:
             chosen = jnp.sum(place[:, None] <= jnp.arange(width, dtype=jnp.int32), axis=0, dtype=jnp.int32)
 
@@ -186,14 +185,23 @@ def in_turns(wanted: Array, width: int, work: Callable[[Array, State], State], s
     # more than one turn takes: where one takes all, XLA would take the work for a constant and do it before the loop
     room = width * (1 + -(-items // width))
     place = jnp.cumsum(wanted, dtype=jnp.int32)
-    number = jnp.arange(items, dtype=jnp.int32)
-    numbers = jnp.full(room, items, jnp.int32).at[jnp.where(wanted, place - 1, room)].set(number, mode="drop")
+    numbers = _numbers(wanted, place, room)
 
     def turn(carry: tuple[State, Array]) -> tuple[State, Array]:
         state, done = carry
         return work(lax.dynamic_slice_in_dim(numbers, done, width), state), done + width
 
     return lax.while_loop(lambda carry: carry[1] < place[-1], turn, (state, jnp.int32(0)))[0]
+
+
+def _numbers(wanted: Array, place: Array, room: int) -> Array:
+    """(room,) int32 numbers of the items that are wanted (M,), in order, and M where there are no more.
+
+    ``place`` is how many are wanted up to each.
+    """
+    items = wanted.shape[0]
+    number = jnp.arange(items, dtype=jnp.int32)
+    return jnp.full(room, items, jnp.int32).at[jnp.where(wanted, place - 1, room)].set(number, mode="drop")
 
 
 def choose(condition: Array, yes: State, no: State) -> State:

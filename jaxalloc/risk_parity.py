@@ -186,7 +186,7 @@ def _minimise_in_log(problem: _Problem, rough: Array, wanted: Array, state: _Sta
 
     start = _evaluate(problem, False, state, noise)
     end = while_any(more, step, (start, jnp.isfinite(start.gap)))[0]
-    return _evaluate(problem, False, end, _noise(problem, end))
+    return _measure(problem, False, end)
 
 
 def _log_step(z: Array, error: Array, rough: Array, wanted: Array) -> Array:
