@@ -101,7 +101,7 @@ screenshots: $(VENV)/.test
 	$(BIN)/python docs/screenshots.py
 
 bench: $(VENV)/.bench
-	$(BIN)/python -P benchmarks/bench.py
+	$(BIN)/python benchmarks/bench.py
 
 accuracy: $(VENV)/.test
 	$(BIN)/python benchmarks/accuracy.py

@@ -24,25 +24,14 @@ from pathlib import Path
 
 import jax
 import numpy as np
+from panels import EMBEDDED, FILE, RESULTS, ROOT, ROWS, embedded, stocks
 
 import jaxalloc as ja
 
-ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests"))
-import oracles  # noqa: E402
+import oracles
 
-RESULTS = ROOT / "benchmarks" / "results"
-FILE = "us_equities_returns_2007_2016.parquet"
-ROWS = 252
 LIMITS = {64: {"gap": 1e-9, "sum": 1e-12, "ulp": 4}, 32: {"gap": 1e-5, "sum": 1e-6, "ulp": 4}}
-
-
-def load(n_assets: int, real: bool) -> np.ndarray:
-    """One year of returns (252, n_assets), real or of the embedded market."""
-    if not real:
-        return ja.datasets.synthetic_market(n_assets, ROWS).to_numpy()
-    folder = os.environ["JAXALLOC_DATA"]
-    return ja.read_returns(Path(folder) / FILE).returns.iloc[-ROWS:, :n_assets].to_numpy()
 
 
 def draw(n: int, seed: int = 0) -> np.ndarray:
@@ -142,8 +131,9 @@ class Judge:
 
 def measure(n_assets: int, real: bool, n: int, precision: int) -> dict:
     """Allocate ``n`` universes of ``n_assets`` in one precision and judge them all."""
-    returns = load(n_assets, real)
-    source = FILE if real else "embedded market"
+    panel = stocks(n_assets) if real else embedded(n_assets)
+    assert panel is not None
+    returns, source = panel.to_numpy(), FILE if real else EMBEDDED
     counts = draw(n)
     config = ja.AllocationConfig()
     with jax.enable_x64(precision == 64):

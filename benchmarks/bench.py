@@ -15,22 +15,19 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from panels import FILE, JOBS, RESULTS, ROOT, of_job
 
 from jaxalloc.cli import own_process
 
 if TYPE_CHECKING:
     from jaxalloc.rivals.race import Job
 
-RESULTS = Path(__file__).resolve().parent / "results"
-README = RESULTS.parents[1] / "README.md"
+README = ROOT / "README.md"
 MARKS = "<!-- speed: from make bench -->\n", "<!-- /speed -->"
-FILE = "us_equities_returns_2007_2016.parquet"
-ROWS = 252
-JOBS = {"W20": 20, "W100m": 100, "W100": 100, "W250": 250}
 # How many times as fast as a rival jaxalloc should be on the same cores of a CPU, in 64 bits
 GOALS = {
     "W20": {"plain": 4, "original": 100, "skfolio": 250, "riskfolio": 1000},
@@ -89,17 +86,11 @@ def run(arguments: argparse.Namespace) -> int:
 
 def load(name: str, platform: str, precision: int) -> Job | None:
     """Return a job; None where its data is not at hand."""
-    from jaxalloc.data import read_returns
-    from jaxalloc.datasets import synthetic_market
     from jaxalloc.rivals.race import Job
 
-    n_assets, folder = JOBS[name], os.environ.get("JAXALLOC_DATA")
-    if name == "W100m":
-        panel, source = synthetic_market(n_assets, ROWS), "embedded market"
-    elif folder is None:
+    panel, source = of_job(name)
+    if panel is None:
         return None
-    else:
-        panel, source = read_returns(Path(folder) / FILE).returns.iloc[-ROWS:, :n_assets], FILE
     goals = GOALS[name] if platform == "cpu" and precision == 64 else {}
     goal_rate = None if platform == "cpu" else GPU_RATES[name] / (1 if precision == 32 else 3)
     return Job(name, source, panel.to_numpy(), goals, goal_rate)

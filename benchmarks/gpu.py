@@ -33,7 +33,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from bench import GPU_RATES, JOBS, RESULTS, load
+from bench import GPU_RATES, load
+from panels import JOBS, RESULTS
 from throughput import median_seconds
 
 import jaxalloc as ja

@@ -27,46 +27,28 @@ from typing import Any
 
 import jax
 import numpy as np
+from panels import RESULTS, embedded, stocks
 
-import jaxalloc as ja
 from jaxalloc.batch import Engine
 from jaxalloc.config import NUMERIC_FIELDS
 from jaxalloc.programs import Items, buffer_shapes, empty_buffers
-from jaxalloc.samplers import Product, steps
+from jaxalloc.rivals.engine import allocations, engine_of
 from jaxalloc.tiles import chunk_bytes
-from jaxalloc.universes import seed_key
 
-RESULTS = Path(__file__).resolve().parent / "results"
-FILE = "us_equities_returns_2007_2016.parquet"
-ROWS = 252
 MILLION = 10**6
 
 
 def panel(n_assets: int) -> np.ndarray:
     """One year of returns (252, N)."""
-    folder = os.environ.get("JAXALLOC_DATA")
-    if folder is None:
-        return ja.datasets.synthetic_market(n_assets, ROWS).to_numpy()
-    return ja.read_returns(Path(folder) / FILE).returns.iloc[-ROWS:, :n_assets].to_numpy()
-
-
-def engine_of(returns: np.ndarray) -> Engine:
-    """An engine that draws resamples of the panel."""
-    draws = steps(Product((ja.Bootstrap(MILLION),)), len(returns))
-    return Engine(returns.shape, ja.AllocationConfig(), panel=returns, draws=draws, key=seed_key(0))
+    found = stocks(n_assets)
+    return (embedded(n_assets) if found is None else found).to_numpy()
 
 
 def seconds(engine: Engine, n: int) -> float:
     """Wall time of ``n`` universes, fetched to the host chunk by chunk."""
     start = time.perf_counter()
-    pending = None
-    for first in range(0, n, engine.chunk_size):
-        chunk = engine.start(Items(index=np.arange(first, min(first + engine.chunk_size, n))))
-        if pending is not None:
-            pending.allocation()
-        pending = chunk
-    assert pending is not None
-    pending.allocation()
+    for _ in allocations(engine, 0, n):
+        pass
     return time.perf_counter() - start
 
 
@@ -134,7 +116,7 @@ def start() -> dict[str, float]:
 
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "returns.csv"
-        ja.datasets.synthetic_market(20, ROWS).to_csv(file)
+        embedded(20).to_csv(file)
         env = {"XDG_CACHE_HOME": folder}
         command = [sys.executable, "-m", "jaxalloc", "allocate", str(file), "--kind", "returns"]
         found = {"without_cache": timed(command, env)}

@@ -25,14 +25,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+from panels import FILE, RESULTS
 
 import jaxalloc as ja
 from jaxalloc.backtest.comparison import FIGURES
 from jaxalloc.backtest.performance import difference_intervals
 from jaxalloc.rivals import machine
 
-RESULTS = Path(__file__).resolve().parent / "results"
-FILE = "us_equities_returns_2007_2016.parquet"
 WINDOW, COST = 252, 5.0
 STEP = {"all": 21, "hundred": 63, "crowded": 63}  # days held: a month, and with paths a quarter
 BLOCK = 63  # days of a bootstrap block: about a quarter

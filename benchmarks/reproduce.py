@@ -21,13 +21,13 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # small matrices, and pieces
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import jax
+from panels import RESULTS
 from published import bahc, hrp, known_covariance, nco, risk_budgeting, ten_assets
 from published.common import Plan, table
 
 from jaxalloc.rivals import machine
 from jaxalloc.rivals.common import available_cores
 
-RESULTS = Path(__file__).resolve().parent / "results"
 JOBS: dict[str, Any] = {
     "risk_budgeting": risk_budgeting,
     "hrp": hrp,

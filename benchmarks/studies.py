@@ -32,13 +32,11 @@ from typing import Any
 import jax
 import numpy as np
 import pandas as pd
+from panels import RESULTS, ROOT, stocks
 
 import jaxalloc as ja
 
-ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests"))
-RESULTS = ROOT / "benchmarks" / "results"
-FILE = "us_equities_returns_2007_2016.parquet"
 
 CHILD = """
 import resource, sys, time
@@ -112,7 +110,8 @@ def kills(times: int = 20) -> dict[str, Any]:
 
 def interrupted(n: int = 100_000, n_assets: int = 100, compared: int = 5_000) -> dict[str, Any]:
     """A large study of real stocks on the command line, interrupted and killed and resumed."""
-    returns = ja.read_returns(Path(os.environ["JAXALLOC_DATA"]) / FILE).returns.iloc[-252:, :n_assets]
+    returns = stocks(n_assets)
+    assert returns is not None, "set JAXALLOC_DATA"
     with tempfile.TemporaryDirectory() as folder:
         file, out = Path(folder) / "stocks.parquet", Path(folder) / "study"
         returns.to_parquet(file)

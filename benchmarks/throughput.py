@@ -24,30 +24,17 @@ import platform
 import statistics
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from accuracy import FILE, ROOT, ROWS, draw
+from accuracy import draw
+from panels import JOBS, RESULTS, of_job
 
 import jaxalloc as ja
 from jaxalloc import allocation, batch, clustering, estimates, risk_parity
 from jaxalloc.compiling import compiler_options
-
-JOBS = {"W20": 20, "W100m": 100, "W100": 100, "W250": 250}
-
-
-def load(job: str) -> np.ndarray | None:
-    """Returns (252, N) of a job; None where its real data is not at hand."""
-    n_assets = JOBS[job]
-    if job == "W100m":
-        return ja.datasets.synthetic_market(n_assets, ROWS).to_numpy()
-    folder = os.environ.get("JAXALLOC_DATA")
-    if folder is None:
-        return None
-    return ja.read_returns(Path(folder) / FILE).returns.iloc[-ROWS:, :n_assets].to_numpy()
 
 
 def median_seconds(call: Callable[[], Any], repeats: int) -> float:
@@ -196,12 +183,12 @@ def main() -> None:
     rows = []
     print("| job | float | K | universes/s | us a universe | first call (s) |\n| --- | --- | --- | --- | --- | --- |")
     for job in arguments.jobs:
-        returns = load(job)
-        if returns is None:
+        panel, _ = of_job(job)
+        if panel is None:
             print(f"| {job} | | | no real data: set JAXALLOC_DATA | | |")
             continue
         for precision in (64, 32):
-            row = measure(job, returns, arguments.n, precision, arguments.repeats)
+            row = measure(job, panel.to_numpy(), arguments.n, precision, arguments.repeats)
             rows.append(row)
             rate, k = row["universes_per_second"], row["clusters"]
             print(
@@ -218,7 +205,7 @@ def main() -> None:
         "jaxalloc": ja.__version__,
     }
     name = "".join(ch if ch.isalnum() else "-" for ch in device.device_kind.lower())
-    out = ROOT / "benchmarks" / "results" / f"throughput-{name}"
+    out = RESULTS / f"throughput-{name}"
     found = {"machine": machine, "rows": rows}
     out.with_suffix(".json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     out.with_suffix(".md").write_text(page(found), encoding="utf-8")

@@ -27,6 +27,18 @@ def engine_of(panel: Array) -> Engine:
     return Engine(panel.shape, AllocationConfig(), panel=np.asarray(panel), draws=draws, key=seed_key(_SEED))
 
 
+def allocations(engine: Engine, first: int, n: int) -> Iterator[Allocation]:
+    """Allocate ``n`` universes from ``first`` on; the devices have the next chunk before this one is waited for."""
+    pending: Chunk | None = None
+    for start in range(first, first + n, engine.chunk_size):
+        chunk = engine.start(Items(index=np.arange(start, min(start + engine.chunk_size, first + n))))
+        if pending is not None:
+            yield from pending.allocations()
+        pending = chunk
+    if pending is not None:
+        yield from pending.allocations()
+
+
 class Jaxalloc:
     """The batch engine with an iid bootstrap at its default settings, on all local devices.
 
@@ -40,8 +52,8 @@ class Jaxalloc:
 
     def __init__(self, panel: Array, precision: int = 64) -> None:
         """Put the panel (T, N) on the devices, and compile."""
-        self._x64, self._n_rows = precision == 64, len(panel)
-        with jax.enable_x64(self._x64):
+        self._n_rows = len(panel)
+        with jax.enable_x64(precision == 64):
             self.engine = engine_of(panel)
             self.quantum = self.engine.chunk_size
             self._compile()
@@ -61,7 +73,7 @@ class Jaxalloc:
     def stream(self, n: int, seed: int) -> Iterator[tuple[Array, Ints]]:
         """Draw ``n`` universes and allocate; weights and lead assets (b, 4, N) come chunk by chunk."""
         first = seed * n % (MOST_UNIVERSES - n)  # other universes for another seed
-        for found in self._allocations(first, n):
+        for found in allocations(self.engine, first, n):
             yield found.weights, found.lead_assets
 
     def counts(self, n: int) -> Array:
@@ -70,18 +82,6 @@ class Jaxalloc:
 
     def first(self, n: int) -> tuple[Array, Ints, Ints]:
         """Weights (n, 4, N), labels (n, N) and lead assets (n, 4, N) of the first ``n`` universes, as `stream` does."""
-        parts = [(found.weights, found.cluster_labels, found.lead_assets) for found in self._allocations(0, n)]
+        parts = [(found.weights, found.cluster_labels, found.lead_assets) for found in allocations(self.engine, 0, n)]
         weights, labels, leads = zip(*parts, strict=True)
         return np.concatenate(weights), np.concatenate(labels), np.concatenate(leads)
-
-    def _allocations(self, first: int, n: int) -> Iterator[Allocation]:
-        """Universes from ``first`` on; the devices have the next chunk before this one is waited for."""
-        pending: Chunk | None = None
-        for start in range(first, first + n, self.quantum):
-            with jax.enable_x64(self._x64):
-                chunk = self.engine.start(Items(index=np.arange(start, min(start + self.quantum, first + n))))
-            if pending is not None:
-                yield from pending.allocations()
-            pending = chunk
-        if pending is not None:
-            yield from pending.allocations()
