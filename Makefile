@@ -43,15 +43,15 @@ $(VENV)/.report: $(VENV)/.made pyproject.toml
 	@touch $@ $(VENV)/.core
 
 $(VENV)/.test: $(VENV)/.made pyproject.toml
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --editable '.[test]'
 	@touch $@ $(VENV)/.report $(VENV)/.core
 
 $(VENV)/.dev: $(VENV)/.made pyproject.toml
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --editable '.[dev]'
 	@touch $@ $(VENV)/.test $(VENV)/.report $(VENV)/.core
 
 $(VENV)/.docs: $(VENV)/.made pyproject.toml
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[docs]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --editable '.[docs]'
 	@touch $@ $(VENV)/.core
 
 $(VENV)/.bench: $(VENV)/.made pyproject.toml
@@ -61,8 +61,10 @@ $(VENV)/.bench: $(VENV)/.made pyproject.toml
 demo: $(VENV)/.report
 	$(BIN)/python -m jaxalloc.demo
 
+# what takes the time is compiling: all but some programs are compiled quickly
 test: $(VENV)/.test
-	$(PYTEST)
+	$(PYTEST) --optimised
+	$(PYTEST) --quick
 
 test-slow: $(VENV)/.test
 	$(PYTEST) -m slow

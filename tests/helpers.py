@@ -293,6 +293,11 @@ def assert_as_oracle(
                 assert found.lead_assets[p][k] == leads[k], f"{told}: lead of empty cluster {k}"
 
 
+def pick(batch: Allocation, index: Any) -> Allocation:
+    """Some universes of a batch."""
+    return jax.tree.map(lambda leaf: leaf[index], batch)
+
+
 def same_bits(a: Allocation, b: Allocation) -> list[str]:
     """Names of the fields that differ in any bit."""
     return [name for name in RESULT_FIELDS if getattr(a, name).tobytes() != getattr(b, name).tobytes()]

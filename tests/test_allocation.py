@@ -337,7 +337,7 @@ def test_cloning_one_member_of_a_larger_cluster_does_change_weights(x64: Any) ->
     assert np.abs(np.diff(found.cluster_weights[:, RISK_PARITY], axis=0)).max() > 1e-4
 
 
-@pytest.mark.parametrize("n_assets", [1, 2, 3])
+@pytest.mark.parametrize("n_assets", [*(pytest.param(n, marks=pytest.mark.slow) for n in (1, 2)), 3])
 def test_masked_out_is_absent(n_assets: int, x64: Any) -> None:
     rng = np.random.default_rng(n_assets)
     for _ in range(4):

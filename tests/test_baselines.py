@@ -225,7 +225,9 @@ def test_nco_equals_skfolio_s_on_200_universes() -> None:
 # Settings
 
 
-@pytest.mark.parametrize("linkage", ["single", "complete", "ward"])
+@pytest.mark.parametrize(
+    "linkage", [*(pytest.param(x, marks=pytest.mark.slow) for x in ("single", "complete")), "ward"]
+)
 def test_trees_of_every_linkage(linkage: str, x64: Any) -> None:
     config = AllocationConfig(profiles=("hrp", "herc"), linkage=linkage, criterion="maxclust", max_clusters=5)
     config = config.replace(distance="absolute" if linkage == "complete" else "correlation")
@@ -280,6 +282,7 @@ def test_given_clusters_are_nested_and_joined(linkage: str, x64: Any) -> None:
 MIXED = AllocationConfig(profiles=("hrp", "barbell", "inverse_variance"))
 
 
+@pytest.mark.slow
 def test_clustered_profiles_keep_their_bits_beside_direct_ones(x64: Any) -> None:
     returns, weights, masks = (part[:48] for part in universes())
     found = allocate_batch(returns, MIXED, weights, masks)
@@ -362,7 +365,7 @@ def test_the_smallest_universes(n: int, x64: Any) -> None:
 
 def test_one_cluster_is_the_whole(x64: Any) -> None:
     x = samples()[0]
-    found = host(allocate(x, CONFIG.replace(distance_threshold=1.0)))
+    found = one(allocate_batch(x[None], CONFIG.replace(distance_threshold=1.0)), 0)
     assert found.n_clusters == 1
     by_name = dict(zip(BASELINES, found.weights, strict=True))
     np.testing.assert_allclose(by_name["herc"], by_name["inverse_variance"], rtol=1e-12)
@@ -372,7 +375,7 @@ def test_one_cluster_is_the_whole(x64: Any) -> None:
 
 def test_singletons_are_minimum_variance_and_herc_splits_them(x64: Any) -> None:
     x = samples()[1]
-    found = host(allocate(x, CONFIG.replace(distance_threshold=0.0)))
+    found = one(allocate_batch(x[None], CONFIG.replace(distance_threshold=0.0)), 0)
     assert found.n_clusters == N
     by_name = dict(zip(BASELINES, found.weights, strict=True))
     covariance = 252 * oracles.moments(x)[1]

@@ -374,7 +374,10 @@ def test_portfolios_equal_the_oracle_s(choice: str, dtype: Any, tol: Tolerance) 
     assert seen >= 20
 
 
-@pytest.mark.parametrize("choice", COVARIANCES)
+@pytest.mark.parametrize(
+    "choice",
+    [pytest.param(name, marks=pytest.mark.slow) if name in ("sample", "oas") else name for name in COVARIANCES],
+)
 def test_a_shared_panel_s_portfolios_equal_the_oracle_s(choice: str, x64: Any) -> None:
     config = AllocationConfig(covariance=choice, ewma_decay=0.97, distance_threshold=0.5)
     numbers = cast_config(config, x64)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import json
 import subprocess
 import sys
@@ -135,6 +136,7 @@ def test_public_names_are_there_and_others_are_not() -> None:
 # Which way imports run
 
 
+@functools.cache
 def trees() -> dict[str, ast.Module]:
     """The parsed modules by name; a sub-package counts as one."""
     found = {}

@@ -86,8 +86,13 @@ def visit(browser: Any, pages: dict[str, Path]) -> Iterator[Any]:
         one.context.close()
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize(
+    ("size", "scheme"),
+    [
+        *(("laptop", "light"), ("phone", "dark")),
+        *(pytest.param(*other, marks=pytest.mark.slow) for other in (("laptop", "dark"), ("phone", "light"))),
+    ],
+)
 @pytest.mark.parametrize("name", ["study", "sweep", "walk"])
 def test_every_figure_is_drawn_in_silence(visit: Any, name: str, size: str, scheme: str) -> None:
     seen = visit(name, size, scheme)

@@ -341,6 +341,7 @@ def test_a_page_of_a_target_alone(n_rows: int, tmp_path: Path) -> None:
     assert "nan" not in text
 
 
+@pytest.mark.slow
 def test_a_decade_of_ten_profiles_fits_a_page_that_loads(walk: WalkForward, tmp_path: Path) -> None:
     rng, n, days = np.random.default_rng(1), 431, 2265
     config = ja.AllocationConfig(

@@ -155,9 +155,9 @@ FUND = "Fund of all that is {} and accumulates"  # the ends of such names do not
         (12, "{}", 40),
         (12, "A very long symbol, number {1:02}", 60),
         (12, FUND, 65),
-        (100, "{}", 70),
-        (100, "A very long symbol, number {1:02}", 100),
-        (100, FUND, 170),
+        pytest.param(100, "{}", 70, marks=pytest.mark.slow),
+        pytest.param(100, "A very long symbol, number {1:02}", 100, marks=pytest.mark.slow),
+        pytest.param(100, FUND, 170, marks=pytest.mark.slow),
     ],
 )
 def test_tables_read_well_in_80_columns(run: Run, file: Path, n_assets: int, name: str, n_lines: int) -> None:

@@ -155,7 +155,11 @@ def on_a_terminal(*arguments: str, **environment: str) -> str:
 
 
 @pytest.mark.parametrize(
-    "arguments", [("--help",), ("allocate", "market.csv", "--missing", "zero", "--profile=barbell")]
+    "arguments",
+    [
+        ("--help",),
+        pytest.param(("allocate", "market.csv", "--missing", "zero", "--profile=barbell"), marks=pytest.mark.slow),
+    ],
 )
 def test_colours_are_for_terminals_and_those_who_want_them(file: Path, arguments: tuple[str, ...]) -> None:
     assert COLOUR.search(on_a_terminal(*arguments))

@@ -218,17 +218,17 @@ def interrupted(*arguments: str) -> str:
 
 
 def test_ctrl_c_loses_nothing_and_says_how_to_go_on(run: Run, file: Path) -> None:
-    flags = ("--profile=risk_parity", "--n=50000", "--chunk-size=64", "--quiet")
+    flags = ("--profile=risk_parity", "--n=16000", "--chunk-size=64", "--quiet")
     said = interrupted("study", file.name, *flags)
     found = re.fullmatch(
-        r"jaxalloc: interrupted; ([\d,]+) of 50,000 universes are kept in market-study; resume with: jaxalloc (.*)\n",
+        r"jaxalloc: interrupted; ([\d,]+) of 16,000 universes are kept in market-study; resume with: jaxalloc (.*)\n",
         said,
     )
     assert found is not None, said
-    assert 0 < int(found[1].replace(",", "")) < 50000
+    assert 0 < int(found[1].replace(",", "")) < 16000
     chunks = {path: path.stat().st_mtime_ns for path in Path("market-study/chunks").iterdir()}
     out, _ = run(*shlex.split(found[2]))
-    assert "50,000 universes" in out
+    assert "16,000 universes" in out
     assert {path: path.stat().st_mtime_ns for path in chunks} == chunks  # not computed again
     run("study", file, *flags[:2], "--out", "whole")  # in one chunk
     whole, resumed = ja.load_study("whole"), ja.load_study("market-study")

@@ -1,0 +1,55 @@
+"""Whole portfolios of other choices and sizes than the house's, against the oracle."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import oracles
+import pytest
+from helpers import TOLERANCES, N, Tolerance, assert_as_oracle, one, universes
+
+from jaxalloc.batch import allocate_batch
+from jaxalloc.config import LINKAGES, AllocationConfig
+
+
+def test_choices_are_obeyed(x64: Any) -> None:
+    config = AllocationConfig(
+        profiles=("barbell", "max_sharpe"),
+        linkage="complete",
+        criterion="maxclust",
+        distance="absolute",
+        max_clusters=6,
+    )
+    returns, weights, masks = universes()
+    found = allocate_batch(returns[:64], config, weights[:64], masks[:64])
+    assert found.weights.shape == (64, 2, N)
+    for i in range(64):
+        answer = oracles.allocate(returns[i], config, weights[i], masks[i])
+        assert_as_oracle(one(found, i), answer, config, TOLERANCES[x64], f"universe {i}")
+    assert found.n_clusters.max() == 6
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("linkage", LINKAGES)
+@pytest.mark.parametrize("criterion", ["distance", "maxclust"])
+def test_every_linkage_and_cut_equals_the_oracle_s(linkage: str, criterion: str, x64: Any) -> None:
+    config = AllocationConfig(linkage=linkage, criterion=criterion, max_clusters=7)
+    returns, weights, masks = universes()
+    found = allocate_batch(returns[:64], config, weights[:64], masks[:64])
+    for i in range(64):
+        answer = oracles.allocate(returns[i], config, weights[i], masks[i])
+        assert_as_oracle(one(found, i), answer, config, TOLERANCES[x64], f"universe {i}")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("n_assets", [40, 100])
+def test_larger_universes_equal_the_oracle_s(n_assets: int, dtype: Any, tol: Tolerance) -> None:
+    rng = np.random.default_rng([34, n_assets])
+    returns = np.stack([
+        oracles.random_market(rng, 252, n_assets, int(rng.integers(2, n_assets // 2)), inside=rng.uniform(0.7, 0.9))
+        for _ in range(64)
+    ]).astype(np.float32).astype(float)  # fmt: skip
+    found = allocate_batch(returns)
+    for i in range(64):
+        assert_as_oracle(one(found, i), oracles.allocate(returns[i]), AllocationConfig(), tol, f"universe {i}")
