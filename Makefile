@@ -9,7 +9,7 @@ PYTEST := $(BIN)/python -m pytest -q -n auto --dist loadfile --no-loadscope-reor
 OF_VERSIONS := tests/cli/test_cli_allocate.py tests/cli/test_cli_config.py tests/cli/test_cli_process.py \
 	tests/cli/test_cli_report.py tests/test_allocation.py tests/test_bootstrap.py tests/test_data.py
 
-.PHONY: help demo test test-slow test-gpu test-dist test-lowest lint docs screenshots dist bench accuracy throughput gpu growth studies reproduce out-of-sample clean
+.PHONY: help demo test test-as-users test-quick test-slow test-gpu test-dist test-lowest lint docs screenshots dist bench accuracy throughput gpu growth studies reproduce out-of-sample clean
 help:
 	@echo "make demo        allocate the embedded market: tables, 1,000 bootstrap resamples, files, a report"
 	@echo "make test        tests (minutes); make test-slow: the rest; make test-gpu: those that need a GPU"
@@ -61,9 +61,14 @@ $(VENV)/.bench: $(VENV)/.made pyproject.toml
 demo: $(VENV)/.report
 	$(BIN)/python -m jaxalloc.demo
 
-# what takes the time is compiling: all but some programs are compiled quickly
+# what takes the time is compiling: some programs are compiled as users' are, the others quickly beside them
 test: $(VENV)/.test
-	$(PYTEST) --optimised
+	$(MAKE) --no-print-directory -j2 test-as-users test-quick
+
+test-as-users: $(VENV)/.test
+	$(BIN)/python -m pytest -q --optimised $$(grep -l mark.optimised tests/*.py)
+
+test-quick: $(VENV)/.test
 	$(PYTEST) --quick
 
 test-slow: $(VENV)/.test

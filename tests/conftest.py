@@ -63,11 +63,6 @@ LONGEST = (
 QUICK = ("--xla_backend_optimization_level=0", "--xla_cpu_use_fusion_emitters=false")
 
 
-def pytest_xdist_auto_num_workers() -> int:
-    """Return a process more than there are cores: now and then one waits for another, or for a browser."""
-    return (os.cpu_count() or 1) + 1
-
-
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add ``--quick`` and ``--optimised``; pytest calls this."""
     parser.addoption(

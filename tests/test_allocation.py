@@ -480,7 +480,7 @@ def test_each_estimate_can_be_given_alone(name: str, x64: Any) -> None:
 # Edges
 
 
-@pytest.mark.parametrize("n_assets", [1, 2, 3])
+@pytest.mark.parametrize("n_assets", [1, *(pytest.param(n, marks=pytest.mark.slow) for n in (2, 3))])
 def test_the_smallest_universes_equal_the_oracle_s(n_assets: int, x64: Any) -> None:
     for seed in range(6):
         x = oracles.random_market(np.random.default_rng([14, seed]), T, n_assets, 1 + seed % n_assets)

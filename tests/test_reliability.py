@@ -105,7 +105,7 @@ def manifest(folder: Path) -> bytes:
 def test_killed_twice_and_resumed_is_as_if_nothing_had_been(
     tmp_path: Path, programs: dict[str, str], keep: str
 ) -> None:
-    killed_over_and_over(tmp_path, programs, keep, kills=2, n=6_000)
+    killed_over_and_over(tmp_path, programs, keep, kills=2, n=4_000)
 
 
 @pytest.mark.slow

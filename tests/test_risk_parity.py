@@ -16,8 +16,6 @@ from jaxalloc.profiles import solve_profiles
 from jaxalloc.quadratic import Solution
 from jaxalloc.risk_parity import contribution_gap, risk_parity
 
-pytestmark = pytest.mark.optimised
-
 K, BATCH = 12, 64
 
 

@@ -45,7 +45,8 @@ def fitted() -> ClusterAllocation:
     ("profile", "precision"),
     [
         *(pytest.param(profile, 64, marks=pytest.mark.slow) for profile in DEFAULT_PROFILES if profile != "barbell"),
-        *(("barbell", 64), ("barbell", 32), ("nco", 64), ("hrp", 32)),
+        pytest.param("barbell", 32, marks=pytest.mark.slow),
+        *(("barbell", 64), ("nco", 64), ("hrp", 32)),
     ],
 )
 def test_has_the_bits_of_allocate(profile, precision):

@@ -358,7 +358,7 @@ def test_without_a_sampler_the_panel_is_the_one_universe(study: Study) -> None:
     assert table.xs("out_of_bag_return", level="measure")["n_universes"].eq(0).all()
 
 
-@pytest.mark.optimised  # two programs, the same bits
+@pytest.mark.slow  # two programs have the same bits where they are compiled as users' are
 @pytest.mark.parametrize("expanding", [False, True])
 def test_rolling_windows_hold_their_rows(expanding: bool) -> None:
     rolling = run(sampler=RollingWindows(60, 21, expanding=expanding))
@@ -369,7 +369,7 @@ def test_rolling_windows_hold_their_rows(expanding: bool) -> None:
     assert rolling.profile_summary().xs("out_of_bag_sharpe", level="measure")["n_universes"].eq(0).all()
 
 
-@pytest.mark.optimised  # two programs, the same bits
+@pytest.mark.slow  # two programs have the same bits where they are compiled as users' are
 def test_random_subsets_hold_their_assets() -> None:
     subsets = run(sampler=RandomSubsets(7, 70))
     masks = subsets.clusters().to_numpy() >= 0

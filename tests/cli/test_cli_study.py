@@ -99,12 +99,13 @@ BOOTSTRAP = {"sampler": "Bootstrap", "n": 1000, "method": "iid", "block_length":
             "--window 60 --step 30 --expanding --n 2",
             [BOOTSTRAP | {"n": 2}, {"sampler": "RollingWindows", "window": 60, "step": 30, "expanding": True}],
         ),
-        (
+        pytest.param(
             "--simulate student_t --degrees-of-freedom 4 --n 3",
             [
                 {"sampler": "Parametric", "n": 3, "distribution": "student_t", "degrees_of_freedom": 4.0}
                 | {"n_observations": 120, "mean": None, "covariance": None}
             ],
+            marks=pytest.mark.slow,
         ),
         (
             "--n 2 --stress volatility=1 --stress volatility=1.5,correlation=0.5,mean=-0.1",
@@ -218,17 +219,17 @@ def interrupted(*arguments: str) -> str:
 
 
 def test_ctrl_c_loses_nothing_and_says_how_to_go_on(run: Run, file: Path) -> None:
-    flags = ("--profile=risk_parity", "--n=16000", "--chunk-size=64", "--quiet")
+    flags = ("--profile=risk_parity", "--n=8000", "--chunk-size=64", "--quiet")
     said = interrupted("study", file.name, *flags)
     found = re.fullmatch(
-        r"jaxalloc: interrupted; ([\d,]+) of 16,000 universes are kept in market-study; resume with: jaxalloc (.*)\n",
+        r"jaxalloc: interrupted; ([\d,]+) of 8,000 universes are kept in market-study; resume with: jaxalloc (.*)\n",
         said,
     )
     assert found is not None, said
-    assert 0 < int(found[1].replace(",", "")) < 16000
+    assert 0 < int(found[1].replace(",", "")) < 8000
     chunks = {path: path.stat().st_mtime_ns for path in Path("market-study/chunks").iterdir()}
     out, _ = run(*shlex.split(found[2]))
-    assert "16,000 universes" in out
+    assert "8,000 universes" in out
     assert {path: path.stat().st_mtime_ns for path in chunks} == chunks  # not computed again
     run("study", file, *flags[:2], "--out", "whole")  # in one chunk
     whole, resumed = ja.load_study("whole"), ja.load_study("market-study")
