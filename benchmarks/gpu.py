@@ -33,7 +33,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from bench import GPU_RATES, load
+from bench import load
 from panels import JOBS, RESULTS
 from throughput import median_seconds
 
@@ -169,7 +169,7 @@ def measure(name: str, precision: int, wanted: float, judged: int) -> tuple[Jaxa
     row = {
         "job": name,
         "precision": precision,
-        "goal": GPU_RATES[name] / (1 if precision == 32 else 3),
+        "goal": job.goal_rate,
         "universes_per_second": rates,
         "compile_seconds": compiled,
         "chunk": chunk,

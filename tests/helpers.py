@@ -113,6 +113,10 @@ def equations(jaxpr: Any) -> Iterator[Any]:
 # ---------------------------------------------------------------------------------------------------------------------
 
 T, N = 60, 12
+# every choice another one than the default
+OTHER_CHOICES = AllocationConfig(
+    profiles=("barbell", "max_sharpe"), linkage="complete", criterion="maxclust", distance="absolute", max_clusters=6
+)
 
 
 def market(seed: Any, n_clusters: int, **settings: Any) -> Array:

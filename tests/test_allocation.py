@@ -11,6 +11,7 @@ import oracles
 import pandas as pd
 import pytest
 from helpers import (
+    OTHER_CHOICES,
     TOLERANCES,
     ULPS,
     Array,
@@ -371,17 +372,10 @@ def test_the_core_is_risk_parity_without_the_aggressors_clusters(x64: Any) -> No
 
 
 def test_flipping_the_sign_of_an_asset_leaves_its_cluster_under_the_absolute_distance(x64: Any) -> None:
-    config = AllocationConfig(
-        profiles=("barbell", "max_sharpe"),
-        linkage="complete",
-        criterion="maxclust",
-        distance="absolute",
-        max_clusters=6,
-    )
     signs = np.random.default_rng(11).choice([-1, 1], (12, 1, N))
     before, after = (
-        run(markets(), config=config),
-        run([x * s for x, s in zip(markets(), signs, strict=True)], config=config),
+        run(markets(), config=OTHER_CHOICES),
+        run([x * s for x, s in zip(markets(), signs, strict=True)], config=OTHER_CHOICES),
     )
     np.testing.assert_array_equal(before.cluster_labels, after.cluster_labels)
 
@@ -520,18 +514,11 @@ def test_opposed_assets_are_flagged_as_the_oracle_does(x64: Any) -> None:
 
 
 def test_an_opposed_pair_inside_a_cluster_is_flagged_and_finite(x64: Any) -> None:
-    config = AllocationConfig(
-        profiles=("barbell", "max_sharpe"),
-        linkage="complete",
-        criterion="maxclust",
-        distance="absolute",
-        max_clusters=6,
-    )
     x = market([17, 0], 12)
     x[:, 8] = -x[:, 2]  # equal volatilities: inverse variance makes them a cluster without any
-    found = run([x], config=config)
+    found = run([x], config=OTHER_CHOICES)
     assert found.cluster_labels[0, 8] == found.cluster_labels[0, 2]
-    assert_promises(one(found, 0), config, TOLERANCES[x64])
+    assert_promises(one(found, 0), OTHER_CHOICES, TOLERANCES[x64])
 
 
 def test_duplicates_share_a_cluster_and_the_promises_hold(dtype: Any, tol: Tolerance) -> None:

@@ -7,26 +7,26 @@ from typing import Any
 import numpy as np
 import oracles
 import pytest
-from helpers import TOLERANCES, N, Tolerance, assert_as_oracle, one, universes
+from helpers import OTHER_CHOICES, TOLERANCES, N, Tolerance, assert_as_oracle, one, universes
 
+from jaxalloc.allocation import Allocation
 from jaxalloc.batch import allocate_batch
 from jaxalloc.config import LINKAGES, AllocationConfig
 
 
-def test_choices_are_obeyed(x64: Any) -> None:
-    config = AllocationConfig(
-        profiles=("barbell", "max_sharpe"),
-        linkage="complete",
-        criterion="maxclust",
-        distance="absolute",
-        max_clusters=6,
-    )
-    returns, weights, masks = universes()
-    found = allocate_batch(returns[:64], config, weights[:64], masks[:64])
-    assert found.weights.shape == (64, 2, N)
+def as_the_oracle_s(config: AllocationConfig, tol: Tolerance) -> Allocation:
+    """Allocate 64 of the house's universes, and compare each with the oracle's answer."""
+    returns, weights, masks = (part[:64] for part in universes())
+    found = allocate_batch(returns, config, weights, masks)
     for i in range(64):
         answer = oracles.allocate(returns[i], config, weights[i], masks[i])
-        assert_as_oracle(one(found, i), answer, config, TOLERANCES[x64], f"universe {i}")
+        assert_as_oracle(one(found, i), answer, config, tol, f"universe {i}")
+    return found
+
+
+def test_choices_are_obeyed(x64: Any) -> None:
+    found = as_the_oracle_s(OTHER_CHOICES, TOLERANCES[x64])
+    assert found.weights.shape == (64, 2, N)
     assert found.n_clusters.max() == 6
 
 
@@ -35,11 +35,7 @@ def test_choices_are_obeyed(x64: Any) -> None:
 @pytest.mark.parametrize("criterion", ["distance", "maxclust"])
 def test_every_linkage_and_cut_equals_the_oracle_s(linkage: str, criterion: str, x64: Any) -> None:
     config = AllocationConfig(linkage=linkage, criterion=criterion, max_clusters=7)
-    returns, weights, masks = universes()
-    found = allocate_batch(returns[:64], config, weights[:64], masks[:64])
-    for i in range(64):
-        answer = oracles.allocate(returns[i], config, weights[i], masks[i])
-        assert_as_oracle(one(found, i), answer, config, TOLERANCES[x64], f"universe {i}")
+    as_the_oracle_s(config, TOLERANCES[x64])
 
 
 @pytest.mark.slow
