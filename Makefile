@@ -7,7 +7,7 @@ BIN    := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest -q -n auto --dist loadfile --no-loadscope-reorder
 # tests of what depends on others' versions: JAX, pandas, Parquet, the command line, the report, block lengths
 OF_VERSIONS := tests/cli/test_cli_allocate.py tests/cli/test_cli_config.py tests/cli/test_cli_process.py \
-	tests/cli/test_cli_report.py tests/test_allocation.py tests/test_bootstrap.py tests/test_data.py
+	tests/cli/test_cli_report.py tests/portfolios/test_allocation.py tests/universes/test_bootstrap.py tests/markets/test_panel.py
 
 .PHONY: help demo test test-as-users test-quick test-slow test-gpu test-dist test-lowest lint docs screenshots dist bench accuracy throughput gpu growth studies reproduce out-of-sample clean
 help:
@@ -59,14 +59,14 @@ $(VENV)/.bench: $(VENV)/.made pyproject.toml
 	@touch $@ $(VENV)/.core
 
 demo: $(VENV)/.report
-	$(BIN)/python -m jaxalloc.demo
+	$(BIN)/python -m jaxalloc.cli.demo
 
 # what takes the time is compiling: some programs are compiled as users' are, the others quickly beside them
 test: $(VENV)/.test
 	$(MAKE) --no-print-directory -j2 test-as-users test-quick
 
 test-as-users: $(VENV)/.test
-	$(BIN)/python -m pytest -q --optimised $$(grep -l mark.optimised tests/*.py)
+	$(BIN)/python -m pytest -q --optimised $$(grep -rl --include=*.py mark.optimised tests)
 
 test-quick: $(VENV)/.test
 	$(PYTEST) --quick

@@ -28,7 +28,7 @@ from panels import EMBEDDED, FILE, RESULTS, ROOT, ROWS, embedded, stocks
 
 import jaxalloc as ja
 
-sys.path.insert(0, str(ROOT / "tests"))
+sys.path.insert(0, str(ROOT / "tests" / "oracle"))
 import oracles
 
 LIMITS = {64: {"gap": 1e-9, "sum": 1e-12, "ulp": 4}, 32: {"gap": 1e-5, "sum": 1e-6, "ulp": 4}}

@@ -38,10 +38,10 @@ from panels import JOBS, RESULTS
 from throughput import median_seconds
 
 import jaxalloc as ja
-from jaxalloc.config import NUMERIC_FIELDS
-from jaxalloc.programs import Items, buffer_shapes
+from jaxalloc.engine.stages import Items, buffer_shapes
 from jaxalloc.rivals.engine import Jaxalloc, engine_of
 from jaxalloc.rivals.judge import Judge
+from jaxalloc.settings.config import NUMERIC_FIELDS
 
 STAGES = {
     "bootstrap": "draw",

@@ -7,7 +7,7 @@ growth.md of that. Run it unchanged on a GPU machine: its results then carry the
 
 - universes: microseconds a universe of one full chunk, ten, and a million universes, N = 20, four profiles, float64.
 - assets: the same for N from 20 to 250 of the real stocks (the embedded market where JAXALLOC_DATA is not set).
-- memory: the buffers of a part of a chunk against the formula of `jaxalloc.tiles.chunk_bytes`.
+- memory: the buffers of a part of a chunk against the formula of `jaxalloc.engine.shapes.chunk_bytes`.
 - start: seconds until `jaxalloc allocate` has printed its tables, without and with JAX's persistent cache, and what
   `python -c "import jax, pandas"` takes of that.
 """
@@ -29,11 +29,11 @@ import jax
 import numpy as np
 from panels import RESULTS, embedded, stocks
 
-from jaxalloc.batch import Engine
-from jaxalloc.config import NUMERIC_FIELDS
-from jaxalloc.programs import Items, buffer_shapes, empty_buffers
+from jaxalloc.engine.batch import Engine
+from jaxalloc.engine.shapes import chunk_bytes
+from jaxalloc.engine.stages import Items, buffer_shapes, empty_buffers
 from jaxalloc.rivals.engine import allocations, engine_of
-from jaxalloc.tiles import chunk_bytes
+from jaxalloc.settings.config import NUMERIC_FIELDS
 
 MILLION = 10**6
 

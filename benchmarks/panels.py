@@ -20,7 +20,7 @@ JOBS = {"W20": 20, "W100m": 100, "W100": 100, "W250": 250}
 
 def stocks(n_assets: int) -> pd.DataFrame | None:
     """Return the last year (252, N) of the first stocks; None where they are not at hand."""
-    from jaxalloc.data import read_returns
+    from jaxalloc.markets.panel import read_returns
 
     folder = os.environ.get("JAXALLOC_DATA")
     return None if folder is None else read_returns(Path(folder) / FILE).returns.iloc[-ROWS:, :n_assets]

@@ -8,7 +8,7 @@ table studies.md is made from that.
 - memory: the peak of the process's resident memory, and that before the study began, for 1e3 to 1e6 bootstrap universes
   of one year of the embedded market, streamed to a folder or summarised.
 - soak: 1e6 mixed universes (masks that leave 1 to 60 of 60 assets, clones, constant columns, hedges, stresses): each is
-  checked for NaN, bounds and sums, and statuses are counted; see tests/test_reliability.py.
+  checked for NaN, bounds and sums, and statuses are counted; see tests/studies/test_reliability.py.
 - kills: a running study killed 20 times by SIGKILL at random moments and resumed; the store is compared with that of an
   uninterrupted run, byte for byte.
 - interrupted: 100,000 resamples of 100 stocks on the command line, interrupted by SIGINT, killed by SIGKILL, resumed;

@@ -33,8 +33,11 @@ from accuracy import draw
 from panels import JOBS, RESULTS, of_job
 
 import jaxalloc as ja
-from jaxalloc import allocation, batch, clustering, estimates, risk_parity
-from jaxalloc.compiling import compiler_options
+from jaxalloc.engine import batch
+from jaxalloc.kernels.clusters import partition as clustering
+from jaxalloc.kernels.lanes.compiling import compiler_options
+from jaxalloc.kernels.solvers import risk_parity
+from jaxalloc.portfolios import allocation, estimates
 
 
 def median_seconds(call: Callable[[], Any], repeats: int) -> float:

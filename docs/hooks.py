@@ -20,9 +20,9 @@ import numpy as np
 from latex2mathml.converter import convert
 from mkdocs.exceptions import PluginError
 
-from jaxalloc.config import DEFAULT_PROFILES
-from jaxalloc.status import Status
-from jaxalloc.tiles import MAX_OUTER_BYTES, chunk_bytes, tiles
+from jaxalloc.engine.shapes import MAX_OUTER_BYTES, chunk_bytes, tiles
+from jaxalloc.settings.config import DEFAULT_PROFILES
+from jaxalloc.settings.status import Status
 
 ROOT = Path(__file__).resolve().parents[1]
 _DIRECTIVE = re.compile(r"^<!-- (include|table): (.+?)(?: \| (.+?))? -->$", re.MULTILINE)

@@ -18,7 +18,10 @@ class House(griffe.Extension):
 
     def on_package(self, *, pkg: griffe.Module, **kwargs: Any) -> None:
         """Leave the private fields of records out of their signatures."""
-        for module in pkg.modules.values():
+        modules = [pkg]
+        while modules:
+            module = modules.pop()
+            modules += [inner for inner in module.modules.values() if not inner.is_alias]
             for record in module.classes.values():
                 start = None if record.is_alias else record.members.get("__init__")
                 if isinstance(start, griffe.Function):

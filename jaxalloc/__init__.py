@@ -4,66 +4,66 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from jaxalloc._version import __version__ as __version__
 
 if TYPE_CHECKING:
     from jaxalloc import datasets as datasets
     from jaxalloc import figures as figures
     from jaxalloc import skfolio as skfolio
-    from jaxalloc.allocation import Allocation as Allocation
-    from jaxalloc.allocation import allocate as allocate
-    from jaxalloc.backtest.files import load_walk_forward as load_walk_forward
-    from jaxalloc.backtest.results import WalkForward as WalkForward
+    from jaxalloc.arguments.errors import InputError as InputError
+    from jaxalloc.backtest.folder import load_walk_forward as load_walk_forward
     from jaxalloc.backtest.run import walk_forward as walk_forward
-    from jaxalloc.batch import allocate_batch as allocate_batch
-    from jaxalloc.bootstrap import Bootstrap as Bootstrap
-    from jaxalloc.config import AllocationConfig as AllocationConfig
-    from jaxalloc.data import Panel as Panel
-    from jaxalloc.data import read_returns as read_returns
-    from jaxalloc.errors import InputError as InputError
-    from jaxalloc.grid import Sweep as Sweep
-    from jaxalloc.grid import sweep as sweep
+    from jaxalloc.backtest.walk import WalkForward as WalkForward
+    from jaxalloc.engine.batch import allocate_batch as allocate_batch
+    from jaxalloc.markets.panel import Panel as Panel
+    from jaxalloc.markets.panel import read_returns as read_returns
+    from jaxalloc.portfolios.allocation import Allocation as Allocation
+    from jaxalloc.portfolios.allocation import allocate as allocate
     from jaxalloc.report import write_report as write_report
-    from jaxalloc.results import Study as Study
-    from jaxalloc.samplers import Product as Product
-    from jaxalloc.samplers import RandomSubsets as RandomSubsets
-    from jaxalloc.samplers import RollingWindows as RollingWindows
-    from jaxalloc.samplers import Sampler as Sampler
-    from jaxalloc.scenarios import Parametric as Parametric
-    from jaxalloc.scenarios import Stress as Stress
-    from jaxalloc.status import Status as Status
-    from jaxalloc.status import explain as explain
-    from jaxalloc.study import load_study as load_study
-    from jaxalloc.study import run_study as run_study
+    from jaxalloc.settings.config import AllocationConfig as AllocationConfig
+    from jaxalloc.settings.status import Status as Status
+    from jaxalloc.settings.status import explain as explain
+    from jaxalloc.settings.sweep import Sweep as Sweep
+    from jaxalloc.settings.sweep import sweep as sweep
+    from jaxalloc.studies.run import load_study as load_study
+    from jaxalloc.studies.run import run_study as run_study
+    from jaxalloc.studies.study import Study as Study
+    from jaxalloc.universes.bootstrap import Bootstrap as Bootstrap
+    from jaxalloc.universes.samplers import Product as Product
+    from jaxalloc.universes.samplers import RandomSubsets as RandomSubsets
+    from jaxalloc.universes.samplers import RollingWindows as RollingWindows
+    from jaxalloc.universes.samplers import Sampler as Sampler
+    from jaxalloc.universes.scenarios import Parametric as Parametric
+    from jaxalloc.universes.scenarios import Stress as Stress
 
 # name -> module; each loads where it is first used, so that `import jaxalloc` costs next to nothing
 _HOMES = {
-    "Allocation": "allocation",
-    "AllocationConfig": "config",
-    "Bootstrap": "bootstrap",
-    "InputError": "errors",
-    "Panel": "data",
-    "Parametric": "scenarios",
-    "Product": "samplers",
-    "RandomSubsets": "samplers",
-    "RollingWindows": "samplers",
-    "Sampler": "samplers",
-    "Status": "status",
-    "Stress": "scenarios",
-    "Study": "results",
-    "Sweep": "grid",
-    "WalkForward": "backtest.results",
-    "allocate": "allocation",
-    "allocate_batch": "batch",
+    "Allocation": "portfolios.allocation",
+    "AllocationConfig": "settings.config",
+    "Bootstrap": "universes.bootstrap",
+    "InputError": "arguments.errors",
+    "Panel": "markets.panel",
+    "Parametric": "universes.scenarios",
+    "Product": "universes.samplers",
+    "RandomSubsets": "universes.samplers",
+    "RollingWindows": "universes.samplers",
+    "Sampler": "universes.samplers",
+    "Status": "settings.status",
+    "Stress": "universes.scenarios",
+    "Study": "studies.study",
+    "Sweep": "settings.sweep",
+    "WalkForward": "backtest.walk",
+    "allocate": "portfolios.allocation",
+    "allocate_batch": "engine.batch",
     "datasets": "datasets",
-    "explain": "status",
+    "explain": "settings.status",
     "figures": "figures",
-    "load_study": "study",
-    "load_walk_forward": "backtest.files",
-    "read_returns": "data",
-    "run_study": "study",
+    "load_study": "studies.run",
+    "load_walk_forward": "backtest.folder",
+    "read_returns": "markets.panel",
+    "run_study": "studies.run",
     "skfolio": "skfolio",  # a module that imports its extra on loading: not in __all__, for `import *` to go without
-    "sweep": "grid",
+    "sweep": "settings.sweep",
     "walk_forward": "backtest.run",
     "write_report": "report",
 }

@@ -42,7 +42,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from jaxalloc.errors import InputError
+from jaxalloc.arguments.errors import InputError
 
 __all__ = ["describe_market", "synthetic_market"]
 

@@ -14,10 +14,10 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxalloc.allocation import Allocation, allocate, valid_universes
-from jaxalloc.config import AllocationConfig
-from jaxalloc.errors import InputError
-from jaxalloc.status import explain
+from jaxalloc.arguments.errors import InputError
+from jaxalloc.portfolios.allocation import Allocation, allocate, valid_universes
+from jaxalloc.settings.config import AllocationConfig
+from jaxalloc.settings.status import explain
 
 try:
     from skfolio.optimization import BaseOptimization

@@ -21,6 +21,7 @@ from pathlib import Path
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+sys.path.insert(0, str(Path(__file__).parent / "oracle"))
 sys.path.insert(0, str(Path(__file__).parent))
 
 # Programs that one process has compiled the others read: the tests' own, and the commands that they start. (Those that
@@ -53,9 +54,9 @@ settings.load_profile("jaxalloc")
 # The files that take longest, first: a worker that came to one of them last would keep the others waiting.
 LONGEST = (
     *("test_batch", "test_risk_parity", "test_baselines", "test_reliability", "test_study", "test_report_browser"),
-    *("test_tiles", "test_allocation", "test_covariance", "test_report", "test_cli_study", "test_components"),
-    *("test_cli_process", "test_walk_forward", "test_readme", "test_clustering", "test_store", "test_quadratic"),
-    *("test_cluster", "test_devices", "test_hierarchy", "test_skfolio", "test_reproduce", "test_reduction"),
+    *("test_shapes", "test_allocation", "test_covariance", "test_report", "test_cli_study", "test_components"),
+    *("test_cli_process", "test_walk_forward", "test_readme", "test_partition", "test_store", "test_mean_variance"),
+    *("test_dask", "test_devices", "test_hierarchy", "test_skfolio", "test_reproduce", "test_measures"),
 )
 
 

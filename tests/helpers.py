@@ -15,9 +15,9 @@ import numpy as np
 import oracles
 import pytest
 
-from jaxalloc.allocation import RESULT_FIELDS, Allocation
-from jaxalloc.config import AllocationConfig
-from jaxalloc.status import Status
+from jaxalloc.portfolios.allocation import RESULT_FIELDS, Allocation
+from jaxalloc.settings.config import AllocationConfig
+from jaxalloc.settings.status import Status
 
 Array = np.ndarray
 

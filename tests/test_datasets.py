@@ -10,8 +10,8 @@ from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.spatial.distance import squareform
 
 from jaxalloc import datasets
+from jaxalloc.arguments.errors import InputError
 from jaxalloc.datasets import describe_market, synthetic_market
-from jaxalloc.errors import InputError
 
 LONG = 40_000  # days: a correlation's standard error is below 0.01 even with these tails, a volatility's about 1 %
 FULL_TABLE = 106  # assets: every group of the first economy is there

@@ -9,13 +9,11 @@ import pkgutil
 import pytest
 
 import jaxalloc
-import jaxalloc.backtest
 
 MODULES = sorted(
     module.name
-    for package in (jaxalloc, jaxalloc.backtest)
-    for module in pkgutil.iter_modules(package.__path__, f"{package.__name__}.")
-    if module.name not in ("jaxalloc.__main__", "jaxalloc.demo")
+    for module in pkgutil.walk_packages(jaxalloc.__path__, "jaxalloc.")
+    if module.name not in ("jaxalloc.__main__", "jaxalloc.cli.demo") and not module.name.startswith("jaxalloc.rivals")
 )
 
 

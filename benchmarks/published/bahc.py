@@ -16,10 +16,10 @@ from jax import Array, lax
 from scipy.cluster import hierarchy
 from scipy.spatial.distance import squareform
 
-from jaxalloc.linkage import Tree, merge_tree
-from jaxalloc.moments import sample_moments
-from jaxalloc.quadratic import min_variance
-from jaxalloc.shrinkage import shrink_sample
+from jaxalloc.kernels.clusters.linkage import Tree, merge_tree
+from jaxalloc.kernels.moments.sample import sample_moments
+from jaxalloc.kernels.moments.shrinkage import shrink_sample
+from jaxalloc.kernels.solvers.mean_variance import min_variance
 from published import known_covariance
 from published.closed_form import closed_form
 from published.common import Plan, in_pieces

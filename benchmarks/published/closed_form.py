@@ -8,9 +8,9 @@ from __future__ import annotations
 import jax.numpy as jnp
 from jax import Array
 
-from jaxalloc.clustering import cut
-from jaxalloc.linalg import dot, solve_positive_definite
-from jaxalloc.linkage import correlation_distance, maxclust_height, merge_tree
+from jaxalloc.kernels.clusters.linkage import correlation_distance, maxclust_height, merge_tree
+from jaxalloc.kernels.clusters.partition import cut
+from jaxalloc.kernels.lanes.elimination import dot, solve_positive_definite
 
 
 def closed_form(covariance: Array, reward: Array) -> Array:

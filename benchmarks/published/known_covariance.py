@@ -15,8 +15,8 @@ from jax import Array
 from sklearn.covariance import LedoitWolf
 
 import jaxalloc as ja
-from jaxalloc.moments import sample_moments
-from jaxalloc.shrinkage import shrink_sample
+from jaxalloc.kernels.moments.sample import sample_moments
+from jaxalloc.kernels.moments.shrinkage import shrink_sample
 from published.closed_form import closed_form, minimum_norm
 from published.common import Compared, Plan, in_pieces, median_error
 from published.hrp import hrp, oracle_hrp

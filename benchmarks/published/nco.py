@@ -15,7 +15,7 @@ import numpy as np
 import oracles
 from jax import Array
 
-from jaxalloc.moments import sample_moments
+from jaxalloc.kernels.moments.sample import sample_moments
 from published.closed_form import closed_form, nested
 from published.common import Compared, Plan, in_pieces
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import oracles
 
-from jaxalloc.risk_parity import risk_parity
+from jaxalloc.kernels.solvers.risk_parity import risk_parity
 from published.common import Compared, Plan
 
 TITLE = "Constrained risk budgeting"

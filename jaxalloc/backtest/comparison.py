@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from jaxalloc.arguments.errors import InputError
+from jaxalloc.arguments.numbers import one_number, whole_number
 from jaxalloc.backtest import performance
 from jaxalloc.backtest.performance import COMPARED, RETURN_MEASURES
-from jaxalloc.bootstrap import Bootstrap, Method
-from jaxalloc.checks import one_number, whole_number
-from jaxalloc.errors import InputError
+from jaxalloc.universes.bootstrap import Bootstrap, Method
 
 if TYPE_CHECKING:
-    from jaxalloc.backtest.results import WalkForward
+    from jaxalloc.backtest.walk import WalkForward
 
 FIGURES = (*RETURN_MEASURES, "turnover", "cost", "effective_bets", "tracking_error", "kept", "missing")
 COUNTS = ("kept", "missing")  # they say nothing about a portfolio

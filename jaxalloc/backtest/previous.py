@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from jaxalloc.errors import InputError
-from jaxalloc.tables import as_number, load_table, quote
+from jaxalloc.arguments.errors import InputError
+from jaxalloc.markets.files import as_number, load_table, quote
 
 _SLACK = 1e-6  # by which weights may sum to more than 1: they are written with so many digits
 

@@ -27,21 +27,21 @@ from typing import Any, Literal, get_args
 import numpy as np
 import pandas as pd
 
-from jaxalloc.backtest.files import ALLOCATIONS, PATHS, identity_of, open_store, remove_study, write_results
+from jaxalloc.arguments.errors import InputError
+from jaxalloc.arguments.numbers import check_seed, one_number, whole_number
+from jaxalloc.backtest.folder import ALLOCATIONS, PATHS, identity_of, open_store, remove_study, write_results
 from jaxalloc.backtest.performance import RETURN_MEASURES, performance, tracking_error
 from jaxalloc.backtest.previous import previous_weights as held_before
-from jaxalloc.backtest.results import FIGURES, History, WalkForward
 from jaxalloc.backtest.schedule import Schedule
 from jaxalloc.backtest.simulation import Held, Market, concentrate, hold
-from jaxalloc.bootstrap import Bootstrap
-from jaxalloc.checks import check_seed, one_number, whole_number
-from jaxalloc.config import AllocationConfig, check_config
-from jaxalloc.data import Panel, as_panel, read_returns
-from jaxalloc.errors import InputError
-from jaxalloc.grid import Sweep, plain_config
-from jaxalloc.results import Study, column_values
-from jaxalloc.samplers import RollingWindows
-from jaxalloc.study import run_study
+from jaxalloc.backtest.walk import FIGURES, History, WalkForward
+from jaxalloc.markets.panel import Panel, as_panel, read_returns
+from jaxalloc.settings.config import AllocationConfig, check_config
+from jaxalloc.settings.sweep import Sweep, plain_config
+from jaxalloc.studies.run import run_study
+from jaxalloc.studies.study import Study, column_values
+from jaxalloc.universes.bootstrap import Bootstrap
+from jaxalloc.universes.samplers import RollingWindows
 
 Execution = Literal["portfolio", "lead"]
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 
-from jaxalloc.checks import whole_number
-from jaxalloc.errors import InputError
+from jaxalloc.arguments.errors import InputError
+from jaxalloc.arguments.numbers import whole_number
 
 
 @dataclasses.dataclass(frozen=True)

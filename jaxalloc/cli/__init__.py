@@ -24,7 +24,7 @@ import typer
 import typer.core
 
 import jaxalloc
-from jaxalloc.errors import InputError
+from jaxalloc.arguments.errors import InputError
 
 DONE, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 EXIT_STATUS = "Exit status: 0 done; 1 failed in running; 2 the input is at fault; 130 interrupted."

@@ -11,7 +11,7 @@ from jaxalloc.cli import render
 from jaxalloc.cli.documents import check_target, to_json
 from jaxalloc.cli.options import Json, Precision, Quiet, Source, example, expand
 from jaxalloc.cli.portfolios import WRITERS, compute, write
-from jaxalloc.config import AllocationConfig
+from jaxalloc.settings.config import AllocationConfig
 
 app = typer.Typer(add_completion=False)
 _CONFIG = AllocationConfig(profiles=("risk_parity",))

@@ -9,16 +9,16 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
+from jaxalloc.arguments.errors import InputError
 from jaxalloc.cli import render
 from jaxalloc.cli.documents import check_target, to_json, write_whole
 from jaxalloc.cli.options import Json, Precision, Quiet, Reading, example, expand
-from jaxalloc.data import Panel, as_panel, read_returns
 from jaxalloc.datasets import synthetic_market
-from jaxalloc.errors import InputError
+from jaxalloc.markets.files import counted, quote
+from jaxalloc.markets.panel import Panel, as_panel, read_returns
 from jaxalloc.rivals import race
 from jaxalloc.rivals.registry import EXTRA, RIVALS, missing_libraries
 from jaxalloc.rivals.tables import rate, ratio, small
-from jaxalloc.tables import counted, quote
 
 app = typer.Typer(add_completion=False)
 N_ASSETS, N_ROWS = 100, 252  # of the embedded market; rows of a file too, if it has as many

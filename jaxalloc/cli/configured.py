@@ -30,9 +30,9 @@ from typing import Annotated, Any, Union, get_args, get_origin
 
 import typer
 
+from jaxalloc.arguments.errors import InputError
 from jaxalloc.cli import module_of
-from jaxalloc.errors import InputError
-from jaxalloc.tables import quote
+from jaxalloc.markets.files import quote
 
 COMMANDS = ("allocate", "study", "sweep", "walk-forward")
 _OF_ONE_RUN = ("config", "resume", "fresh", "help")  # flags that are no setting

@@ -12,8 +12,8 @@ from typing import Any
 
 import pandas as pd
 
-from jaxalloc.errors import InputError
-from jaxalloc.tables import quote
+from jaxalloc.arguments.errors import InputError
+from jaxalloc.markets.files import quote
 
 
 def to_json(document: dict[str, Any]) -> str:

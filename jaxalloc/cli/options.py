@@ -22,10 +22,10 @@ import typer
 
 from jaxalloc.cli import EXIT_STATUS
 from jaxalloc.cli.configured import ConfigFile
-from jaxalloc.config import COVARIANCES, CRITERIA, DISTANCES, LINKAGES, AllocationConfig, check_config
-from jaxalloc.data import Kind, Missing, Panel, read_returns
-from jaxalloc.profiles import PROFILES
-from jaxalloc.tables import Layout
+from jaxalloc.markets.files import Layout
+from jaxalloc.markets.panel import Kind, Missing, Panel, read_returns
+from jaxalloc.portfolios.profiles import PROFILES
+from jaxalloc.settings.config import COVARIANCES, CRITERIA, DISTANCES, LINKAGES, AllocationConfig, check_config
 
 _READING = {name: parameter.default for name, parameter in inspect.signature(read_returns).parameters.items()}
 

@@ -11,14 +11,14 @@ import jax
 import numpy as np
 import pandas as pd
 
-from jaxalloc.allocation import Allocation, allocate, valid_universes
+from jaxalloc.arguments.errors import InputError
 from jaxalloc.cli.documents import records, to_json, write_whole
-from jaxalloc.config import AllocationConfig
-from jaxalloc.data import Panel
-from jaxalloc.errors import InputError
-from jaxalloc.status import Status, explain
-from jaxalloc.summary import asset_table, cluster_table, write_csv
-from jaxalloc.tables import counted, listing, quote
+from jaxalloc.markets.files import counted, listing, quote
+from jaxalloc.markets.panel import Panel
+from jaxalloc.portfolios.allocation import Allocation, allocate, valid_universes
+from jaxalloc.settings.config import AllocationConfig
+from jaxalloc.settings.status import Status, explain
+from jaxalloc.studies.tables import asset_table, cluster_table, write_csv
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -47,11 +47,11 @@ class Portfolios:
         return int(self.allocation.n_clusters)
 
     def assets(self, profile: str) -> pd.DataFrame:
-        """Return a profile's `jaxalloc.summary.asset_table`."""
+        """Return a profile's `jaxalloc.studies.tables.asset_table`."""
         return asset_table(self.allocation, profile, self.config, self.panel.symbols)
 
     def clusters(self, profile: str) -> pd.DataFrame:
-        """Return a profile's `jaxalloc.summary.cluster_table`."""
+        """Return a profile's `jaxalloc.studies.tables.cluster_table`."""
         return cluster_table(self.allocation, profile, self.config, self.panel.symbols)
 
     def all_assets(self) -> pd.DataFrame:

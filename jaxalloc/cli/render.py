@@ -24,15 +24,15 @@ from rich.text import Text
 
 from jaxalloc.cli.documents import records
 from jaxalloc.cli.options import flag_of, in_flags
-from jaxalloc.status import Status
-from jaxalloc.tables import counted
+from jaxalloc.markets.files import counted
+from jaxalloc.settings.status import Status
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from jaxalloc.cli.portfolios import Portfolios
-    from jaxalloc.grid import Sweep
-    from jaxalloc.results import Study
+    from jaxalloc.settings.sweep import Sweep
+    from jaxalloc.studies.study import Study
 
 FOLDED_ROWS = 25  # a longer table shows this many, the heaviest
 
@@ -176,7 +176,7 @@ def print_header(portfolios: Portfolios, console: Console) -> None:
 
 
 def print_clusters(portfolios: Portfolios, profile: str, console: Console, rows: int | None) -> None:
-    """Print a profile's figures and its `jaxalloc.summary.cluster_table`."""
+    """Print a profile's figures and its `jaxalloc.studies.tables.cluster_table`."""
     figures = portfolios.figures(profile)
     volatility, mean = percent(figures["volatility"]), percent(figures["expected_return"])
     heading = Text.assemble((profile, "bold"), f": volatility {volatility}, expected return {mean} a year")
@@ -229,7 +229,7 @@ def _fitting(symbols: Sequence[str], room: int) -> str:
 
 
 def print_assets(portfolios: Portfolios, profile: str, console: Console, rows: int | None) -> None:
-    """Print a profile's `jaxalloc.summary.asset_table`."""
+    """Print a profile's `jaxalloc.studies.tables.asset_table`."""
     lines = records(portfolios.assets(profile))
     held = lines if rows is None else [row for row in lines if row["weight"] > 0]
     shown, rest = _fold(held, rows)

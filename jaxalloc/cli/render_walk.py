@@ -11,13 +11,13 @@ from rich.text import Text
 from jaxalloc.backtest.comparison import can_compare
 from jaxalloc.cli.documents import records
 from jaxalloc.cli.render import empty_table, percent, plain, print_points, ratio
-from jaxalloc.reduction import POSITIVE_WEIGHT
-from jaxalloc.tables import counted, label_text
+from jaxalloc.markets.files import counted, label_text
+from jaxalloc.studies.measures import POSITIVE_WEIGHT
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from jaxalloc.backtest.results import WalkForward
+    from jaxalloc.backtest.walk import WalkForward
 
 # what is shown of each profile: in words, and how it is written
 _FIGURES: dict[str, tuple[str, Callable[[float], str]]] = {

@@ -7,13 +7,13 @@ from typing import Annotated
 
 import typer
 
-from jaxalloc.backtest.files import KIND, load_walk_forward
+from jaxalloc.backtest.folder import KIND, load_walk_forward
 from jaxalloc.cli import render
 from jaxalloc.cli.documents import to_json
 from jaxalloc.cli.options import Json, Quiet, example, expand
 from jaxalloc.report import FILE, check_report, write_report
-from jaxalloc.stored import read_manifest
-from jaxalloc.study import load_study
+from jaxalloc.storage.reader import read_manifest
+from jaxalloc.studies.run import load_study
 
 app = typer.Typer(add_completion=False)
 

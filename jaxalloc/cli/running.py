@@ -11,18 +11,18 @@ from typing import Annotated, Any
 
 import typer
 
-from jaxalloc.backtest.results import WalkForward
+from jaxalloc.arguments.errors import InputError
+from jaxalloc.backtest.walk import WalkForward
 from jaxalloc.cli import render
 from jaxalloc.cli.documents import records
 from jaxalloc.cli.options import Precision, Quiet
-from jaxalloc.data import Panel
-from jaxalloc.errors import InputError
-from jaxalloc.grid import Sweep
+from jaxalloc.markets.panel import Panel
 from jaxalloc.report import FILE, check_report, write_report
-from jaxalloc.results import Study
-from jaxalloc.samplers import Product
-from jaxalloc.stored import Manifest, read_manifest
-from jaxalloc.study import Keep, run_study
+from jaxalloc.settings.sweep import Sweep
+from jaxalloc.storage.reader import Manifest, read_manifest
+from jaxalloc.studies.run import Keep, run_study
+from jaxalloc.studies.study import Study
+from jaxalloc.universes.samplers import Product
 
 _PANEL = "Running"
 

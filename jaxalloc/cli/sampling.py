@@ -8,12 +8,12 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from jaxalloc.bootstrap import Bootstrap, Method
-from jaxalloc.errors import InputError
-from jaxalloc.samplers import Product, RandomSubsets, RollingWindows, Sampler
-from jaxalloc.scenarios import Distribution, Parametric, Stress
-from jaxalloc.study import run_study
-from jaxalloc.tables import quote
+from jaxalloc.arguments.errors import InputError
+from jaxalloc.markets.files import quote
+from jaxalloc.studies.run import run_study
+from jaxalloc.universes.bootstrap import Bootstrap, Method
+from jaxalloc.universes.samplers import Product, RandomSubsets, RollingWindows, Sampler
+from jaxalloc.universes.scenarios import Distribution, Parametric, Stress
 
 _PANEL = "Universes"
 _SEED = inspect.signature(run_study).parameters["seed"].default

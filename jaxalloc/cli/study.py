@@ -7,16 +7,16 @@ from typing import Annotated
 
 import typer
 
+from jaxalloc.arguments.errors import InputError
 from jaxalloc.cli import render
 from jaxalloc.cli.configured import words_in_force
 from jaxalloc.cli.documents import to_json
 from jaxalloc.cli.options import Json, Source, example, expand
 from jaxalloc.cli.running import Running, document, new_folder, run, written
 from jaxalloc.cli.sampling import Sampling
-from jaxalloc.config import AllocationConfig
-from jaxalloc.errors import InputError
-from jaxalloc.grid import sweep
-from jaxalloc.status import Status
+from jaxalloc.settings.config import AllocationConfig
+from jaxalloc.settings.status import Status
+from jaxalloc.settings.sweep import sweep
 
 app = typer.Typer(add_completion=False)
 _CONFIG = AllocationConfig()

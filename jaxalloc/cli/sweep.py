@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from jaxalloc.arguments.errors import InputError
 from jaxalloc.cli import render
 from jaxalloc.cli.configured import words_in_force
 from jaxalloc.cli.documents import to_json
@@ -14,9 +15,8 @@ from jaxalloc.cli.options import Json, Source, example, expand
 from jaxalloc.cli.running import Running, document, run, written
 from jaxalloc.cli.sampling import Sampling
 from jaxalloc.cli.varying import VARY, varied
-from jaxalloc.config import AllocationConfig
-from jaxalloc.errors import InputError
-from jaxalloc.status import Status
+from jaxalloc.settings.config import AllocationConfig
+from jaxalloc.settings.status import Status
 
 app = typer.Typer(add_completion=False)
 _CONFIG = AllocationConfig()

@@ -7,11 +7,11 @@ from decimal import Decimal
 
 import typer
 
+from jaxalloc.arguments.errors import InputError
 from jaxalloc.cli.options import flag_of, setting_name
-from jaxalloc.config import NUMERIC_FIELDS, AllocationConfig
-from jaxalloc.errors import InputError
-from jaxalloc.grid import Sweep, sweep
-from jaxalloc.tables import quote
+from jaxalloc.markets.files import quote
+from jaxalloc.settings.config import NUMERIC_FIELDS, AllocationConfig
+from jaxalloc.settings.sweep import Sweep, sweep
 
 VARY = typer.Option(
     metavar="NAME=VALUES",

@@ -11,14 +11,14 @@ from typing import Annotated, Any
 
 import typer
 
+from jaxalloc.arguments.errors import InputError
+from jaxalloc.arguments.numbers import whole_number
 from jaxalloc.backtest.comparison import can_compare
-from jaxalloc.backtest.files import ALLOCATIONS, PATHS
+from jaxalloc.backtest.folder import ALLOCATIONS, PATHS
 from jaxalloc.backtest.previous import read_weights
-from jaxalloc.backtest.results import WalkForward
 from jaxalloc.backtest.run import Execution
 from jaxalloc.backtest.run import walk_forward as run_walk_forward
-from jaxalloc.bootstrap import Bootstrap, Method
-from jaxalloc.checks import whole_number
+from jaxalloc.backtest.walk import WalkForward
 from jaxalloc.cli import render
 from jaxalloc.cli.configured import words_in_force
 from jaxalloc.cli.documents import records, to_json
@@ -27,14 +27,14 @@ from jaxalloc.cli.render_walk import print_walk
 from jaxalloc.cli.running import Job, new_folder, what_is_kept, written
 from jaxalloc.cli.sampling import block_length
 from jaxalloc.cli.varying import VARY, varied
-from jaxalloc.config import AllocationConfig
-from jaxalloc.data import Panel
-from jaxalloc.errors import InputError
-from jaxalloc.grid import Sweep
-from jaxalloc.samplers import RollingWindows
-from jaxalloc.status import Status
-from jaxalloc.stored import read_manifest
-from jaxalloc.tables import label_text, quote
+from jaxalloc.markets.files import label_text, quote
+from jaxalloc.markets.panel import Panel
+from jaxalloc.settings.config import AllocationConfig
+from jaxalloc.settings.status import Status
+from jaxalloc.settings.sweep import Sweep
+from jaxalloc.storage.reader import read_manifest
+from jaxalloc.universes.bootstrap import Bootstrap, Method
+from jaxalloc.universes.samplers import RollingWindows
 
 app = typer.Typer(add_completion=False)
 _CONFIG = AllocationConfig()

@@ -3,7 +3,7 @@
 Functions of `jaxalloc.figures.walks` and `jaxalloc.figures.comparisons`, and `walk_heatmap`, take a
 `jaxalloc.WalkForward`, the others a `jaxalloc.Study`; they return a `plotly.graph_objects.Figure` (extra ``report``).
 ``at`` is a point's number in a sweep's grid; by default the one that has the settings which the sweep started from, see
-`jaxalloc.grid.Sweep.home`. Weights, returns, volatilities and frequencies are fractions, shown in per cent.
+`jaxalloc.settings.sweep.Sweep.home`. Weights, returns, volatilities and frequencies are fractions, shown in per cent.
 """
 
 from __future__ import annotations

@@ -7,13 +7,13 @@ import itertools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from jaxalloc.errors import InputError
-from jaxalloc.profiles import PROFILES
+from jaxalloc.arguments.errors import InputError
+from jaxalloc.portfolios.profiles import PROFILES
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
-    from jaxalloc.results import Study
+    from jaxalloc.studies.study import Study
 
 # mid-tones that stand out from white and from near-black alike, and neighbours from each other without red or green; in
 # the order of the registry

@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from jaxalloc.errors import InputError
+from jaxalloc.arguments.errors import InputError
 from jaxalloc.figures.canvas import ACCENT, MUTED, canvas, graph_objects, label, point_of
 from jaxalloc.figures.tree import Tree, correlation_at, outline, runs, tree_of
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
-    from jaxalloc.results import Study
+    from jaxalloc.studies.study import Study
 
 NAMED = 45  # of more assets the names stand in the hover texts only
 _LONGEST = 14

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from jaxalloc.arguments.errors import InputError
 from jaxalloc.backtest.performance import COMPARED
-from jaxalloc.errors import InputError
 from jaxalloc.figures.canvas import colour_of, faded, graph_objects, plain_name, style
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
-    from jaxalloc.backtest.results import WalkForward
+    from jaxalloc.backtest.walk import WalkForward
 
 # measure -> its name in words, and Plotly's format of its values
 WALK_WORDS = {

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from jaxalloc.errors import InputError
+from jaxalloc.arguments.errors import InputError
 from jaxalloc.figures.canvas import (
     MEASURE_WORDS,
     MUTED,
@@ -21,14 +21,14 @@ from jaxalloc.figures.canvas import (
     point_of,
     style,
 )
-from jaxalloc.reduction import MEASURE_BINS, MEASURES, bin_edges
-from jaxalloc.summary import asset_table
+from jaxalloc.studies.measures import MEASURE_BINS, MEASURES, bin_edges
+from jaxalloc.studies.tables import asset_table
 
 if TYPE_CHECKING:
     import pandas as pd
     import plotly.graph_objects as go
 
-    from jaxalloc.results import Study
+    from jaxalloc.studies.study import Study
 
 _LONGEST = 18
 _BARS = 48  # of a histogram
@@ -154,7 +154,7 @@ def distributions(
 
     Args:
         study: the study.
-        measures: some of `jaxalloc.reduction.MEASURES`; `Study.profile_summary` explains them.
+        measures: some of `jaxalloc.studies.measures.MEASURES`; `Study.profile_summary` explains them.
         at: point of a sweep's grid.
 
     Returns:

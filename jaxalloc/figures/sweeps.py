@@ -8,18 +8,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from jaxalloc.arguments.errors import InputError
 from jaxalloc.backtest.comparison import FIGURES
-from jaxalloc.errors import InputError
 from jaxalloc.figures.canvas import MEASURE_WORDS, canvas, check_profile, graph_objects, plain_name
 from jaxalloc.figures.comparisons import WALK_WORDS
-from jaxalloc.reduction import MEASURES
+from jaxalloc.studies.measures import MEASURES
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
-    from jaxalloc.backtest.results import WalkForward
-    from jaxalloc.grid import Sweep
-    from jaxalloc.results import Study
+    from jaxalloc.backtest.walk import WalkForward
+    from jaxalloc.settings.sweep import Sweep
+    from jaxalloc.studies.study import Study
 
 _OF_CLUSTERS = ("n_clusters", "stability")
 _MOST_NUMBERS = 120  # cells; in more of them no numbers are written
@@ -30,8 +30,8 @@ def sweep_heatmap(study: Study, measure: str = "volatility", profile: str | None
 
     Args:
         study: of a sweep.
-        measure: one of `jaxalloc.reduction.MEASURES`, its mean over the universes; ``"n_clusters"``, the mean number
-            of clusters; or ``"stability"``, the mean of `Study.cluster_stability` over the clusters.
+        measure: one of `jaxalloc.studies.measures.MEASURES`, its mean over the universes; ``"n_clusters"``, the mean
+            number of clusters; or ``"stability"``, the mean of `Study.cluster_stability` over the clusters.
         profile: one of the study's profiles. By default all of them, which takes a sweep of one setting; measures of
             clusters have none.
 

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from jaxalloc.errors import InputError
+from jaxalloc.arguments.errors import InputError
 from jaxalloc.figures.canvas import point_of
 
 if TYPE_CHECKING:
-    from jaxalloc.results import Study
+    from jaxalloc.studies.study import Study
 
 _MOST_ORDERED = 1500  # assets; the best order of more would take minutes
 

@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from jaxalloc.checks import whole_number
-from jaxalloc.errors import InputError
+from jaxalloc.arguments.errors import InputError
+from jaxalloc.arguments.numbers import whole_number
 from jaxalloc.figures.canvas import MUTED, canvas, colour_of, faded, graph_objects, label, plain_name
 from jaxalloc.figures.comparisons import point_number, short
-from jaxalloc.tables import label_text
+from jaxalloc.markets.files import label_text
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
-    from jaxalloc.backtest.results import WalkForward
+    from jaxalloc.backtest.walk import WalkForward
 
 _MOST_POINTS = 400  # of a line: more than a screen shows apart
 _MOST_REBALANCES = 150  # that areas are drawn at
@@ -230,7 +230,7 @@ def thinned(values: np.ndarray, most: int) -> np.ndarray:
 
     Example:
         >>> thinned(np.array([0.0, 3.0, 1.0, 2.0, -1.0, 0.5, 0.0]), 6).tolist()
-        [0, 1, 4, 6]
+        [0, 1, 3, 4, 6]
     """
     n = len(values)
     if n <= most:

@@ -8,11 +8,11 @@ import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from jaxalloc.errors import InputError
+from jaxalloc.arguments.errors import InputError
 
 if TYPE_CHECKING:
-    from jaxalloc.backtest.results import WalkForward
-    from jaxalloc.results import Study
+    from jaxalloc.backtest.walk import WalkForward
+    from jaxalloc.studies.study import Study
 
 FILE = "report.html"
 _SUFFIXES = (".html", ".htm")

@@ -6,12 +6,12 @@ import dataclasses
 import shlex
 from typing import TYPE_CHECKING, Any
 
-from jaxalloc.config import AllocationConfig
+from jaxalloc.settings.config import AllocationConfig
 
 if TYPE_CHECKING:
-    from jaxalloc.backtest.results import WalkForward
-    from jaxalloc.grid import Sweep
-    from jaxalloc.results import Study
+    from jaxalloc.backtest.walk import WalkForward
+    from jaxalloc.settings.sweep import Sweep
+    from jaxalloc.studies.study import Study
 
 _LONGEST = 400  # characters of a setting
 

@@ -8,21 +8,21 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from jaxalloc.allocation import valid_universes
 from jaxalloc.figures.canvas import plain_name
 from jaxalloc.figures.portfolios import heaviest
-from jaxalloc.profiles import PROFILES
-from jaxalloc.reduction import BINDING, POSITIVE_WEIGHT
+from jaxalloc.markets.files import counted
+from jaxalloc.portfolios.allocation import valid_universes
+from jaxalloc.portfolios.profiles import PROFILES
 from jaxalloc.report.words import WRITE, joined, percent, sentence, stability_sentence
-from jaxalloc.status import Status, explain
-from jaxalloc.summary import asset_table, cluster_table
-from jaxalloc.tables import counted
+from jaxalloc.settings.status import Status, explain
+from jaxalloc.studies.measures import BINDING, POSITIVE_WEIGHT
+from jaxalloc.studies.tables import asset_table, cluster_table
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from jaxalloc.backtest.results import WalkForward
-    from jaxalloc.results import Study
+    from jaxalloc.backtest.walk import WalkForward
+    from jaxalloc.studies.study import Study
 
 TOP = 20  # assets in a figure
 _SHORT = {

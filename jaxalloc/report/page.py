@@ -8,21 +8,22 @@ import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from jaxalloc import __version__, figures
-from jaxalloc.backtest.results import WalkForward
-from jaxalloc.errors import InputError
+from jaxalloc import figures
+from jaxalloc._version import __version__
+from jaxalloc.arguments.errors import InputError
+from jaxalloc.backtest.walk import WalkForward
 from jaxalloc.figures.canvas import MEASURE_WORDS, graph_objects, plain_name, template
 from jaxalloc.figures.sweeps import sweep_heatmap
-from jaxalloc.profiles import PROFILES
+from jaxalloc.markets.files import counted
+from jaxalloc.portfolios.profiles import PROFILES
 from jaxalloc.report import again, content
 from jaxalloc.report.walk_page import walk_context
 from jaxalloc.report.words import clusters_sentence, sampler_words
-from jaxalloc.tables import counted
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
-    from jaxalloc.results import Study
+    from jaxalloc.studies.study import Study
 
 _FILES = importlib.resources.files("jaxalloc.report")
 _SPREADS = (

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 from jaxalloc.backtest.comparison import can_compare
 from jaxalloc.figures.canvas import plain_name
 from jaxalloc.figures.comparisons import difference_table, series_name
-from jaxalloc.profiles import PROFILES
-from jaxalloc.reduction import POSITIVE_WEIGHT
+from jaxalloc.markets.files import counted, label_text
+from jaxalloc.portfolios.profiles import PROFILES
 from jaxalloc.report.content import Table
 from jaxalloc.report.words import NONE, number, percent, ratio, sentence
-from jaxalloc.tables import counted, label_text
+from jaxalloc.studies.measures import POSITIVE_WEIGHT
 
 if TYPE_CHECKING:
-    from jaxalloc.backtest.results import WalkForward
+    from jaxalloc.backtest.walk import WalkForward
 
 # measure -> heading, and how it is written
 _FIGURES: dict[str, tuple[str, Callable[[float], str]]] = {

@@ -12,15 +12,15 @@ from jaxalloc import figures
 from jaxalloc.figures.canvas import plain_name
 from jaxalloc.figures.comparisons import WALK_WORDS
 from jaxalloc.figures.sweeps import walk_heatmap
+from jaxalloc.markets.files import counted, label_text
 from jaxalloc.report import again, walk_content
 from jaxalloc.report.content import settings
 from jaxalloc.report.words import sampler_words
-from jaxalloc.tables import counted, label_text
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
-    from jaxalloc.backtest.results import WalkForward
+    from jaxalloc.backtest.walk import WalkForward
     from jaxalloc.report.page import Figures
 
 _SWEPT = ("sharpe", "annual_return", "volatility", "max_drawdown", "turnover")

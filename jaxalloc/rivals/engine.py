@@ -7,14 +7,14 @@ from collections.abc import Iterator
 import jax
 import numpy as np
 
-from jaxalloc.allocation import Allocation
-from jaxalloc.batch import Chunk, Engine
-from jaxalloc.bootstrap import Bootstrap
-from jaxalloc.config import AllocationConfig
-from jaxalloc.programs import Items
+from jaxalloc.engine.batch import Chunk, Engine
+from jaxalloc.engine.stages import Items
+from jaxalloc.portfolios.allocation import Allocation
 from jaxalloc.rivals.common import Array, Ints
-from jaxalloc.samplers import Product, steps
-from jaxalloc.universes import MOST_UNIVERSES, seed_key
+from jaxalloc.settings.config import AllocationConfig
+from jaxalloc.universes.bootstrap import Bootstrap
+from jaxalloc.universes.samplers import Product, steps
+from jaxalloc.universes.universe import MOST_UNIVERSES, seed_key
 
 _SEED = 0
 _FEW = 512  # universes of a first run

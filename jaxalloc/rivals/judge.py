@@ -96,7 +96,7 @@ def load_oracles() -> ModuleType:
     name = "jaxalloc.rivals.oracles"
     if importlib.util.find_spec(name) is not None:
         return importlib.import_module(name)
-    path = Path(__file__).parents[2] / "tests" / "oracles.py"
+    path = Path(__file__).parents[2] / "tests" / "oracle" / "oracles.py"
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None or not path.exists():
         raise FileNotFoundError(f"{path}: the oracle that judges is not there; install jaxalloc again")

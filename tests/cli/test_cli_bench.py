@@ -12,8 +12,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from jaxalloc.config import DEFAULT_PROFILES
 from jaxalloc.rivals import registry
+from jaxalloc.settings.config import DEFAULT_PROFILES
 
 Run = Callable[..., tuple[str, str]]
 QUICK = ("--seconds", "0", "--pairs", "1", "--judged", "2")  # a run of the fewest universes

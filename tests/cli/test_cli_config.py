@@ -13,7 +13,7 @@ import pytest
 
 import jaxalloc as ja
 from jaxalloc.cli import configured
-from jaxalloc.profiles import PROFILES
+from jaxalloc.portfolios.profiles import PROFILES
 
 Run = Callable[..., tuple[str, str]]
 

@@ -22,7 +22,7 @@ import typer
 import jaxalloc as ja
 from jaxalloc import cli
 from jaxalloc.cli import options, portfolios
-from jaxalloc.profiles import PROFILES
+from jaxalloc.portfolios.profiles import PROFILES
 
 Run = Callable[..., tuple[str, str]]
 

@@ -20,7 +20,7 @@ import pytest
 
 import jaxalloc as ja
 from jaxalloc.cli import render, running
-from jaxalloc.study import RECORD
+from jaxalloc.studies.run import RECORD
 
 Run = Callable[..., tuple[str, str]]
 
@@ -270,7 +270,7 @@ def test_an_interrupt_before_anything_is_kept_is_just_that(
     def interrupt(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("jaxalloc.runner.Runner.start", interrupt)
+    monkeypatch.setattr("jaxalloc.studies.chunks.Runner.start", interrupt)
     assert run("study", file, *STUDY, "--out", "new", status=130) == ("", "jaxalloc: interrupted\n")
 
 

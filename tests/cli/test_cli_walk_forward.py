@@ -315,5 +315,5 @@ def test_ctrl_c_before_anything_is_kept_is_just_that(run: Run, file: Path, monke
     def interrupt(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("jaxalloc.runner.Runner.start", interrupt)
+    monkeypatch.setattr("jaxalloc.studies.chunks.Runner.start", interrupt)
     assert run(*WALK, "--out", "new", status=130) == ("", "jaxalloc: interrupted\n")

@@ -1,0 +1,55 @@
+"""Numbers from users: checked, or an `InputError` of one line."""
+
+from __future__ import annotations
+
+import operator
+from typing import Any
+
+import numpy as np
+
+from jaxalloc.arguments.errors import InputError
+
+_MAX_SEED = 2**32 - 1  # a larger one would give another key where x64 is off
+
+
+def check_seed(seed: Any) -> int:
+    """Return ``seed`` as an int; raise `InputError` unless it is a whole number from 0 to 2**32 - 1."""
+    return whole_number("seed", seed, 0, _MAX_SEED)
+
+
+def whole_number(name: str, value: Any, lowest: int, highest: int | None = None) -> int:
+    """Return ``value`` as an int; raise `InputError` unless it is a whole number within the bounds."""
+    try:
+        number = None if isinstance(value, (bool, np.bool_)) else operator.index(value)
+    except TypeError:
+        number = None
+    if number is None or number < lowest or (highest is not None and number > highest):
+        bounds = f"at least {lowest}" if highest is None else f"from {lowest} to {highest}"
+        raise InputError(f"{name} must be a whole number {bounds}, not {value!r}")
+    return number
+
+
+def one_number(name: str, value: Any) -> float:
+    """Return ``value`` as a float; raise unless it is one finite number."""
+    array = finite_array(name, value)
+    if array.ndim:
+        raise InputError(f"{name} must be one number, not {value!r}")
+    return float(array)
+
+
+def finite_array(name: str, value: Any, shape: tuple[int, ...] | None = None) -> np.ndarray:
+    """Return ``value`` as a float array; raise unless its numbers are finite and its shape is ``shape``."""
+    try:
+        array = np.asarray(value, dtype=float)
+    except (TypeError, ValueError):
+        raise InputError(f"{name} must hold numbers, not {str(value)[:50]!r}") from None
+    if not np.isfinite(array).all():
+        raise InputError(f"{name} must be finite")
+    if shape is not None and array.shape != shape:
+        raise InputError(f"{name} must have shape {shape}, not {array.shape}")
+    return array
+
+
+def plain(value: Any) -> Any:
+    """Return a number as Python's, None as it is."""
+    return None if value is None else np.asarray(value).item()

@@ -1,0 +1,319 @@
+"""WalkForward: what a walk-forward came to."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from jaxalloc.arguments.errors import InputError
+from jaxalloc.backtest import comparison
+from jaxalloc.backtest.comparison import COUNTS, FIGURES
+from jaxalloc.backtest.schedule import Schedule
+from jaxalloc.settings.sweep import Sweep
+from jaxalloc.studies.study import Study
+from jaxalloc.universes.bootstrap import Method
+
+
+class History(NamedTuple):
+    """The panel walked through as it happened: G points, P profiles, D days held, R rebalances, N assets.
+
+    Attributes:
+        gross: (G, P, D) returns before costs.
+        net: (G, P, D) returns after costs.
+        whole_net: (G, P, D) likewise of the whole portfolios where leads are executed, else (G, 0, D).
+        turnover: (G, P, R) at each rebalance.
+        kept: (G, P, R) bool, whether the window had no portfolio, and what was held was kept.
+        missing: (G, P, R) int, days times assets that were held while their return was missing.
+        bets: (G, P, R) effective number of bets of the window's portfolio.
+        weights: (G, P, R, N) bought at each rebalance.
+        target: (G, P, N) the last window's portfolio, as it is executed; what is held where that has none.
+        current: (G, P, N) held after the last row.
+        undecided: (G, P) bool, whether the last window has no portfolio.
+        figures: (G, P, F) `FIGURES`.
+    """
+
+    gross: np.ndarray
+    net: np.ndarray
+    whole_net: np.ndarray
+    turnover: np.ndarray
+    kept: np.ndarray
+    missing: np.ndarray
+    bets: np.ndarray
+    weights: np.ndarray
+    target: np.ndarray
+    current: np.ndarray
+    undecided: np.ndarray
+    figures: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class WalkForward:
+    """Portfolios decided on past windows and held on the rows after them; NumPy and pandas only.
+
+    Days are the rows on which a portfolio is held; a rebalance is named by its first day. Frames by day or rebalance
+    have a column a profile; of a sweep the columns have the settings swept as first levels. Frames of figures have them
+    as first levels of the index, unless ``at``, a point's number, chooses one point.
+
+    Attributes:
+        symbols: the N assets.
+        dates: the panel's T row labels.
+        settings: the grid of settings, G points of P profiles.
+        schedule: when portfolios are decided and held.
+        costs_bps: cost of trading, basis points of what is traded.
+        execution: ``"portfolio"``, or ``"lead"`` where each cluster's weight is held in its lead asset alone.
+        seed: of the paths.
+        precision: 64 or 32, the bits that allocations were computed with.
+        history: arrays of the panel as it happened.
+        path_figures: (paths, G, P, F) figures of each resampled path; None without paths.
+        allocations: the `Study` of the windows: clusters, status and all else of every decision.
+        path_allocations: that of the paths' windows; None without paths.
+        record: what it was computed from and with, plain values.
+    """
+
+    symbols: list[str]
+    dates: pd.Index
+    settings: Sweep
+    schedule: Schedule
+    costs_bps: float
+    execution: str
+    seed: int
+    precision: int
+    history: History
+    path_figures: np.ndarray | None
+    allocations: Study
+    path_allocations: Study | None
+    record: dict[str, Any]
+
+    @property
+    def profiles(self) -> tuple[str, ...]:
+        """The P profiles."""
+        return self.settings.config.profiles
+
+    @property
+    def base(self) -> str:
+        """The profile that others are compared with: ``"equal_weight"`` if it is there, else the first."""
+        return "equal_weight" if "equal_weight" in self.profiles else self.profiles[0]
+
+    @property
+    def days(self) -> pd.Index:
+        """The D days' labels."""
+        return self.dates[self.schedule.first_held :].rename("date")
+
+    @property
+    def rebalance_dates(self) -> pd.Index:
+        """The R rebalances' labels: the first day that each portfolio is held."""
+        rows = [self.schedule.held(j)[0] for j in range(self.schedule.n_held)]
+        return self.dates[rows].rename("date")
+
+    # ---- by day and by rebalance ----
+
+    @property
+    def returns(self) -> pd.DataFrame:
+        """Returns after costs, day x profile."""
+        return self._by_column(self.history.net, self.days)
+
+    @property
+    def gross(self) -> pd.DataFrame:
+        """Returns before costs, day x profile."""
+        return self._by_column(self.history.gross, self.days)
+
+    @property
+    def whole_returns(self) -> pd.DataFrame:
+        """Returns after costs of the whole portfolios, day x profile, where ``execution`` is ``"lead"``.
+
+        Raises:
+            InputError: whole portfolios are what was executed; see `returns`.
+        """
+        if self.execution != "lead":
+            raise InputError("whole portfolios were executed: see returns")
+        return self._by_column(self.history.whole_net, self.days)
+
+    @property
+    def turnover(self) -> pd.DataFrame:
+        """Sum of |target - drifted| at each rebalance, rebalance x profile; the first purchase out of cash is 1."""
+        return self._by_column(self.history.turnover, self.rebalance_dates)
+
+    @property
+    def costs(self) -> pd.DataFrame:
+        """Cost of each rebalance, a fraction of wealth, rebalance x profile."""
+        return self.turnover * (self.costs_bps * 1e-4)
+
+    def weights(self, profile: str, at: int | None = None) -> pd.DataFrame:
+        """Return what was held after each rebalance: a row a rebalance (index "date"), a column an asset.
+
+        Where a window had no portfolio these are the drifted weights that were kept; what they lack to 1 is cash.
+
+        Raises:
+            InputError: there is no such profile or point.
+        """
+        p = self.number(profile)
+        columns = pd.Index(self.symbols, name="symbol")
+        return self.over_points(
+            lambda g: pd.DataFrame(self.history.weights[g, p], index=self.rebalance_dates, columns=columns), at
+        )
+
+    def rebalances(self, at: int | None = None) -> pd.DataFrame:
+        """Tabulate the rebalances: index ("profile", "date").
+
+        The columns are decided (label of the last row that the decision saw), turnover, cost, effective_bets (see
+        `summary`), kept (bool: the window had no portfolio, and what was held was kept), missing (days times assets
+        held whose return was missing, counted as 0).
+        """
+        history = self.history
+        seen = self.dates[[self.schedule.decided(j) for j in range(self.schedule.n_held)]]
+
+        def one(g: int) -> pd.DataFrame:
+            parts = [
+                pd.DataFrame(
+                    {
+                        "decided": seen,
+                        "turnover": history.turnover[g, p],
+                        "cost": history.turnover[g, p] * self.costs_bps * 1e-4,
+                        "effective_bets": history.bets[g, p],
+                        "kept": history.kept[g, p],
+                        "missing": history.missing[g, p],
+                    },
+                    index=self.rebalance_dates,
+                )
+                for p in range(len(self.profiles))
+            ]
+            return pd.concat(parts, keys=self.profiles, names=["profile", "date"])
+
+        return self.over_points(one, at)
+
+    # ---- live ----
+
+    def target(self, profile: str, at: int = 0) -> pd.DataFrame:
+        """Return the last window's portfolio and what to trade for it: index "symbol".
+
+        The columns are target, current (held after the last row, drifted; before any purchase ``previous_weights``) and
+        trade (target - current). sum |trade| is ``live_turnover`` in `summary`. The last window ends on row
+        ``schedule.decided(schedule.n_windows - 1)``: give a panel with whole steps, (T - window) / step, for it to end
+        on the last row. If it has no portfolio the target is what is held.
+
+        Raises:
+            InputError: there is no such profile or point.
+        """
+        p, g = self.number(profile), self._point(at)
+        target, current = self.history.target[g, p], self.history.current[g, p]
+        frame = {"target": target, "current": current, "trade": target - current}
+        return pd.DataFrame(frame, index=pd.Index(self.symbols, name="symbol"))
+
+    # ---- figures ----
+
+    def summary(self, at: int | None = None) -> pd.DataFrame:
+        """Measure each profile out of sample: index "profile".
+
+        With D days of net returns, A periods a year and the settings' risk-free rate, the columns are
+
+        - annual_return (geometric), volatility, sharpe, sortino, max_drawdown (positive), calmar: see
+          `jaxalloc.backtest.performance.performance`;
+        - turnover, cost: of all rebalances, the first purchase too, times A / D: a year's;
+        - effective_bets: mean over the rebalances of exp(- sum p ln p), p the clusters' shares in the variance of the
+          portfolio as decided (see `jaxalloc.studies.tables.profile_summary`);
+        - tracking_error, where leads are executed: annual, of the net returns against the whole portfolios';
+        - kept: rebalances whose window had no portfolio, so that what was held was kept;
+        - missing: days times assets held whose return was missing and counted as 0;
+        - rebalances, days: how many there are;
+        - live_turnover: what the last window's portfolio asks to trade now, sum |target - current|.
+        """
+
+        def one(g: int) -> pd.DataFrame:
+            frame = self._figures(self.history.figures[g], pd.Index(self.profiles, name="profile"))
+            frame["rebalances"] = self.schedule.n_held
+            frame["days"] = self.schedule.n_days
+            frame["live_turnover"] = np.abs(self.history.target[g] - self.history.current[g]).sum(axis=1)
+            return frame
+
+        return self.over_points(one, at)
+
+    def differences(
+        self,
+        base: str | None = None,
+        *,
+        n: int = 2000,
+        method: Method = "stationary",
+        block_length: float | None = None,
+        level: float = 0.95,
+        seed: int | None = None,
+    ) -> pd.DataFrame:
+        """Tell how sure the differences between profiles are; see `jaxalloc.backtest.comparison.differences`."""
+        return comparison.differences(self, base, n=n, method=method, block_length=block_length, level=level, seed=seed)
+
+    def deflated_sharpe(self, n_trials: int | None = None) -> pd.DataFrame:
+        """Deflate the Sharpe ratios by how many were tried; see `jaxalloc.backtest.comparison.deflated_sharpe`."""
+        return comparison.deflated_sharpe(self, n_trials)
+
+    # ---- paths ----
+
+    @property
+    def n_paths(self) -> int:
+        """Number of resampled paths."""
+        return 0 if self.path_figures is None else len(self.path_figures)
+
+    def paths(self, at: int | None = None) -> pd.DataFrame:
+        """Measure each profile on each path: index ("path", "profile"), the columns of `summary` up to missing.
+
+        Raises:
+            InputError: there are no paths.
+        """
+        figures = comparison.of_paths(self)
+        index = pd.MultiIndex.from_product([range(len(figures)), self.profiles], names=["path", "profile"])
+        return self.over_points(lambda g: self._figures(figures[:, g].reshape(-1, len(FIGURES)), index), at)
+
+    def path_quantiles(
+        self, quantiles: Sequence[float] = (0.05, 0.25, 0.5, 0.75, 0.95), at: int | None = None
+    ) -> pd.DataFrame:
+        """Summarise the paths; see `jaxalloc.backtest.comparison.path_quantiles`."""
+        return comparison.path_quantiles(self, quantiles, at)
+
+    def beats(self, base: str | None = None, at: int | None = None) -> pd.DataFrame:
+        """Tell how often a profile beats another on the same path; see `jaxalloc.backtest.comparison.beats`."""
+        return comparison.beats(self, base, at)
+
+    # ---- inside ----
+
+    @property
+    def shown(self) -> list[str]:
+        """The measures of `summary` that apply here, of `jaxalloc.backtest.comparison.FIGURES`."""
+        return [name for name in FIGURES if name != "tracking_error" or self.execution == "lead"]
+
+    def _figures(self, figures: np.ndarray, index: pd.Index) -> pd.DataFrame:
+        columns = {name: figures[:, FIGURES.index(name)] for name in self.shown}
+        return pd.DataFrame(columns, index=index).astype(dict.fromkeys(COUNTS, int))
+
+    def key(self, series: int) -> tuple[Any, ...]:
+        """Return the settings swept and the profile of a series, numbered over all points and profiles."""
+        g, p = divmod(series, len(self.profiles))
+        return (*self.settings.points[g], self.profiles[p])
+
+    def _columns(self) -> pd.Index:
+        """Labels of all points and profiles."""
+        if not self.settings.names:
+            return pd.Index(self.profiles, name="profile")
+        keys = [self.key(series) for series in range(len(self.settings) * len(self.profiles))]
+        return pd.MultiIndex.from_tuples(keys, names=[*self.settings.names, "profile"])
+
+    def _by_column(self, values: np.ndarray, index: pd.Index) -> pd.DataFrame:
+        """(G, P, rows) as a frame."""
+        series = values.reshape(values.shape[0] * values.shape[1], values.shape[2])
+        return pd.DataFrame(series.T.copy(), index=index, columns=self._columns())
+
+    def number(self, profile: str) -> int:
+        """Return a profile's number; raise `InputError` if there is no such profile."""
+        if profile not in self.profiles:
+            raise InputError(f"the walk-forward has no profile {profile!r}; it has {', '.join(self.profiles)}")
+        return self.profiles.index(profile)
+
+    def _point(self, at: int) -> int:
+        if not 0 <= at < len(self.settings):
+            raise InputError(f"the walk-forward has points 0 to {len(self.settings) - 1}, not {at}")
+        return at
+
+    def over_points(self, table: Callable[[int], pd.DataFrame], at: int | None) -> pd.DataFrame:
+        """Return the table of one point, or those of all below each other, the settings swept as first levels."""
+        return self.allocations.over_points(table, at)

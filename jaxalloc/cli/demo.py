@@ -1,0 +1,213 @@
+"""`python -m jaxalloc.cli.demo`: what jaxalloc does, on the embedded market, in a minute (`make demo`).
+
+It allocates four profiles to a synthetic market, prints the clusters and their lead assets, allocates to 1,000
+bootstrap resamples of it, tries other cluster caps, and writes everything to the folder ``jaxalloc-demo``, with a
+report to open in a browser. A later run puts its own in the place of that folder, but only if it holds nothing except
+what an earlier run wrote there.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+import uuid
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from jaxalloc.arguments.errors import InputError
+from jaxalloc.cli import own_process
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from jaxalloc.cli.portfolios import Portfolios
+    from jaxalloc.studies.study import Study
+
+FOLDER = "jaxalloc-demo"
+_TRIED = 200  # resamples that other settings are tried on
+_MARKER = "made-by-jaxalloc-demo.json"  # lists the files of the run that made the folder
+
+
+def main() -> int:
+    """Run the demo in the current directory; return an exit status as `jaxalloc.cli` does."""
+    return own_process(lambda: run(Path(FOLDER)))
+
+
+def run(folder: Path, n_resamples: int = 1000) -> int:
+    """Allocate, print, and write to ``folder``; return 0.
+
+    Raises:
+        InputError: ``folder`` is there and holds something that the demo did not write.
+    """
+    from jaxalloc.cli import render
+
+    _check_own(folder)
+    console = render.stdout()
+    partial = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:12]}.partial")
+    try:
+        partial.mkdir()
+        portfolios = _allocate(console)
+        study = _resample(portfolios, n_resamples, partial / "study", console)
+        lacking = _report(study, partial)
+        _vary(portfolios, min(n_resamples, _TRIED), console)
+        _save(portfolios, study, partial)
+        _put_in_place(partial, folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    _say_what_next(folder, console, lacking)
+    return 0
+
+
+def _allocate(console: Console) -> Portfolios:
+    from jaxalloc.cli import render
+    from jaxalloc.cli.portfolios import compute
+    from jaxalloc.datasets import synthetic_market
+    from jaxalloc.markets.panel import as_panel
+    from jaxalloc.settings.config import AllocationConfig
+
+    _say(
+        "1. Four portfolios of a synthetic market",
+        "Shares, bonds, currencies, metals and coins. Assets that move together form a cluster; capital goes to the "
+        "clusters first, then to the assets in each. A cluster's lead asset is the one with most of its weight. The "
+        "barbell's sleeve is 10 % in five assets with more upside than downside.",
+        console,
+    )
+    with render.working("compiling and allocating", quiet=False):
+        portfolios = compute(as_panel(synthetic_market()), AllocationConfig(), 64, "synthetic market")
+    render.print_header(portfolios, console)
+    for profile in portfolios.config.profiles:
+        render.print_clusters(portfolios, profile, console, rows=8)
+    return portfolios
+
+
+def _resample(portfolios: Portfolios, n_resamples: int, out: Path, console: Console) -> Study:
+    from jaxalloc.cli import render
+    from jaxalloc.studies.run import run_study
+    from jaxalloc.universes.bootstrap import Bootstrap
+
+    _say(
+        f"2. How sure is that? {n_resamples:,} bootstrap resamples",
+        "Each draws as many days as the market has, with replacement, and is clustered and allocated afresh.",
+        console,
+    )
+    with render.progress_bar(n_resamples, quiet=False) as progress:
+        study = run_study(portfolios.panel, Bootstrap(n_resamples), portfolios.config, out=out, progress=progress)
+    render.print_study(study, console)
+    return study
+
+
+def _report(study: Study, folder: Path) -> str:
+    """Write the report into the folder; return why there is none, or nothing."""
+    from jaxalloc.cli import render
+    from jaxalloc.report import FILE, check_report, write_report
+
+    try:
+        target = check_report(folder / FILE)
+    except InputError as error:  # the extra is not installed, and the rest is worth having without
+        return str(error)
+    with render.working("writing the report", quiet=False):
+        write_report(study, target, title="synthetic market")
+    return ""
+
+
+def _vary(portfolios: Portfolios, n_resamples: int, console: Console) -> None:
+    from jaxalloc.cli import render
+    from jaxalloc.settings.sweep import sweep
+    from jaxalloc.studies.run import run_study
+    from jaxalloc.universes.bootstrap import Bootstrap
+
+    _say(
+        "3. What if no cluster may hold more than ...?",
+        f"The first {n_resamples:,} of the resamples, allocated at other cluster caps.",
+        console,
+    )
+    grid = sweep(portfolios.config, cluster_cap=(0.1, 0.15, 0.25))
+    with render.progress_bar(n_resamples * len(grid), quiet=False) as progress:
+        study = run_study(portfolios.panel, Bootstrap(n_resamples), grid, keep="summary", progress=progress)
+    render.print_sweep(study, console, profiles=("risk_parity",))
+
+
+def _say(title: str, text: str, console: Console) -> None:
+    console.print("", title, style="bold", sep="\n")
+    console.print(text, "", sep="\n")
+
+
+def _say_what_next(folder: Path, console: Console, lacking: str) -> None:
+    from jaxalloc.report import FILE
+
+    command = "jaxalloc"
+    if shutil.which(command) is None:  # not on the PATH, as in a virtual environment that is not activated
+        command = os.path.relpath(Path(sys.executable).with_name(command))
+    lines = [
+        "",
+        f"4. Written to {folder}",
+        f"{folder / 'weights.csv'}   the four portfolios, asset by asset",
+        f"{folder / 'study'}         weights and clusters of every resample, and summaries",
+        f"{folder / 'returns.csv'}   the market's daily returns, to try things on",
+        "",
+        "What next",
+        f"{command} allocate {folder / 'returns.csv'} --profile barbell --all",
+        f"{command} allocate YOUR-PRICES.csv --kind prices --out weights.csv",
+        f"{command} study YOUR-PRICES.csv --kind prices --method circular --block 21 --report",
+        f"{command} sweep YOUR-PRICES.csv --kind prices --vary cluster-cap=0.15,0.25,0.35 --n 200",
+        "",
+        f"No report: {lacking}" if lacking else f"The report, to open in a browser: {folder / FILE}",
+    ]
+    for line in lines:
+        console.print(line, markup=False, soft_wrap=True, style="bold" if line.startswith(("4.", "What")) else "")
+
+
+# ---- the folder -----------------------------------------------------------------------------------------------------
+
+
+def _files(folder: Path) -> set[str]:
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir()}
+
+
+def _check_own(folder: Path) -> None:
+    """Raise unless ``folder`` is free, or an earlier run made it and nothing has been added."""
+    if not os.path.lexists(folder):
+        return
+    problem = "was not made by the demo"
+    if folder.is_dir() and not folder.is_symlink():
+        try:
+            own = set(json.loads((folder / _MARKER).read_text(encoding="utf-8"))["files"])
+            added = sorted(_files(folder) - own - {_MARKER})
+            problem = f"also holds what the demo did not write, such as {added[0]}" if added else ""
+        except (OSError, ValueError, LookupError, TypeError):
+            pass
+    if problem:
+        raise InputError(f"{folder} is there already and {problem}; move it away, or run the demo in another directory")
+
+
+def _save(portfolios: Portfolios, study: Study, folder: Path) -> None:
+    """Write what `run_study` has not written, and the list of all files."""
+    from jaxalloc.cli.documents import to_json
+    from jaxalloc.cli.portfolios import write
+
+    portfolios.panel.returns.to_csv(folder / "returns.csv")
+    write(portfolios, folder / "weights.csv")
+    marker = {"made_by": "python -m jaxalloc.cli.demo", "resamples": study.n, "files": sorted(_files(folder))}
+    (folder / _MARKER).write_text(to_json(marker), encoding="utf-8")
+
+
+def _put_in_place(partial: Path, folder: Path) -> None:
+    """Rename ``partial`` to ``folder``; an earlier run's folder goes when the new one is complete."""
+    _check_own(folder)
+    if not folder.exists():
+        partial.rename(folder)
+        return
+    old = partial.with_suffix(".old")
+    folder.rename(old)
+    try:
+        partial.rename(folder)
+    except OSError:
+        old.rename(folder)
+        raise
+    shutil.rmtree(old)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Many universes at once: sizes, programs, and the scheduler that fills them."""

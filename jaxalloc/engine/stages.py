@@ -1,0 +1,278 @@
+"""The programs of a batch: draw universes and estimate them, a few at a time; solve those of one bucket.
+
+`jaxalloc.engine.batch` calls them, and says how universes pass through them. A tile's buffers are a part of a chunk's,
+with a slot for each universe. A program goes through several tiles in a loop of its own, because a call has a price: on
+a CPU XLA makes room for each constant and each operand of a sum anew, thousands of them, in 1 to 2 ms.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array, lax
+
+from jaxalloc.engine.shapes import MAX_OUTER_BYTES
+from jaxalloc.kernels.lanes.compiling import compiler_options
+from jaxalloc.kernels.moments.sample import SharedPanel, share_panel
+from jaxalloc.portfolios.allocation import (
+    PROFILE_FIELDS,
+    RESULT_FIELDS,
+    Allocation,
+    describe_portfolios,
+    reduce_to_clusters,
+    solve,
+    solve_assets,
+    split_profiles,
+    weigh_clusters,
+)
+from jaxalloc.portfolios.estimates import Estimates, Given, Observed, describe, observe, observe_shared, products_shared
+from jaxalloc.settings.config import AllocationConfig
+from jaxalloc.universes.universe import Draw, Drawn, draw_universe
+
+
+class Items(NamedTuple):
+    """Universes, each field with a leading axis: either numbers to draw them by, or what they are.
+
+    Attributes:
+        index: (C,) int32 numbers, `jaxalloc.universes.universe.WHOLE_PANEL` for the panel itself; or None.
+        weights: (C, T) observation weights, or None.
+        mask: (C, N) bool assets, or None.
+        returns: (C, T, N) returns of their own in place of the shared panel's, or None.
+    """
+
+    index: Any = None
+    weights: Any = None
+    mask: Any = None
+    returns: Any = None
+
+
+class Shared(NamedTuple):
+    """What all universes have in common.
+
+    Attributes:
+        panel: the panel, unless every universe has returns of its own.
+        gaps: (T, N) 1.0 where the panel has no return; None if nothing is drawn.
+        draws: how universes are drawn from their numbers.
+        key: the seed's key.
+    """
+
+    panel: SharedPanel | None
+    gaps: Array | None
+    draws: tuple[Draw, ...] | None
+    key: Array | None
+
+
+class Work(NamedTuple):
+    """What is known of a chunk's universes before they are solved.
+
+    Attributes:
+        estimates: `Estimates`, leading axis C.
+        left_out: (C, T) bool, the rows that a universe does not hold; (C, 0) where nobody asks.
+    """
+
+    estimates: Estimates
+    left_out: Array
+
+
+@jax.jit
+def share_returns(returns: Array) -> SharedPanel:
+    """`share_panel` (T, N), with a table of outer products if that is not too large."""
+    return share_panel(returns, MAX_OUTER_BYTES)
+
+
+def _draw(shared: Shared, item: Items, config: AllocationConfig) -> tuple[Drawn, Array | None]:
+    """Draw one universe; also its weighted products if it has the shared panel's returns."""
+    if item.index is not None:
+        assert shared.draws is not None
+        assert shared.key is not None
+        assert shared.gaps is not None
+        universe = draw_universe(shared.draws, shared.key, item.index, shared.gaps)
+    else:
+        universe = Drawn(item.weights, item.mask, item.returns, None)
+    if universe.returns is not None:
+        return universe, None
+    assert shared.panel is not None
+    return universe, products_shared(shared.panel, config, universe.weights)
+
+
+def _observe(shared: Shared, drawn: tuple[Drawn, Array | None], config: AllocationConfig) -> tuple[Drawn, Observed]:
+    """Take from a universe's returns what the rest needs."""
+    universe, products = drawn
+    if universe.returns is not None:
+        observed = observe(universe.returns, config, universe.weights, universe.mask, Given())
+    else:
+        assert shared.panel is not None
+        observed = observe_shared(shared.panel, config, universe.weights, universe.mask, products)
+    return universe._replace(returns=None), observed
+
+
+def _describe(universe: Drawn, observed: Observed, config: AllocationConfig, rows_left_out: int) -> Work:
+    found = describe(observed, config, Given(), universe.shock)
+    return Work(found, universe.weights[:rows_left_out] == 0)
+
+
+def buffer_shapes(
+    shared: Shared, items: Items, config: AllocationConfig, rows_left_out: int
+) -> tuple[Work, Allocation]:
+    """Shapes of what one universe has in a chunk's buffers."""
+    one = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), (items, config))
+    return _trace_one.eval_shape(shared, *one, rows_left_out)
+
+
+@functools.partial(jax.jit, static_argnums=3)  # so that it is traced once
+def _trace_one(shared: Shared, item: Items, config: AllocationConfig, rows_left_out: int) -> tuple[Work, Allocation]:
+    work = _describe(*_observe(shared, _draw(shared, item, config), config), config, rows_left_out)
+    return work, solve(work.estimates, config, 1)
+
+
+def empty_buffers(shapes: Any, capacity: int) -> Any:
+    """Buffers of so many slots."""
+    leaves, structure = jax.tree.flatten(shapes)
+    made = _zeros(tuple((capacity, *leaf.shape) for leaf in leaves), tuple(leaf.dtype for leaf in leaves))
+    return jax.tree.unflatten(structure, made)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _zeros(shapes: tuple[tuple[int, ...], ...], dtypes: tuple[Any, ...]) -> list[Array]:
+    return [jnp.zeros(shape, dtype) for shape, dtype in zip(shapes, dtypes, strict=True)]
+
+
+def _at(start: Array, count: int, leaves: Any) -> Any:
+    """So many universes' part of arrays, from one of them on."""
+    return jax.tree.map(lambda leaf: lax.dynamic_slice_in_dim(leaf, start, count), leaves)
+
+
+def _estimate_tiles(
+    draw: int, few: int, shared: Shared, items: Items, config: AllocationConfig, work: Work, start: Array, count: Array
+) -> Work:
+    """Draw universes from ``start``, and fill the slots of so many of them, a ``few`` at a time."""
+    drawn = jax.vmap(_draw, in_axes=(None, 0, 0))(shared, *_at(start, draw, (items, config)))
+    one = functools.partial(_describe, rows_left_out=work.left_out.shape[1])
+
+    def fill(turn: Array, work: Work) -> Work:
+        first = turn * few
+        settings = _at(start + first, few, config)
+        universes, observed = jax.vmap(_observe, in_axes=(None, 0, 0))(shared, _at(first, few, drawn), settings)
+
+        def cluster(_: Array, work: Work) -> Work:
+            found = jax.vmap(one)(universes, observed, settings)
+            put = functools.partial(lax.dynamic_update_slice_in_dim, start_index=start + first, axis=0)
+            return jax.tree.map(put, work, found)
+
+        # in a loop of its own, of one turn (which XLA does not know), because XLA's CPU backend would compute what
+        # clustering needs of the moments anew for each use of it
+        return lax.fori_loop(turn, turn + 1, cluster, work)
+
+    return lax.fori_loop(0, count // few, fill, work)
+
+
+def _solve_tiles(
+    n_clusters: int | None,
+    few: int,
+    config: AllocationConfig,
+    estimates: Estimates,
+    results: Allocation,
+    slots: Array,
+    count: Array,
+) -> tuple[Allocation, Array]:
+    """Solve the universes in the first so many rows of ``slots``, each a tile.
+
+    Returns:
+        The results, and the number of universes solved, for who waits.
+    """
+
+    def tile(turn: Array, carry: tuple[Allocation, Array]) -> tuple[Allocation, Array]:
+        results, solved = carry
+        mine = slots[turn]
+        results = _solve_tile(n_clusters, few, config, estimates, results, mine)
+        return results, solved + jnp.sum(mine < len(estimates.active), dtype=jnp.int32)
+
+    return lax.fori_loop(0, count, tile, (results, jnp.int32(0)))
+
+
+def _solve_tile(
+    n_clusters: int | None, few: int, config: AllocationConfig, estimates: Estimates, results: Allocation, slots: Array
+) -> Allocation:
+    """Solve the universes in ``slots``, and put them there.
+
+    With a number of clusters to pad to those profiles that are solved over clusters, of which a ``few`` covariances are
+    read at once; with None those over assets.
+    """
+    capacity, n_assets = estimates.active.shape
+
+    def at(slot: Array) -> tuple[Estimates, AllocationConfig]:
+        # an idle lane finds the first one's universe, all of it one cluster: what every profile solves at once, and no
+        # covariance is gone through for it
+        idle = slot >= capacity
+        found, settings = jax.tree.map(lambda leaf: leaf[jnp.where(idle, slots[0], slot)], (estimates, config))
+        labels, count = jnp.minimum(found.labels, 0), jnp.int32(1)
+        labels, count = (jnp.where(idle, a, b) for a, b in ((labels, found.labels), (count, found.n_clusters)))
+        return found._replace(labels=labels, n_clusters=count), settings
+
+    def assets_at(slot: Array) -> tuple[Estimates, AllocationConfig]:
+        found, settings = at(slot)  # to these profiles clusters mean little
+        trivial = _trivial(n_assets, estimates.mean.dtype)
+        return jax.tree.map(lambda a, b: jnp.where(slot < capacity, a, b), found, trivial), settings
+
+    clustered, direct = split_profiles(config.profiles)
+    if n_clusters is None:
+        solved, positions = jax.vmap(lambda slot: solve_assets(*assets_at(slot)))(slots), direct
+    else:
+        # read where they are: many covariances copied would go to the far cache and back
+        few = min(few, len(slots))
+        layers = lax.map(lambda slot: reduce_to_clusters(*at(slot), n_clusters), slots, batch_size=few)
+        weigh = jax.vmap(lambda slot, layers: weigh_clusters(*at(slot), layers, n_clusters))
+        solved = lax.map(
+            lambda found: describe_portfolios(at(found[0])[0], n_clusters, *found[1]),
+            (slots, weigh(slots, layers)),
+            batch_size=few,
+        )
+        positions = clustered
+
+    def put(name: str) -> Array:
+        into, new = getattr(results, name), getattr(solved, name)
+        if clustered and direct:
+            if name in PROFILE_FIELDS:
+                return into.at[slots[:, None], np.array(positions)[None, :]].set(new, mode="drop")
+            if n_clusters is None:  # the others know the sleeve
+                return into
+        return into.at[slots].set(new, mode="drop")
+
+    return Allocation(**{name: put(name) for name in RESULT_FIELDS})
+
+
+def _trivial(n_assets: int, dtype: Any) -> Estimates:
+    """A universe that every profile solves at once."""
+    none = jnp.zeros(n_assets, dtype)
+    return Estimates(
+        mean=none,
+        covariance=jnp.eye(n_assets, dtype=dtype),
+        active=jnp.ones(n_assets, bool),
+        labels=jnp.zeros(n_assets, jnp.int32),
+        n_clusters=jnp.int32(1),
+        antifragility=none,
+        dropped=jnp.bool_(False),
+        valid=jnp.bool_(False),
+    )
+
+
+class Programs(NamedTuple):
+    """The tiles' functions, to be compiled with `compiler_options`."""
+
+    estimate: Callable[..., Any]
+    solve: Callable[..., Any]
+
+
+@functools.cache
+def programs() -> Programs:
+    """Make the tiles' functions, once: what they compile, all batches of a process share."""
+    jit = functools.partial(jax.jit, compiler_options=compiler_options())
+    return Programs(
+        estimate=jit(_estimate_tiles, static_argnums=(0, 1), donate_argnums=5),
+        solve=jit(_solve_tiles, static_argnums=(0, 1), donate_argnums=4),
+    )

@@ -1,0 +1,1 @@
+"""The mathematics: arrays in, arrays out; no pandas, no status, no files."""

@@ -1,0 +1,1 @@
+"""From a covariance to clusters of assets, and to portfolios of each cluster."""

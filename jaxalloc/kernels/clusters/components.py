@@ -1,0 +1,298 @@
+"""Flat clusters below a threshold, one connected component after the other.
+
+Join every two assets that are no farther apart than the threshold. What is not connected then, no linkage merges below
+it: all four are reducible, a cluster is never nearer to a third than the nearer of its two parts was. So each connected
+component has a tree of its own, and a market of many groups falls into small ones: a hundred tables of four rows are
+less work than one of four hundred.
+
+The components of all universes of a tile are merged together. Those of up to 8 assets are lanes, each in a small table
+of its own; of universes with larger ones, what is in these goes through `jaxalloc.kernels.clusters.linkage.merge_tree`.
+"""
+
+from __future__ import annotations
+
+import functools
+from itertools import pairwise
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array, lax
+
+from jaxalloc.kernels.clusters.linkage import (
+    inverse_volatility,
+    lance_williams,
+    likeness,
+    merge_tree,
+    roots,
+    scaled,
+    to_distance,
+)
+from jaxalloc.kernels.lanes.control import all_at_once, in_turns, is_wide, over_steps
+
+_WORD = 32
+_SMALL = (4, 8)  # rows of the lanes' tables
+_LEAST_LANES = 64  # for fewer a step takes hardly less time
+_ASSETS_A_LANE = 26  # of a tile: some turns a table for markets that fall apart into many components
+_LARGE = (16, 40, 128)  # rows of the tables for what is in larger components, before one of all assets
+_GROUP = 8  # universes that go through the first of these at once, or an eighth of a tile
+_WIDE_TURNS = 4  # of all universes of an accelerator's tile, through each of them
+
+
+class Components(NamedTuple):
+    """Connected components of a graph of N assets.
+
+    Attributes:
+        first: (N,) int32, the first asset of each asset's component.
+        place: (N,) int32, how many assets of the component come before it.
+        size: (N,) int32, how many assets the component has.
+    """
+
+    first: Array
+    place: Array
+    size: Array
+
+
+def threshold_roots(covariance: Array, active: Array, stop: Array, linkage: str, kind: str = "correlation") -> Array:
+    """Clusters that merging at or below a height leaves, each known by its first asset.
+
+    Args:
+        covariance: (N, N), symmetric up to rounding.
+        active: (N,) bool; the others stay alone.
+        stop: () the height.
+        linkage: ``"average"``, ``"single"``, ``"complete"`` or ``"ward"``.
+        kind: of `jaxalloc.kernels.clusters.linkage.correlation_distance`.
+
+    Returns:
+        (N,) int32, the first asset of each asset's cluster. Ties are broken by the first indices.
+    """
+    return all_at_once(functools.partial(_roots, linkage=linkage, kind=kind))(covariance, active, stop)
+
+
+def _roots(covariance: Array, active: Array, stop: Array, linkage: str, kind: str) -> Array:
+    """`threshold_roots` for U universes, the first axis of every array."""
+    universes, n = active.shape
+    inverse = jax.vmap(inverse_volatility)(covariance)
+    near = functools.partial(_near_components, kind=kind, wide=is_wide(universes))
+    parts = jax.vmap(near)(covariance, inverse, active, stop)
+    root = jnp.broadcast_to(jnp.arange(n, dtype=jnp.int32), (universes, n))
+    lanes = max(_LEAST_LANES, universes * n // _ASSETS_A_LANE)
+    for fewer, rows in pairwise((1, *_SMALL)):
+        chosen = (parts.size > fewer) & (parts.size <= rows)
+        root = _merge_small(covariance, inverse, stop, parts, chosen, root, rows, lanes, linkage, kind)
+    large = parts.size > _SMALL[-1]
+    count = jnp.sum(large, axis=1, dtype=jnp.int32)
+    for fewer, rows in pairwise((0, *(size for size in _LARGE if 3 * size < 2 * n), n)):
+
+        def merge(which: Array, root: Array, rows: int = rows) -> Array:
+            each = jnp.minimum(which, universes - 1)
+            found = jax.vmap(functools.partial(_merge_large, rows=rows, linkage=linkage, kind=kind))
+            assets, into = found(covariance[each], inverse[each], large[each], stop[each])
+            return root.at[which[:, None], assets].set(into, mode="drop")
+
+        # an accelerator's table is of a size that its rounds take little longer than their kernels take to start
+        few = max(1, max(_GROUP, universes // _GROUP) * _LARGE[0] // rows)
+        width = universes // _WIDE_TURNS if is_wide(universes) else min(universes, few)
+        root = in_turns((count > fewer) & (count <= rows), width, merge, root)
+    return root
+
+
+def _near_components(
+    covariance: Array, inverse: Array, active: Array, stop: Array, kind: str, wide: bool
+) -> Components:
+    """Components of the active assets within the threshold of each other."""
+    # Correlations tell which those are without N^2 roots. A pair too many, by rounding, does no harm: what merges is
+    # decided by distances.
+    near = _bits(likeness(covariance, inverse, kind) >= 1 - 2 * stop**2 - 16 * jnp.finfo(stop.dtype).eps)
+    itself = _bits(jnp.eye(active.shape[0], dtype=bool))
+    both = jnp.where(active[None], _bits(active[:, None]), jnp.uint32(0))
+    return _components((near | _transposed(near)) & both | itself, wide)
+
+
+def _bits(table: Array) -> Array:
+    """(W, M) uint32 of (N, M) bool: row j is bit j % 32 of word j // 32."""
+    words = []
+    for start in range(0, table.shape[0], _WORD):
+        rows = table[start : start + _WORD]
+        bit = jnp.uint32(1) << jnp.arange(rows.shape[0], dtype=jnp.uint32)
+        words.append(jnp.sum(jnp.where(rows, bit[:, None], jnp.uint32(0)), axis=0, dtype=jnp.uint32))
+    return jnp.stack(words)
+
+
+def _transposed(bits: Array) -> Array:
+    """`_bits` (W, N) of the transpose of a square table: words in squares of 32, halves swapped, then quarters, ..."""
+    words, n = bits.shape
+    square = jnp.pad(bits, ((0, 0), (0, _WORD * words - n))).reshape(words, words, _WORD)
+    square = jnp.swapaxes(square, 0, 1)
+    for width, mask in ((16, 0x0000FFFF), (8, 0x00FF00FF), (4, 0x0F0F0F0F), (2, 0x33333333), (1, 0x55555555)):
+        low, high = jnp.moveaxis(square.reshape(words, words, -1, 2, width), 3, 0)
+        moved = ((low >> width) ^ high) & jnp.uint32(mask)
+        square = jnp.stack([low ^ (moved << width), high ^ moved], axis=3)
+    return square.reshape(words, -1)[:, :n]
+
+
+def _components(neighbours: Array, wide: bool = False) -> Components:
+    """Components of a graph, given each asset's neighbours, and itself, as bits (W, N); symmetric.
+
+    ``wide`` is for many graphs at once on an accelerator (see `jaxalloc.kernels.lanes.control.over_steps`).
+    """
+    words, n = neighbours.shape
+
+    def through(k: Array, reached: Array) -> Array:  # Warshall (1962): who reaches k reaches what k does
+        word, bit = k // _WORD, (k % _WORD).astype(jnp.uint32)
+        reaches = (lax.dynamic_index_in_dim(reached, word, keepdims=False) >> bit) & 1 == 1
+        return reached | jnp.where(reaches[None], lax.dynamic_index_in_dim(reached, k, 1), jnp.uint32(0))
+
+    reached = over_steps(n, through, neighbours, wide)
+    index = jnp.arange(n, dtype=jnp.int32)
+    word = jnp.arange(words, dtype=jnp.int32)[:, None]
+    own_word, own_bit = index[None] // _WORD, jnp.uint32(1) << (index[None] % _WORD).astype(jnp.uint32)
+    inside = jnp.where(word == own_word, own_bit - 1, jnp.uint32(0))
+    before = reached & jnp.where(word < own_word, ~jnp.uint32(0), inside)
+    lowest = _WORD - 1 - lax.clz(reached & (~reached + 1)).astype(jnp.int32)
+    first = jnp.min(jnp.where(reached > 0, _WORD * word + lowest, n), axis=0)
+    return Components(first, _count(before), _count(reached))
+
+
+def _count(bits: Array) -> Array:
+    """(N,) int32, how many bits (W, N) are set."""
+    return jnp.sum(lax.population_count(bits).astype(jnp.int32), axis=0)
+
+
+def _merge_small(
+    covariance: Array,
+    inverse: Array,
+    stop: Array,
+    parts: Components,
+    chosen: Array,
+    root: Array,
+    rows: int,
+    lanes: int,
+    linkage: str,
+    kind: str,
+) -> Array:
+    """Merge the components of at most ``rows`` assets that are ``chosen`` (U, N), as lanes."""
+    universes, n = chosen.shape
+    asset = jnp.broadcast_to(jnp.arange(n, dtype=jnp.int32), chosen.shape)
+    universe = jnp.broadcast_to(jnp.arange(universes, dtype=jnp.int32)[:, None], chosen.shape)
+    members = jnp.full((universes, n, rows), n, jnp.int32)  # by first asset; n where there is none
+    place = jnp.where(chosen, parts.place, rows)
+    members = members.at[universe, parts.first, place].set(asset, mode="drop").reshape(-1, rows)
+    # each pair is read once: a covariance is seldom in the near cache, and reading it is most of what a table takes
+    one, other = (index.astype(np.int32) for index in np.triu_indices(rows, 1))
+    lines, scales = covariance.reshape(-1, n), inverse.reshape(-1)
+
+    def merge(which: Array, root: Array) -> Array:
+        member = jnp.take(members, which, axis=0, mode="fill", fill_value=n).T
+        there, member = member < n, jnp.minimum(member, n - 1)
+        own = jnp.minimum(which // n, universes - 1)
+        line = own * n + member
+        values = lines.at[line[one], member[other]].get(mode="promise_in_bounds")
+        scale = scales.at[line].get(mode="promise_in_bounds")
+        rho = scaled(values, scale[one], scale[other], kind)
+        distance = jnp.where(there[one] & there[other], to_distance(rho), jnp.inf)
+        table = jnp.full((rows, rows, lanes), jnp.inf, distance.dtype)
+        for pair in ((one, other), (other, one)):
+            table = table.at[pair].set(distance, mode="promise_in_bounds", unique_indices=True)
+        into = _merge_lanes(table, stop[own], linkage)
+        into = jnp.take_along_axis(member, into, axis=0)
+        return root.at[own, jnp.where(there, member, n)].set(into, mode="drop")
+
+    return in_turns((chosen & (parts.first == asset)).reshape(-1), lanes, merge, root)
+
+
+class _Lanes(NamedTuple):
+    """What `_merge_lanes` goes through.
+
+    Attributes:
+        table: (M, M, L) distances, infinite where there is no cluster.
+        sizes: (M, L) assets of each cluster.
+        root: (M, L) first row of each row's cluster.
+        keeps: (L,) the first row of the last merge, M if there was none. The table is the one before it: so XLA, which
+            would compute the union's distances anew for each entry that they go to, has them at hand.
+        goes: (L,) the row that it absorbed.
+        union: (M, L) distances from their union.
+        on: (L,) whether there was a merge.
+    """
+
+    table: Array
+    sizes: Array
+    root: Array
+    keeps: Array
+    goes: Array
+    union: Array
+    on: Array
+
+
+def _merge_lanes(table: Array, stop: Array, linkage: str) -> Array:
+    """Merge the nearest two clusters until they are farther apart than ``stop`` (L,).
+
+    Args:
+        table: (M, M, L) distances, symmetric up to rounding; infinite on the diagonal and where there is no asset.
+        stop: (L,).
+        linkage: as in `threshold_roots`.
+
+    Returns:
+        (M, L) int32, the first row of each row's cluster.
+    """
+    rows, _, lanes = table.shape
+    row = jnp.arange(rows, dtype=jnp.int32)[:, None]
+
+    def first(holds: Array) -> Array:
+        return jnp.min(jnp.where(holds, row, rows - 1), axis=0)
+
+    def pick(holds: Array, table: Array) -> Array:
+        return jnp.min(jnp.where(holds[:, None], table, jnp.inf), axis=0)
+
+    def merge(state: _Lanes) -> _Lanes:
+        kept, gone = row == state.keeps, row == state.goes
+        table = jnp.where(kept[:, None], state.union[None], jnp.where(kept[None], state.union[:, None], state.table))
+        table = jnp.where(gone[:, None] | gone[None], jnp.inf, table)
+        nearest = jnp.min(table, axis=0)
+        height = jnp.min(nearest, axis=0)
+        on = height <= stop
+        one = first(nearest == height)
+        from_one = pick(row == one, table)
+        two = first(from_one == jnp.min(from_one, axis=0))  # `height`, up to rounding
+        from_two = pick(row == two, table)
+        n_one, n_two = (jnp.sum(jnp.where(row == which, state.sizes, 0), axis=0) for which in (one, two))
+        union = lance_williams(from_one, from_two, n_one, n_two, state.sizes, height, linkage)
+        keeps, goes = jnp.minimum(one, two), jnp.maximum(one, two)
+        return _Lanes(
+            table,
+            jnp.where((row == keeps) & on, n_one + n_two, state.sizes),
+            jnp.where(on & (state.root == goes), keeps, state.root),
+            jnp.where(on, keeps, rows),
+            jnp.where(on, goes, rows),
+            jnp.where(row == keeps, jnp.inf, union),
+            on,
+        )
+
+    everywhere = jnp.ones((rows, lanes), table.dtype)
+    nothing = jnp.full(lanes, rows, jnp.int32)
+    root = jnp.broadcast_to(row, (rows, lanes))
+    start = _Lanes(table, everywhere, root, nothing, nothing, everywhere, jnp.ones(lanes, bool))
+    return lax.while_loop(lambda state: jnp.any(state.on), merge, start).root
+
+
+def _merge_large(
+    covariance: Array, inverse: Array, large: Array, stop: Array, rows: int, linkage: str, kind: str
+) -> tuple[Array, Array]:
+    """Merge one universe's ``large`` (N,) components, at most ``rows`` assets.
+
+    Returns:
+        These assets (rows,) int32, N where there are no more, and the first of each one's cluster (rows,).
+    """
+    n = large.shape[0]
+    if rows == n:
+        tree = merge_tree(to_distance(likeness(covariance, inverse, kind)), large, linkage, stop)
+        index = jnp.arange(n, dtype=jnp.int32)
+        return jnp.where(large, index, n), roots(tree, stop)
+    place = jnp.cumsum(large, dtype=jnp.int32)
+    there = jnp.arange(rows, dtype=jnp.int32) < place[-1]
+    assets = jnp.zeros(rows, jnp.int32)
+    assets = assets.at[jnp.where(large, place - 1, rows)].set(jnp.arange(n, dtype=jnp.int32), mode="drop")
+    rho = likeness(covariance[assets[:, None], assets[None]], inverse[assets], kind)
+    tree = merge_tree(to_distance(rho), there, linkage, stop, compacting=rows > 64)
+    return jnp.where(there, assets, n), assets[roots(tree, stop)]

@@ -1,0 +1,72 @@
+"""Flat clusters: a partition of the assets, from a merge tree or as a caller gives it."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jax import Array
+
+from jaxalloc.kernels.clusters.components import threshold_roots
+from jaxalloc.kernels.clusters.linkage import Tree, correlation_distance, maxclust_height, merge_tree, roots
+from jaxalloc.settings.config import AllocationConfig
+
+_ONE_TABLE = 32  # assets: so few are merged in one table in hardly more time, and with less to compile
+
+
+class Clusters(NamedTuple):
+    """A partition: labels (N,) int32, 0..K-1 in order of each cluster's first asset, -1 if inactive; count () K."""
+
+    labels: Array
+    count: Array
+
+
+def cut(tree: Tree, active: Array, height: Array) -> Clusters:
+    """Flat clusters: the partition that the merges at or below ``height`` leave.
+
+    Args:
+        tree: from `merge_tree`.
+        active: (N,) bool.
+        height: () the cut.
+
+    Returns:
+        `Clusters`, exactly scipy's ``fcluster(Z, height, "distance")`` renumbered by first asset.
+    """
+    return label_by_first(roots(tree, height), active)
+
+
+def label_by_first(root: Array, active: Array) -> Clusters:
+    """Number the clusters 0..K-1 by their first asset, given each asset's first asset ``root`` (N,)."""
+    index = jnp.arange(root.shape[0], dtype=jnp.int32)
+    first = active & (root == index)
+    number = jnp.cumsum(first, dtype=jnp.int32) - 1
+    return Clusters(jnp.where(active, number[root], -1), jnp.sum(first, dtype=jnp.int32))
+
+
+def cluster_assets(covariance: Array, active: Array, config: AllocationConfig) -> Clusters:
+    """Cluster the active assets as ``config`` says: distance, linkage, criterion and its threshold.
+
+    Args:
+        covariance: (N, N), symmetric up to rounding.
+        active: (N,) bool.
+        config: distance, linkage, criterion, distance_threshold, max_clusters.
+
+    Returns:
+        `Clusters`.
+    """
+    if config.criterion == "maxclust":
+        tree = merge_tree(correlation_distance(covariance, config.distance), active, config.linkage)
+        return cut(tree, active, maxclust_height(tree, active, config.max_clusters))
+    threshold = jnp.asarray(config.distance_threshold, covariance.dtype)
+    if active.shape[0] <= _ONE_TABLE:
+        tree = merge_tree(correlation_distance(covariance, config.distance), active, config.linkage, threshold)
+        return cut(tree, active, threshold)
+    return label_by_first(threshold_roots(covariance, active, threshold, config.linkage, config.distance), active)
+
+
+def given_clusters(labels: Array, active: Array) -> tuple[Clusters, Array]:
+    """Renumber a caller's labels (N,) 0..K-1 by first asset; the second value is False where an active one is < 0."""
+    same = (labels[:, None] == labels[None, :]) & active[None, :]
+    index = jnp.arange(labels.shape[0], dtype=jnp.int32)
+    root = jnp.min(jnp.where(same, index[None, :], labels.shape[0] - 1), axis=1)
+    return label_by_first(root, active), jnp.all(jnp.where(active, labels >= 0, True))

@@ -1,0 +1,79 @@
+"""Linear algebra in plain lax: products at full precision, and a solver that calls no LAPACK.
+
+On the CPU, jaxlib spreads batched LAPACK calls over XLA's thread pool, where two concurrent programs can wait for each
+other for ever; and a batched call's bits depend on the batch. The elimination below has neither problem.
+"""
+
+from __future__ import annotations
+
+import itertools
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+
+from jaxalloc.kernels.lanes.control import is_wide, over_steps, positions
+
+HIGHEST = lax.Precision.HIGHEST  # JAX's float32 products may run in TF32 on a GPU; every product here says no
+
+
+def dot(a: Array, b: Array) -> Array:
+    """Matrix product of two arrays at full precision, `jax.numpy.matmul`'s shapes."""
+    return jnp.matmul(a, b, precision=HIGHEST)
+
+
+@jax.jit
+def solve_positive_definite(matrix: Array, rhs: Array) -> Array:
+    """Solve matrix X = rhs by elimination without pivoting.
+
+    Without pivoting the elimination is stable for a symmetric positive definite matrix. A column that depends on the
+    ones before it, up to rounding, gets 0 in the solution: of the many solutions of a consistent singular system this
+    is a basic one.
+
+    Each step of an elimination goes through the whole table, for shapes are static. So this is Gauss-Jordan on one
+    block of rows after the other, the table cut down to what is left after each, and then back substitution: about half
+    the work.
+
+    Args:
+        matrix: (K, K) symmetric positive semidefinite, unit scale on its diagonal; lanes may follow, (K, K, L).
+        rhs: (K, R) right-hand sides; (K, R, L).
+
+    Returns:
+        (K, R) the solution; (K, R, L).
+    """
+    size, n_rhs = matrix.shape[0], rhs.shape[1]
+    tiny = 4 * size * jnp.finfo(matrix.dtype).eps
+    scale = jnp.moveaxis(jnp.diagonal(matrix), -1, 0)
+    table = jnp.concatenate([matrix, rhs], axis=1)
+    blocks = []
+    for low, high in itertools.pairwise(_edges(size)):
+        table = _eliminate(table, tiny * scale[low:], high - low)
+        blocks.append(table[: high - low])
+        table = table[high - low :, high - low :]
+    solution = jnp.zeros((0, *rhs.shape[1:]), rhs.dtype)
+    for block in reversed(blocks):
+        pivots = block.shape[0]
+        known = jnp.sum(block[:, pivots:-n_rhs, None] * solution[None], axis=1)
+        solution = jnp.concatenate([block[:, -n_rhs:] - known, solution])
+    return solution
+
+
+def _edges(size: int) -> list[int]:
+    """Where the blocks of an elimination begin and end."""
+    n_blocks = max(1, min(4, size // 12))
+    return [size * b // n_blocks for b in range(n_blocks + 1)]
+
+
+def _eliminate(table: Array, tiny: Array, pivots: int) -> Array:
+    """Gauss-Jordan over the first ``pivots`` columns of a table (n, columns, ...): left as they are, read no more."""
+    index = positions(table.shape[0], table)
+
+    def step(k: Array, table: Array) -> Array:
+        row = lax.dynamic_index_in_dim(table, k, 0, keepdims=False)
+        column = lax.dynamic_index_in_dim(table, k, 1, keepdims=False)
+        pivot = lax.dynamic_index_in_dim(row, k, 0, keepdims=False)
+        dependent = pivot <= lax.dynamic_index_in_dim(tiny, k, 0, keepdims=False)
+        row = row * jnp.where(dependent, 0, 1 / jnp.where(dependent, 1, pivot))
+        return jnp.where(index == k, row[None], table - column[:, None] * row[None])
+
+    return over_steps(pivots, step, table, is_wide(table.shape[-1]))

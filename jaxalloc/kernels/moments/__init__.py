@@ -1,0 +1,1 @@
+"""Means, covariances and tails of one universe."""

@@ -1,0 +1,1 @@
+"""Weights across clusters: minimum variance, maximum Sharpe ratio, risk parity."""

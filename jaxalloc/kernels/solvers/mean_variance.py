@@ -1,0 +1,404 @@
+"""Minimum variance and maximum Sharpe over the capped simplex: projected gradient, finished by an active set.
+
+Both are solved in the *variance metric*, y = sigma w: the Hessian becomes the correlation matrix C, and the feasible
+set {0 <= y <= b, a . y = 1} with a = 1 / sigma, b = sigma u. Their gradient has one form, C y - ratio e, where ratio is
+0 for minimum variance and y'Cy / e'y for maximum Sharpe: with the ratio held fixed, a step that lowers
+y'Cy / 2 - ratio e'y raises the Sharpe ratio (by the inequality of the arithmetic and geometric means). A block of
+accelerated projected gradient steps finds which bounds hold; an active set then solves for the face exactly, ratio and
+all, and goes on exchanging bounds while their multipliers ask for it. Such exchanges can cycle, so the better of the
+two points is kept, and the next block starts from it.
+"""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+from jax import Array, lax
+
+from jaxalloc.kernels.lanes.control import (
+    change_where,
+    choose,
+    in_groups,
+    is_wide,
+    lanes_last,
+    matvec,
+    positions,
+    while_any,
+)
+from jaxalloc.kernels.solvers.active_set import Scaled, active_set, positive, rounding
+from jaxalloc.kernels.solvers.capped_simplex import linear_minimum, linear_slack, project, settle
+from jaxalloc.kernels.solvers.problem import Correlation, correlate
+
+_FIRST_STEPS = 10  # of projected gradient in the first block, and
+_GRADIENT_STEPS = 30  # in each further one
+_BLOCKS = 30
+_PATIENCE = 3  # blocks before faces that are singular, on which exchanges cycle, get a larger proximal term
+_POWER_STEPS = 8
+
+
+class Solution(NamedTuple):
+    """A portfolio of clusters.
+
+    Attributes:
+        weights: (K,) at least 0, sum 1, within the bounds.
+        gap: () optimality gap, see `optimality_gap`.
+        iterations: () int32, blocks of projected gradient steps (or sweeps, for risk parity).
+        altered: () bool: the problem had no answer as posed and a stated substitute was solved.
+        converged: () bool: the gap is within the tolerance of the precision, or at its rounding floor.
+    """
+
+    weights: Array
+    gap: Array
+    iterations: Array
+    altered: Array
+    converged: Array
+
+
+class _Measured(NamedTuple):
+    """Optimality gap of a point, the part of it that is rounding, and its variance, over its reward's square if any."""
+
+    gap: Array
+    floor: Array
+    value: Array
+
+
+def tolerance(dtype: Any) -> float:
+    """Optimality gap at which a solver stops: 1e-11 in float64, 3e-6 in float32."""
+    return 1e-11 if jnp.dtype(dtype) == jnp.float64 else 3e-6
+
+
+def accepted(dtype: Any) -> float:
+    """Optimality gap that counts as solved: 5e-10 in float64, 8e-6 in float32."""
+    return 5e-10 if jnp.dtype(dtype) == jnp.float64 else 8e-6
+
+
+def min_variance(covariance: Array, upper: Array) -> Solution:
+    """Minimise w'Sw over {0 <= w <= u, sum w = 1}.
+
+    Args:
+        covariance: (K, K) S, symmetric positive semidefinite, positive diagonal.
+        upper: (K,) u with sum u >= 1; 0 for a cluster that takes no part.
+
+    Returns:
+        `Solution`; ``altered`` is False.
+    """
+    solution = mean_variance(covariance, jnp.zeros_like(upper), upper)
+    return solution._replace(altered=jnp.bool_(False))
+
+
+def max_sharpe(covariance: Array, excess: Array, upper: Array) -> Solution:
+    """Maximise e'w / sqrt(w'Sw) over {0 <= w <= u, sum w = 1}.
+
+    Where no such w has e'w > 0 the ratio is meaningless: minimum variance is solved in its place, and ``altered`` set.
+
+    Args:
+        covariance: (K, K) S, symmetric positive semidefinite, positive diagonal.
+        excess: (K,) e, mean return less the risk-free rate.
+        upper: (K,) u with sum u >= 1; 0 for a cluster that takes no part.
+
+    Returns:
+        `Solution`.
+    """
+    return mean_variance(covariance, excess, upper)
+
+
+def mean_variance(covariance: Array, excess: Array, upper: Array) -> Solution:
+    """`max_sharpe`, or `min_variance` where no feasible w has e'w > 0 (e = 0 among them): one kernel for both."""
+    return _mean_variance(covariance, excess, upper)
+
+
+def optimality_gap(covariance: Array, excess: Array, upper: Array, weights: Array) -> Array:
+    """How far weights are from optimal, scale-free: (g'w - min over feasible s of g's) / w'Sw, g = Sw - ratio e.
+
+    With e = 0 this is 1 - min s'Sw / w'Sw, which bounds the relative excess volatility of minimum variance; otherwise
+    max e's / e'w - s'Sw / w'Sw, which to first order bounds the relative shortfall of the Sharpe ratio. 0 where w'Sw
+    is 0 up to rounding.
+
+    Args:
+        covariance: (K, K) S.
+        excess: (K,) e; zeros for minimum variance.
+        upper: (K,) u.
+        weights: (K,) feasible w.
+
+    Returns:
+        () the gap, at least 0.
+    """
+    risk = correlate(covariance)
+    return _measure(_scale(risk, excess, upper), upper, risk.sigma * weights).gap
+
+
+# ---- with lanes: vectors (K, L), numbers (L,) ------------------------------------------------------------------------
+
+
+def mean_variance_lanes(risk: Correlation, excesses: Array, uppers: Array) -> Solution:
+    """`mean_variance` with lanes, for P problems of one covariance: (K, K, L), (P, K, L) and (P, K, L)."""
+    # one after the other: side by side they would want the correlations twice, and outgrow the cache
+    return lax.map(lambda problem: _one(risk, *problem), (excesses, uppers))
+
+
+def _one(risk: Correlation, excess: Array, upper: Array) -> Solution:
+    richest = linear_minimum(-excess, upper)
+    rewarding = jnp.sum(richest * excess, axis=0) > 0
+    excess = jnp.where(rewarding, excess, 0)
+    return _solve(_scale(risk, excess, upper), risk, upper, risk.sigma * richest)._replace(altered=~rewarding)
+
+
+_mean_variance = lanes_last(lambda covariance, *rest: _one(correlate(covariance), *rest))
+
+
+def _scale(risk: Correlation, excess: Array, upper: Array) -> Scaled:
+    normal = 1 / risk.sigma
+    return Scaled(risk.matrix, normal, risk.sigma * upper, jnp.where(upper > 0, excess * normal, 0))
+
+
+def _variance(problem: Scaled, y: Array) -> Array:
+    return jnp.sum(y * matvec(problem.correlation, y), axis=0)
+
+
+def _ratio(problem: Scaled, y: Array) -> Array:
+    reward = jnp.sum(problem.excess * y, axis=0)
+    return jnp.where(reward > 0, _variance(problem, y) / positive(reward), 0)
+
+
+def _start(problem: Scaled, richest: Array) -> Array:
+    """The best of three portfolios: inverse variance, rewards over variance, and the richest, a vertex."""
+    a = jnp.where(problem.upper > 0, problem.normal, 0)
+    tilted = jnp.maximum(problem.excess, 0)
+
+    def value(y: Array) -> Array:
+        reward = jnp.sum(y * problem.excess, axis=0)
+        return jnp.where(reward > 0, reward / jnp.sqrt(positive(_variance(problem, y))), 0)
+
+    # without a reward every value is 0, and inverse variance is the place to start
+    best = project(a / positive(jnp.sum(a * a, axis=0)), problem.upper, problem.normal)
+    highest = value(best)
+    for point in (project(tilted / positive(jnp.sum(tilted * a, axis=0)), problem.upper, problem.normal), richest):
+        other = value(point)
+        best = jnp.where(other > highest, point, best)
+        highest = jnp.maximum(other, highest)
+    return best
+
+
+class _Best(NamedTuple):
+    """The best point so far, what `_measure` says of it, and the blocks done."""
+
+    y: Array
+    measured: _Measured
+    blocks: Array
+
+
+def _solve(problem: Scaled, risk: Correlation, upper: Array, richest: Array) -> Solution:
+    """Blocks of projected gradient and active set until the gap is small; the best point is kept throughout."""
+    # The gradient only has to find out which bounds hold, for which float32 and a few steps nearly always will do: what
+    # the active set then solves does not depend on how exactly its start was known. Where it cycles, on faces that are
+    # singular, further blocks are in full precision.
+    rough = Scaled(risk.rough, *(leaf.astype(jnp.float32) for leaf in problem[1:]))
+    curvature = _curvature(rough)
+    first = _start(rough, richest.astype(jnp.float32))
+    posed = problem, upper, curvature.astype(upper.dtype)
+
+    def stroll(_: Array) -> Array:
+        walked = _projected_gradient(rough, curvature, first, _FIRST_STEPS)
+        return jnp.where(walked >= rough.upper, problem.upper, walked.astype(upper.dtype))
+
+    def block(best: _Best) -> _Best:
+        fresh = jnp.max(best.blocks) == 0  # lanes that are still at it have all done as many blocks
+        if upper.dtype == jnp.float32:  # one program for both
+            steps = jnp.where(fresh, _FIRST_STEPS, _further_steps(best))
+            walked = _projected_gradient(problem, curvature, jnp.where(fresh, first, best.y), steps)
+        else:
+            walked = lax.cond(fresh, stroll, lambda _: _walk(posed, best), best.y)
+        return _advance(posed, best, walked)
+
+    infinite = jnp.full(upper.shape[1:], jnp.inf, upper.dtype)
+    worst = _Measured(infinite, jnp.zeros_like(infinite), infinite)
+    best = _Best(richest, worst, jnp.zeros(upper.shape[1:], jnp.int32))
+    if is_wide(upper.shape[-1]):
+        # of so many lanes some always want a second block, which would take as long for all of them
+        best = _advance(posed, best, stroll(best.y))
+        best = in_groups(_unfinished(best), _further_blocks, posed, best)
+    else:
+        best = while_any(_unfinished, block, best)
+    full = best.y >= problem.upper  # exactly at the bound, not a rounding below it
+    weights = jnp.where(full, upper, jnp.minimum(problem.normal * best.y, upper))
+    # a few roundings above 0 are 0: which clusters are held, and who leads them, should not hang on them. Roundings of
+    # y, not of w: beside a cluster of hardly any risk the others' tiny weights count.
+    small = best.y <= rounding(weights.dtype) * jnp.max(best.y, axis=0)
+    weights = settle(jnp.where(small, 0, weights), upper)
+    gap, floor, _ = _measure(problem, upper, risk.sigma * weights)
+    converged = gap <= jnp.maximum(accepted(gap.dtype), 2 * floor)
+    return Solution(weights, gap, best.blocks, jnp.zeros(gap.shape, bool), converged)
+
+
+_Posed = tuple[Scaled, Array, Array]  # a problem, its bounds (K, L) on the weights, its curvature (L,)
+
+
+def _advance(posed: _Posed, best: _Best, walked: Array) -> _Best:
+    """A block from where the gradient has led: the active set, and what of its two ends is better than the best."""
+    problem, upper, _ = posed
+    start = jnp.clip(walked, 0, problem.upper)
+    exact = active_set(problem, start, _proximal(jnp.max(best.blocks)))
+    exact = jnp.where(jnp.all(jnp.isfinite(exact), axis=0), exact, start)
+
+    def judge(carry: tuple[_Best, Array]) -> tuple[_Best, Array]:
+        found, i = carry
+        point = _make_feasible(problem, jnp.where(i == 0, exact, start))
+        return _judge(problem, upper, found, point), i + 1
+
+    def doubtful(carry: tuple[_Best, Array]) -> Array:  # where the active set has cycled, its start may be better
+        found, i = carry
+        return (i == 0) | ((i == 1) & _unsolved(found))
+
+    found, _ = while_any(doubtful, judge, (best, jnp.zeros_like(best.blocks)))
+    return found._replace(blocks=best.blocks + 1)
+
+
+def _further_blocks(posed: _Posed, best: _Best, wanted: Array) -> _Best:
+    """Blocks after the first in the lanes of a group; those that only fill it up may have been in one before."""
+    best = best._replace(blocks=jnp.where(wanted, best.blocks, 0))  # the largest says how far the others are
+    return while_any(
+        lambda best: wanted & _unfinished(best), lambda best: _advance(posed, best, _walk(posed, best)), best
+    )
+
+
+def _walk(posed: _Posed, best: _Best) -> Array:
+    problem, _, curvature = posed
+    return _projected_gradient(problem, curvature, best.y, _further_steps(best))
+
+
+def _further_steps(best: _Best) -> Array | int:
+    """Gradient steps of a block that is not the first: in float32 none in the second.
+
+    There it is rounding as a rule that keeps a universe from being solved, and a second solve on its face mends that.
+    """
+    if best.y.dtype == jnp.float64:
+        return _GRADIENT_STEPS
+    return jnp.where(jnp.max(best.blocks) == 1, 0, _GRADIENT_STEPS)
+
+
+def _unfinished(best: _Best) -> Array:
+    return _unsolved(best) & (best.blocks < _BLOCKS)
+
+
+def _unsolved(best: _Best) -> Array:
+    gap, floor, _ = best.measured
+    return gap > jnp.maximum(tolerance(gap.dtype), floor)
+
+
+def _judge(problem: Scaled, upper: Array, best: _Best, y: Array) -> _Best:
+    """Keep the better of two points: of lower variance (for its reward), or of lower gap where that is no higher.
+
+    Far from the optimum the gap alone would not do: it is relative to the variance, and may grow as that falls.
+    """
+    new, old = _measure(problem, upper, y), best.measured
+    # where hardly anything earns, a step may lose the reward, and with it the problem
+    lost = jnp.any(problem.excess != 0, axis=0) & (jnp.sum(problem.excess * y, axis=0) <= 0)
+    margin = 1e-3  # float32 may see less of a difference than this where there is none
+    lower, no_higher = new.value < (1 - margin) * old.value, new.value <= (1 + margin) * old.value
+    better = ~lost & (lower | (no_higher & (new.gap < old.gap)))
+    return choose(better, _Best(y, new, best.blocks), best)
+
+
+def _make_feasible(problem: Scaled, y: Array) -> Array:
+    """Clip ``y``, and project it where that is not enough: a projection would turn the zeros into rounding errors."""
+    clipped = jnp.clip(y, 0, problem.upper)
+    error = jnp.abs(jnp.sum(problem.normal * clipped, axis=0) - 1)
+
+    far = error > y.shape[0] * jnp.finfo(y.dtype).eps
+    nearest = jnp.where(far, y, clipped)
+    return change_where(far, lambda point, _: project(point, problem.upper, problem.normal), nearest)
+
+
+def _measure(problem: Scaled, upper: Array, y: Array) -> _Measured:
+    """Optimality gap of ``y``, the part of it that no arithmetic of this precision can remove, and the objective."""
+    gradient = matvec(problem.correlation, y)
+    variance = jnp.sum(y * gradient, axis=0)
+    reward = jnp.sum(problem.excess * y, axis=0)
+    ratio = jnp.where(reward > 0, variance / positive(reward), 0)
+    cost = (gradient - ratio * problem.excess) / problem.normal
+    slack = linear_slack(cost, problem.normal * y, upper)
+    unhedged = jnp.sum(y * matvec(problem.correlation, y, absolute=True), axis=0)
+    earned = jnp.sum(jnp.abs(problem.excess) * y, axis=0)
+    gross_reward = jnp.where(reward > 0, earned / positive(reward), 0)
+    floor = 4 * jnp.finfo(y.dtype).eps * jnp.maximum(unhedged / positive(variance), gross_reward)
+    risky = variance > 4 * jnp.finfo(y.dtype).eps * unhedged  # else it is 0 but for rounding
+    value = jnp.where(reward > 0, variance / positive(reward * reward), variance)
+    return _Measured(jnp.where(risky, slack / positive(variance), 0), floor, value)
+
+
+def _curvature(problem: Scaled) -> Array:
+    """Largest eigenvalue of C along the plane a . y = 0, in which every step moves; by power iteration, rounded up.
+
+    A market's common factor is the largest eigenvalue of C by far, and it is nearly orthogonal to that plane.
+    """
+    movable = problem.upper > 0
+    a = jnp.where(movable, problem.normal, 0)
+    a = a / jnp.sqrt(positive(jnp.sum(a * a, axis=0)))
+
+    def tangent(x: Array) -> Array:
+        return jnp.where(movable, x - jnp.sum(a * x, axis=0) * a, 0)
+
+    def unit(x: Array) -> Array:
+        return x / jnp.sqrt(positive(jnp.sum(x * x, axis=0)))
+
+    def power(_: Array, x: Array) -> Array:
+        return unit(tangent(matvec(problem.correlation, x)))
+
+    general = jnp.sin(1 + 2.4 * positions(a.shape[0], a).astype(a.dtype))  # in general position
+    x = lax.fori_loop(0, _POWER_STEPS, power, unit(tangent(jnp.broadcast_to(general, a.shape))))
+    estimate = 1.2 * _variance(problem, x)
+    row_sums = jnp.max(jnp.sum(jnp.abs(problem.correlation), axis=1), axis=0)  # a bound that always holds
+    return jnp.clip(estimate, 1, row_sums)
+
+
+def _projected_gradient(problem: Scaled, curvature: Array, y: Array, steps: Array | int) -> Array:
+    """So many accelerated projected gradient steps (Beck & Teboulle 2009), by jaxopt.
+
+    The objective is divided by its curvature so that the step size is the constant 1, which spares jaxopt's line
+    search; a new block restarts the momentum. To jaxopt all lanes are one problem, and every one takes every step.
+    (jaxopt's own loop would have the step twice in the program, and its number fixed.)
+    """
+    solver = _jaxopt().ProjectedGradient(
+        fun=_value_and_gradient, projection=_projection, value_and_grad=True, stepsize=1.0, acceleration=True
+    )
+    bounds = problem.upper, problem.normal
+    scaled = problem.correlation / curvature, problem.excess / curvature, _ratio(problem, y)
+    start = y, solver.init_state(y, bounds, *scaled)
+    return lax.fori_loop(0, steps, lambda _, now: tuple(solver.update(*now, bounds, *scaled)), start)[0]
+
+
+def _value_and_gradient(y: Array, correlation: Array, excess: Array, ratio: Array) -> tuple[Array, Array]:
+    """Cy - ratio e at the ratio of ``y`` itself, or at the given one where the momentum left no reward.
+
+    With the ratio of ``y`` this is the gradient of log(y'Cy) / 2 - log(e'y) times the variance. The value is
+    that of all lanes together; with a constant step jaxopt does not use it.
+    """
+    product = matvec(correlation, y)
+    variance, reward = jnp.sum(y * product, axis=0), jnp.sum(y * excess, axis=0)
+    now = jnp.where(reward > 0, variance / positive(reward), ratio)
+    return jnp.sum(variance) / 2, product - now * excess
+
+
+def _projection(y: Array, hyperparams: tuple[Array, Array]) -> Array:
+    return project(y, *hyperparams)
+
+
+def _jaxopt() -> Any:
+    """The one place that imports jaxopt, when a solver is first traced, and silences its end-of-life notice."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", category=DeprecationWarning)
+        import jaxopt
+    return jaxopt
+
+
+def _proximal(blocks: Array) -> Array:
+    """What is added to C's diagonal where a step on a face is solved for: (proximal / 2) |step|^2 in the objective.
+
+    As a step is what is solved for, it does not move the optimum (Rockafellar 1976). None at first; where blocks have
+    come to nothing it is larger, by turns, and each solve moves less.
+    """
+    turn = blocks % 3
+    larger = jnp.where(turn == 0, 1e-4, jnp.where(turn == 1, 1e-3, 1e-2))
+    return jnp.where(blocks < _PATIENCE, 0, larger)

@@ -1,0 +1,1 @@
+"""Files and frames -> a validated `Panel` of returns."""

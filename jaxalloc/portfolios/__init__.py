@@ -1,0 +1,1 @@
+"""One universe through both layers: from returns to the portfolios of every profile."""

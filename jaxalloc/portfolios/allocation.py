@@ -1,0 +1,396 @@
+"""allocate(): one universe through both layers.
+
+`estimate` turns returns into what every profile shares (moments, clusters, scores); `solve` turns that into portfolios.
+They are apart because a batch sorts its universes by their number of clusters in between.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jax.core import Tracer
+
+from jaxalloc.arguments.arrays import as_array, to_device
+from jaxalloc.arguments.errors import InputError
+from jaxalloc.kernels.clusters.within import Synthetic, lead_assets, share_out, sum_by_cluster, synthesize
+from jaxalloc.kernels.lanes.compiling import compiler_options
+from jaxalloc.kernels.lanes.elimination import dot
+from jaxalloc.kernels.solvers.capped_simplex import Bounds, bounds
+from jaxalloc.kernels.solvers.mean_variance import Solution
+from jaxalloc.portfolios.barbell import Sleeve, choose_sleeve
+from jaxalloc.portfolios.baselines import Assets
+from jaxalloc.portfolios.estimates import Estimates, Given, estimate
+from jaxalloc.portfolios.profiles import PROFILES, solve_profiles, weigh_assets
+from jaxalloc.settings.config import AllocationConfig, cast_config, check_config
+from jaxalloc.settings.status import Status
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclasses.dataclass(frozen=True)
+class Allocation:
+    """Portfolios of one universe, or of many with a leading batch axis; a JAX pytree.
+
+    P profiles in the order of ``config.profiles``, N assets in the order of the returns' columns. Entries by cluster
+    are padded to N. Of an `Status.INVALID` universe the numbers are NaN, labels and leads -1, counts 0.
+
+    Attributes:
+        weights: (..., P, N) weight of each asset, a fraction; at least 0, sum 1, 0 for an inactive asset.
+        cluster_labels: (..., N) int, 0..K-1 in order of each cluster's first asset; -1 for an inactive asset.
+        n_clusters: (...) int K.
+        cluster_weights: (..., P, N) weight of each cluster, a fraction; 0 past K.
+        lead_assets: (..., P, N) int, each cluster's asset of highest weight (in a barbell's sleeve, the aggressor) as a
+            column index; -1 past K.
+        aggressors: (..., N) bool, the assets of the barbell's sleeve; False if no barbell was asked for.
+        antifragility: (..., N) score of each asset, 0 to 2; 0 for an inactive asset.
+        volatility: (..., P) annual volatility of the portfolio, a fraction.
+        expected_return: (..., P) annual mean return of the portfolio, a fraction.
+        risk_contributions: (..., P, N) share of each asset in the variance, sum 1; the weights if there is no variance.
+        asset_bound: (..., P) largest weight that an asset may have; in a barbell outside the sleeve, to which no bound
+            applies.
+        cluster_bound: (..., P) largest weight that a cluster may have, as far as its assets' bounds let it; likewise.
+        optimality_gap: (..., P) how far the Layer-1 solution (the barbell's core) is from optimal, scale-free.
+        iterations: (..., P) int, solver iterations: blocks of projected gradient, or sweeps of risk parity.
+        status: (..., P) int, bit field of `Status`.
+    """
+
+    weights: Any
+    cluster_labels: Any
+    n_clusters: Any
+    cluster_weights: Any
+    lead_assets: Any
+    aggressors: Any
+    antifragility: Any
+    volatility: Any
+    expected_return: Any
+    risk_contributions: Any
+    asset_bound: Any
+    cluster_bound: Any
+    optimality_gap: Any
+    iterations: Any
+    status: Any
+
+    def to_frame(self, assets: Any = None, profiles: tuple[str, ...] | None = None) -> pd.DataFrame:
+        """Return the weights as a pandas frame; see `jaxalloc.studies.tables.weights_frame`."""
+        from jaxalloc.studies.tables import weights_frame
+
+        return weights_frame(self, assets, profiles)
+
+
+RESULT_FIELDS = tuple(f.name for f in dataclasses.fields(Allocation))
+_UNIVERSE_FIELDS = ("cluster_labels", "n_clusters", "aggressors", "antifragility")
+PROFILE_FIELDS = tuple(name for name in RESULT_FIELDS if name not in _UNIVERSE_FIELDS)  # with an axis P
+jax.tree_util.register_dataclass(Allocation, data_fields=RESULT_FIELDS, meta_fields=())
+
+
+def allocate(
+    returns: Any,
+    config: AllocationConfig | None = None,
+    observation_weights: Any = None,
+    asset_mask: Any = None,
+    mean: Any = None,
+    covariance: Any = None,
+    clusters: Any = None,
+) -> Allocation:
+    """Allocate one universe; a pure function that `jax.jit` and `jax.vmap` take.
+
+    It computes in float64 if and only if JAX's x64 mode is on. Bad data gives the status `Status.INVALID`.
+
+    Args:
+        returns: (T, N) simple returns per period, a fraction. Where the mask is False or the observation weight is 0
+            they are never read and may be NaN.
+        config: settings; `AllocationConfig()` by default.
+        observation_weights: (T,) frequency of each row, at least 0; ones by default. Counts equal repeated rows.
+        asset_mask: (N,) bool, the assets that take part; all by default.
+        mean: (N,) annual mean returns, in place of the sample's.
+        covariance: (N, N) annual covariance, in place of the sample's.
+        clusters: (N,) int cluster labels, at least 0 for an active asset, in place of the linkage.
+
+    Returns:
+        `Allocation` of JAX arrays, without a batch axis.
+
+    Raises:
+        InputError: a setting is out of range, or shapes do not match.
+
+    Example:
+        >>> import jaxalloc as ja
+        >>> market = ja.datasets.synthetic_market(n_assets=12)
+        >>> result = ja.allocate(market.to_numpy(), ja.AllocationConfig(profiles=("risk_parity",)))
+        >>> result.weights.shape
+        (1, 12)
+    """
+    config = check_config(AllocationConfig() if config is None else config)
+    x = to_device(as_array("returns", returns), float)
+    if x.ndim != 2:
+        raise InputError(f"returns must have two axes, observations and assets, not shape {x.shape}")
+    if 0 in x.shape:
+        raise InputError(f"returns must have at least one observation and one asset, not shape {x.shape}")
+    n_rows, n_assets = x.shape
+
+    def cast(name: str, value: Any, dtype: Any, kinds: str = "biuf") -> Any:
+        return None if value is None else to_device(as_array(name, value, kinds), dtype)
+
+    c = cast("observation_weights", np.ones(n_rows) if observation_weights is None else observation_weights, x.dtype)
+    a = cast("asset_mask", np.ones(n_assets, bool) if asset_mask is None else asset_mask, bool)
+    given = Given(
+        cast("mean", mean, x.dtype),
+        cast("covariance", covariance, x.dtype),
+        cast("clusters", clusters, jnp.int32, "biu"),
+    )
+    wanted = {"observation_weights": (c, (n_rows,)), "asset_mask": (a, (n_assets,))}
+    wanted |= {name: (value, (n_assets,)) for name, value in (("mean", given.mean), ("clusters", given.clusters))}
+    wanted |= {"covariance": (given.covariance, (n_assets, n_assets))}
+    for name, (value, shape) in wanted.items():
+        if value is not None and value.shape != shape:
+            raise InputError(f"{name} must have shape {shape} to match returns {x.shape}, not {value.shape}")
+    arguments = x, cast_config(config, x.dtype), c, a, given
+    # as part of another program it is compiled with that one's options
+    traced = any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(arguments))
+    return _as_part(*arguments) if traced else _alone()(*arguments)
+
+
+def _allocate(x: Array, config: AllocationConfig, c: Array, a: Array, given: Given) -> Allocation:
+    return solve(estimate(x, config, c, a, given), config, x.shape[1])
+
+
+_as_part = jax.jit(_allocate)
+
+
+@functools.cache
+def _alone() -> Callable[..., Allocation]:
+    return jax.jit(_allocate, compiler_options=compiler_options(lone=True))
+
+
+def solve(estimates: Estimates, config: AllocationConfig, n_clusters: int) -> Allocation:
+    """Portfolios of one universe.
+
+    Args:
+        estimates: from `estimate`.
+        config: settings with cast numbers.
+        n_clusters: static size that clusters are padded to, at least the universe's K.
+
+    Returns:
+        `Allocation` of one universe.
+    """
+    clustered, direct = split_profiles(config.profiles)
+    found = [
+        *((solve_clusters(estimates, config, n_clusters),) if clustered else ()),
+        *((solve_assets(estimates, config),) if direct else ()),
+    ]
+    if len(found) == 1:
+        return found[0]
+    order = np.argsort([*clustered, *direct])
+    joined = {name: jnp.concatenate([getattr(part, name) for part in found])[order] for name in PROFILE_FIELDS}
+    return dataclasses.replace(found[0], **joined)
+
+
+def split_profiles(names: tuple[str, ...]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Positions of the profiles that are solved over clusters, and of those over assets."""
+    kinds = [PROFILES[name].clustered for name in names]
+    return tuple(i for i, kind in enumerate(kinds) if kind), tuple(i for i, kind in enumerate(kinds) if not kind)
+
+
+def solve_clusters(estimates: Estimates, config: AllocationConfig, n_clusters: int) -> Allocation:
+    """`solve` for those of the profiles that are solved over clusters.
+
+    A batch takes the three steps by themselves: the first and the last go through covariances, and want few universes
+    at once, the one between them wants many.
+    """
+    layers = reduce_to_clusters(estimates, config, n_clusters)
+    return describe_portfolios(estimates, n_clusters, *weigh_clusters(estimates, config, layers, n_clusters))
+
+
+def reduce_to_clusters(estimates: Estimates, config: AllocationConfig, n_clusters: int) -> Synthetic:
+    """The first step of `solve_clusters`: Layer 2, from assets to clusters."""
+    with jax.named_scope("layer_2"):
+        return synthesize(
+            estimates.mean,
+            estimates.covariance,
+            estimates.active,
+            estimates.labels,
+            config.risk_free_rate,
+            n_clusters,
+        )
+
+
+def weigh_clusters(
+    estimates: Estimates, config: AllocationConfig, layers: Synthetic, n_clusters: int
+) -> tuple[Portfolios, Sleeve | None]:
+    """The second step of `solve_clusters`: sleeve, bounds and Layer 1. It does not read the assets' covariance."""
+    config = config.replace(profiles=tuple(config.profiles[i] for i in split_profiles(config.profiles)[0]))
+    sleeve = None
+    if any(PROFILES[profile].sleeve for profile in config.profiles):
+        with jax.named_scope("sleeve"):
+            sleeve = choose_sleeve(
+                estimates.antifragility, estimates.labels, estimates.n_clusters, config.n_aggressors, n_clusters
+            )
+    whole = bounds(layers.sizes, config.cluster_cap, config.asset_cap, config.slack)
+    rooms = [whole] * len(config.profiles)
+    if sleeve is not None:
+        # those of a barbell's core, as if the aggressor clusters did not exist
+        core_sizes = jnp.where(sleeve.clusters, 0, layers.sizes)
+        core = bounds(core_sizes, config.cluster_cap, config.asset_cap, config.slack)
+        rooms = [core if PROFILES[profile].sleeve else whole for profile in config.profiles]
+    uppers = jnp.stack([room.upper for room in rooms])
+    solutions = solve_profiles(config.profiles, layers.covariance, layers.excess, uppers)
+    with jax.named_scope("asset_weights"):
+        shared = jax.vmap(share_out, in_axes=(0, None, None, 0))(
+            solutions.weights, layers.inner, estimates.labels, jnp.stack([r.asset for r in rooms])
+        )
+    parts = []
+    for i, profile in enumerate(config.profiles):
+        solution = jax.tree.map(lambda leaf, i=i: leaf[i], solutions)
+        altered = PROFILES[profile].altered
+        if altered == Status.RISK_REGULARIZED:
+            regularized = solution.altered | jnp.any(layers.riskless & (rooms[i].upper > 0))
+            solution = solution._replace(altered=regularized)
+        status = _status(solution, rooms[i], altered, estimates)
+        limits = rooms[i].asset, rooms[i].cluster
+        part = Portfolios(shared[i], solution.weights, shared[i], *limits, solution.gap, solution.iterations, status)
+        if sleeve is not None and PROFILES[profile].sleeve:
+            part = _add_sleeve(part, sleeve, config.aggressor_weight)
+        parts.append(part)
+    return _stacked(parts), sleeve
+
+
+def solve_assets(estimates: Estimates, config: AllocationConfig) -> Allocation:
+    """`solve` for those of the profiles that weigh the assets themselves: no number of clusters shapes the program."""
+    names = tuple(config.profiles[i] for i in split_profiles(config.profiles)[1])
+    active, n = estimates.active, estimates.active.shape[0]
+    index = jnp.arange(n, dtype=jnp.int32)
+    bound = jnp.maximum(config.asset_cap, config.slack / jnp.maximum(jnp.sum(active, dtype=config.slack.dtype), 1))
+    absent = (index[:, None] == index[None, :]) & ~active[:, None]
+    assets = Assets(
+        covariance=jnp.where(absent, 1, estimates.covariance),
+        mean=estimates.mean,
+        excess=jnp.where(active, estimates.mean - config.risk_free_rate, 0),
+        active=active,
+        labels=estimates.labels,
+        upper=jnp.where(active, bound, 0),
+        config=config,
+    )
+    solutions, bounded = weigh_assets(names, assets)
+    parts = []
+    for i, name in enumerate(names):
+        solution = jax.tree.map(lambda leaf, i=i: leaf[i], solutions)
+        weights = solution.weights
+        by_cluster = sum_by_cluster(weights, estimates.labels, n)
+        limits = jnp.where(bounded[i], bound, 1), jnp.ones_like(bound)
+        status = _own_status(solution, PROFILES[name].altered, estimates)
+        parts.append(Portfolios(weights, by_cluster, weights, *limits, solution.gap, solution.iterations, status))
+    return describe_portfolios(estimates, n, _stacked(parts), None)
+
+
+class Portfolios(NamedTuple):
+    """What the solvers found for one profile, or for P of them with a leading axis.
+
+    Attributes:
+        weights: (N,) of the assets.
+        cluster_weights: (K,) of the clusters.
+        ranking: (N,) what ranks the lead assets.
+        asset_bound: () as in `Allocation`.
+        cluster_bound: () likewise.
+        gap: () of the solution.
+        iterations: () of the solution.
+        status: () bits of `Status`.
+    """
+
+    weights: Array
+    cluster_weights: Array
+    ranking: Array
+    asset_bound: Array
+    cluster_bound: Array
+    gap: Array
+    iterations: Array
+    status: Array
+
+
+def _stacked(parts: list[Portfolios]) -> Portfolios:
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *parts)
+
+
+def _add_sleeve(core: Portfolios, sleeve: Sleeve, aggressor_weight: Array) -> Portfolios:
+    """Put the sleeve beside the core: equal shares of ``aggressor_weight``, to which no bound applies."""
+    total = jnp.where(sleeve.size > 0, aggressor_weight, 0)
+    each = total / jnp.maximum(sleeve.size, 1).astype(core.weights.dtype)
+    weights = jnp.where(sleeve.assets, each, (1 - total) * core.weights)
+    return core._replace(
+        weights=weights,
+        cluster_weights=jnp.where(sleeve.clusters, each, (1 - total) * core.cluster_weights),
+        ranking=jnp.where(sleeve.assets, 1, weights),  # leads its cluster even where the sleeve's weight is 0
+        asset_bound=(1 - total) * core.asset_bound,
+        cluster_bound=(1 - total) * core.cluster_bound,
+        status=core.status | _bit(sleeve.fewer, Status.FEWER_AGGRESSORS),
+    )
+
+
+def _status(solution: Solution, room: Bounds, altered: Status, estimates: Estimates) -> Array:
+    return (
+        _own_status(solution, altered, estimates)
+        | _bit(room.cap_relaxed, Status.CLUSTER_CAP_RELAXED)
+        | _bit(room.asset_raised, Status.ASSET_BOUND_RAISED)
+    )
+
+
+def _own_status(solution: Solution, altered: Status, estimates: Estimates) -> Array:
+    return (
+        _bit(estimates.dropped, Status.ASSET_DROPPED)
+        | _bit(solution.altered, altered)
+        | _bit(~solution.converged, Status.NOT_CONVERGED)
+    )
+
+
+def _bit(flag: Array, bit: Status) -> Array:
+    return jnp.where(flag, jnp.int32(bit.value), jnp.int32(0))
+
+
+def describe_portfolios(estimates: Estimates, n_clusters: int, parts: Portfolios, sleeve: Sleeve | None) -> Allocation:
+    """The last step: statistics and lead assets of P portfolios; NaN, -1 and 0 for an invalid universe."""
+    valid, n_assets = estimates.valid, estimates.active.shape[0]
+    with jax.named_scope("statistics"):
+        marginal = dot(parts.weights, estimates.covariance)
+        variance = jnp.sum(parts.weights * marginal, axis=1)
+        # against what it would be without any hedging; a difference within rounding has no shares to speak of
+        unhedged = dot(parts.weights, jnp.sqrt(jnp.diagonal(estimates.covariance))) ** 2
+        positive = variance > 32 * jnp.finfo(variance.dtype).eps * unhedged
+        share = parts.weights * marginal / jnp.where(positive, variance, 1)[:, None]
+        contributions = jnp.where(positive[:, None], share, parts.weights)
+        expected = dot(parts.weights, estimates.mean)
+    with jax.named_scope("lead_assets"):
+        leads = jax.vmap(lead_assets, in_axes=(0, None, None))(parts.ranking, estimates.labels, n_clusters)
+    pad = ((0, 0), (0, n_assets - leads.shape[1]))
+
+    def number(x: Array) -> Array:
+        return jnp.where(valid, x, jnp.nan)
+
+    aggressors = jnp.zeros(n_assets, bool) if sleeve is None else sleeve.assets
+    return Allocation(
+        weights=number(parts.weights),
+        cluster_labels=jnp.where(valid, estimates.labels, -1),
+        n_clusters=jnp.where(valid, estimates.n_clusters, 0),
+        cluster_weights=number(jnp.pad(parts.cluster_weights, pad)),
+        lead_assets=jnp.where(valid, jnp.pad(leads, pad, constant_values=-1), -1),
+        aggressors=aggressors & valid,
+        antifragility=number(estimates.antifragility),
+        volatility=number(jnp.sqrt(jnp.maximum(variance, 0))),
+        expected_return=number(expected),
+        risk_contributions=number(contributions),
+        asset_bound=number(parts.asset_bound),
+        cluster_bound=number(parts.cluster_bound),
+        optimality_gap=number(parts.gap),
+        iterations=jnp.where(valid, parts.iterations, 0),
+        status=jnp.where(valid, parts.status, jnp.int32(Status.INVALID.value)),
+    )
+
+
+def valid_universes(status: np.ndarray) -> np.ndarray:
+    """(...) bool from status (..., P): True where the universe has portfolios."""
+    return (np.asarray(status)[..., 0] & Status.INVALID.value) == 0

@@ -1,0 +1,157 @@
+"""What the profiles of one universe share: its moments, clusters and scores, from returns or as given."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from jaxalloc.kernels.clusters.partition import Clusters, cluster_assets, given_clusters
+from jaxalloc.kernels.moments.sample import (
+    Moments,
+    SharedPanel,
+    Shock,
+    panel_moments,
+    sample_moments,
+    shocked_moments,
+    weighted_products,
+)
+from jaxalloc.kernels.moments.shrinkage import shrink_panel, shrink_sample
+from jaxalloc.portfolios.barbell import (
+    Tail,
+    antifragility,
+    panel_tail_gain,
+    sample_tail_gain,
+    shocked_tail,
+    skewness,
+)
+from jaxalloc.settings.config import AllocationConfig
+
+
+class Estimates(NamedTuple):
+    """What the profiles of one universe share. Annual units; entries of an inactive asset are 0.
+
+    Attributes:
+        mean: (N,) annual mean return.
+        covariance: (N, N) annual covariance.
+        active: (N,) bool.
+        labels: (N,) int32 cluster labels.
+        n_clusters: () int32.
+        antifragility: (N,) scores.
+        dropped: () bool, an asset of the mask left.
+        valid: () bool.
+    """
+
+    mean: Array
+    covariance: Array
+    active: Array
+    labels: Array
+    n_clusters: Array
+    antifragility: Array
+    dropped: Array
+    valid: Array
+
+
+class Given(NamedTuple):
+    """What a caller gives in place of an estimate: annual mean (N,), annual covariance (N, N), labels (N,); or None."""
+
+    mean: Array | None = None
+    covariance: Array | None = None
+    clusters: Array | None = None
+
+
+def estimate(
+    x: Array, config: AllocationConfig, weights: Array, mask: Array, given: Given, shock: Shock | None = None
+) -> Estimates:
+    """Moments, clusters and scores of one universe (T, N) with its own returns, shocked where a shock is given."""
+    return describe(observe(x, config, weights, mask, given), config, given, shock)
+
+
+def estimate_shared(
+    panel: SharedPanel, config: AllocationConfig, weights: Array, mask: Array, shock: Shock | None = None
+) -> Estimates:
+    """`estimate` for a universe of a shared panel."""
+    return describe(observe_shared(panel, config, weights, mask), config, Given(), shock)
+
+
+class Observed(NamedTuple):
+    """What is taken from a universe's returns, per period: `Moments`, their covariance as chosen, and `Tail`."""
+
+    moments: Moments
+    tail: Tail
+
+
+def observe(x: Array, config: AllocationConfig, weights: Array, mask: Array, given: Given) -> Observed:
+    """The first half of `estimate`, which reads the returns."""
+    with jax.named_scope("moments"):
+        moments = sample_moments(x, weights, mask, _decay(config))
+    if given.covariance is None:
+        with jax.named_scope("shrinkage"):
+            moments = shrink_sample(moments, x, weights, config.covariance)
+    with jax.named_scope("antifragility"):
+        return Observed(moments, sample_tail_gain(x, weights, mask))
+
+
+def products_shared(panel: SharedPanel, config: AllocationConfig, weights: Array) -> Array:
+    """The part of `observe_shared` that is one matrix product for all universes."""
+    with jax.named_scope("moments"):
+        return weighted_products(panel, weights, _decay(config))
+
+
+def observe_shared(
+    panel: SharedPanel, config: AllocationConfig, weights: Array, mask: Array, products: Array | None = None
+) -> Observed:
+    """`observe` for a universe of a shared panel, with its `products_shared` if they are at hand."""
+    with jax.named_scope("moments"):
+        moments = panel_moments(panel, weights, mask, _decay(config), products)
+    with jax.named_scope("shrinkage"):
+        moments = shrink_panel(moments, panel, weights, config.covariance)
+    with jax.named_scope("antifragility"):
+        return Observed(moments, panel_tail_gain(panel, weights))
+
+
+def _decay(config: AllocationConfig) -> Array | None:
+    return config.ewma_decay if config.covariance == "ewma" else None
+
+
+def describe(observed: Observed, config: AllocationConfig, given: Given, shock: Shock | None) -> Estimates:
+    """The second half of `estimate`: annual moments, after the shock, clusters and scores."""
+    moments, tail = observed
+    active = moments.active
+    both = active[:, None] & active[None, :]
+    valid = moments.valid
+    mean = config.periods_per_year * moments.mean
+    covariance = config.periods_per_year * moments.covariance
+    if given.mean is not None:
+        mean = jnp.where(active, given.mean, 0)
+        valid = valid & jnp.all(jnp.isfinite(mean))
+    if given.covariance is not None:
+        covariance = jnp.where(both, (given.covariance + given.covariance.T) / 2, 0)
+        valid = valid & _usable(covariance, active)
+    if shock is not None:
+        mean, covariance = shocked_moments(mean, covariance, active, shock)
+        tail = shocked_tail(tail, moments.plain_mean, config.periods_per_year, shock)
+        valid = valid & jnp.all(jnp.isfinite(mean)) & _usable(covariance, active)
+    with jax.named_scope("antifragility"):
+        score = antifragility(skewness(moments), tail.mean, active)
+    # an invalid universe goes on as one that is trivially fine, so that no NaN reaches a loop's stopping rule
+    index = jnp.arange(active.shape[0], dtype=jnp.int32)
+    identity = (index[:, None] == index[None, :]).astype(covariance.dtype)
+    covariance = jnp.where(valid, jnp.where(both, covariance, 0), identity)
+    mean = jnp.where(valid, mean, 0)
+    active = jnp.where(valid, active, True)
+    if given.clusters is not None:
+        clusters, labels_ok = given_clusters(given.clusters, active)
+        valid = valid & labels_ok
+    else:
+        with jax.named_scope("clusters"):
+            clusters = cluster_assets(covariance, active, config)
+    # one cluster: a batch sends it where a solve costs least
+    clusters = Clusters(jnp.where(valid, clusters.labels, 0), jnp.where(valid, clusters.count, 1))
+    return Estimates(mean, covariance, active, clusters.labels, clusters.count, score, moments.dropped, valid)
+
+
+def _usable(covariance: Array, active: Array) -> Array:
+    return jnp.all(jnp.isfinite(covariance)) & jnp.all(~active | (jnp.diagonal(covariance) > 0))

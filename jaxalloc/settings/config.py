@@ -1,0 +1,159 @@
+"""AllocationConfig: every setting of an allocation. Numbers are traced, choices are static."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.core import Tracer
+
+from jaxalloc.arguments.errors import InputError
+
+DEFAULT_PROFILES = (
+    "min_variance",
+    "risk_parity",
+    "max_sharpe",
+    "barbell",
+)  # of `jaxalloc.portfolios.profiles`
+LINKAGES = ("average", "single", "complete", "ward")
+CRITERIA = ("distance", "maxclust")
+DISTANCES = ("correlation", "absolute")
+COVARIANCES = ("sample", "ewma", "ledoit_wolf", "oas")
+
+_INTEGERS = ("max_clusters", "n_aggressors")
+
+
+@dataclasses.dataclass(frozen=True)
+class AllocationConfig:
+    """Settings of an allocation; a JAX pytree whose leaves are its numbers.
+
+    The choices (``profiles``, ``linkage``, ``criterion``, ``distance``, ``covariance``) are static: another choice
+    compiles another program. Every number is traced: another value compiles nothing. Nothing is checked on
+    construction, because JAX rebuilds the record while tracing; `check_config` is called at the host's entry points.
+
+    Attributes:
+        profiles: which portfolios to compute, in the order of the results' profile axis. Over clusters:
+            ``"min_variance"``, ``"risk_parity"``, ``"max_sharpe"``, ``"barbell"``. Over assets, to compare with:
+            ``"equal_weight"``, ``"inverse_variance"``, ``"inverse_volatility"``, ``"hrp"``, ``"herc"``, ``"nco"``,
+            ``"asset_min_variance"``, ``"asset_max_sharpe"``, ``"asset_risk_parity"``, ``"max_diversification"``.
+        linkage: ``"average"``, ``"single"``, ``"complete"`` or ``"ward"``.
+        criterion: how the tree is cut: ``"distance"`` (at ``distance_threshold``) or ``"maxclust"`` (at the smallest
+            height that leaves at most ``max_clusters``).
+        distance: ``"correlation"``, sqrt((1 - rho) / 2), or ``"absolute"``, sqrt((1 - |rho|) / 2).
+        covariance: how means and covariances are estimated: ``"sample"``; ``"ewma"``, with exponentially decaying
+            observation weights; ``"ledoit_wolf"`` or ``"oas"``, the sample's with its correlations shrunk towards zero
+            (see `jaxalloc.kernels.moments.shrinkage`).
+        ewma_decay: lambda of ``covariance="ewma"``, greater than 0 and at most 1: a row weighs lambda as much as the
+            next one. The default is RiskMetrics' for days (J.P. Morgan/Reuters 1996); 1 is the plain sample.
+        distance_threshold: cut height, in units of the distance, 0 to 1 (``ward`` heights may pass 1).
+        max_clusters: largest number of clusters under ``criterion="maxclust"``.
+        cluster_cap: largest weight of a cluster, a fraction; relaxed to ``slack / K`` where K clusters need it.
+        asset_cap: largest weight of an asset, a fraction; relaxed to ``slack / N`` for N active assets.
+        slack: how much room the relaxed bounds leave, at least 1.
+        risk_free_rate: annual simple rate that maximum Sharpe subtracts from the mean.
+        periods_per_year: observations a year; annualises means and covariances.
+        n_aggressors: clusters in the barbell's sleeve.
+        aggressor_weight: weight of the barbell's sleeve, a fraction.
+    """
+
+    profiles: tuple[str, ...] = DEFAULT_PROFILES
+    linkage: str = "average"
+    criterion: str = "distance"
+    distance: str = "correlation"
+    covariance: str = "sample"
+    ewma_decay: Any = 0.94
+    distance_threshold: Any = 0.4
+    max_clusters: Any = 10
+    cluster_cap: Any = 0.25
+    asset_cap: Any = 0.2
+    slack: Any = 1.1
+    risk_free_rate: Any = 0.0
+    periods_per_year: Any = 252.0
+    n_aggressors: Any = 5
+    aggressor_weight: Any = 0.1
+
+    def replace(self, **changes: Any) -> AllocationConfig:
+        """Return a copy with ``changes``."""
+        return dataclasses.replace(self, **changes)
+
+
+STATIC_FIELDS = ("profiles", "linkage", "criterion", "distance", "covariance")
+NUMERIC_FIELDS = tuple(f.name for f in dataclasses.fields(AllocationConfig) if f.name not in STATIC_FIELDS)
+jax.tree_util.register_dataclass(AllocationConfig, data_fields=NUMERIC_FIELDS, meta_fields=STATIC_FIELDS)
+
+
+def cast_config(config: AllocationConfig, dtype: Any) -> AllocationConfig:
+    """Return ``config`` with every number as an array: counts int32, the rest ``dtype``.
+
+    A Python float, a NumPy scalar and a JAX scalar then trace alike, so none of them compiles a second program.
+    """
+    leaves = {
+        name: jnp.asarray(getattr(config, name), jnp.int32 if name in _INTEGERS else dtype) for name in NUMERIC_FIELDS
+    }
+    return config.replace(**leaves)
+
+
+def check_config(config: AllocationConfig) -> AllocationConfig:
+    """Return ``config``; raise `InputError` where a choice is unknown or a number is out of range.
+
+    Traced numbers are passed over: they have no value to check yet.
+    """
+    if not isinstance(config, AllocationConfig):
+        raise InputError(f"config must be an AllocationConfig, not {type(config).__name__}")
+    _check_choices(config)
+    _check_range(config, "ewma_decay", "greater than 0 and at most 1", lambda x: 0 < x <= 1)
+    _check_range(config, "cluster_cap", "greater than 0 and at most 1", lambda x: 0 < x <= 1)
+    _check_range(config, "asset_cap", "greater than 0 and at most 1", lambda x: 0 < x <= 1)
+    _check_range(config, "slack", "at least 1", lambda x: 1 <= x < math.inf)
+    if config.linkage == "ward":
+        _check_range(config, "distance_threshold", "at least 0", lambda x: 0 <= x < math.inf)
+    else:
+        _check_range(config, "distance_threshold", "between 0 and 1", lambda x: 0 <= x <= 1)
+    _check_range(config, "max_clusters", "a whole number from 1 to 2**31 - 1", _is_count)
+    _check_range(config, "risk_free_rate", "greater than -1 and finite", lambda x: -1 < x < math.inf)
+    _check_range(config, "periods_per_year", "greater than 0 and finite", lambda x: 0 < x < math.inf)
+    _check_range(config, "n_aggressors", "a whole number from 1 to 2**31 - 1", _is_count)
+    _check_range(config, "aggressor_weight", "at least 0 and less than 1", lambda x: 0 <= x < 1)
+    return config
+
+
+def _is_count(number: float) -> bool:
+    return 1 <= number < 2**31 and number == int(number)
+
+
+def _check_choices(config: AllocationConfig) -> None:
+    from jaxalloc.portfolios.profiles import PROFILES
+
+    if isinstance(config.profiles, str) or not isinstance(config.profiles, (tuple, list)):
+        raise InputError(f"profiles must be a tuple of names, such as ('risk_parity',), not {config.profiles!r}")
+    if not config.profiles:
+        raise InputError(f"profiles is empty; choose from {', '.join(PROFILES)}")
+    for profile in config.profiles:
+        _check_choice("profile", profile, tuple(PROFILES))
+    if len(set(config.profiles)) != len(config.profiles):
+        raise InputError(f"profiles names one twice: {', '.join(config.profiles)}")
+    _check_choice("linkage", config.linkage, LINKAGES)
+    _check_choice("criterion", config.criterion, CRITERIA)
+    _check_choice("distance", config.distance, DISTANCES)
+    _check_choice("covariance", config.covariance, COVARIANCES)
+
+
+def _check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise InputError(f"unknown {name} {value!r}; choose from {', '.join(choices)}")
+
+
+def _check_range(config: AllocationConfig, name: str, wanted: str, holds: Any) -> None:
+    value = getattr(config, name)
+    if isinstance(value, Tracer):
+        return
+    try:
+        number = float(value)
+        good = not isinstance(value, (str, bytes)) and not math.isnan(number) and holds(number)
+    except (TypeError, ValueError, OverflowError):
+        good = False
+    if not good:
+        raise InputError(f"{name} must be {wanted}, not {value!r}")

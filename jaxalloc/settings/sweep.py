@@ -1,0 +1,119 @@
+"""sweep(): a grid of settings, one more axis of a study."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import math
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from jaxalloc.arguments.errors import InputError
+from jaxalloc.settings.config import NUMERIC_FIELDS, AllocationConfig, check_config
+
+# a number that is read under one choice only: varied under another, it would change nothing
+_READ_UNDER = {
+    "distance_threshold": ("criterion", "distance"),
+    "max_clusters": ("criterion", "maxclust"),
+    "ewma_decay": ("covariance", "ewma"),
+    "n_aggressors": ("profiles", "barbell"),
+    "aggressor_weight": ("profiles", "barbell"),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Sweep:
+    """Settings on a grid; made by `sweep`.
+
+    Attributes:
+        config: the settings that all points share, as Python numbers.
+        grid: names and values of those that vary, in order; the last varies fastest.
+    """
+
+    config: AllocationConfig
+    grid: tuple[tuple[str, tuple[Any, ...]], ...] = ()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The settings that vary."""
+        return tuple(name for name, _ in self.grid)
+
+    @property
+    def points(self) -> list[tuple[Any, ...]]:
+        """The values of `names` at each point of the grid, G of them; without a grid one point, of no values."""
+        return list(itertools.product(*(values for _, values in self.grid)))
+
+    def __len__(self) -> int:
+        """G, the number of points."""
+        return math.prod(len(values) for _, values in self.grid)
+
+    @property
+    def home(self) -> int:
+        """The number of the point that has the settings of `config` itself; 0 where the grid has no such point."""
+        own = tuple(getattr(self.config, name) for name in self.names)
+        return next((number for number, values in enumerate(self.points) if values == own), 0)
+
+    def at(self, point: int) -> AllocationConfig:
+        """Return the settings at a point."""
+        return self.config.replace(**dict(zip(self.names, self.points[point], strict=True)))
+
+    def numbers(self, points: np.ndarray) -> dict[str, np.ndarray]:
+        """Return the values of the settings that vary, by name, at each of ``points`` (C,)."""
+        columns = zip(*self.points, strict=True) if self.grid else ()
+        return {name: np.array(column)[points] for name, column in zip(self.names, columns, strict=True)}
+
+
+def sweep(config: AllocationConfig | None = None, **grid: Iterable[Any]) -> Sweep:
+    """Vary numbers of the settings over a grid; `jaxalloc.run_study` takes the result in place of one set of settings.
+
+    Every universe is allocated at every point of the grid, as one batch: another point compiles nothing.
+
+    Args:
+        config: the other settings; `AllocationConfig()` by default.
+        grid: values to try, by the name of a number of `AllocationConfig`.
+
+    Returns:
+        `Sweep` over every combination.
+
+    Raises:
+        InputError: a name is unknown or no number, a value is out of range, or nothing would read it.
+
+    Example:
+        >>> import jaxalloc as ja
+        >>> grid = ja.sweep(cluster_cap=[0.15, 0.25], distance_threshold=[0.3, 0.4, 0.5])
+        >>> len(grid), grid.points[1]
+        (6, (0.15, 0.4))
+    """
+    base = plain_config(check_config(AllocationConfig() if config is None else config))
+    columns = []
+    for name, values in grid.items():
+        if name not in NUMERIC_FIELDS:
+            raise InputError(
+                f"{name} cannot be swept: it is not a number of the settings ({', '.join(NUMERIC_FIELDS)})"
+            )
+        single = getattr(values, "ndim", 1) == 0  # an array of one number can be iterated by type only
+        if isinstance(values, (str, bytes)) or not isinstance(values, Iterable) or single:
+            raise InputError(f"{name} must be a list of values to sweep over, not {values!r}")
+        plain = []
+        for value in values:
+            changed = plain_config(check_config(base.replace(**{name: value})))
+            plain.append(getattr(changed, name))
+        if not plain:
+            raise InputError(f"{name} has no values to sweep over")
+        if len(set(plain)) < len(plain):
+            raise InputError(f"{name} names a value twice: {', '.join(map(str, plain))}")
+        if name in _READ_UNDER:
+            choice, wanted = _READ_UNDER[name]
+            chosen = getattr(base, choice)
+            if wanted not in (chosen if isinstance(chosen, tuple) else (chosen,)):
+                raise InputError(f"{name} is read under {choice}={wanted!r} only: nothing would change")
+        columns.append((name, tuple(plain)))
+    return Sweep(base, tuple(columns))
+
+
+def plain_config(config: AllocationConfig) -> AllocationConfig:
+    """Return the settings with Python numbers, whatever they came as."""
+    numbers = {name: np.asarray(getattr(config, name)).item() for name in NUMERIC_FIELDS}
+    return config.replace(profiles=tuple(config.profiles), **numbers)

@@ -1,0 +1,245 @@
+"""One chunk of a study, computed: by the process that runs the study, or by a worker elsewhere."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxalloc.engine.batch import Chunk, Device, Engine, compute_devices
+from jaxalloc.engine.stages import Items
+from jaxalloc.kernels.moments.sample import Moments
+from jaxalloc.portfolios.allocation import Allocation
+from jaxalloc.portfolios.estimates import Given, observe
+from jaxalloc.portfolios.profiles import PROFILES
+from jaxalloc.settings.config import AllocationConfig, cast_config
+from jaxalloc.settings.sweep import Sweep
+from jaxalloc.studies.measures import (
+    MEASURES,
+    Partial,
+    Reference,
+    measure_universes,
+    reduce_universes,
+    to_host,
+)
+from jaxalloc.universes.samplers import Product, holds_out, steps
+from jaxalloc.universes.universe import WHOLE_PANEL, seed_key
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+_FEW_POINTS = 4  # of a sweep's grid: so many partials may wait on the device
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Plan:
+    """All that a study's numbers depend on; plain values and NumPy arrays, to be sent to workers.
+
+    Attributes:
+        returns: (T, N) panel, NaN where missing.
+        sampler: prepared for the panel.
+        settings: the grid of settings, G points.
+        seed: of the draws.
+        precision: 64 or 32.
+        keep: whether chunks hold each universe ("weights") or only add to the totals ("summary").
+        chunk_size: universes of a chunk; None for what suits the device.
+    """
+
+    returns: np.ndarray
+    sampler: Product
+    settings: Sweep
+    seed: int
+    precision: int
+    keep: str
+    chunk_size: int | None
+
+    @property
+    def n_draws(self) -> int:
+        """Universes that are drawn, each allocated at every point of the grid."""
+        return self.sampler.count(len(self.returns))
+
+    @property
+    def n_universes(self) -> int:
+        """All of them: universe i is draw i % n_draws at point i // n_draws."""
+        return self.n_draws * len(self.settings)
+
+
+class ChunkResult(NamedTuple):
+    """What a chunk comes to, on the host.
+
+    Attributes:
+        table: a row a universe, or None if the study keeps no universes.
+        partials: (point of the grid, `Partial`) in the order of the universes.
+    """
+
+    table: pa.Table | None
+    partials: list[tuple[int, Partial]]
+
+
+class Pending(NamedTuple):
+    """A chunk in work on the devices."""
+
+    start: int
+    stop: int
+    chunk: Chunk
+
+
+class Runner:
+    """A plan made ready: programs and panel on the devices. Use it where x64 is as the plan's precision wants it."""
+
+    def __init__(self, plan: Plan) -> None:
+        """Put the panel on the devices; nothing of the study is computed yet."""
+        self.plan = plan
+        n_rows, n_assets = plan.returns.shape
+        draws = steps(plan.sampler, n_rows)
+        simulated = any(part.first for part in plan.sampler.parts)
+        # simulated universes read nothing of the panel
+        panel = np.zeros((1, n_assets)) if simulated else plan.returns
+        config = plan.settings.config
+        self.engine = Engine(
+            panel.shape,
+            config,
+            plan.chunk_size,
+            panel=panel,
+            draws=draws,
+            key=seed_key(plan.seed),
+            keep_left_out=holds_out(plan.sampler),
+        )
+        self._sleeves = tuple(PROFILES[profile].sleeve for profile in config.profiles)
+        self._whole = self.engine
+        if simulated:  # its point estimate is of the panel all the same
+            whole = plan.returns
+            self._whole = Engine(whole.shape, config, panel=whole, draws=(), key=seed_key(plan.seed))
+        self._references: dict[Device, Reference] = {}
+
+    @property
+    def chunk_size(self) -> int:
+        """Universes of a chunk."""
+        return self.engine.chunk_size
+
+    @property
+    def n_chunks(self) -> int:
+        """Chunks of the study."""
+        return -(-self.plan.n_universes // self.chunk_size)
+
+    @functools.cached_property
+    def estimate(self) -> Allocation:
+        """The point estimate at every point of the grid: the whole panel's portfolios, leading axis G."""
+        size, found = self._whole.chunk_size, []
+        for start in range(0, len(self.plan.settings), size):
+            points = np.arange(start, min(start + size, len(self.plan.settings)))
+            items = Items(index=np.full(len(points), WHOLE_PANEL))
+            found.append(self._whole.start(items, self.plan.settings.numbers(points)).allocation())
+        return jax.tree.map(lambda *leaves: np.concatenate(leaves), *found)
+
+    @functools.cached_property
+    def correlation(self) -> np.ndarray:
+        """(N, N) correlations of the whole panel at the point `Sweep.home`; NaN where an asset takes no part."""
+        config = self.plan.settings.at(self.plan.settings.home)
+        complete = np.isfinite(self.plan.returns).all(axis=0)
+        dtype = self.engine.dtype
+        moments = _moments(self.plan.returns.astype(dtype), cast_config(config, dtype), complete)
+        active, covariance = np.asarray(moments.active), np.asarray(moments.covariance)
+        variance = np.where(active & np.asarray(moments.valid), np.diagonal(covariance), np.nan)
+        scale = 1 / np.sqrt(np.where(variance > 0, variance, np.nan))
+        return np.clip(covariance * (scale[:, None] * scale[None, :]), -1, 1)
+
+    def start(self, number: int, progress: Callable[[int], None] | None = None) -> Pending:
+        """Begin to compute chunk ``number``, after those begun before; return at once."""
+        plan = self.plan
+        self._references = self._references or self._make_references()
+        start = number * self.chunk_size
+        stop = min(start + self.chunk_size, plan.n_universes)
+        points, index = np.divmod(np.arange(start, stop), plan.n_draws)
+        return Pending(start, stop, self.engine.start(Items(index=index), plan.settings.numbers(points), progress))
+
+    def finish(self, pending: Pending) -> ChunkResult:
+        """Wait for a chunk, measure its universes, and bring it to the host."""
+        with jax.enable_x64(self.plan.precision == 64):  # whatever thread this is
+            figures, partials = self._measure(pending)
+        partials = [(point, to_host(partial)) for point, partial in partials]
+        if self.plan.keep != "weights":
+            return ChunkResult(None, partials)
+        parts = zip(pending.chunk.parts, figures, strict=True)
+        measured = np.concatenate([np.asarray(found)[: part.count] for part, found in parts])
+        return ChunkResult(self._table(pending, pending.chunk.allocation(), measured), partials)
+
+    def _measure(self, pending: Pending) -> tuple[list[jax.Array], list[tuple[int, Partial]]]:
+        """Measures of each part's universes, and what they add to the totals, on the devices."""
+        plan, block = self.plan, self.engine.tiles.estimate
+        points = np.arange(pending.start, pending.stop) // plan.n_draws
+        figures, partials, first = [], [], 0
+        for part in pending.chunk.parts:
+            mine = np.resize(points[first : first + part.count], self.engine.tiles.capacity).astype(np.int32)
+            reference = self._references[part.device]
+            found = measure_universes(block, part.results, part.left_out, mine, reference)
+            for point in np.unique(mine[: part.count]):
+                low, high = np.searchsorted(mine[: part.count], [point, point + 1]).astype(np.int32)
+                partial = reduce_universes(block, self._sleeves, part.results, found, low, high)
+                # its histograms are large, and of many points only what they hold is kept
+                partials.append((int(point), to_host(partial) if len(plan.settings) > _FEW_POINTS else partial))
+            figures.append(found)
+            first += part.count
+        return figures, partials
+
+    def _make_references(self) -> dict[Device, Reference]:
+        """What universes are compared with, on each device."""
+        plan, dtype = self.plan, self.engine.dtype
+        returns = plan.returns if holds_out(plan.sampler) else plan.returns[:0]
+        missing = ~np.isfinite(returns)
+        numbers = [plan.settings.at(point) for point in range(len(plan.settings))]
+        reference = Reference(
+            self.estimate.weights.astype(dtype),
+            np.where(missing, 0, returns).astype(dtype),
+            missing.astype(dtype),
+            np.array([config.periods_per_year for config in numbers], dtype),
+            np.array([config.risk_free_rate for config in numbers], dtype),
+        )
+        return {device: jax.device_put(reference, device) for device in self.engine.devices}
+
+    def _table(self, pending: Pending, found: Allocation, figures: np.ndarray) -> pa.Table:
+        import pyarrow as pa
+
+        points, index = np.divmod(np.arange(pending.start, pending.stop), self.plan.n_draws)
+        n_assets = found.weights.shape[2]
+        leads = np.zeros(found.weights.shape, bool)
+        universe, profile, cluster = np.nonzero(found.lead_assets >= 0)
+        leads[universe, profile, found.lead_assets[universe, profile, cluster]] = True
+
+        def listed(values: np.ndarray) -> pa.Array:
+            flat = pa.array(np.ascontiguousarray(values).reshape(-1))
+            return pa.FixedSizeListArray.from_arrays(flat, n_assets)
+
+        columns: dict[str, Any] = {
+            "point": points.astype(np.int32),
+            "universe": index,
+            "n_clusters": found.n_clusters,
+            "cluster_labels": listed(found.cluster_labels),
+            "aggressors": listed(found.aggressors),
+        }
+        for p, name in enumerate(self.plan.settings.config.profiles):
+            columns[f"{name}.weights"] = listed(found.weights[:, p])
+            columns[f"{name}.leads"] = listed(leads[:, p])
+            columns |= {f"{name}.{measure}": figures[:, p, m] for m, measure in enumerate(MEASURES)}
+            columns[f"{name}.optimality_gap"] = found.optimality_gap[:, p]
+            columns[f"{name}.status"] = found.status[:, p]
+        return pa.table(
+            {name: np.ascontiguousarray(c) if isinstance(c, np.ndarray) else c for name, c in columns.items()}
+        )
+
+
+@jax.jit
+def _moments(returns: jax.Array, config: AllocationConfig, mask: jax.Array) -> Moments:
+    weights = jnp.ones(returns.shape[0], returns.dtype)
+    return observe(returns, config, weights, mask, Given()).moments
+
+
+def device_name() -> str:
+    """Name the device that this process computes on."""
+    device = compute_devices()[0]
+    return f"{device.platform} ({device.device_kind})"

@@ -1,0 +1,194 @@
+"""Study: what a study came to."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from jaxalloc.arguments.errors import InputError
+from jaxalloc.portfolios.allocation import Allocation
+from jaxalloc.settings.config import AllocationConfig
+from jaxalloc.settings.sweep import Sweep
+from jaxalloc.studies import tables as summary
+from jaxalloc.studies.measures import Totals
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+# takes names of columns, gives the tables of the chunks in order
+Tables = Callable[[Sequence[str]], Iterable["pa.Table"]]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Study:
+    """Portfolios of the universes drawn from one panel, and of the panel itself; NumPy and pandas only.
+
+    N assets in the order of `symbols`, P profiles in the order of `profiles`, B draws (`n`), each allocated at every
+    one of the G points of a sweep's grid (G = 1 without a sweep). Methods take ``at``, a point's number: of a study
+    with one point the frames are plain; of a sweep they hold all points, the settings swept as first index levels,
+    unless ``at`` chooses one.
+
+    Attributes:
+        symbols: the N assets.
+        settings: the grid of settings.
+        n: B, the number of draws.
+        seed: with a universe's number, what it was drawn from.
+        precision: 64 or 32, the bits of the numbers that it was computed with.
+        estimates: the point estimates, `Allocation` of the whole panel with leading axis G. Assets with a gap take no
+            part.
+        totals: G `Totals`, what the universes add up to.
+        record: what it was computed from and with, plain values: settings, sampler, seed, precision, a hash of the
+            data, versions, device, time.
+        tables: gives the chunks' tables; None if the study keeps no universes.
+        correlation: (N, N) of the whole panel, as the settings at the point `Sweep.home` estimate it; NaN where an
+            asset takes no part. None if the study was stored before correlations were.
+    """
+
+    symbols: list[str]
+    settings: Sweep
+    n: int
+    seed: int
+    precision: int
+    estimates: Allocation
+    totals: list[Totals]
+    record: dict[str, Any]
+    tables: Tables | None
+    correlation: np.ndarray | None = None
+
+    @property
+    def config(self) -> AllocationConfig:
+        """The settings; of a sweep those that all points share."""
+        return self.settings.config
+
+    @property
+    def profiles(self) -> tuple[str, ...]:
+        """The P profiles."""
+        return self.settings.config.profiles
+
+    @property
+    def n_valid(self) -> int:
+        """Universes that have portfolios, over all points."""
+        return int(sum(totals.tallies.n_valid for totals in self.totals))
+
+    @property
+    def point(self) -> Allocation:
+        """The point estimate, without a batch axis; of a sweep at its first point."""
+        return self.estimate(0)
+
+    def estimate(self, at: int = 0) -> Allocation:
+        """Return the point estimate, `Allocation` of the whole panel without a batch axis."""
+        return summary.universe_of(self.estimates, self._point(at))
+
+    def weights(self, profile: str, at: int | None = None) -> pd.DataFrame:
+        """Return one profile's weights: a row a universe (index "universe"), a column an asset.
+
+        Raises:
+            InputError: the study has no such profile, or keeps no universes.
+        """
+        if profile not in self.profiles:
+            raise InputError(f"the study has no profile {profile!r}; it has {', '.join(self.profiles)}")
+        return self._by_asset(f"{profile}.weights", at)
+
+    def clusters(self, at: int | None = None) -> pd.DataFrame:
+        """Return the cluster labels: a row a universe (index "universe"), a column an asset; -1 where inactive.
+
+        Raises:
+            InputError: the study keeps no universes.
+        """
+        return self._by_asset("cluster_labels", at)
+
+    def universes(self, at: int | None = None) -> pd.DataFrame:
+        """Tabulate every universe's portfolios; see `jaxalloc.studies.tables.universe_table` for the columns.
+
+        Raises:
+            InputError: the study keeps no universes.
+        """
+        return summary.universe_table(self, at)
+
+    def summary(self, at: int | None = None) -> pd.DataFrame:
+        """Summarise each asset's weight, per profile; see `jaxalloc.studies.tables.asset_summary` for the columns."""
+        return summary.asset_summary(self, at)
+
+    def profile_summary(self, at: int | None = None) -> pd.DataFrame:
+        """Summarise each profile's portfolios; see `jaxalloc.studies.tables.profile_summary` for the columns."""
+        return summary.profile_summary(self, at)
+
+    def status_counts(self, at: int | None = None) -> pd.DataFrame:
+        """Count the universes with each `Status` bit: index "profile", a column a bit."""
+        return summary.status_counts(self, at)
+
+    def cluster_counts(self, at: int | None = None) -> pd.Series:
+        """Count the valid universes by their number of clusters: index "n_clusters"."""
+        return summary.cluster_counts(self, at)
+
+    def co_association(self, at: int = 0) -> pd.DataFrame:
+        """Tabulate how often two assets share a cluster; see `jaxalloc.studies.tables.co_association`."""
+        return summary.co_association(self, self._point(at))
+
+    def cluster_stability(self, at: int = 0) -> pd.DataFrame:
+        """Tell how well the point estimate's clusters hold; see `jaxalloc.studies.tables.cluster_stability`."""
+        return summary.cluster_stability(self, self._point(at))
+
+    def columns(self, *names: str, at: int | None = None) -> dict[str, np.ndarray]:
+        """Return columns of the chunks' tables, a row a universe: (rows,) or (rows, N), of all points or of one.
+
+        Raises:
+            InputError: the study keeps no universes.
+        """
+        if self.tables is None:
+            raise InputError("the study keeps summaries only; run it with keep='weights' to have its universes")
+        found: dict[str, list[np.ndarray]] = {name: [] for name in names}
+        chosen = None if at is None else self._point(at)
+        for table in self.tables(list(dict.fromkeys(("point", *names)))):
+            taken = slice(None) if chosen is None else table["point"].to_numpy() == chosen
+            for name in names:
+                found[name].append(column_values(table[name])[taken])
+        return {name: np.concatenate(parts) for name, parts in found.items()}
+
+    def over_points(self, table: Callable[[int], pd.DataFrame], at: int | None) -> pd.DataFrame:
+        """Return the table of one point, or those of all below each other, the settings swept as first levels."""
+        if at is not None or not self.settings.names:
+            return table(self._point(at or 0))
+        points = self.settings.points
+        frames = [table(point) for point in range(len(points))]
+        keys = [point[0] for point in points] if len(self.settings.names) == 1 else points
+        return pd.concat(frames, keys=keys, names=[*self.settings.names, *frames[0].index.names])
+
+    def _point(self, at: int) -> int:
+        if not 0 <= at < len(self.settings):
+            raise InputError(f"the study has points 0 to {len(self.settings) - 1}, not {at}")
+        return at
+
+    def _by_asset(self, column: str, at: int | None) -> pd.DataFrame:
+        values = self.columns(column, at=at)[column]
+
+        def one(point: int) -> pd.DataFrame:
+            rows = values if at is not None else values[point * self.n : (point + 1) * self.n]
+            index = pd.RangeIndex(self.n, name="universe")
+            return pd.DataFrame(rows, index=index, columns=pd.Index(self.symbols, name="symbol"))
+
+        return self.over_points(one, at)
+
+
+def column_values(column: pa.ChunkedArray) -> np.ndarray:
+    """A column as an array: (rows,), or of lists of N (rows, N)."""
+    parts = []
+    for part in column.chunks:
+        if hasattr(part.type, "list_size"):
+            parts.append(part.flatten().to_numpy(zero_copy_only=False).reshape(-1, part.type.list_size))
+        else:
+            parts.append(part.to_numpy(zero_copy_only=False))
+    return np.concatenate(parts)
+
+
+def in_memory(tables: list[pa.Table]) -> Tables:
+    """Tables that are held in memory."""
+
+    def give(names: Sequence[str]) -> Iterator[pa.Table]:
+        return (table.select(list(names)) for table in tables)
+
+    return give

@@ -1,0 +1,1 @@
+"""How universes are drawn from a panel."""

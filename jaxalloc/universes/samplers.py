@@ -1,0 +1,278 @@
+"""The ways to draw universes from a panel, and their products.
+
+A sampler is a record of settings; nothing is checked on construction. `Sampler.prepare` checks it against a panel and
+settles what depends on that, and `Sampler.draws` gives the traced code that the engine runs (see
+`jaxalloc.universes.universe`). ``a * b * c`` is a product: every universe of ``a``, changed in every way that ``b``
+has, and so on; the last changes fastest. A sampler with ``n=None`` draws anew for each universe of the samplers
+before it.
+"""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+import math
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from jaxalloc.arguments.errors import InputError
+from jaxalloc.arguments.numbers import plain, whole_number
+from jaxalloc.universes.universe import MOST_UNIVERSES, Draw, Kernel, Universe
+
+if TYPE_CHECKING:
+    from jaxalloc.markets.panel import Panel
+
+
+class Sampler(abc.ABC):
+    """A way to draw universes.
+
+    Attributes:
+        once: whether a product takes one of its kind at most.
+        first: whether it makes the rows that the others draw from, and so stands first in a product.
+        leaves_out: whether the rows that a universe does not hold are left out by chance (True), on purpose (False),
+            or this sampler has nothing to do with it (None).
+    """
+
+    once: ClassVar[bool] = False
+    first: ClassVar[bool] = False
+    leaves_out: ClassVar[bool | None] = None
+
+    @abc.abstractmethod
+    def count(self, n_rows: int) -> int | None:
+        """Return the number of universes for a panel of ``n_rows`` rows; None: one for each of those before it."""
+
+    @abc.abstractmethod
+    def prepare(self, panel: Panel, n_rows: int, periods_per_year: float) -> Sampler:
+        """Return the sampler with all that depends on the panel settled.
+
+        Args:
+            panel: the panel.
+            n_rows: rows that a universe has at most when this sampler's turn comes.
+            periods_per_year: rows a year.
+
+        Raises:
+            InputError: a setting is out of range for this panel.
+        """
+
+    @abc.abstractmethod
+    def draw(self) -> tuple[Kernel, Any]:
+        """Return the traced function that draws, and the numbers it wants. Of a prepared sampler."""
+
+    @abc.abstractmethod
+    def settings(self) -> dict[str, Any]:
+        """Return name and settings as plain values, for a record in JSON."""
+
+    def rows_after(self, n_rows: int) -> int:
+        """Return the rows that a universe has at most after this sampler, of ``n_rows`` before."""
+        return n_rows
+
+    @property
+    def parts(self) -> tuple[Sampler, ...]:
+        """The factors of a product, in order; of any other sampler itself."""
+        return (self,)
+
+    def __mul__(self, other: Sampler) -> Product:
+        """Every universe of this sampler in every way of ``other``."""
+        if not isinstance(other, Sampler):
+            return NotImplemented
+        return Product(self.parts + other.parts)
+
+
+@dataclasses.dataclass(frozen=True)
+class Product(Sampler):
+    """Every combination of several samplers, such as ``Bootstrap(1000) * RandomSubsets(30) * Stress(...)``.
+
+    They apply in order; the last changes fastest. Parametric, if there is one, stands first; rolling windows and
+    stress occur once at most. The product of nothing is the panel itself, one universe.
+
+    Attributes:
+        factors: the samplers.
+
+    Example:
+        >>> import jaxalloc as ja
+        >>> crisis = ja.Stress(volatility=(1.0, 1.5), correlation=(0.0, 0.5))
+        >>> sampler = ja.Bootstrap(1000) * ja.RandomSubsets(size=30) * crisis
+        >>> sampler.count(252)
+        2000
+    """
+
+    factors: tuple[Sampler, ...] = ()
+
+    @property
+    def parts(self) -> tuple[Sampler, ...]:
+        """The factors, in order."""
+        return tuple(part for factor in self.factors for part in factor.parts)
+
+    def count(self, n_rows: int) -> int:
+        """Return the number of universes for a panel of ``n_rows`` rows."""
+        total = 1
+        for part in self.parts:
+            total *= part.count(n_rows) or 1
+            n_rows = part.rows_after(n_rows)
+        return total
+
+    def prepare(self, panel: Panel, n_rows: int, periods_per_year: float) -> Product:
+        """Check the order of the factors, and each of them; see `Sampler.prepare`."""
+        kinds = [type(part) for part in self.parts]
+        for kind in kinds:
+            if kind.once and kinds.count(kind) > 1:
+                raise InputError(f"a product takes one {kind.__name__}, not {kinds.count(kind)}")
+        for kind in kinds[1:]:
+            if kind.first:
+                raise InputError(f"{kind.__name__} makes the returns that the others draw from: put it first")
+        prepared = []
+        total = 1
+        for position, part in enumerate(self.parts):
+            ready = part.prepare(panel, n_rows, periods_per_year)
+            size = ready.count(n_rows)
+            if size is None and position == 0:
+                raise InputError(f"{kinds[0].__name__} comes first and so needs n, the number of universes")
+            total *= 1 if size is None else size
+            n_rows = ready.rows_after(n_rows)
+            prepared.append(ready)
+        if total > MOST_UNIVERSES:
+            raise InputError(f"{total:,} universes are too many for one study; it takes {MOST_UNIVERSES:,}")
+        return Product(tuple(prepared))
+
+    def draw(self) -> tuple[Kernel, Any]:
+        """Not meant for a product, which is drawn factor by factor."""
+        raise NotImplementedError("a product is drawn factor by factor")
+
+    def settings(self) -> dict[str, Any]:
+        """Return ``{"sampler": "Product", "factors": [...]}``; of one factor its own settings."""
+        if len(self.parts) == 1:
+            return self.parts[0].settings()
+        return {"sampler": "Product", "factors": [part.settings() for part in self.parts]}
+
+
+def steps(product: Product, n_rows: int) -> tuple[Draw, ...]:
+    """Return the traced steps of a prepared product, for a panel of ``n_rows`` rows."""
+    sizes = []
+    for part in product.parts:
+        sizes.append(part.count(n_rows))
+        n_rows = part.rows_after(n_rows)
+    strides = [math.prod(size or 1 for size in sizes[position + 1 :]) for position in range(len(sizes))]
+    return tuple(
+        Draw(*part.draw(), np.int32(stride), np.int32(size or 0))
+        for part, size, stride in zip(product.parts, sizes, strides, strict=True)
+    )
+
+
+def holds_out(product: Product) -> bool:
+    """Tell whether the rows that a universe does not hold are out-of-bag: left out by chance alone, in a bootstrap."""
+    ways = {part.leaves_out for part in product.parts}
+    return True in ways and False not in ways
+
+
+@dataclasses.dataclass(frozen=True)
+class RollingWindows(Sampler):
+    """Windows of consecutive rows, one after the other through time.
+
+    Window j holds rows j step to j step + window - 1; expanding, rows 0 to j step + window - 1. There are as many as
+    fit: floor((T - window) / step) + 1. In a product after a `Bootstrap` they roll over each resampled path.
+
+    Attributes:
+        window: rows of a window, or of the first one, at least 2.
+        step: rows from one window to the next, at least 1.
+        expanding: whether the windows grow from the first row on.
+
+    Example:
+        >>> RollingWindows(window=252, step=21).count(504)
+        13
+    """
+
+    once: ClassVar[bool] = True
+    leaves_out: ClassVar[bool | None] = False
+
+    window: int
+    step: int = 21
+    expanding: bool = False
+
+    def count(self, n_rows: int) -> int:
+        """Return the number of windows."""
+        return (n_rows - int(self.window)) // int(self.step) + 1
+
+    def rows_after(self, n_rows: int) -> int:
+        """Return the rows of the longest window."""
+        window, step = int(self.window), int(self.step)
+        return window + step * ((n_rows - window) // step) if self.expanding else window
+
+    def prepare(self, panel: Panel, n_rows: int, periods_per_year: float) -> RollingWindows:
+        """Check the settings; see `Sampler.prepare`."""
+        whole_number("step", self.step, 1)
+        whole_number("window", self.window, 2)
+        if self.window > n_rows:
+            raise InputError(f"window must be at most {n_rows}, the panel's rows, not {self.window!r}")
+        return self
+
+    def draw(self) -> tuple[Kernel, Any]:
+        """Return the kernel, and window, step and whether the first row stays."""
+        return _window, (np.int32(self.window), np.int32(self.step), np.bool_(self.expanding))
+
+    def settings(self) -> dict[str, Any]:
+        """Return name and settings as plain values."""
+        numbers = {"window": plain(self.window), "step": plain(self.step), "expanding": bool(self.expanding)}
+        return {"sampler": "RollingWindows"} | numbers
+
+
+def _window(numbers: tuple[Array, Array, Array], key: Array, index: Array, universe: Universe) -> Universe:
+    window, step, expanding = numbers
+    position = jnp.arange(universe.rows.shape[0], dtype=jnp.int32)
+    first = jnp.where(expanding, 0, index * step)
+    rows = universe.rows[jnp.minimum(first + position, universe.rows.shape[0] - 1)]
+    return universe._replace(rows=rows, length=jnp.where(expanding, index * step + window, window))
+
+
+@dataclasses.dataclass(frozen=True)
+class RandomSubsets(Sampler):
+    """Random sets of assets: every one of the sets of ``size`` assets is as likely.
+
+    Attributes:
+        size: number of assets of a subset, 1 to N. Where an asset lacks a return the subset goes without it.
+        n: number of subsets; None in a product: one for each universe before it.
+
+    Example:
+        >>> import jaxalloc as ja
+        >>> (ja.Bootstrap(500) * ja.RandomSubsets(size=10)).count(252)
+        500
+    """
+
+    size: int
+    n: int | None = None
+
+    def count(self, n_rows: int) -> int | None:
+        """Return the number of subsets."""
+        return None if self.n is None else int(self.n)
+
+    def prepare(self, panel: Panel, n_rows: int, periods_per_year: float) -> RandomSubsets:
+        """Check the settings; see `Sampler.prepare`."""
+        if self.n is not None:
+            whole_number("n, the number of subsets,", self.n, 1)
+        whole_number("size", self.size, 1)
+        if self.size > panel.n_assets:
+            raise InputError(f"size must be at most {panel.n_assets}, the panel's assets, not {self.size!r}")
+        return self
+
+    def draw(self) -> tuple[Kernel, Any]:
+        """Return the kernel, and the size."""
+        return _subset, np.int32(self.size)
+
+    def settings(self) -> dict[str, Any]:
+        """Return name and settings as plain values."""
+        return {"sampler": "RandomSubsets", "size": plain(self.size), "n": plain(self.n)}
+
+
+def _subset(size: Array, key: Array, index: Array, universe: Universe) -> Universe:
+    n_assets = universe.mask.shape[0]
+    lots = jax.random.bits(key, (n_assets,), jnp.uint32)
+    # the rank of each asset's lot; of two equal lots the first asset's is lower
+    rank = (
+        jnp.zeros(n_assets, jnp.int32)
+        .at[jnp.argsort(lots, stable=True)]
+        .set(jnp.arange(n_assets, dtype=jnp.int32), unique_indices=True)
+    )
+    return universe._replace(mask=universe.mask & (rank < size))

@@ -1,0 +1,244 @@
+"""Simulated and stressed markets: universes that are not in the data."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from jaxalloc.arguments.errors import InputError
+from jaxalloc.arguments.numbers import finite_array, one_number, plain, whole_number
+from jaxalloc.kernels.moments.sample import Shock
+from jaxalloc.universes.samplers import Sampler
+from jaxalloc.universes.universe import Kernel, Universe
+
+if TYPE_CHECKING:
+    from jaxalloc.markets.panel import Panel
+
+Distribution = Literal["gaussian", "student_t"]
+
+_MOST_DEGREES = 1e30  # of freedom: Gaussian by far, and a float32
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Parametric(Sampler):
+    """Simulated returns: independent rows of a multivariate Gaussian or Student-t distribution.
+
+    Mean and covariance are the panel's, or given. The t distribution has one mixing variable a row, so that all assets
+    have their wild days together, and is scaled to the covariance asked for:
+    x = mean + sqrt((nu - 2) / chi2_nu) L z, with L L' the covariance.
+
+    Attributes:
+        n: number of simulated panels, at least 1.
+        distribution: ``"gaussian"`` or ``"student_t"``.
+        degrees_of_freedom: nu > 2 of the t distribution; without effect on the Gaussian.
+        n_observations: rows of a simulated panel; as many as the panel has by default.
+        mean: (N,) annual mean returns in place of the panel's.
+        covariance: (N, N) annual covariance in place of the panel's; positive semidefinite.
+
+    Example:
+        >>> Parametric(1000, "student_t", degrees_of_freedom=4).count(252)
+        1000
+    """
+
+    once: ClassVar[bool] = True
+    first: ClassVar[bool] = True
+    leaves_out: ClassVar[bool | None] = False
+
+    n: int | None
+    distribution: Distribution = "gaussian"
+    degrees_of_freedom: float = 5.0
+    n_observations: int | None = None
+    mean: Any = None
+    covariance: Any = None
+    _factor: Any = dataclasses.field(default=None, repr=False)  # L, per period; set by `prepare`
+
+    def count(self, n_rows: int) -> int | None:
+        """Return the number of simulated panels."""
+        return None if self.n is None else int(self.n)
+
+    def rows_after(self, n_rows: int) -> int:
+        """Return the rows of a simulated panel."""
+        return n_rows if self.n_observations is None else int(self.n_observations)
+
+    def prepare(self, panel: Panel, n_rows: int, periods_per_year: float) -> Parametric:
+        """Check the settings, estimate the moments, factor the covariance; see `Sampler.prepare`."""
+        if self.n is not None:
+            whole_number("n, the number of simulated panels,", self.n, 1)
+        if self.distribution not in get_args(Distribution):
+            choices = ", ".join(get_args(Distribution))
+            raise InputError(f"unknown distribution {self.distribution!r}; choose from {choices}")
+        freedom = one_number("degrees_of_freedom", self.degrees_of_freedom)
+        if np.float32(min(freedom, _MOST_DEGREES)) <= 2:
+            raise InputError(f"degrees_of_freedom must be greater than 2, not {self.degrees_of_freedom!r}")
+        rows = panel.n_observations if self.n_observations is None else self.n_observations
+        whole_number("n_observations", rows, 2)
+        x, n_assets = panel.values, panel.n_assets
+        if (self.mean is None or self.covariance is None) and not np.isfinite(x).all():
+            raise InputError(
+                "simulated returns have the moments of returns without gaps: choose missing='drop-assets', "
+                "missing='drop-rows' or missing='zero', or give mean and covariance"
+            )
+        mean = x.mean(axis=0) * periods_per_year if self.mean is None else finite_array("mean", self.mean, (n_assets,))
+        if self.covariance is None:
+            covariance = np.atleast_2d(np.cov(x, rowvar=False)) * periods_per_year
+        else:
+            covariance = finite_array("covariance", self.covariance, (n_assets, n_assets))
+        factor = _square_root(covariance) / math.sqrt(periods_per_year)
+        ready = dataclasses.replace(self, n_observations=int(rows), _factor=(mean / periods_per_year, factor))
+        return ready
+
+    def draw(self) -> tuple[Kernel, Any]:
+        """Return the kernel, and mean, factor of the covariance, and degrees of freedom."""
+        mean, factor = self._factor
+        kernel = _SIMULATE[self.distribution](int(self.rows_after(0)))
+        return kernel, (mean, factor, np.float32(min(self.degrees_of_freedom, _MOST_DEGREES)))
+
+    def settings(self) -> dict[str, Any]:
+        """Return name and settings as plain values."""
+        return {
+            "sampler": "Parametric",
+            "n": plain(self.n),
+            "distribution": self.distribution,
+            "degrees_of_freedom": float(self.degrees_of_freedom),
+            "n_observations": plain(self.n_observations),
+            "mean": None if self.mean is None else np.asarray(self.mean, float).tolist(),
+            "covariance": None if self.covariance is None else np.asarray(self.covariance, float).tolist(),
+        }
+
+
+@functools.cache
+def _gaussian(n_rows: int) -> Kernel:
+    def simulate(numbers: tuple[Array, Array, Array], key: Array, index: Array, universe: Universe) -> Universe:
+        mean, factor, _ = numbers
+        normal = jax.random.normal(key, (n_rows, mean.shape[0]), jnp.float32)
+        return _own(universe, mean, factor, normal, jnp.ones((n_rows, 1), jnp.float32))
+
+    return simulate
+
+
+@functools.cache
+def _student(n_rows: int) -> Kernel:
+    def simulate(numbers: tuple[Array, Array, Array], key: Array, index: Array, universe: Universe) -> Universe:
+        mean, factor, freedom = numbers
+        key_normal, key_mixing = jax.random.split(key)
+        normal = jax.random.normal(key_normal, (n_rows, mean.shape[0]), jnp.float32)
+        mixing = 2 * jax.random.gamma(key_mixing, freedom / 2, (n_rows, 1), jnp.float32)  # chi-square
+        return _own(universe, mean, factor, normal, jnp.sqrt((freedom - 2) / mixing))
+
+    return simulate
+
+
+def _own(universe: Universe, mean: Array, factor: Array, normal: Array, scale: Array) -> Universe:
+    """Give the universe returns of its own. The drawn numbers are float32 in either precision."""
+    n_rows = normal.shape[0]
+    z = (normal * scale).astype(factor.dtype)
+    returns = mean[None, :] + jnp.matmul(z, factor.T, precision=jax.lax.Precision.HIGHEST)
+    rows = jnp.arange(n_rows, dtype=jnp.int32)
+    return Universe(rows, jnp.int32(n_rows), universe.mask, returns, universe.shock)
+
+
+_SIMULATE: dict[Distribution, Callable[[int], Kernel]] = {"gaussian": _gaussian, "student_t": _student}
+
+
+def _square_root(covariance: np.ndarray) -> np.ndarray:
+    """L with L L' = covariance, which may be singular; raise unless it is symmetric and positive semidefinite."""
+    if not np.allclose(covariance, covariance.T, rtol=1e-8, atol=1e-12):
+        raise InputError("covariance must be symmetric")
+    deviation = np.sqrt(np.maximum(np.diagonal(covariance), 0))
+    safe = np.where(deviation > 0, deviation, 1)
+    values, vectors = np.linalg.eigh((covariance + covariance.T) / 2 / np.outer(safe, safe))
+    if values.min() < -1e-8 * max(values.max(), 1):
+        raise InputError("covariance must be positive semidefinite")
+    # an asset without variance gets none, not what its row of the vectors is off by
+    return deviation[:, None] * vectors * np.sqrt(np.maximum(values, 0))
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Stress(Sampler):
+    """Scenarios in which volatilities, correlations and means are not what they were.
+
+    A setting is one number for all scenarios or a sequence of S numbers, one a scenario; in place of a number an (N,)
+    array may stand for the assets (volatility, mean): shape (S, N). A scenario with volatility 1, correlation 0 and
+    mean 0 changes nothing. See `jaxalloc.kernels.moments.sample.Shock` for how each acts on moments and scores.
+
+    Attributes:
+        volatility: factor on each asset's volatility, greater than 0.
+        correlation: -1 to 1: a positive c moves each correlation the fraction c of its way to one, a negative one the
+            fraction -c of its way to zero; both keep the matrix positive semidefinite.
+        mean: annual return added to each asset's mean, a fraction.
+        names: S names of the scenarios, for the record; numbers by default.
+
+    Example:
+        >>> crisis = Stress(volatility=(1.0, 1.5, 2.0), correlation=(0.0, 0.3, 0.6), mean=(0.0, -0.1, -0.3))
+        >>> crisis.count(252)
+        3
+    """
+
+    once: ClassVar[bool] = True
+
+    volatility: Any = 1.0
+    correlation: Any = 0.0
+    mean: Any = 0.0
+    names: Sequence[str] | None = None
+    _arrays: Any = dataclasses.field(default=None, repr=False)  # (S, N), (S,), (S, N); set by `prepare`
+
+    def count(self, n_rows: int) -> int:
+        """Return the number of scenarios."""
+        return max(np.shape(value)[0] if np.ndim(value) else 1 for value in self._values())
+
+    def _values(self) -> tuple[Any, Any, Any]:
+        return self.volatility, self.correlation, self.mean
+
+    def prepare(self, panel: Panel, n_rows: int, periods_per_year: float) -> Stress:
+        """Check the settings; bring them to the shapes (S, N), (S,), (S, N). See `Sampler.prepare`."""
+        arrays = []
+        lengths = set()
+        for name, value in zip(("volatility", "correlation", "mean"), self._values(), strict=True):
+            array = finite_array(name, value)
+            wanted = "a number or a sequence of S" + ("" if name == "correlation" else ", or an array (S, N)")
+            if array.ndim > (1 if name == "correlation" else 2) or 0 in array.shape:
+                raise InputError(f"{name} must be {wanted}, not of shape {array.shape}")
+            if array.ndim == 2 and array.shape[1] != panel.n_assets:
+                raise InputError(f"{name} has {array.shape[1]} columns, the panel {panel.n_assets} assets")
+            if array.ndim and len(array) > 1:
+                lengths.add(len(array))
+            arrays.append(array)
+        if len(lengths) > 1:
+            raise InputError(f"volatility, correlation and mean name {sorted(lengths)} scenarios: they must be as many")
+        volatility, correlation, mean = arrays
+        if (volatility <= 0).any():
+            raise InputError("volatility multiplies, and must be greater than 0")
+        if (np.abs(correlation) > 1).any():
+            raise InputError("correlation must be between -1 (all the way to zero) and 1 (all the way to one)")
+        count = self.count(n_rows)
+        if self.names is not None and len(self.names) != count:
+            raise InputError(f"names must be as many as the scenarios, {count}, not {len(self.names)}")
+        by_asset = [
+            np.broadcast_to(array[:, None] if array.ndim == 1 else array, (count, panel.n_assets)).astype(float)
+            for array in (volatility, mean)
+        ]
+        moved = np.broadcast_to(correlation, (count,)).astype(float)
+        return dataclasses.replace(self, _arrays=(by_asset[0], moved, by_asset[1]))
+
+    def draw(self) -> tuple[Kernel, Any]:
+        """Return the kernel, and the three arrays."""
+        return _stress, self._arrays
+
+    def settings(self) -> dict[str, Any]:
+        """Return name and settings as plain values."""
+        values = zip(("volatility", "correlation", "mean"), self._values(), strict=True)
+        plain = {name: np.asarray(value, float).tolist() for name, value in values}
+        return {"sampler": "Stress"} | plain | {"names": None if self.names is None else list(self.names)}
+
+
+def _stress(numbers: tuple[Array, Array, Array], key: Array, index: Array, universe: Universe) -> Universe:
+    volatility, correlation, mean = numbers
+    return universe._replace(shock=Shock(volatility[index], correlation[index], mean[index]))

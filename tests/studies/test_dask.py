@@ -1,0 +1,190 @@
+"""A study on a Dask cluster: a real scheduler and worker processes on the loopback, against this process alone."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import jaxalloc as ja
+from jaxalloc.arguments.errors import InputError
+from jaxalloc.datasets import synthetic_market
+from jaxalloc.storage.writer import Store
+from jaxalloc.studies.dask import on_cluster
+from jaxalloc.studies.study import Study
+
+distributed = pytest.importorskip("distributed")
+
+# what Dask and its dependencies warn of is theirs to mend
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+]
+
+MARKET = synthetic_market(n_assets=8, n_observations=126)
+SAMPLER = ja.Bootstrap(700, "circular", 21)
+GRID = ja.sweep(ja.AllocationConfig(profiles=("risk_parity", "barbell")), cluster_cap=[0.25, 0.4])
+PATIENCE = 300  # seconds until a process that should have come up counts as lost
+
+
+class LocalCluster:
+    """A scheduler and workers, each a process of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        # compiled programs are shared: each worker would otherwise spend most of its time on them
+        self.env = os.environ | {
+            "JAX_COMPILATION_CACHE_DIR": str(folder / "programs"),
+            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+            "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+        }
+        self.processes: list[subprocess.Popen[bytes]] = []
+        self.scheduler_file = folder / "scheduler.json"
+        self._start("scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard")
+        deadline = time.monotonic() + PATIENCE
+        while not self.scheduler_file.exists():
+            assert time.monotonic() < deadline, "the scheduler did not come up"
+            time.sleep(0.1)
+
+    def _start(self, kind: str, *options: str) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-m", "distributed.cli.dask_" + kind, "--scheduler-file", str(self.scheduler_file)]
+        with (self.folder / f"{kind}-{len(self.processes)}.log").open("wb") as log:
+            process = subprocess.Popen(
+                [*command, *options], cwd=self.folder, env=self.env, stdout=log, stderr=subprocess.STDOUT
+            )
+        self.processes.append(process)
+        return process
+
+    def worker(self) -> subprocess.Popen[bytes]:
+        """Start a worker: one thread, no nanny, so that the process is the worker."""
+        return self._start(
+            *("worker", "--nthreads", "1", "--no-nanny", "--no-dashboard", "--host", "127.0.0.1"),
+            *("--local-directory", str(self.folder)),
+        )
+
+    def close(self) -> None:
+        for process in reversed(self.processes):
+            process.kill()
+            process.wait()
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCluster]:
+    cluster = LocalCluster(tmp_path_factory.mktemp("cluster"))
+    with contextlib.closing(cluster):
+        cluster.worker()
+        yield cluster
+
+
+@pytest.fixture(scope="module")
+def client(cluster: LocalCluster) -> Iterator[Any]:
+    with distributed.Client(scheduler_file=str(cluster.scheduler_file), set_as_default=False) as client:
+        client.wait_for_workers(1, timeout=PATIENCE)
+        yield client
+
+
+@pytest.fixture(scope="module")
+def alone() -> Study:
+    return ja.run_study(MARKET, SAMPLER, GRID, seed=3, chunk_size=128)
+
+
+def assert_same(one: Study, other: Study) -> None:
+    for profile in one.profiles:
+        assert one.weights(profile).equals(other.weights(profile))
+    assert one.clusters().equals(other.clusters())
+    assert one.universes().equals(other.universes())
+    assert one.summary().equals(other.summary())
+    assert one.profile_summary().equals(other.profile_summary())
+    for mine, theirs in zip(one.totals, other.totals, strict=True):
+        for name, array in mine.arrays().items():
+            assert np.array_equal(array, theirs.arrays()[name], equal_nan=True), name
+
+
+def test_a_client_and_an_address_give_what_one_process_does(
+    cluster: LocalCluster, client: Any, alone: Study, tmp_path: Path
+) -> None:
+    steps: list[int] = []
+    study = ja.run_study(MARKET, SAMPLER, GRID, 3, tmp_path / "a", chunk_size=128, dask=client, progress=steps.append)
+    assert_same(study, alone)
+    assert_same(ja.load_study(tmp_path / "a"), alone)
+    assert sum(steps) == 2 * SAMPLER.n
+    by_address = ja.run_study(MARKET, SAMPLER, GRID, seed=3, chunk_size=128, dask=client.scheduler.address)
+    assert_same(by_address, alone)
+    assert client.status == "running"  # it is the caller's, and stays open
+
+
+@pytest.mark.slow
+def test_summary_alone_and_32_bits(client: Any) -> None:
+    options: dict[str, Any] = {"keep": "summary", "precision": 32, "chunk_size": 128}
+    study = ja.run_study(MARKET, SAMPLER, GRID, seed=3, dask=client, **options)
+    here = ja.run_study(MARKET, SAMPLER, GRID, seed=3, **options)
+    assert study.profile_summary().equals(here.profile_summary())
+    assert study.tables is None
+
+
+def test_a_killed_worker_costs_nothing_but_time(
+    cluster: LocalCluster, client: Any, alone: Study, tmp_path: Path
+) -> None:
+    known = set(client.scheduler_info(n_workers=-1)["workers"])
+    victim = cluster.worker()
+    client.wait_for_workers(len(known) + 1, timeout=PATIENCE)
+    killed = []
+
+    def kill_at_first(count: int) -> None:
+        if not killed:
+            victim.send_signal(signal.SIGKILL)
+            killed.append(victim.wait())
+
+    study = ja.run_study(
+        MARKET, SAMPLER, GRID, 3, tmp_path / "study", chunk_size=64, dask=client, progress=kill_at_first
+    )
+    assert killed == [-signal.SIGKILL]
+    assert_same(study, alone)
+
+
+def test_stopped_and_resumed(client: Any, alone: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    written: list[int] = []
+    write = Store.write_chunk
+
+    def record(self: Store, number: int, table: Any) -> None:
+        write(self, number, table)
+        written.append(number)
+
+    def stop_after_two(count: int) -> None:
+        if len(written) >= 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Store, "write_chunk", record)
+    arguments: Any = (MARKET, SAMPLER, GRID, 3, tmp_path / "study")
+    with pytest.raises(KeyboardInterrupt):
+        ja.run_study(*arguments, chunk_size=128, dask=client, progress=stop_after_two)
+    study = ja.run_study(*arguments, dask=client, resume=True)
+    assert sorted(written) == written == list(range(-(-2 * SAMPLER.n // 128)))
+    assert_same(study, alone)
+
+
+def test_bad_clusters_are_errors_of_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("jaxalloc.studies.dask._TIMEOUT", 1.0)
+    for dask, message in (("tcp://127.0.0.1:9", "no scheduler answers"), (5, "must be a distributed.Client")):
+        with pytest.raises(InputError, match=message) as error:
+            ja.run_study(MARKET, SAMPLER, dask=dask)
+        assert "\n" not in str(error.value)
+
+
+def test_a_scheduler_without_workers_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("jaxalloc.studies.dask._TIMEOUT", 2.0)
+    with contextlib.closing(LocalCluster(tmp_path)) as empty:
+        address = json.loads(empty.scheduler_file.read_text())["address"]
+        plan: Any = None
+        with pytest.raises(InputError, match="no worker"), on_cluster(plan, address):
+            pass
