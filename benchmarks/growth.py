@@ -29,7 +29,7 @@ import jax
 import numpy as np
 from panels import RESULTS, embedded, stocks
 
-from jaxalloc.engine.batch import Engine
+from jaxalloc.engine.scheduler import Engine
 from jaxalloc.engine.shapes import chunk_bytes
 from jaxalloc.engine.stages import Items, buffer_shapes, empty_buffers
 from jaxalloc.rivals.engine import allocations, engine_of

@@ -33,7 +33,7 @@ from accuracy import draw
 from panels import JOBS, RESULTS, of_job
 
 import jaxalloc as ja
-from jaxalloc.engine import batch
+from jaxalloc.engine.scheduler import Engine
 from jaxalloc.kernels.clusters import partition as clustering
 from jaxalloc.kernels.lanes.compiling import compiler_options
 from jaxalloc.kernels.solvers import risk_parity
@@ -74,7 +74,7 @@ def of_clusters(n: int, merges: float, size: int) -> Work:
 
 def stages(returns: np.ndarray, counts: np.ndarray, repeats: int) -> dict[str, dict[str, float]]:
     """Microseconds a universe of each stage, with its share of their sum, operations and bytes."""
-    engine = batch.Engine(returns.shape, ja.AllocationConfig(), panel=returns)
+    engine = Engine(returns.shape, ja.AllocationConfig(), panel=returns)
     panel, config = engine.shared[0].panel, engine.config
     (n_rows, n), size = returns.shape, engine.dtype.itemsize
     tile, few = engine.tiles.draw, engine.tiles.observe

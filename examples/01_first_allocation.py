@@ -8,7 +8,7 @@ import jax
 import pandas as pd
 
 import jaxalloc as ja
-from jaxalloc.studies.tables import asset_table, cluster_table
+from jaxalloc.portfolios.tables import asset_table, cluster_table
 
 market = ja.datasets.synthetic_market(n_assets=20)
 described = ja.datasets.describe_market(n_assets=20)

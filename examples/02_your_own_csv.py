@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 import jaxalloc as ja
-from jaxalloc.studies.tables import cluster_table
+from jaxalloc.portfolios.tables import cluster_table
 
 returns = ja.datasets.synthetic_market(n_assets=16, n_observations=504)
 prices = (100 * (1 + returns).cumprod()).round(4)

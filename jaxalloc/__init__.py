@@ -17,15 +17,15 @@ if TYPE_CHECKING:
     from jaxalloc.engine.batch import allocate_batch as allocate_batch
     from jaxalloc.markets.panel import Panel as Panel
     from jaxalloc.markets.panel import read_returns as read_returns
-    from jaxalloc.portfolios.allocation import Allocation as Allocation
     from jaxalloc.portfolios.allocation import allocate as allocate
+    from jaxalloc.portfolios.result import Allocation as Allocation
     from jaxalloc.report import write_report as write_report
     from jaxalloc.settings.config import AllocationConfig as AllocationConfig
     from jaxalloc.settings.status import Status as Status
     from jaxalloc.settings.status import explain as explain
     from jaxalloc.settings.sweep import Sweep as Sweep
     from jaxalloc.settings.sweep import sweep as sweep
-    from jaxalloc.studies.run import load_study as load_study
+    from jaxalloc.studies.folder import load_study as load_study
     from jaxalloc.studies.run import run_study as run_study
     from jaxalloc.studies.study import Study as Study
     from jaxalloc.universes.bootstrap import Bootstrap as Bootstrap
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 # name -> module; each loads where it is first used, so that `import jaxalloc` costs next to nothing
 _HOMES = {
-    "Allocation": "portfolios.allocation",
+    "Allocation": "portfolios.result",
     "AllocationConfig": "settings.config",
     "Bootstrap": "universes.bootstrap",
     "InputError": "arguments.errors",
@@ -58,7 +58,7 @@ _HOMES = {
     "datasets": "datasets",
     "explain": "settings.status",
     "figures": "figures",
-    "load_study": "studies.run",
+    "load_study": "studies.folder",
     "load_walk_forward": "backtest.folder",
     "read_returns": "markets.panel",
     "run_study": "studies.run",

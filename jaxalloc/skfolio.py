@@ -15,7 +15,8 @@ import jax
 import numpy as np
 
 from jaxalloc.arguments.errors import InputError
-from jaxalloc.portfolios.allocation import Allocation, allocate, valid_universes
+from jaxalloc.portfolios.allocation import allocate
+from jaxalloc.portfolios.result import Allocation, valid_universes
 from jaxalloc.settings.config import AllocationConfig
 from jaxalloc.settings.status import explain
 

@@ -15,7 +15,7 @@ import numpy as np
 import oracles
 import pytest
 
-from jaxalloc.portfolios.allocation import RESULT_FIELDS, Allocation
+from jaxalloc.portfolios.result import RESULT_FIELDS, Allocation
 from jaxalloc.settings.config import AllocationConfig
 from jaxalloc.settings.status import Status
 

@@ -19,7 +19,8 @@ from jax import lax
 
 import jaxalloc
 from jaxalloc.kernels.clusters.linkage import linkage_matrix
-from jaxalloc.kernels.moments.sample import Shock, share_panel
+from jaxalloc.kernels.moments.panel import share_panel
+from jaxalloc.kernels.moments.shock import Shock
 from jaxalloc.portfolios.allocation import solve, solve_assets
 from jaxalloc.portfolios.estimates import Given, estimate, estimate_shared
 from jaxalloc.portfolios.profiles import PROFILES
@@ -50,9 +51,9 @@ ORDER: tuple[frozenset[str], ...] = tuple(
     )
 )
 # Circles that are still there
-CALLED_LATER = {("portfolios", "studies"), ("settings", "portfolios")}
+CALLED_LATER: set[tuple[str, str]] = set()
 
-ARRAYS_ONLY = {"arguments", "settings", "kernels", "portfolios", "engine"}  # no pandas
+ARRAYS_ONLY = {"arguments", "settings", "kernels", "engine"}  # no pandas
 
 IMPORTS = """
 import json, sys

@@ -24,7 +24,7 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.utils.estimator_checks import estimator_checks_generator
 
 import jaxalloc as ja
-from jaxalloc.portfolios.allocation import RESULT_FIELDS
+from jaxalloc.portfolios.result import RESULT_FIELDS
 from jaxalloc.settings.config import DEFAULT_PROFILES
 from jaxalloc.skfolio import ClusterAllocation
 

@@ -8,9 +8,11 @@ from __future__ import annotations
 import jax.numpy as jnp
 from jax import Array
 
-from jaxalloc.kernels.clusters.linkage import correlation_distance, maxclust_height, merge_tree
+from jaxalloc.kernels.clusters.distance import correlation_distance
+from jaxalloc.kernels.clusters.linkage import maxclust_height, merge_tree
 from jaxalloc.kernels.clusters.partition import cut
-from jaxalloc.kernels.lanes.elimination import dot, solve_positive_definite
+from jaxalloc.kernels.lanes.elimination import solve_positive_definite
+from jaxalloc.kernels.lanes.products import dot
 
 
 def closed_form(covariance: Array, reward: Array) -> Array:

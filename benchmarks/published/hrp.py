@@ -17,8 +17,9 @@ from jax import Array
 from scipy.cluster import hierarchy
 from scipy.spatial.distance import pdist
 
+from jaxalloc.kernels.clusters.distance import correlation_distance
 from jaxalloc.kernels.clusters.hierarchy import column_distance, hrp_weights, leaf_order
-from jaxalloc.kernels.clusters.linkage import correlation_distance, linkage_matrix
+from jaxalloc.kernels.clusters.linkage import linkage_matrix
 from jaxalloc.kernels.moments.sample import sample_moments
 from jaxalloc.kernels.solvers.mean_variance import min_variance
 from published.common import Compared, Plan, in_pieces, variance_error, variance_ratio_error

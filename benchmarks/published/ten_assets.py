@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 from jax import Array
 
-from jaxalloc.kernels.lanes.elimination import dot
+from jaxalloc.kernels.lanes.products import dot
 from published.common import TEN_ASSETS, Compared, Plan, data_file, in_pieces
 from published.hrp import hrp, oracle_hrp
 

@@ -20,7 +20,7 @@ from jaxalloc._version import __version__
 from jaxalloc.arguments.errors import InputError
 from jaxalloc.backtest.schedule import Schedule
 from jaxalloc.backtest.walk import History, WalkForward
-from jaxalloc.markets.files import label_text
+from jaxalloc.markets.layout import label_text
 from jaxalloc.markets.panel import Panel
 from jaxalloc.settings.sweep import Sweep
 from jaxalloc.storage.reader import (
@@ -36,7 +36,7 @@ from jaxalloc.storage.reader import (
     to_parquet,
 )
 from jaxalloc.storage.writer import Store
-from jaxalloc.studies.run import data_hash, load_study, put_frame, put_record
+from jaxalloc.studies.folder import data_hash, load_study, put_frame, put_record
 from jaxalloc.universes.bootstrap import Bootstrap
 
 KIND = "walk-forward"

@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 
 from jaxalloc.arguments.errors import InputError
-from jaxalloc.markets.files import as_number, load_table, quote
+from jaxalloc.arguments.words import quote
+from jaxalloc.markets.files import as_number, load_table
 
 _SLACK = 1e-6  # by which weights may sum to more than 1: they are written with so many digits
 

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxalloc.backtest.schedule import Schedule
-from jaxalloc.studies.measures import POSITIVE_WEIGHT
+from jaxalloc.studies.totals import POSITIVE_WEIGHT
 
 
 class Market(NamedTuple):

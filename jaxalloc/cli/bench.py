@@ -10,11 +10,11 @@ from rich.console import Console
 from rich.text import Text
 
 from jaxalloc.arguments.errors import InputError
+from jaxalloc.arguments.words import counted, quote
 from jaxalloc.cli import render
 from jaxalloc.cli.documents import check_target, to_json, write_whole
 from jaxalloc.cli.options import Json, Precision, Quiet, Reading, example, expand
 from jaxalloc.datasets import synthetic_market
-from jaxalloc.markets.files import counted, quote
 from jaxalloc.markets.panel import Panel, as_panel, read_returns
 from jaxalloc.rivals import race
 from jaxalloc.rivals.registry import EXTRA, RIVALS, missing_libraries

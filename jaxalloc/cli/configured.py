@@ -31,8 +31,8 @@ from typing import Annotated, Any, Union, get_args, get_origin
 import typer
 
 from jaxalloc.arguments.errors import InputError
+from jaxalloc.arguments.words import quote
 from jaxalloc.cli import module_of
-from jaxalloc.markets.files import quote
 
 COMMANDS = ("allocate", "study", "sweep", "walk-forward")
 _OF_ONE_RUN = ("config", "resume", "fresh", "help")  # flags that are no setting

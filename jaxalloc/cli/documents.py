@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 
 from jaxalloc.arguments.errors import InputError
-from jaxalloc.markets.files import quote
+from jaxalloc.arguments.words import quote
 
 
 def to_json(document: dict[str, Any]) -> str:

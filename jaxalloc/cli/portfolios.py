@@ -12,13 +12,15 @@ import numpy as np
 import pandas as pd
 
 from jaxalloc.arguments.errors import InputError
+from jaxalloc.arguments.words import counted, listing, quote
 from jaxalloc.cli.documents import records, to_json, write_whole
-from jaxalloc.markets.files import counted, listing, quote
 from jaxalloc.markets.panel import Panel
-from jaxalloc.portfolios.allocation import Allocation, allocate, valid_universes
+from jaxalloc.portfolios.allocation import allocate
+from jaxalloc.portfolios.result import Allocation, valid_universes
+from jaxalloc.portfolios.tables import asset_table, cluster_table
 from jaxalloc.settings.config import AllocationConfig
 from jaxalloc.settings.status import Status, explain
-from jaxalloc.studies.tables import asset_table, cluster_table, write_csv
+from jaxalloc.storage.csv import write_csv
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -47,11 +49,11 @@ class Portfolios:
         return int(self.allocation.n_clusters)
 
     def assets(self, profile: str) -> pd.DataFrame:
-        """Return a profile's `jaxalloc.studies.tables.asset_table`."""
+        """Return a profile's `jaxalloc.portfolios.tables.asset_table`."""
         return asset_table(self.allocation, profile, self.config, self.panel.symbols)
 
     def clusters(self, profile: str) -> pd.DataFrame:
-        """Return a profile's `jaxalloc.studies.tables.cluster_table`."""
+        """Return a profile's `jaxalloc.portfolios.tables.cluster_table`."""
         return cluster_table(self.allocation, profile, self.config, self.panel.symbols)
 
     def all_assets(self) -> pd.DataFrame:

@@ -22,9 +22,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColum
 from rich.table import Table
 from rich.text import Text
 
+from jaxalloc.arguments.words import counted
 from jaxalloc.cli.documents import records
 from jaxalloc.cli.options import flag_of, in_flags
-from jaxalloc.markets.files import counted
 from jaxalloc.settings.status import Status
 
 if TYPE_CHECKING:
@@ -176,7 +176,7 @@ def print_header(portfolios: Portfolios, console: Console) -> None:
 
 
 def print_clusters(portfolios: Portfolios, profile: str, console: Console, rows: int | None) -> None:
-    """Print a profile's figures and its `jaxalloc.studies.tables.cluster_table`."""
+    """Print a profile's figures and its `jaxalloc.portfolios.tables.cluster_table`."""
     figures = portfolios.figures(profile)
     volatility, mean = percent(figures["volatility"]), percent(figures["expected_return"])
     heading = Text.assemble((profile, "bold"), f": volatility {volatility}, expected return {mean} a year")
@@ -229,7 +229,7 @@ def _fitting(symbols: Sequence[str], room: int) -> str:
 
 
 def print_assets(portfolios: Portfolios, profile: str, console: Console, rows: int | None) -> None:
-    """Print a profile's `jaxalloc.studies.tables.asset_table`."""
+    """Print a profile's `jaxalloc.portfolios.tables.asset_table`."""
     lines = records(portfolios.assets(profile))
     held = lines if rows is None else [row for row in lines if row["weight"] > 0]
     shown, rest = _fold(held, rows)

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
 
+from jaxalloc.arguments.words import counted
 from jaxalloc.backtest.comparison import can_compare
 from jaxalloc.cli.documents import records
 from jaxalloc.cli.render import empty_table, percent, plain, print_points, ratio
-from jaxalloc.markets.files import counted, label_text
-from jaxalloc.studies.measures import POSITIVE_WEIGHT
+from jaxalloc.markets.layout import label_text
+from jaxalloc.studies.totals import POSITIVE_WEIGHT
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -13,7 +13,7 @@ from jaxalloc.cli.documents import to_json
 from jaxalloc.cli.options import Json, Quiet, example, expand
 from jaxalloc.report import FILE, check_report, write_report
 from jaxalloc.storage.reader import read_manifest
-from jaxalloc.studies.run import load_study
+from jaxalloc.studies.folder import load_study
 
 app = typer.Typer(add_completion=False)
 

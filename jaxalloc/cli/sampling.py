@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from jaxalloc.arguments.errors import InputError
-from jaxalloc.markets.files import quote
+from jaxalloc.arguments.words import quote
 from jaxalloc.studies.run import run_study
 from jaxalloc.universes.bootstrap import Bootstrap, Method
 from jaxalloc.universes.samplers import Product, RandomSubsets, RollingWindows, Sampler

@@ -8,8 +8,8 @@ from decimal import Decimal
 import typer
 
 from jaxalloc.arguments.errors import InputError
+from jaxalloc.arguments.words import quote
 from jaxalloc.cli.options import flag_of, setting_name
-from jaxalloc.markets.files import quote
 from jaxalloc.settings.config import NUMERIC_FIELDS, AllocationConfig
 from jaxalloc.settings.sweep import Sweep, sweep
 

@@ -13,6 +13,7 @@ import typer
 
 from jaxalloc.arguments.errors import InputError
 from jaxalloc.arguments.numbers import whole_number
+from jaxalloc.arguments.words import quote
 from jaxalloc.backtest.comparison import can_compare
 from jaxalloc.backtest.folder import ALLOCATIONS, PATHS
 from jaxalloc.backtest.previous import read_weights
@@ -27,7 +28,7 @@ from jaxalloc.cli.render_walk import print_walk
 from jaxalloc.cli.running import Job, new_folder, what_is_kept, written
 from jaxalloc.cli.sampling import block_length
 from jaxalloc.cli.varying import VARY, varied
-from jaxalloc.markets.files import label_text, quote
+from jaxalloc.markets.layout import label_text
 from jaxalloc.markets.panel import Panel
 from jaxalloc.settings.config import AllocationConfig
 from jaxalloc.settings.status import Status

@@ -18,11 +18,8 @@ from jax import Array, lax
 
 from jaxalloc.engine.shapes import MAX_OUTER_BYTES
 from jaxalloc.kernels.lanes.compiling import compiler_options
-from jaxalloc.kernels.moments.sample import SharedPanel, share_panel
+from jaxalloc.kernels.moments.panel import SharedPanel, share_panel
 from jaxalloc.portfolios.allocation import (
-    PROFILE_FIELDS,
-    RESULT_FIELDS,
-    Allocation,
     describe_portfolios,
     reduce_to_clusters,
     solve,
@@ -31,6 +28,7 @@ from jaxalloc.portfolios.allocation import (
     weigh_clusters,
 )
 from jaxalloc.portfolios.estimates import Estimates, Given, Observed, describe, observe, observe_shared, products_shared
+from jaxalloc.portfolios.result import PROFILE_FIELDS, RESULT_FIELDS, Allocation
 from jaxalloc.settings.config import AllocationConfig
 from jaxalloc.universes.universe import Draw, Drawn, draw_universe
 

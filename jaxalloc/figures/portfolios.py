@@ -21,8 +21,9 @@ from jaxalloc.figures.canvas import (
     point_of,
     style,
 )
-from jaxalloc.studies.measures import MEASURE_BINS, MEASURES, bin_edges
-from jaxalloc.studies.tables import asset_table
+from jaxalloc.portfolios.tables import asset_table
+from jaxalloc.studies.histogram import MEASURE_BINS, bin_edges
+from jaxalloc.studies.measures import MEASURES
 
 if TYPE_CHECKING:
     import pandas as pd

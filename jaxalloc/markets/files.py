@@ -12,9 +12,7 @@ import gzip
 import io
 import numbers
 import os
-import re
 import zlib
-from collections.abc import Iterable
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
@@ -24,6 +22,7 @@ import numpy as np
 import pandas as pd
 
 from jaxalloc.arguments.errors import InputError
+from jaxalloc.arguments.words import counted, first_line
 
 Layout = Literal["auto", "wide", "long"]
 
@@ -204,33 +203,3 @@ def as_text(name: object) -> str:
     """A name as stripped text, empty where there is none."""
     missing = name is None or (pd.api.types.is_scalar(name) and pd.isna(cast("Any", name)))
     return "" if missing else str(name).strip()
-
-
-def quote(value: object) -> str:
-    """Quoted on one line whatever it contains, and not too long."""
-    text = str(value)
-    return repr(text if len(text) <= 60 else text[:57] + "...")
-
-
-def first_line(error: BaseException) -> str:
-    """A foreign error's message on one line, not too long."""
-    return re.sub(r"\s+", " ", str(error)).strip()[:120].rstrip(".") or type(error).__name__
-
-
-def label_text(label: Any) -> str:
-    """A row's label: the date alone where there is no time of day."""
-    if not isinstance(label, pd.Timestamp):
-        return str(label)
-    return label.date().isoformat() if label.tz is None and label == label.normalize() else label.isoformat()
-
-
-def counted(number: int, noun: str) -> str:
-    """A number with its noun: 1 row, 1,000 rows."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
-
-
-def listing(items: Iterable[str], shown: int = 5) -> str:
-    """The first few items, and how many more there are."""
-    words = list(items)
-    more = f" and {len(words) - shown:,} more" if len(words) > shown else ""
-    return ", ".join(words[:shown]) + more

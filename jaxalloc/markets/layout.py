@@ -10,24 +10,15 @@ import re
 import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from pandas.tseries.api import guess_datetime_format
 
 from jaxalloc.arguments.errors import InputError
-from jaxalloc.markets.files import (
-    ROLES,
-    Layout,
-    Table,
-    as_number,
-    as_text,
-    counted,
-    first_line,
-    label_text,
-    listing,
-    quote,
-)
+from jaxalloc.arguments.words import counted, first_line, listing, quote
+from jaxalloc.markets.files import ROLES, Layout, Table, as_number, as_text
 
 _OFFSET = re.compile(r"(?<=:\d\d)(?:\.\d+)?\s*(Z|[+-]\d\d:?(?:\d\d)?)$")
 
@@ -245,3 +236,10 @@ def _guessed_dates(texts: pd.Series) -> list[pd.Series]:
 
 def _named(column: str) -> str:
     return f"column {quote(column)}" if column else "the column or index without a name"
+
+
+def label_text(label: Any) -> str:
+    """A row's label: the date alone where there is no time of day."""
+    if not isinstance(label, pd.Timestamp):
+        return str(label)
+    return label.date().isoformat() if label.tz is None and label == label.normalize() else label.isoformat()

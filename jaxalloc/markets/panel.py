@@ -16,8 +16,9 @@ import numpy as np
 import pandas as pd
 
 from jaxalloc.arguments.errors import InputError
-from jaxalloc.markets.files import Layout, as_number, counted, label_text, listing, load_table, quote
-from jaxalloc.markets.layout import lay_out
+from jaxalloc.arguments.words import counted, listing, quote
+from jaxalloc.markets.files import Layout, as_number, load_table
+from jaxalloc.markets.layout import label_text, lay_out
 
 Kind = Literal["returns", "prices"]
 Missing = Literal["error", "mask", "zero", "drop-assets", "drop-rows"]
@@ -41,6 +42,11 @@ class Panel:
     def values(self) -> np.ndarray:
         """The returns as a (T, N) float64 array."""
         return self.returns.to_numpy(dtype=np.float64)
+
+    @property
+    def complete(self) -> np.ndarray:
+        """(N,) bool, the assets that have a return in every row."""
+        return np.asarray(np.isfinite(self.values).all(axis=0))
 
     @property
     def symbols(self) -> list[str]:

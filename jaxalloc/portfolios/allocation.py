@@ -21,74 +21,20 @@ from jaxalloc.arguments.arrays import as_array, to_device
 from jaxalloc.arguments.errors import InputError
 from jaxalloc.kernels.clusters.within import Synthetic, lead_assets, share_out, sum_by_cluster, synthesize
 from jaxalloc.kernels.lanes.compiling import compiler_options
-from jaxalloc.kernels.lanes.elimination import dot
+from jaxalloc.kernels.lanes.products import dot
 from jaxalloc.kernels.solvers.capped_simplex import Bounds, bounds
-from jaxalloc.kernels.solvers.mean_variance import Solution
+from jaxalloc.kernels.solvers.problem import Solution
+from jaxalloc.markets.panel import Panel
 from jaxalloc.portfolios.barbell import Sleeve, choose_sleeve
 from jaxalloc.portfolios.baselines import Assets
 from jaxalloc.portfolios.estimates import Estimates, Given, estimate
 from jaxalloc.portfolios.profiles import PROFILES, solve_profiles, weigh_assets
+from jaxalloc.portfolios.result import PROFILE_FIELDS, Allocation
 from jaxalloc.settings.config import AllocationConfig, cast_config, check_config
 from jaxalloc.settings.status import Status
 
 if TYPE_CHECKING:
-    import pandas as pd
-
-
-@dataclasses.dataclass(frozen=True)
-class Allocation:
-    """Portfolios of one universe, or of many with a leading batch axis; a JAX pytree.
-
-    P profiles in the order of ``config.profiles``, N assets in the order of the returns' columns. Entries by cluster
-    are padded to N. Of an `Status.INVALID` universe the numbers are NaN, labels and leads -1, counts 0.
-
-    Attributes:
-        weights: (..., P, N) weight of each asset, a fraction; at least 0, sum 1, 0 for an inactive asset.
-        cluster_labels: (..., N) int, 0..K-1 in order of each cluster's first asset; -1 for an inactive asset.
-        n_clusters: (...) int K.
-        cluster_weights: (..., P, N) weight of each cluster, a fraction; 0 past K.
-        lead_assets: (..., P, N) int, each cluster's asset of highest weight (in a barbell's sleeve, the aggressor) as a
-            column index; -1 past K.
-        aggressors: (..., N) bool, the assets of the barbell's sleeve; False if no barbell was asked for.
-        antifragility: (..., N) score of each asset, 0 to 2; 0 for an inactive asset.
-        volatility: (..., P) annual volatility of the portfolio, a fraction.
-        expected_return: (..., P) annual mean return of the portfolio, a fraction.
-        risk_contributions: (..., P, N) share of each asset in the variance, sum 1; the weights if there is no variance.
-        asset_bound: (..., P) largest weight that an asset may have; in a barbell outside the sleeve, to which no bound
-            applies.
-        cluster_bound: (..., P) largest weight that a cluster may have, as far as its assets' bounds let it; likewise.
-        optimality_gap: (..., P) how far the Layer-1 solution (the barbell's core) is from optimal, scale-free.
-        iterations: (..., P) int, solver iterations: blocks of projected gradient, or sweeps of risk parity.
-        status: (..., P) int, bit field of `Status`.
-    """
-
-    weights: Any
-    cluster_labels: Any
-    n_clusters: Any
-    cluster_weights: Any
-    lead_assets: Any
-    aggressors: Any
-    antifragility: Any
-    volatility: Any
-    expected_return: Any
-    risk_contributions: Any
-    asset_bound: Any
-    cluster_bound: Any
-    optimality_gap: Any
-    iterations: Any
-    status: Any
-
-    def to_frame(self, assets: Any = None, profiles: tuple[str, ...] | None = None) -> pd.DataFrame:
-        """Return the weights as a pandas frame; see `jaxalloc.studies.tables.weights_frame`."""
-        from jaxalloc.studies.tables import weights_frame
-
-        return weights_frame(self, assets, profiles)
-
-
-RESULT_FIELDS = tuple(f.name for f in dataclasses.fields(Allocation))
-_UNIVERSE_FIELDS = ("cluster_labels", "n_clusters", "aggressors", "antifragility")
-PROFILE_FIELDS = tuple(name for name in RESULT_FIELDS if name not in _UNIVERSE_FIELDS)  # with an axis P
-jax.tree_util.register_dataclass(Allocation, data_fields=RESULT_FIELDS, meta_fields=())
+    pass
 
 
 def allocate(
@@ -105,11 +51,11 @@ def allocate(
     It computes in float64 if and only if JAX's x64 mode is on. Bad data gives the status `Status.INVALID`.
 
     Args:
-        returns: (T, N) simple returns per period, a fraction. Where the mask is False or the observation weight is 0
-            they are never read and may be NaN.
+        returns: (T, N) simple returns per period, a fraction, as an array, a frame or a `Panel`. Where the mask is
+            False or the observation weight is 0 they are never read and may be NaN.
         config: settings; `AllocationConfig()` by default.
         observation_weights: (T,) frequency of each row, at least 0; ones by default. Counts equal repeated rows.
-        asset_mask: (N,) bool, the assets that take part; all by default.
+        asset_mask: (N,) bool, the assets that take part; by default all, of a `Panel` those without a gap.
         mean: (N,) annual mean returns, in place of the sample's.
         covariance: (N, N) annual covariance, in place of the sample's.
         clusters: (N,) int cluster labels, at least 0 for an active asset, in place of the linkage.
@@ -128,6 +74,9 @@ def allocate(
         (1, 12)
     """
     config = check_config(AllocationConfig() if config is None else config)
+    if isinstance(returns, Panel):
+        asset_mask = returns.complete if asset_mask is None else asset_mask
+        returns = returns.values
     x = to_device(as_array("returns", returns), float)
     if x.ndim != 2:
         raise InputError(f"returns must have two axes, observations and assets, not shape {x.shape}")
@@ -389,8 +338,3 @@ def describe_portfolios(estimates: Estimates, n_clusters: int, parts: Portfolios
         iterations=jnp.where(valid, parts.iterations, 0),
         status=jnp.where(valid, parts.status, jnp.int32(Status.INVALID.value)),
     )
-
-
-def valid_universes(status: np.ndarray) -> np.ndarray:
-    """(...) bool from status (..., P): True where the universe has portfolios."""
-    return (np.asarray(status)[..., 0] & Status.INVALID.value) == 0

@@ -9,24 +9,12 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxalloc.kernels.clusters.partition import Clusters, cluster_assets, given_clusters
-from jaxalloc.kernels.moments.sample import (
-    Moments,
-    SharedPanel,
-    Shock,
-    panel_moments,
-    sample_moments,
-    shocked_moments,
-    weighted_products,
-)
+from jaxalloc.kernels.moments.panel import SharedPanel, panel_moments, weighted_products
+from jaxalloc.kernels.moments.sample import Moments, sample_moments
+from jaxalloc.kernels.moments.shock import Shock, shocked_moments
 from jaxalloc.kernels.moments.shrinkage import shrink_panel, shrink_sample
-from jaxalloc.portfolios.barbell import (
-    Tail,
-    antifragility,
-    panel_tail_gain,
-    sample_tail_gain,
-    shocked_tail,
-    skewness,
-)
+from jaxalloc.kernels.moments.tails import Tail, panel_tail_gain, sample_tail_gain, shocked_tail, skewness
+from jaxalloc.portfolios.barbell import antifragility
 from jaxalloc.settings.config import AllocationConfig
 
 

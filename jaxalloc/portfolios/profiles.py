@@ -10,11 +10,12 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from jaxalloc.kernels.lanes.control import lanes_last
-from jaxalloc.kernels.solvers.mean_variance import Solution, mean_variance_lanes
-from jaxalloc.kernels.solvers.problem import correlate
+from jaxalloc.kernels.lanes.adapter import lanes_last
+from jaxalloc.kernels.solvers.mean_variance import mean_variance_lanes
+from jaxalloc.kernels.solvers.problem import Solution, correlate
 from jaxalloc.portfolios import baselines
 from jaxalloc.portfolios.baselines import Assets, Posed, Solver, risk_parity_solver
+from jaxalloc.portfolios.nco import nco
 from jaxalloc.settings.status import Status
 
 
@@ -69,7 +70,7 @@ PROFILES: dict[str, Profile] = {
     ),
     "nco": Profile(
         "nested clustered optimisation: the least variance inside each cluster, then across them",
-        weigh=baselines.nco,
+        weigh=nco,
         altered=_REGULARIZED,
     ),
     "asset_min_variance": Profile(

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from jaxalloc.arguments.words import counted
 from jaxalloc.figures.canvas import plain_name
 from jaxalloc.figures.portfolios import heaviest
-from jaxalloc.markets.files import counted
-from jaxalloc.portfolios.allocation import valid_universes
 from jaxalloc.portfolios.profiles import PROFILES
+from jaxalloc.portfolios.result import valid_universes
+from jaxalloc.portfolios.tables import asset_table, cluster_table
 from jaxalloc.report.words import WRITE, joined, percent, sentence, stability_sentence
 from jaxalloc.settings.status import Status, explain
-from jaxalloc.studies.measures import BINDING, POSITIVE_WEIGHT
-from jaxalloc.studies.tables import asset_table, cluster_table
+from jaxalloc.studies.totals import BINDING, POSITIVE_WEIGHT
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 from jaxalloc import figures
 from jaxalloc._version import __version__
 from jaxalloc.arguments.errors import InputError
+from jaxalloc.arguments.words import counted
 from jaxalloc.backtest.walk import WalkForward
 from jaxalloc.figures.canvas import MEASURE_WORDS, graph_objects, plain_name, template
 from jaxalloc.figures.sweeps import sweep_heatmap
-from jaxalloc.markets.files import counted
 from jaxalloc.portfolios.profiles import PROFILES
 from jaxalloc.report import again, content
 from jaxalloc.report.walk_page import walk_context

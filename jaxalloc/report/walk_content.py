@@ -7,14 +7,15 @@ import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from jaxalloc.arguments.words import counted
 from jaxalloc.backtest.comparison import can_compare
 from jaxalloc.figures.canvas import plain_name
 from jaxalloc.figures.comparisons import difference_table, series_name
-from jaxalloc.markets.files import counted, label_text
+from jaxalloc.markets.layout import label_text
 from jaxalloc.portfolios.profiles import PROFILES
 from jaxalloc.report.content import Table
 from jaxalloc.report.words import NONE, number, percent, ratio, sentence
-from jaxalloc.studies.measures import POSITIVE_WEIGHT
+from jaxalloc.studies.totals import POSITIVE_WEIGHT
 
 if TYPE_CHECKING:
     from jaxalloc.backtest.walk import WalkForward

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from jaxalloc import figures
+from jaxalloc.arguments.words import counted
 from jaxalloc.figures.canvas import plain_name
 from jaxalloc.figures.comparisons import WALK_WORDS
 from jaxalloc.figures.sweeps import walk_heatmap
-from jaxalloc.markets.files import counted, label_text
+from jaxalloc.markets.layout import label_text
 from jaxalloc.report import again, walk_content
 from jaxalloc.report.content import settings
 from jaxalloc.report.words import sampler_words

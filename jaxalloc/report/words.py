@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from jaxalloc.markets.files import counted
+from jaxalloc.arguments.words import counted
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 import jax
 import numpy as np
 
-from jaxalloc.engine.batch import Chunk, Engine
+from jaxalloc.engine.scheduler import Chunk, Engine
 from jaxalloc.engine.stages import Items
-from jaxalloc.portfolios.allocation import Allocation
+from jaxalloc.portfolios.result import Allocation
 from jaxalloc.rivals.common import Array, Ints
 from jaxalloc.settings.config import AllocationConfig
 from jaxalloc.universes.bootstrap import Bootstrap

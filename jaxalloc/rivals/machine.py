@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from jaxalloc.engine.batch import compute_devices
+from jaxalloc.engine.scheduler import compute_devices
 from jaxalloc.rivals.common import available_cores
 
 # as pip calls them: what the sides compute with, where it is installed

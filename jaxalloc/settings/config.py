@@ -12,12 +12,21 @@ from jax.core import Tracer
 
 from jaxalloc.arguments.errors import InputError
 
-DEFAULT_PROFILES = (
-    "min_variance",
-    "risk_parity",
-    "max_sharpe",
-    "barbell",
-)  # of `jaxalloc.portfolios.profiles`
+CLUSTER_PROFILES = ("min_variance", "risk_parity", "max_sharpe", "barbell")
+ASSET_PROFILES = (
+    "equal_weight",
+    "inverse_variance",
+    "inverse_volatility",
+    "hrp",
+    "herc",
+    "nco",
+    "asset_min_variance",
+    "asset_max_sharpe",
+    "asset_risk_parity",
+    "max_diversification",
+)
+PROFILE_NAMES = CLUSTER_PROFILES + ASSET_PROFILES  # `jaxalloc.portfolios.profiles` says how each is solved
+DEFAULT_PROFILES = CLUSTER_PROFILES
 LINKAGES = ("average", "single", "complete", "ward")
 CRITERIA = ("distance", "maxclust")
 DISTANCES = ("correlation", "absolute")
@@ -125,14 +134,12 @@ def _is_count(number: float) -> bool:
 
 
 def _check_choices(config: AllocationConfig) -> None:
-    from jaxalloc.portfolios.profiles import PROFILES
-
     if isinstance(config.profiles, str) or not isinstance(config.profiles, (tuple, list)):
         raise InputError(f"profiles must be a tuple of names, such as ('risk_parity',), not {config.profiles!r}")
     if not config.profiles:
-        raise InputError(f"profiles is empty; choose from {', '.join(PROFILES)}")
+        raise InputError(f"profiles is empty; choose from {', '.join(PROFILE_NAMES)}")
     for profile in config.profiles:
-        _check_choice("profile", profile, tuple(PROFILES))
+        _check_choice("profile", profile, PROFILE_NAMES)
     if len(set(config.profiles)) != len(config.profiles):
         raise InputError(f"profiles names one twice: {', '.join(config.profiles)}")
     _check_choice("linkage", config.linkage, LINKAGES)

@@ -2,71 +2,31 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxalloc.engine.batch import Chunk, Device, Engine, compute_devices
+from jaxalloc.engine.scheduler import Chunk, Device, Engine, compute_devices
 from jaxalloc.engine.stages import Items
 from jaxalloc.kernels.moments.sample import Moments
-from jaxalloc.portfolios.allocation import Allocation
 from jaxalloc.portfolios.estimates import Given, observe
 from jaxalloc.portfolios.profiles import PROFILES
+from jaxalloc.portfolios.result import Allocation
 from jaxalloc.settings.config import AllocationConfig, cast_config
-from jaxalloc.settings.sweep import Sweep
-from jaxalloc.studies.measures import (
-    MEASURES,
-    Partial,
-    Reference,
-    measure_universes,
-    reduce_universes,
-    to_host,
-)
-from jaxalloc.universes.samplers import Product, holds_out, steps
+from jaxalloc.studies.measures import MEASURES, Reference, measure_universes
+from jaxalloc.studies.plan import Plan
+from jaxalloc.studies.totals import Partial, reduce_universes, to_host
+from jaxalloc.universes.samplers import holds_out, steps
 from jaxalloc.universes.universe import WHOLE_PANEL, seed_key
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 _FEW_POINTS = 4  # of a sweep's grid: so many partials may wait on the device
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Plan:
-    """All that a study's numbers depend on; plain values and NumPy arrays, to be sent to workers.
-
-    Attributes:
-        returns: (T, N) panel, NaN where missing.
-        sampler: prepared for the panel.
-        settings: the grid of settings, G points.
-        seed: of the draws.
-        precision: 64 or 32.
-        keep: whether chunks hold each universe ("weights") or only add to the totals ("summary").
-        chunk_size: universes of a chunk; None for what suits the device.
-    """
-
-    returns: np.ndarray
-    sampler: Product
-    settings: Sweep
-    seed: int
-    precision: int
-    keep: str
-    chunk_size: int | None
-
-    @property
-    def n_draws(self) -> int:
-        """Universes that are drawn, each allocated at every point of the grid."""
-        return self.sampler.count(len(self.returns))
-
-    @property
-    def n_universes(self) -> int:
-        """All of them: universe i is draw i % n_draws at point i // n_draws."""
-        return self.n_draws * len(self.settings)
 
 
 class ChunkResult(NamedTuple):
@@ -243,3 +203,25 @@ def device_name() -> str:
     """Name the device that this process computes on."""
     device = compute_devices()[0]
     return f"{device.platform} ({device.device_kind})"
+
+
+Consume = Callable[[int, ChunkResult], None]
+
+
+class Computer(Protocol):
+    """Who computes the chunks: this process, or workers elsewhere."""
+
+    chunk_size: int
+    device: str
+
+    def estimate(self) -> Allocation:
+        """Return the point estimates."""
+        ...
+
+    def correlation(self) -> np.ndarray:
+        """Return the whole panel's correlations."""
+        ...
+
+    def run(self, numbers: list[int], consume: Consume, progress: Callable[[int], None]) -> None:
+        """Compute chunks and hand them over, in this order."""
+        ...

@@ -18,8 +18,9 @@ import jax
 import numpy as np
 
 from jaxalloc.arguments.errors import InputError
-from jaxalloc.portfolios.allocation import Allocation
-from jaxalloc.studies.chunks import ChunkResult, Plan, Runner, device_name
+from jaxalloc.portfolios.result import Allocation
+from jaxalloc.studies.chunks import ChunkResult, Runner, device_name
+from jaxalloc.studies.plan import Plan
 
 if TYPE_CHECKING:
     from distributed import Client

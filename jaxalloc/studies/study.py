@@ -10,11 +10,11 @@ import numpy as np
 import pandas as pd
 
 from jaxalloc.arguments.errors import InputError
-from jaxalloc.portfolios.allocation import Allocation
+from jaxalloc.portfolios.result import Allocation, universe_of
 from jaxalloc.settings.config import AllocationConfig
 from jaxalloc.settings.sweep import Sweep
 from jaxalloc.studies import tables as summary
-from jaxalloc.studies.measures import Totals
+from jaxalloc.studies.totals import Totals
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -81,7 +81,7 @@ class Study:
 
     def estimate(self, at: int = 0) -> Allocation:
         """Return the point estimate, `Allocation` of the whole panel without a batch axis."""
-        return summary.universe_of(self.estimates, self._point(at))
+        return universe_of(self.estimates, self._point(at))
 
     def weights(self, profile: str, at: int | None = None) -> pd.DataFrame:
         """Return one profile's weights: a row a universe (index "universe"), a column an asset.

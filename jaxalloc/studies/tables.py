@@ -7,176 +7,24 @@ docstring lists them in order.
 
 from __future__ import annotations
 
-import os
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
-from jaxalloc.arguments.errors import InputError
-from jaxalloc.portfolios.allocation import RESULT_FIELDS, Allocation, valid_universes
 from jaxalloc.portfolios.profiles import PROFILES
-from jaxalloc.settings.config import AllocationConfig
-from jaxalloc.settings.status import Status
-from jaxalloc.studies.measures import BITS, MEASURE_BINS, MEASURES, WEIGHT_BINS, spread_table
+from jaxalloc.portfolios.result import universe_of, valid_universes
+from jaxalloc.studies.histogram import MEASURE_BINS, WEIGHT_BINS
+from jaxalloc.studies.measures import MEASURES
+from jaxalloc.studies.totals import BITS, spread_table
 
 if TYPE_CHECKING:
     from jaxalloc.studies.study import Study
 
 QUANTILES = {"q05": 0.05, "q25": 0.25, "q50": 0.5, "q75": 0.75, "q95": 0.95}
-ASSET_COLUMNS = ("symbol", "cluster", "weight", "share", "lead", "sleeve", "risk_contribution")
-CLUSTER_COLUMNS = ("cluster", "weight", "size", "lead", "risk_contribution", "members")
-
-# a cell that starts with one of these may be taken for a formula (OWASP, "CSV injection")
-_FORMULA_STARTS = ("=", "+", "-", "@")
-_LINE_BREAKS = str.maketrans("\r\n", "  ")
 
 
 # ---- one universe ---------------------------------------------------------------------------------------------------
-
-
-def weights_frame(
-    allocation: Allocation, assets: Sequence[Any] | pd.Index | None = None, profiles: Sequence[str] | None = None
-) -> pd.DataFrame:
-    """Return the weights of an allocation, one column a profile.
-
-    Args:
-        allocation: of one universe, or of a batch with one leading axis.
-        assets: N names; the column numbers 0..N-1 by default.
-        profiles: P names, such as ``config.profiles``; 0..P-1 by default.
-
-    Returns:
-        One universe: frame with the index "asset" and the columns "profile". A batch of B: the same below each other,
-        B N rows with the index ("universe", "asset"). Weights are fractions, NaN in an invalid universe.
-
-    Raises:
-        InputError: the names are not as many as the assets or profiles, or there is more than one batch axis.
-    """
-    weights = np.asarray(allocation.weights)
-    if weights.ndim not in (2, 3):
-        raise InputError(f"weights must have shape (P, N) or (B, P, N) to make a frame, not {weights.shape}")
-    n_profiles, n_assets = weights.shape[-2:]
-    index = _names("asset", "assets", assets, n_assets)
-    columns = _names("profile", "profiles", profiles, n_profiles)
-    if weights.ndim == 3:
-        index = pd.MultiIndex.from_product([range(len(weights)), index], names=["universe", "asset"])
-    values = np.swapaxes(weights, -1, -2).reshape(-1, n_profiles)
-    return pd.DataFrame(values, index=index, columns=columns)
-
-
-def asset_table(
-    allocation: Allocation, profile: str, config: AllocationConfig, symbols: Sequence[Any] | pd.Index
-) -> pd.DataFrame:
-    """Tabulate the assets of one universe's portfolio.
-
-    Args:
-        allocation: of one universe, without a batch axis.
-        profile: one of ``config.profiles``.
-        config: the settings that the allocation was computed with.
-        symbols: N names, in the order of the returns' columns.
-
-    Returns:
-        Frame of N rows, numbered from 0, with the columns
-
-        - symbol;
-        - cluster: number from 0, as in `Allocation.cluster_labels`; -1 for an inactive asset;
-        - weight: fraction of the portfolio;
-        - share: fraction of its cluster's weight, 0 where that is 0;
-        - lead: whether it is its cluster's lead asset;
-        - sleeve: whether it is an aggressor of the barbell's sleeve; False in every other profile;
-        - risk_contribution: share in the portfolio's variance, sum 1.
-
-        The heaviest cluster comes first, in it the heaviest asset; inactive assets come last.
-
-    Raises:
-        InputError: the universe is invalid (nothing was allocated), or the arguments do not fit together.
-    """
-    position = _profile_of_one_universe(allocation, profile, config, symbols)
-    labels = np.asarray(allocation.cluster_labels)
-    weights = np.asarray(allocation.weights)[position]
-    leads = np.asarray(allocation.lead_assets)[position]
-    of_asset = np.where(labels >= 0, np.asarray(allocation.cluster_weights)[position, labels], 0)
-    n_assets = len(labels)
-    table = pd.DataFrame(
-        {
-            "symbol": list(symbols),
-            "cluster": labels,
-            "weight": weights,
-            "share": np.divide(weights, of_asset, out=np.zeros_like(weights), where=of_asset > 0),
-            "lead": np.isin(np.arange(n_assets), leads[leads >= 0]),
-            "sleeve": np.asarray(allocation.aggressors) & PROFILES[profile].sleeve,
-            "risk_contribution": np.asarray(allocation.risk_contributions)[position],
-        },
-        columns=ASSET_COLUMNS,
-    )
-    order = np.lexsort((np.arange(n_assets), -weights, labels, -of_asset, labels < 0))
-    return table.iloc[order].reset_index(drop=True)
-
-
-def cluster_table(
-    allocation: Allocation, profile: str, config: AllocationConfig, symbols: Sequence[Any] | pd.Index
-) -> pd.DataFrame:
-    """Tabulate the clusters of one universe's portfolio.
-
-    Args:
-        allocation: of one universe, without a batch axis.
-        profile: one of ``config.profiles``.
-        config: the settings that the allocation was computed with.
-        symbols: N names, in the order of the returns' columns.
-
-    Returns:
-        Frame of K rows, numbered from 0, the heaviest cluster first, with the columns
-
-        - cluster: number from 0, as in `Allocation.cluster_labels`;
-        - weight: fraction of the portfolio;
-        - size: number of assets;
-        - lead: symbol of the lead asset;
-        - risk_contribution: share in the portfolio's variance, sum 1;
-        - members: the symbols, heaviest first, joined by ", ".
-
-    Raises:
-        InputError: as `asset_table`.
-    """
-    assets = asset_table(allocation, profile, config, symbols)
-    weights = np.asarray(allocation.cluster_weights)[config.profiles.index(profile)]
-    rows = [
-        (
-            cluster,
-            weights[cluster],
-            len(members),
-            members.loc[members["lead"], "symbol"].iloc[0],
-            members["risk_contribution"].sum(),
-            ", ".join(map(str, members["symbol"])),
-        )
-        for cluster, members in assets[assets["cluster"] >= 0].groupby("cluster", sort=False)
-    ]
-    return pd.DataFrame(rows, columns=CLUSTER_COLUMNS)
-
-
-def _profile_of_one_universe(allocation: Allocation, profile: str, config: AllocationConfig, symbols: Any) -> int:
-    """Position of the profile; raise unless the allocation is of one valid universe and fits the rest."""
-    weights = np.asarray(allocation.weights)
-    if weights.ndim != 2:
-        raise InputError(f"a table shows one universe, with weights (P, N); these have shape {weights.shape}")
-    if profile not in config.profiles:
-        raise InputError(f"the allocation has no profile {profile!r}; it has {', '.join(config.profiles)}")
-    if weights.shape != (len(config.profiles), len(symbols)):
-        raise InputError(
-            f"weights {weights.shape} do not fit {len(config.profiles)} profiles and {len(symbols)} symbols"
-        )
-    position = config.profiles.index(profile)
-    if int(np.asarray(allocation.status)[position]) & Status.INVALID:
-        raise InputError(Status.INVALID.message)
-    return position
-
-
-def _names(name: str, argument: str, values: Any, count: int) -> pd.Index:
-    if values is None:
-        return pd.RangeIndex(count, name=name)
-    if len(values) != count:
-        raise InputError(f"{argument} must hold {count} names, not {len(values)}")
-    return pd.Index(values, name=name)
 
 
 # ---- a study --------------------------------------------------------------------------------------------------------
@@ -365,11 +213,6 @@ def cluster_stability(study: Study, at: int = 0) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["size", "stability", "members"]).rename_axis("cluster")
 
 
-def universe_of(allocation: Allocation, index: int) -> Allocation:
-    """Return one universe of a batch of NumPy arrays."""
-    return Allocation(**{name: getattr(allocation, name)[index] for name in RESULT_FIELDS})
-
-
 def _point_measures(study: Study, point: int, p: int) -> list[float]:
     """`MEASURES` of the point estimate, which leaves no rows out."""
     estimate = universe_of(study.estimates, point)
@@ -400,30 +243,3 @@ def _share(part: Any, whole: Any) -> np.ndarray:
 
 
 # ---- files ----------------------------------------------------------------------------------------------------------
-
-
-def write_csv(frame: pd.DataFrame, path: str | os.PathLike[str]) -> None:
-    """Write a frame as UTF-8 CSV that spreadsheets open without running anything in it.
-
-    An index with names is written as columns, another one is left out. Text (a symbol from a user's file) that begins
-    as a formula does, with = + - @, a tab or a line break, gets an apostrophe in front, and its line breaks become
-    spaces; so with column names.
-    """
-    named = all(name is not None for name in frame.index.names)
-    # a symbol may be called as the index is
-    table = frame.reset_index(allow_duplicates=True) if named else frame
-    safe = {
-        position: column if pd.api.types.is_numeric_dtype(column.dtype) else column.map(_harmless)
-        for position, (_, column) in enumerate(table.items())
-    }
-    columns = [_harmless(name) for name in table.columns]
-    pd.DataFrame(safe, index=table.index).set_axis(columns, axis=1).to_csv(path, index=False, encoding="utf-8")
-
-
-def _harmless(cell: Any) -> Any:
-    if not isinstance(cell, str):
-        return cell
-    # a lone carriage return would end the row for some readers, and make a cell of what follows it
-    text = cell.translate(_LINE_BREAKS)
-    formula = cell.startswith(("\t", "\r", "\n")) or cell.lstrip().startswith(_FORMULA_STARTS)
-    return f"'{text}" if formula else text

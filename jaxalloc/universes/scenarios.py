@@ -15,7 +15,7 @@ from jax import Array
 
 from jaxalloc.arguments.errors import InputError
 from jaxalloc.arguments.numbers import finite_array, one_number, plain, whole_number
-from jaxalloc.kernels.moments.sample import Shock
+from jaxalloc.kernels.moments.shock import Shock
 from jaxalloc.universes.samplers import Sampler
 from jaxalloc.universes.universe import Kernel, Universe
 
@@ -167,7 +167,7 @@ class Stress(Sampler):
 
     A setting is one number for all scenarios or a sequence of S numbers, one a scenario; in place of a number an (N,)
     array may stand for the assets (volatility, mean): shape (S, N). A scenario with volatility 1, correlation 0 and
-    mean 0 changes nothing. See `jaxalloc.kernels.moments.sample.Shock` for how each acts on moments and scores.
+    mean 0 changes nothing. See `jaxalloc.kernels.moments.shock.Shock` for how each acts on moments and scores.
 
     Attributes:
         volatility: factor on each asset's volatility, greater than 0.

@@ -17,8 +17,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxalloc.kernels.lanes.elimination import dot
-from jaxalloc.kernels.moments.sample import Shock
+from jaxalloc.kernels.lanes.products import dot
+from jaxalloc.kernels.moments.shock import Shock
 
 MOST_UNIVERSES = 2**31 - 1  # they are numbered in int32
 WHOLE_PANEL = -1  # the number of the universe that nothing is drawn for

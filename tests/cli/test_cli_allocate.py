@@ -17,8 +17,8 @@ import pytest
 
 import jaxalloc as ja
 from jaxalloc.cli import render
+from jaxalloc.portfolios.tables import ASSET_COLUMNS
 from jaxalloc.settings.config import DEFAULT_PROFILES
-from jaxalloc.studies.tables import ASSET_COLUMNS
 
 Run = Callable[..., tuple[str, str]]
 

@@ -20,7 +20,7 @@ import pytest
 
 import jaxalloc as ja
 from jaxalloc.cli import render, running
-from jaxalloc.studies.run import RECORD
+from jaxalloc.studies.folder import RECORD
 
 Run = Callable[..., tuple[str, str]]
 

@@ -37,9 +37,10 @@ from hypothesis.extra import numpy as hnp
 
 import jaxalloc as ja
 from jaxalloc.arguments.errors import InputError
-from jaxalloc.engine.batch import Engine, allocate_batch
+from jaxalloc.engine.batch import allocate_batch
+from jaxalloc.engine.scheduler import Engine
 from jaxalloc.engine.stages import Items
-from jaxalloc.portfolios.allocation import RESULT_FIELDS, Allocation
+from jaxalloc.portfolios.result import RESULT_FIELDS, Allocation
 from jaxalloc.settings.config import AllocationConfig
 
 pytestmark = pytest.mark.optimised

@@ -10,7 +10,7 @@ import pytest
 from helpers import OTHER_CHOICES, TOLERANCES, N, Tolerance, assert_as_oracle, one, universes
 
 from jaxalloc.engine.batch import allocate_batch
-from jaxalloc.portfolios.allocation import Allocation
+from jaxalloc.portfolios.result import Allocation
 from jaxalloc.settings.config import LINKAGES, AllocationConfig
 
 

@@ -21,9 +21,9 @@ import pytest
 from helpers import same_bits
 
 import jaxalloc as ja
-from jaxalloc.engine.batch import Engine
+from jaxalloc.engine.scheduler import Engine
 from jaxalloc.engine.stages import Items
-from jaxalloc.portfolios.allocation import RESULT_FIELDS
+from jaxalloc.portfolios.result import RESULT_FIELDS
 
 N, T = 8, 60  # one size of clusters
 CONFIG = ja.AllocationConfig(profiles=("barbell",))

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import jaxalloc as ja
-from jaxalloc.engine.batch import Engine
+from jaxalloc.engine.scheduler import Engine
 
 pytestmark = pytest.mark.gpu
 N_ASSETS, ROWS = 100, 252  # a job of the benchmarks: what they compile, a persistent cache has for these tests

@@ -12,7 +12,8 @@ import pytest
 from helpers import count_compilations, pick, same_bits
 
 import jaxalloc as ja
-from jaxalloc.engine.batch import Engine, allocate_batch
+from jaxalloc.engine.batch import allocate_batch
+from jaxalloc.engine.scheduler import Engine
 from jaxalloc.engine.shapes import MAX_BUCKETS, Tiles, chunk_bytes, cluster_buckets, tiles
 from jaxalloc.engine.stages import Items, buffer_shapes, empty_buffers
 from jaxalloc.settings.config import NUMERIC_FIELDS, AllocationConfig

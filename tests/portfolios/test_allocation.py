@@ -37,7 +37,8 @@ import jaxalloc as ja
 from jaxalloc.arguments.errors import InputError
 from jaxalloc.engine.batch import allocate_batch
 from jaxalloc.kernels.clusters.within import share_out
-from jaxalloc.portfolios.allocation import Allocation, allocate
+from jaxalloc.portfolios.allocation import allocate
+from jaxalloc.portfolios.result import Allocation
 from jaxalloc.settings.config import AllocationConfig
 
 DEFAULT = AllocationConfig()

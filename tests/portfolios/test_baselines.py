@@ -37,8 +37,9 @@ from skfolio.optimization import HierarchicalEqualRiskContribution, MeanRisk, Ne
 import jaxalloc as ja
 from jaxalloc.engine.batch import allocate_batch
 from jaxalloc.figures.canvas import colour_of
-from jaxalloc.portfolios.allocation import PROFILE_FIELDS, RESULT_FIELDS, Allocation, allocate
+from jaxalloc.portfolios.allocation import allocate
 from jaxalloc.portfolios.profiles import PROFILES
+from jaxalloc.portfolios.result import PROFILE_FIELDS, RESULT_FIELDS, Allocation
 from jaxalloc.report.words import sentence
 from jaxalloc.settings.config import DEFAULT_PROFILES, AllocationConfig
 

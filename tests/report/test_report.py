@@ -23,20 +23,14 @@ from jaxalloc import figures
 from jaxalloc.figures.canvas import label
 from jaxalloc.figures.portfolios import rebinned
 from jaxalloc.figures.tree import runs, tree_of
-from jaxalloc.portfolios.allocation import Allocation
+from jaxalloc.portfolios.result import Allocation
 from jaxalloc.report.again import command_line, without_places
 from jaxalloc.report.words import stability_sentence
-from jaxalloc.studies.measures import (
-    MEASURE_BINS,
-    MEASURES,
-    Reference,
-    Totals,
-    bin_edges,
-    measure_universes,
-    reduce_universes,
-)
-from jaxalloc.studies.run import CORRELATION
+from jaxalloc.studies.folder import CORRELATION
+from jaxalloc.studies.histogram import MEASURE_BINS, bin_edges
+from jaxalloc.studies.measures import MEASURES, Reference, measure_universes
 from jaxalloc.studies.study import Study
+from jaxalloc.studies.totals import Totals, reduce_universes
 
 go = pytest.importorskip("plotly.graph_objects")
 
@@ -446,7 +440,7 @@ def test_page_of_an_older_store_says_what_is_missing(study: Study, tmp_path: Pat
 
 def test_a_store_without_correlations_loads(folder: Path, study: Study) -> None:
     from jaxalloc.storage.reader import StoredStudy
-    from jaxalloc.studies.run import _read_correlation
+    from jaxalloc.studies.folder import _read_correlation
 
     stored = StoredStudy.open(folder)
     results = {name: file for name, file in stored.manifest.results.items() if name != CORRELATION}

@@ -21,29 +21,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jaxalloc.markets.panel import Panel
-from jaxalloc.portfolios.allocation import Allocation
+from jaxalloc.portfolios.result import Allocation
 from jaxalloc.settings.config import AllocationConfig
 from jaxalloc.settings.status import Status
 from jaxalloc.settings.sweep import Sweep, plain_config, sweep
-from jaxalloc.studies.chunks import Plan, Runner
-from jaxalloc.studies.measures import (
-    BINDING,
-    BITS,
-    FEWEST_LEFT_OUT,
-    MEASURE_BINS,
-    MEASURES,
-    POSITIVE_WEIGHT,
-    WEIGHT_BINS,
-    Bins,
-    Reference,
-    Totals,
-    bin_edges,
-    bin_of,
-    measure_universes,
-    reduce_universes,
-    spread_table,
-)
+from jaxalloc.studies.chunks import Runner
+from jaxalloc.studies.histogram import MEASURE_BINS, WEIGHT_BINS, Bins, bin_edges, bin_of
+from jaxalloc.studies.measures import FEWEST_LEFT_OUT, MEASURES, Reference, measure_universes
+from jaxalloc.studies.plan import Plan
 from jaxalloc.studies.study import Study
+from jaxalloc.studies.totals import BINDING, BITS, POSITIVE_WEIGHT, Totals, reduce_universes, spread_table
 from jaxalloc.universes.bootstrap import Bootstrap
 from jaxalloc.universes.samplers import Product, RandomSubsets, RollingWindows, Sampler
 from jaxalloc.universes.scenarios import Parametric, Stress

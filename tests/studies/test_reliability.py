@@ -212,7 +212,8 @@ def soak(n: int, n_assets: int = 60, n_rows: int = 126, report: Callable[[int], 
 
     from jaxalloc.settings.status import Status
     from jaxalloc.settings.sweep import Sweep
-    from jaxalloc.studies.chunks import Plan, Runner
+    from jaxalloc.studies.chunks import Runner
+    from jaxalloc.studies.plan import Plan
     from jaxalloc.universes.samplers import Product
 
     stress = ja.Stress(volatility=(1.0, 3.0, 0.5), correlation=(0.0, 0.9, -0.7), mean=(0.0, -0.5, 0.2))

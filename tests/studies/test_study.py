@@ -31,7 +31,8 @@ from jaxalloc.arguments.errors import InputError
 from jaxalloc.datasets import synthetic_market
 from jaxalloc.engine.batch import allocate_batch
 from jaxalloc.markets.panel import Panel, read_returns
-from jaxalloc.portfolios.allocation import RESULT_FIELDS, Allocation, allocate
+from jaxalloc.portfolios.allocation import allocate
+from jaxalloc.portfolios.result import RESULT_FIELDS, Allocation
 from jaxalloc.settings.config import AllocationConfig
 from jaxalloc.settings.status import Status
 from jaxalloc.settings.sweep import sweep
@@ -39,7 +40,8 @@ from jaxalloc.storage import writer as store_module
 from jaxalloc.storage.writer import read_manifest
 from jaxalloc.studies import run as study_module
 from jaxalloc.studies.chunks import Runner
-from jaxalloc.studies.run import data_hash, load_study, run_study
+from jaxalloc.studies.folder import data_hash, load_study
+from jaxalloc.studies.run import run_study
 from jaxalloc.studies.study import Study
 from jaxalloc.universes.bootstrap import Bootstrap
 from jaxalloc.universes.samplers import RandomSubsets, RollingWindows, Sampler, steps
@@ -590,7 +592,7 @@ def chunk_files(folder: Path) -> dict[str, tuple[int, int]]:
 def chunks_computed(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
     """The chunks that are computed meanwhile; -1 stands for the point estimate."""
     numbers: list[int] = []
-    start, estimate = Runner.start, study_module._Local.estimate
+    start, estimate = Runner.start, study_module.Local.estimate
 
     def counted(self: Runner, number: int, *arguments: Any) -> Any:
         numbers.append(number)
@@ -602,7 +604,7 @@ def chunks_computed(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
 
     with monkeypatch.context() as patch:
         patch.setattr(Runner, "start", counted)
-        patch.setattr(study_module._Local, "estimate", estimated)
+        patch.setattr(study_module.Local, "estimate", estimated)
         yield numbers
 
 

@@ -17,28 +17,17 @@ import pytest
 from jaxalloc.arguments.errors import InputError
 from jaxalloc.datasets import synthetic_market
 from jaxalloc.markets.panel import read_returns
-from jaxalloc.portfolios.allocation import RESULT_FIELDS, Allocation
+from jaxalloc.portfolios.result import RESULT_FIELDS, Allocation, weights_frame
+from jaxalloc.portfolios.tables import ASSET_COLUMNS, CLUSTER_COLUMNS, asset_table, cluster_table
 from jaxalloc.settings.config import AllocationConfig
 from jaxalloc.settings.status import Status
 from jaxalloc.settings.sweep import Sweep, sweep
-from jaxalloc.studies.measures import (
-    MEASURES,
-    Reference,
-    Totals,
-    measure_universes,
-    reduce_universes,
-)
+from jaxalloc.storage.csv import write_csv
+from jaxalloc.studies.measures import MEASURES, Reference, measure_universes
 from jaxalloc.studies.run import run_study
 from jaxalloc.studies.study import Study, in_memory
-from jaxalloc.studies.tables import (
-    ASSET_COLUMNS,
-    CLUSTER_COLUMNS,
-    QUANTILES,
-    asset_table,
-    cluster_table,
-    weights_frame,
-    write_csv,
-)
+from jaxalloc.studies.tables import QUANTILES
+from jaxalloc.studies.totals import Totals, reduce_universes
 from jaxalloc.universes.bootstrap import Bootstrap
 from jaxalloc.universes.samplers import RandomSubsets
 

@@ -20,16 +20,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from jaxalloc.kernels.clusters.linkage import (
-    inverse_volatility,
-    lance_williams,
-    likeness,
-    merge_tree,
-    roots,
-    scaled,
-    to_distance,
-)
-from jaxalloc.kernels.lanes.control import all_at_once, in_turns, is_wide, over_steps
+from jaxalloc.kernels.clusters.distance import inverse_volatility, likeness, scaled, to_distance
+from jaxalloc.kernels.clusters.linkage import lance_williams, merge_tree, roots
+from jaxalloc.kernels.lanes.adapter import all_at_once
+from jaxalloc.kernels.lanes.control import in_turns, is_wide, over_steps
 
 _WORD = 32
 _SMALL = (4, 8)  # rows of the lanes' tables
@@ -62,7 +56,7 @@ def threshold_roots(covariance: Array, active: Array, stop: Array, linkage: str,
         active: (N,) bool; the others stay alone.
         stop: () the height.
         linkage: ``"average"``, ``"single"``, ``"complete"`` or ``"ward"``.
-        kind: of `jaxalloc.kernels.clusters.linkage.correlation_distance`.
+        kind: of `jaxalloc.kernels.clusters.distance.correlation_distance`.
 
     Returns:
         (N,) int32, the first asset of each asset's cluster. Ties are broken by the first indices.

@@ -15,7 +15,7 @@ from jax import Array, lax
 
 from jaxalloc.kernels.clusters.linkage import Tree
 from jaxalloc.kernels.clusters.within import sum_by_pair
-from jaxalloc.kernels.lanes.control import lanes_last
+from jaxalloc.kernels.lanes.adapter import lanes_last
 
 
 def leaf_order(tree: Array) -> Array:

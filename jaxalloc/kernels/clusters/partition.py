@@ -8,7 +8,8 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxalloc.kernels.clusters.components import threshold_roots
-from jaxalloc.kernels.clusters.linkage import Tree, correlation_distance, maxclust_height, merge_tree, roots
+from jaxalloc.kernels.clusters.distance import correlation_distance
+from jaxalloc.kernels.clusters.linkage import Tree, maxclust_height, merge_tree, roots
 from jaxalloc.settings.config import AllocationConfig
 
 _ONE_TABLE = 32  # assets: so few are merged in one table in hardly more time, and with less to compile

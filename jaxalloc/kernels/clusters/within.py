@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 from jax import Array, lax
 
-from jaxalloc.kernels.lanes.elimination import dot
+from jaxalloc.kernels.lanes.products import dot
 
 _RAISE_STEPS = 200  # of the search for a cluster's theta, which ends in a handful
 

@@ -11,14 +11,12 @@ Arrays here have shape (K, ..., L), numbers (L,); without lanes the same code se
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
-from jax.custom_batching import custom_vmap
 
 State = TypeVar("State")
 Problem = TypeVar("Problem")
@@ -26,60 +24,6 @@ Problem = TypeVar("Problem")
 _WIDE = 512  # lanes: no tile of a CPU has as many, also where several problems' are put side by side
 _GROUP = 8  # lanes of a group at least, a processor's vector of float64; where this part of all is more, as many:
 _SHARE = 8
-
-
-def lanes_last(kernel: Callable[..., Any], shared: int = 0) -> Callable[..., Any]:
-    """Make a function of one universe of a kernel over lanes.
-
-    Args:
-        kernel: takes arrays with lanes as their last axis, and returns a pytree of such. What it computes in a lane
-            may not depend on the others.
-        shared: how many of its first arguments are of all universes, and have no lanes.
-
-    Returns:
-        The function: the same arrays without that axis. Under `jax.vmap` universes become lanes, whatever vmaps are
-        around it.
-    """
-
-    def lanes_first(*arguments: Array) -> Any:
-        own = (jnp.moveaxis(argument, 0, -1) for argument in arguments[shared:])
-        found = kernel(*arguments[:shared], *own)
-        return jax.tree.map(lambda leaf: jnp.moveaxis(leaf, -1, 0), found)
-
-    return all_at_once(lanes_first, shared)
-
-
-def all_at_once(kernel: Callable[..., Any], shared: int = 0) -> Callable[..., Any]:
-    """Make a function of one universe of a kernel over many; as `lanes_last`, but universes are the first axis."""
-
-    @custom_vmap
-    def many(*arguments: Array) -> Any:
-        with jax.numpy_rank_promotion("allow"):  # numbers (L,) meet vectors (K, L) at every step
-            return kernel(*arguments)
-
-    @many.def_vmap
-    def _(axis_size: int, batched: list[bool], *arguments: Array) -> tuple[Any, Any]:
-        whole = [
-            argument if is_batched else jnp.broadcast_to(argument[None], (axis_size, *argument.shape))
-            for argument, is_batched in zip(arguments[shared:], batched[shared:], strict=True)
-        ]
-        common = arguments[:shared]
-        if any(batched[:shared]):  # nothing is shared after all
-            common = [
-                argument if is_batched else jnp.broadcast_to(argument[None], (axis_size, *argument.shape))
-                for argument, is_batched in zip(common, batched[:shared], strict=True)
-            ]
-            found = lax.map(lambda each: many(*each), (*common, *whole))
-        else:
-            found = many(*common, *(argument.reshape(-1, *argument.shape[2:]) for argument in whole))
-            found = jax.tree.map(lambda leaf: leaf.reshape(axis_size, -1, *leaf.shape[1:]), found)
-        return found, jax.tree.map(lambda leaf: True, found)
-
-    def one(*arguments: Array) -> Any:
-        own = (jnp.asarray(argument)[None] for argument in arguments[shared:])
-        return jax.tree.map(lambda leaf: leaf[0], many(*arguments[:shared], *own))
-
-    return one
 
 
 def while_any(more: Callable[[State], Array], body: Callable[[State], State], state: State) -> State:
@@ -209,29 +153,6 @@ def choose(condition: Array, yes: State, no: State) -> State:
     return jax.tree.map(lambda a, b: jnp.where(condition, a, b), yes, no)
 
 
-@functools.partial(jax.jit, static_argnums=2)  # traced once a shape, not at each of its many uses
-def matvec(matrix: Array, x: Array, absolute: bool = False) -> Array:
-    """Product of a symmetric (K, K, L), or of its absolute values, and (K, L).
-
-    On a CPU two rows after two, each multiplied by an entry of the vector and added up: the sum stays in the nearest
-    cache, and no reduction is asked of XLA, whose sums over a middle axis take two to four times as long. (Of a single
-    row a step, LLVM makes code that takes up to seven times as long where lanes are few.)
-    """
-    size = jnp.abs if absolute else lambda values: values
-
-    def by_rows(matrix: Array, x: Array) -> Array:
-        def add(j: Array, total: Array) -> Array:
-            row, entry = (lax.dynamic_index_in_dim(values, j, 0, keepdims=False) for values in (matrix, x))
-            return total + size(row) * entry[None]
-
-        return over_pairs(x.shape[0], add, jnp.zeros_like(x))
-
-    def at_once(matrix: Array, x: Array) -> Array:
-        return jnp.sum(size(matrix) * x[None], axis=1)
-
-    return lax.platform_dependent(matrix, x, cpu=by_rows, default=at_once)
-
-
 def over_pairs(count: int, step: Callable[[Array, State], State], state: State) -> State:
     """`lax.fori_loop` from 0 to ``count``, two steps a turn: half as many kernels for a CPU to start."""
     state = lax.fori_loop(0, count // 2, lambda j, now: step(2 * j + 1, step(2 * j, now)), state)
@@ -249,8 +170,3 @@ def over_steps(count: int, step: Callable[[Array, State], State], state: State, 
             two steps a turn the second one writes there.
     """
     return over_pairs(count, step, state) if wide else lax.fori_loop(0, count, step, state)
-
-
-def positions(size: int, like: Array) -> Array:
-    """0 to ``size`` - 1 along the first axis, int32, to broadcast against ``like`` (size, ..., L)."""
-    return lax.broadcasted_iota(jnp.int32, (size, *[1] * (like.ndim - 1)), 0)

@@ -12,14 +12,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from jaxalloc.kernels.lanes.control import is_wide, over_steps, positions
-
-HIGHEST = lax.Precision.HIGHEST  # JAX's float32 products may run in TF32 on a GPU; every product here says no
-
-
-def dot(a: Array, b: Array) -> Array:
-    """Matrix product of two arrays at full precision, `jax.numpy.matmul`'s shapes."""
-    return jnp.matmul(a, b, precision=HIGHEST)
+from jaxalloc.kernels.lanes.control import is_wide, over_steps
+from jaxalloc.kernels.lanes.products import positions
 
 
 @jax.jit

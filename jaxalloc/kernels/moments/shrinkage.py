@@ -15,8 +15,9 @@ from __future__ import annotations
 import jax.numpy as jnp
 from jax import Array
 
-from jaxalloc.kernels.lanes.elimination import dot
-from jaxalloc.kernels.moments.sample import Moments, SharedPanel
+from jaxalloc.kernels.lanes.products import dot
+from jaxalloc.kernels.moments.panel import SharedPanel
+from jaxalloc.kernels.moments.sample import Moments
 
 
 def shrink_sample(moments: Moments, returns: Array, weights: Array, choice: str) -> Moments:

@@ -8,36 +8,19 @@ table; larger tables take the universes with more of them, in groups.
 from __future__ import annotations
 
 import itertools
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax.numpy as jnp
 from jax import Array
 
-from jaxalloc.kernels.lanes.control import in_groups, is_wide, matvec, one_group, positions, while_any
-from jaxalloc.kernels.lanes.elimination import dot, solve_positive_definite
+from jaxalloc.kernels.lanes.control import in_groups, is_wide, one_group, while_any
+from jaxalloc.kernels.lanes.elimination import solve_positive_definite
+from jaxalloc.kernels.lanes.products import divisor, dot, matvec, positions
+from jaxalloc.kernels.solvers.problem import Scaled, rounding
 
 _EXCHANGES = 12  # at most
 _RELEASE = 0.2  # entries leave a bound together whose multipliers are at least this share of the worst
 _SMALL = 24  # clusters at most that count as few: they want fewer exchanges together, and fewer tables
-
-
-class Scaled(NamedTuple):
-    """A problem in the variance metric: correlation C, normal a = 1 / sigma, upper bounds b, excess return e."""
-
-    correlation: Array
-    normal: Array
-    upper: Array
-    excess: Array
-
-
-def rounding(dtype: Any) -> float:
-    """What a multiplier, or an entry of y, may be off: 64 units in the last place, 8 in float32, which has fewer."""
-    return (64 if jnp.dtype(dtype) == jnp.float64 else 8) * float(jnp.finfo(dtype).eps)
-
-
-def positive(x: Array) -> Array:
-    """``x`` where it can be divided by, else 1."""
-    return jnp.where(x > 0, x, 1)
 
 
 class _Face(NamedTuple):
@@ -134,11 +117,11 @@ def _face_step(
     beta = (sum_alpha * own_value - sum_value * own_alpha) / safe
 
     reward = total(e * y)
-    alpha_now = jnp.where(reward > 0, total(y * gradient) / positive(reward), 0)
+    alpha_now = jnp.where(reward > 0, total(y * gradient) / divisor(reward), 0)
     vertex = jnp.max(jnp.where(full, (gradient - alpha_now * e) / a, -jnp.inf), axis=0)
     beta_now = jnp.where(
         sum_beta > 0,
-        (alpha_now * sum_alpha - sum_value) / positive(sum_beta),
+        (alpha_now * sum_alpha - sum_value) / divisor(sum_beta),
         jnp.where(jnp.any(full, axis=0), -vertex, 0),
     )
     alpha, beta = jnp.where(regular, alpha, alpha_now), jnp.where(regular, beta, beta_now)

@@ -11,49 +11,32 @@ two points is kept, and the next block starts from it.
 
 from __future__ import annotations
 
-import warnings
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax.numpy as jnp
 from jax import Array, lax
 
-from jaxalloc.kernels.lanes.control import (
-    change_where,
-    choose,
-    in_groups,
-    is_wide,
-    lanes_last,
-    matvec,
-    positions,
-    while_any,
-)
-from jaxalloc.kernels.solvers.active_set import Scaled, active_set, positive, rounding
+from jaxalloc.kernels.lanes.adapter import lanes_last
+from jaxalloc.kernels.lanes.control import change_where, choose, in_groups, is_wide, while_any
+from jaxalloc.kernels.lanes.products import divisor, matvec
+from jaxalloc.kernels.solvers.active_set import active_set
 from jaxalloc.kernels.solvers.capped_simplex import linear_minimum, linear_slack, project, settle
-from jaxalloc.kernels.solvers.problem import Correlation, correlate
+from jaxalloc.kernels.solvers.gradient import curvature_of, projected_gradient
+from jaxalloc.kernels.solvers.problem import (
+    Correlation,
+    Scaled,
+    Solution,
+    accepted,
+    correlate,
+    rounding,
+    tolerance,
+    variance_of,
+)
 
 _FIRST_STEPS = 10  # of projected gradient in the first block, and
 _GRADIENT_STEPS = 30  # in each further one
 _BLOCKS = 30
 _PATIENCE = 3  # blocks before faces that are singular, on which exchanges cycle, get a larger proximal term
-_POWER_STEPS = 8
-
-
-class Solution(NamedTuple):
-    """A portfolio of clusters.
-
-    Attributes:
-        weights: (K,) at least 0, sum 1, within the bounds.
-        gap: () optimality gap, see `optimality_gap`.
-        iterations: () int32, blocks of projected gradient steps (or sweeps, for risk parity).
-        altered: () bool: the problem had no answer as posed and a stated substitute was solved.
-        converged: () bool: the gap is within the tolerance of the precision, or at its rounding floor.
-    """
-
-    weights: Array
-    gap: Array
-    iterations: Array
-    altered: Array
-    converged: Array
 
 
 class _Measured(NamedTuple):
@@ -62,16 +45,6 @@ class _Measured(NamedTuple):
     gap: Array
     floor: Array
     value: Array
-
-
-def tolerance(dtype: Any) -> float:
-    """Optimality gap at which a solver stops: 1e-11 in float64, 3e-6 in float32."""
-    return 1e-11 if jnp.dtype(dtype) == jnp.float64 else 3e-6
-
-
-def accepted(dtype: Any) -> float:
-    """Optimality gap that counts as solved: 5e-10 in float64, 8e-6 in float32."""
-    return 5e-10 if jnp.dtype(dtype) == jnp.float64 else 8e-6
 
 
 def min_variance(covariance: Array, upper: Array) -> Solution:
@@ -153,15 +126,6 @@ def _scale(risk: Correlation, excess: Array, upper: Array) -> Scaled:
     return Scaled(risk.matrix, normal, risk.sigma * upper, jnp.where(upper > 0, excess * normal, 0))
 
 
-def _variance(problem: Scaled, y: Array) -> Array:
-    return jnp.sum(y * matvec(problem.correlation, y), axis=0)
-
-
-def _ratio(problem: Scaled, y: Array) -> Array:
-    reward = jnp.sum(problem.excess * y, axis=0)
-    return jnp.where(reward > 0, _variance(problem, y) / positive(reward), 0)
-
-
 def _start(problem: Scaled, richest: Array) -> Array:
     """The best of three portfolios: inverse variance, rewards over variance, and the richest, a vertex."""
     a = jnp.where(problem.upper > 0, problem.normal, 0)
@@ -169,12 +133,12 @@ def _start(problem: Scaled, richest: Array) -> Array:
 
     def value(y: Array) -> Array:
         reward = jnp.sum(y * problem.excess, axis=0)
-        return jnp.where(reward > 0, reward / jnp.sqrt(positive(_variance(problem, y))), 0)
+        return jnp.where(reward > 0, reward / jnp.sqrt(divisor(variance_of(problem, y))), 0)
 
     # without a reward every value is 0, and inverse variance is the place to start
-    best = project(a / positive(jnp.sum(a * a, axis=0)), problem.upper, problem.normal)
+    best = project(a / divisor(jnp.sum(a * a, axis=0)), problem.upper, problem.normal)
     highest = value(best)
-    for point in (project(tilted / positive(jnp.sum(tilted * a, axis=0)), problem.upper, problem.normal), richest):
+    for point in (project(tilted / divisor(jnp.sum(tilted * a, axis=0)), problem.upper, problem.normal), richest):
         other = value(point)
         best = jnp.where(other > highest, point, best)
         highest = jnp.maximum(other, highest)
@@ -195,19 +159,19 @@ def _solve(problem: Scaled, risk: Correlation, upper: Array, richest: Array) -> 
     # the active set then solves does not depend on how exactly its start was known. Where it cycles, on faces that are
     # singular, further blocks are in full precision.
     rough = Scaled(risk.rough, *(leaf.astype(jnp.float32) for leaf in problem[1:]))
-    curvature = _curvature(rough)
+    curvature = curvature_of(rough)
     first = _start(rough, richest.astype(jnp.float32))
     posed = problem, upper, curvature.astype(upper.dtype)
 
     def stroll(_: Array) -> Array:
-        walked = _projected_gradient(rough, curvature, first, _FIRST_STEPS)
+        walked = projected_gradient(rough, curvature, first, _FIRST_STEPS)
         return jnp.where(walked >= rough.upper, problem.upper, walked.astype(upper.dtype))
 
     def block(best: _Best) -> _Best:
         fresh = jnp.max(best.blocks) == 0  # lanes that are still at it have all done as many blocks
         if upper.dtype == jnp.float32:  # one program for both
             steps = jnp.where(fresh, _FIRST_STEPS, _further_steps(best))
-            walked = _projected_gradient(problem, curvature, jnp.where(fresh, first, best.y), steps)
+            walked = projected_gradient(problem, curvature, jnp.where(fresh, first, best.y), steps)
         else:
             walked = lax.cond(fresh, stroll, lambda _: _walk(posed, best), best.y)
         return _advance(posed, best, walked)
@@ -265,7 +229,7 @@ def _further_blocks(posed: _Posed, best: _Best, wanted: Array) -> _Best:
 
 def _walk(posed: _Posed, best: _Best) -> Array:
     problem, _, curvature = posed
-    return _projected_gradient(problem, curvature, best.y, _further_steps(best))
+    return projected_gradient(problem, curvature, best.y, _further_steps(best))
 
 
 def _further_steps(best: _Best) -> Array | int:
@@ -316,81 +280,16 @@ def _measure(problem: Scaled, upper: Array, y: Array) -> _Measured:
     gradient = matvec(problem.correlation, y)
     variance = jnp.sum(y * gradient, axis=0)
     reward = jnp.sum(problem.excess * y, axis=0)
-    ratio = jnp.where(reward > 0, variance / positive(reward), 0)
+    ratio = jnp.where(reward > 0, variance / divisor(reward), 0)
     cost = (gradient - ratio * problem.excess) / problem.normal
     slack = linear_slack(cost, problem.normal * y, upper)
     unhedged = jnp.sum(y * matvec(problem.correlation, y, absolute=True), axis=0)
     earned = jnp.sum(jnp.abs(problem.excess) * y, axis=0)
-    gross_reward = jnp.where(reward > 0, earned / positive(reward), 0)
-    floor = 4 * jnp.finfo(y.dtype).eps * jnp.maximum(unhedged / positive(variance), gross_reward)
+    gross_reward = jnp.where(reward > 0, earned / divisor(reward), 0)
+    floor = 4 * jnp.finfo(y.dtype).eps * jnp.maximum(unhedged / divisor(variance), gross_reward)
     risky = variance > 4 * jnp.finfo(y.dtype).eps * unhedged  # else it is 0 but for rounding
-    value = jnp.where(reward > 0, variance / positive(reward * reward), variance)
-    return _Measured(jnp.where(risky, slack / positive(variance), 0), floor, value)
-
-
-def _curvature(problem: Scaled) -> Array:
-    """Largest eigenvalue of C along the plane a . y = 0, in which every step moves; by power iteration, rounded up.
-
-    A market's common factor is the largest eigenvalue of C by far, and it is nearly orthogonal to that plane.
-    """
-    movable = problem.upper > 0
-    a = jnp.where(movable, problem.normal, 0)
-    a = a / jnp.sqrt(positive(jnp.sum(a * a, axis=0)))
-
-    def tangent(x: Array) -> Array:
-        return jnp.where(movable, x - jnp.sum(a * x, axis=0) * a, 0)
-
-    def unit(x: Array) -> Array:
-        return x / jnp.sqrt(positive(jnp.sum(x * x, axis=0)))
-
-    def power(_: Array, x: Array) -> Array:
-        return unit(tangent(matvec(problem.correlation, x)))
-
-    general = jnp.sin(1 + 2.4 * positions(a.shape[0], a).astype(a.dtype))  # in general position
-    x = lax.fori_loop(0, _POWER_STEPS, power, unit(tangent(jnp.broadcast_to(general, a.shape))))
-    estimate = 1.2 * _variance(problem, x)
-    row_sums = jnp.max(jnp.sum(jnp.abs(problem.correlation), axis=1), axis=0)  # a bound that always holds
-    return jnp.clip(estimate, 1, row_sums)
-
-
-def _projected_gradient(problem: Scaled, curvature: Array, y: Array, steps: Array | int) -> Array:
-    """So many accelerated projected gradient steps (Beck & Teboulle 2009), by jaxopt.
-
-    The objective is divided by its curvature so that the step size is the constant 1, which spares jaxopt's line
-    search; a new block restarts the momentum. To jaxopt all lanes are one problem, and every one takes every step.
-    (jaxopt's own loop would have the step twice in the program, and its number fixed.)
-    """
-    solver = _jaxopt().ProjectedGradient(
-        fun=_value_and_gradient, projection=_projection, value_and_grad=True, stepsize=1.0, acceleration=True
-    )
-    bounds = problem.upper, problem.normal
-    scaled = problem.correlation / curvature, problem.excess / curvature, _ratio(problem, y)
-    start = y, solver.init_state(y, bounds, *scaled)
-    return lax.fori_loop(0, steps, lambda _, now: tuple(solver.update(*now, bounds, *scaled)), start)[0]
-
-
-def _value_and_gradient(y: Array, correlation: Array, excess: Array, ratio: Array) -> tuple[Array, Array]:
-    """Cy - ratio e at the ratio of ``y`` itself, or at the given one where the momentum left no reward.
-
-    With the ratio of ``y`` this is the gradient of log(y'Cy) / 2 - log(e'y) times the variance. The value is
-    that of all lanes together; with a constant step jaxopt does not use it.
-    """
-    product = matvec(correlation, y)
-    variance, reward = jnp.sum(y * product, axis=0), jnp.sum(y * excess, axis=0)
-    now = jnp.where(reward > 0, variance / positive(reward), ratio)
-    return jnp.sum(variance) / 2, product - now * excess
-
-
-def _projection(y: Array, hyperparams: tuple[Array, Array]) -> Array:
-    return project(y, *hyperparams)
-
-
-def _jaxopt() -> Any:
-    """The one place that imports jaxopt, when a solver is first traced, and silences its end-of-life notice."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", category=DeprecationWarning)
-        import jaxopt
-    return jaxopt
+    value = jnp.where(reward > 0, variance / divisor(reward * reward), variance)
+    return _Measured(jnp.where(risky, slack / divisor(variance), 0), floor, value)
 
 
 def _proximal(blocks: Array) -> Array:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 from jax import Array
 
-from jaxalloc.kernels.lanes.control import positions
+from jaxalloc.kernels.lanes.products import divisor, matvec, positions
 
 
 class Correlation(NamedTuple):
@@ -33,3 +33,56 @@ def correlate(covariance: Array) -> Correlation:
     inverse = 1 / sigma
     matrix = jnp.where(same, 1, covariance * inverse[:, None] * inverse[None])
     return Correlation(matrix, matrix.astype(jnp.float32), sigma)
+
+
+class Solution(NamedTuple):
+    """A portfolio of clusters.
+
+    Attributes:
+        weights: (K,) at least 0, sum 1, within the bounds.
+        gap: () optimality gap, see `optimality_gap`.
+        iterations: () int32, blocks of projected gradient steps (or sweeps, for risk parity).
+        altered: () bool: the problem had no answer as posed and a stated substitute was solved.
+        converged: () bool: the gap is within the tolerance of the precision, or at its rounding floor.
+    """
+
+    weights: Array
+    gap: Array
+    iterations: Array
+    altered: Array
+    converged: Array
+
+
+def tolerance(dtype: Any) -> float:
+    """Optimality gap at which a solver stops: 1e-11 in float64, 3e-6 in float32."""
+    return 1e-11 if jnp.dtype(dtype) == jnp.float64 else 3e-6
+
+
+def accepted(dtype: Any) -> float:
+    """Optimality gap that counts as solved: 5e-10 in float64, 8e-6 in float32."""
+    return 5e-10 if jnp.dtype(dtype) == jnp.float64 else 8e-6
+
+
+class Scaled(NamedTuple):
+    """A problem in the variance metric: correlation C, normal a = 1 / sigma, upper bounds b, excess return e."""
+
+    correlation: Array
+    normal: Array
+    upper: Array
+    excess: Array
+
+
+def rounding(dtype: Any) -> float:
+    """What a multiplier, or an entry of y, may be off: 64 units in the last place, 8 in float32, which has fewer."""
+    return (64 if jnp.dtype(dtype) == jnp.float64 else 8) * float(jnp.finfo(dtype).eps)
+
+
+def variance_of(problem: Scaled, y: Array) -> Array:
+    """Variance (L,) of ``y`` (K, L): y'Cy."""
+    return jnp.sum(y * matvec(problem.correlation, y), axis=0)
+
+
+def ratio_of(problem: Scaled, y: Array) -> Array:
+    """Variance over reward (L,) of ``y`` (K, L): y'Cy / e'y; 0 where there is no positive reward."""
+    reward = jnp.sum(problem.excess * y, axis=0)
+    return jnp.where(reward > 0, variance_of(problem, y) / divisor(reward), 0)

@@ -22,20 +22,12 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from jaxalloc.kernels.lanes.control import (
-    choose,
-    in_groups,
-    is_wide,
-    lanes_last,
-    matvec,
-    over_pairs,
-    positions,
-    while_any,
-)
+from jaxalloc.kernels.lanes.adapter import lanes_last
+from jaxalloc.kernels.lanes.control import choose, in_groups, is_wide, over_pairs, while_any
 from jaxalloc.kernels.lanes.elimination import solve_positive_definite
+from jaxalloc.kernels.lanes.products import matvec, positions
 from jaxalloc.kernels.solvers.capped_simplex import settle
-from jaxalloc.kernels.solvers.mean_variance import Solution, accepted, tolerance
-from jaxalloc.kernels.solvers.problem import Correlation, correlate
+from jaxalloc.kernels.solvers.problem import Correlation, Solution, accepted, correlate, tolerance
 
 ROUGH_SWEEPS = 2  # of coordinate descent in float32, then
 _LOG_STEPS = 14  # of Newton's method in log z at most, each of

@@ -15,7 +15,8 @@ from scipy.sparse import csgraph
 
 import jaxalloc as ja
 from jaxalloc.kernels.clusters.components import _bits, _components, _transposed, threshold_roots
-from jaxalloc.kernels.clusters.linkage import correlation_distance, merge_tree, roots
+from jaxalloc.kernels.clusters.distance import correlation_distance
+from jaxalloc.kernels.clusters.linkage import merge_tree, roots
 from jaxalloc.kernels.lanes.control import in_turns
 from jaxalloc.settings.config import LINKAGES
 

@@ -17,8 +17,9 @@ from skfolio.cluster import HierarchicalClustering, LinkageMethod
 from skfolio.optimization import HierarchicalRiskParity
 from skfolio.seriation import HierarchicalSeriation
 
+from jaxalloc.kernels.clusters.distance import correlation_distance
 from jaxalloc.kernels.clusters.hierarchy import column_distance, hrp_weights, leaf_order
-from jaxalloc.kernels.clusters.linkage import correlation_distance, linkage_matrix
+from jaxalloc.kernels.clusters.linkage import linkage_matrix
 from jaxalloc.settings.config import LINKAGES
 
 COUNT = 200

@@ -18,7 +18,8 @@ from scipy.cluster import hierarchy
 from scipy.spatial.distance import squareform
 
 from jaxalloc.kernels.clusters.components import threshold_roots
-from jaxalloc.kernels.clusters.linkage import correlation_distance, linkage_matrix, maxclust_height, merge_tree
+from jaxalloc.kernels.clusters.distance import correlation_distance
+from jaxalloc.kernels.clusters.linkage import linkage_matrix, maxclust_height, merge_tree
 from jaxalloc.kernels.clusters.partition import cluster_assets, cut, given_clusters, label_by_first
 from jaxalloc.settings.config import LINKAGES, AllocationConfig
 

@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxalloc.kernels.lanes.control import matvec
 from jaxalloc.kernels.lanes.elimination import solve_positive_definite
+from jaxalloc.kernels.lanes.products import matvec
 
 
 def system(size: int, n_rhs: int, lanes: int, dtype: Any) -> tuple[np.ndarray, np.ndarray]:
@@ -22,7 +22,7 @@ def system(size: int, n_rhs: int, lanes: int, dtype: Any) -> tuple[np.ndarray, n
 
 
 def solve(matrix: Any, rhs: Any) -> Any:
-    with jax.numpy_rank_promotion("allow"):  # as in `jaxalloc.kernels.lanes.control.lanes_last`
+    with jax.numpy_rank_promotion("allow"):  # as in `jaxalloc.kernels.lanes.adapter.lanes_last`
         return jax.jit(solve_positive_definite)(matrix, rhs)
 
 

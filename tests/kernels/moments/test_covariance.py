@@ -31,10 +31,12 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 import jaxalloc as ja
-from jaxalloc.kernels.moments.sample import Moments, Shock, panel_moments, sample_moments, share_panel, shocked_moments
+from jaxalloc.kernels.moments.panel import panel_moments, share_panel
+from jaxalloc.kernels.moments.sample import Moments, sample_moments
+from jaxalloc.kernels.moments.shock import Shock, shocked_moments
 from jaxalloc.kernels.moments.shrinkage import shrink_panel, shrink_sample
+from jaxalloc.kernels.moments.tails import Tail, panel_tail_gain, sample_tail_gain, shocked_tail, skewness
 from jaxalloc.portfolios.allocation import solve
-from jaxalloc.portfolios.barbell import Tail, panel_tail_gain, sample_tail_gain, shocked_tail, skewness
 from jaxalloc.portfolios.estimates import Given, estimate, estimate_shared
 from jaxalloc.settings.config import COVARIANCES, AllocationConfig, cast_config
 

@@ -14,8 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from jaxalloc.kernels.moments.sample import Moments, fits_outer, panel_moments, sample_moments, share_panel
-from jaxalloc.portfolios.barbell import antifragility, panel_tail_gain, sample_tail_gain, skewness
+from jaxalloc.kernels.moments.panel import fits_outer, panel_moments, share_panel
+from jaxalloc.kernels.moments.sample import Moments, sample_moments
+from jaxalloc.kernels.moments.tails import panel_tail_gain, sample_tail_gain, skewness
+from jaxalloc.portfolios.barbell import antifragility
 
 T, N, BATCH = 60, 6, 16
 PATHS = ("own", "packed", "product")

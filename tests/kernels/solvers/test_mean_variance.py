@@ -14,7 +14,8 @@ import pytest
 from helpers import TOLERANCES, ULPS, Array, Tolerance, batched, cast, host
 
 from jaxalloc.kernels.lanes.control import is_wide
-from jaxalloc.kernels.solvers.mean_variance import Solution, max_sharpe, mean_variance, min_variance, optimality_gap
+from jaxalloc.kernels.solvers.mean_variance import max_sharpe, mean_variance, min_variance, optimality_gap
+from jaxalloc.kernels.solvers.problem import Solution
 
 K, BATCH = 12, 96
 

@@ -12,7 +12,7 @@ import pytest
 from helpers import TOLERANCES, ULPS, Array, Tolerance, batched, cast, host
 from test_oracles import richard_roncalli, three_roots
 
-from jaxalloc.kernels.solvers.mean_variance import Solution
+from jaxalloc.kernels.solvers.problem import Solution
 from jaxalloc.kernels.solvers.risk_parity import contribution_gap, risk_parity
 from jaxalloc.portfolios.profiles import solve_profiles
 

@@ -1,0 +1,335 @@
+"""The scheduler: chunks of universes, their parts on each device, and the tiles that they pass through."""
+
+from __future__ import annotations
+
+import functools
+import os
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, wait
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from jaxalloc.arguments.arrays import cast
+from jaxalloc.arguments.errors import InputError
+from jaxalloc.engine.shapes import cluster_buckets, tiles
+from jaxalloc.engine.stages import Items, Shared, Work, buffer_shapes, empty_buffers, programs, share_returns
+from jaxalloc.portfolios.allocation import split_profiles
+from jaxalloc.portfolios.estimates import Estimates
+from jaxalloc.portfolios.result import Allocation
+from jaxalloc.settings.config import NUMERIC_FIELDS, AllocationConfig, cast_config
+from jaxalloc.universes.universe import Draw
+
+Device = Any  # a `jax.Device`, which is no type to a type checker
+
+
+# of a program that solves: clusters to pad to, slots (turns, lanes), and how many of the turns are taken
+Call = tuple[int | None, np.ndarray, int]
+
+
+_MOST_STREAMS = 4  # parts that a CPU works on at once: each has buffers of its own
+
+
+def compute_devices() -> list[Device]:
+    """Return the local devices that universes are shared out to: all, unless `jax.default_device` chooses."""
+    chosen = jax.config.values["jax_default_device"]
+    if chosen is None or isinstance(chosen, str):
+        return jax.local_devices(backend=chosen)
+    return [chosen]
+
+
+def _streams(devices: list[Device]) -> list[Device]:
+    """The devices, a lone CPU several times over: most of what it runs uses one core, so that parts go side by side."""
+    if len(devices) > 1 or devices[0].platform != "cpu":
+        return devices
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return devices * min(cores, _MOST_STREAMS)
+
+
+class Part(NamedTuple):
+    """The universes of a chunk that one device has.
+
+    Attributes:
+        count: how many; the buffers are longer.
+        rows: how many slots come to the host.
+        device: where they are.
+        left_out: buffer of `Work.left_out`.
+        results: buffers of `Allocation`.
+    """
+
+    count: int
+    rows: int
+    device: Device
+    left_out: Array
+    results: Allocation
+
+
+class Chunk:
+    """Universes that the devices have in work, or have solved."""
+
+    def __init__(self, parts: list[Future[Part | None]], stop: threading.Event) -> None:
+        """Take the parts as they will be, in order, None where the work on them was stopped; and what stops it."""
+        self._parts, self._stop = parts, stop
+
+    @property
+    def parts(self) -> list[Part]:
+        """The parts, in order, once they are solved; the last universes of each may still be in work on a device.
+
+        What comes to grief in one of them, or interrupts the wait, stops the others and is raised.
+
+        Raises:
+            CancelledError: `cancel` was called before they were.
+        """
+        try:
+            found = [part.result() for part in self._parts]
+        except BaseException:  # such as Ctrl-C, which comes to the thread that waits
+            self.cancel()
+            raise
+        solved = [part for part in found if part is not None]
+        if len(solved) < len(found):
+            raise CancelledError
+        return solved
+
+    def cancel(self) -> None:
+        """Stop the work, and wait until it has stopped; solved parts stay."""
+        self._stop.set()
+        for part in self._parts:
+            part.cancel()
+        wait(self._parts)
+
+    def allocations(self) -> Iterator[Allocation]:
+        """Yield the parts' results as NumPy arrays; those of a CPU are where they were, nothing is copied."""
+        for part in self.parts:
+            whole = part.rows == len(part.results.status)
+            filled = part.results if whole else _head(part.results, part.rows)
+            for leaf in jax.tree.leaves(filled):
+                leaf.copy_to_host_async()  # all are under way before the first is waited for
+            yield jax.tree.map(lambda leaf, n=part.count: np.asarray(leaf)[:n], filled)
+
+    def allocation(self) -> Allocation:
+        """Return the results as NumPy arrays, leading axis C."""
+        return jax.tree.map(lambda *leaves: np.concatenate(leaves), *self.allocations())
+
+
+class Engine:
+    """Settings, panel and draws on the devices, ready for chunk after chunk of universes.
+
+    Attributes:
+        config: settings with cast numbers.
+        chunk_size: universes of a chunk at most.
+        tiles: how many are computed together.
+        buckets: the sizes that clusters are padded to.
+        devices: what computes, each one a part of a chunk at a time.
+        programs: the tiles' functions, made here before several threads ask for them.
+        shared: what all universes have in common, on each of them.
+        threads: one for each device, to send it what it has to do: a CPU works on it in this order.
+        spare: buffers of estimates that a device's last part is done with, by the device's number.
+    """
+
+    def __init__(
+        self,
+        shape: tuple[int, int],
+        config: AllocationConfig,
+        chunk_size: int | None = None,
+        *,
+        panel: np.ndarray | None = None,
+        draws: tuple[Draw, ...] | None = None,
+        key: Array | None = None,
+        keep_left_out: bool = False,
+    ) -> None:
+        """Take checked settings.
+
+        Args:
+            shape: (T, N) of a universe's returns.
+            config: settings of universes that come with no other numbers.
+            chunk_size: universes in work at once, rounded up to whole tiles.
+            panel: (T, N) returns that universes share; NaN where missing.
+            draws: how universes are drawn from their numbers, and
+            key: from which seed.
+            keep_left_out: whether `Work.left_out` is wanted.
+        """
+        self.dtype = jnp.asarray(0.0).dtype
+        self.config = cast_config(config, self.dtype)
+        self.n_assets = shape[1]
+        self.devices = _streams(compute_devices())
+        self.programs = programs()
+        gaps = None if draws is None or panel is None else jnp.asarray(~np.isfinite(panel), self.dtype)
+        shared = Shared(None if panel is None else share_returns(cast(panel, float)), gaps, draws, key)
+        first = self.devices[0]
+        memory = None if first.platform == "cpu" else (first.memory_stats() or {}).get("bytes_limit")
+        table = 0 if shared.panel is None else shared.panel.outer.nbytes
+        self.tiles = tiles(self.n_assets, self.dtype, first.platform, memory, table)
+        self.buckets = cluster_buckets(self.n_assets)
+        wanted = self.tiles.capacity * len(self.devices) if chunk_size is None else chunk_size
+        if not isinstance(wanted, (int, np.integer)) or isinstance(wanted, bool) or wanted < 1:
+            raise InputError(f"chunk_size must be a whole number, at least 1, not {chunk_size!r}")
+        self.chunk_size = self.tiles.estimate * -(-int(wanted) // self.tiles.estimate)
+        self._rows_left_out = shape[0] if keep_left_out else 0
+        placed = {device: jax.device_put(shared, device) for device in set(self.devices)}
+        self.shared = [placed[device] for device in self.devices]
+        self.threads = [ThreadPoolExecutor(1) for _ in self.devices]
+        # what a finished part leaves to the next one of its device: pages that are new would have to be zeroed
+        self.spare: dict[int, Estimates] = {}
+
+    def start(
+        self,
+        items: Items,
+        numbers: dict[str, np.ndarray] | None = None,
+        progress: Callable[[int], None] | None = None,
+    ) -> Chunk:
+        """Begin to allocate one chunk of universes, after those begun before; return at once.
+
+        So no device waits for another, nor for whoever takes the results, as long as a chunk is begun before the last
+        one is waited for.
+
+        Args:
+            items: C universes, at most ``chunk_size``.
+            numbers: settings by name, (C,) each, in place of those of ``config``.
+            progress: called with the number of universes done since the last call, in the threads that compute.
+        """
+        count = len(jax.tree.leaves(items)[0])
+        tile, n_devices = self.tiles.estimate, len(self.devices)
+        each = min(tile * -(-count // (tile * n_devices)), self.tiles.capacity)  # universes of a part
+        settings = self._settings(numbers or {}, count)
+        stop, turn = threading.Event(), threading.Lock()
+
+        def told(count: int) -> None:
+            if progress is not None:
+                with turn:
+                    progress(count)
+
+        def compute(device: int, part: slice) -> Part | None:
+            try:
+                with jax.enable_x64(self.dtype == np.float64):  # a thread has settings of its own
+                    return _Job(self, device, part, items, settings).go(each, told, stop)
+            except BaseException:
+                stop.set()
+                raise
+
+        parts: list[Future[Part | None]] = []
+        for number, first in enumerate(range(0, count, each)):
+            device = number % n_devices
+            parts.append(self.threads[device].submit(compute, device, slice(first, min(first + each, count))))
+        return Chunk(parts, stop)
+
+    def _settings(self, numbers: dict[str, np.ndarray], count: int) -> dict[str, np.ndarray]:
+        """Every number of the settings, (C,) each."""
+        defaults = {name: np.asarray(getattr(self.config, name)) for name in NUMERIC_FIELDS}
+        return {
+            name: np.asarray(numbers[name]).astype(default.dtype) if name in numbers else np.full(count, default)
+            for name, default in defaults.items()
+        }
+
+
+class _Job:
+    """One device's part of a chunk, on its way through both tiles."""
+
+    def __init__(self, engine: Engine, device: int, part: slice, items: Items, settings: dict[str, np.ndarray]) -> None:
+        self.engine, self.number = engine, device
+        self.device, self.shared = engine.devices[device], engine.shared[device]
+        self.count = part.stop - part.start
+        # every slot holds some universe, so that the lanes of a part tile compute what is harmless
+        capacity = engine.tiles.capacity
+        self.rows = _round_up(self.count, capacity) if engine.tiles.wide else capacity
+        source = np.minimum(np.arange(part.start, part.start + self.rows), part.stop - 1)
+        kinds = Items(np.int32, engine.dtype, bool, engine.dtype)
+        sent = jax.device_put(
+            (
+                Items(
+                    *(
+                        None if values is None else np.asarray(values)[source].astype(kind)
+                        for values, kind in zip(items, kinds, strict=True)
+                    )
+                ),
+                {name: values[source] for name, values in settings.items()},
+            ),
+            self.device,
+        )
+        self.items, config = sent if self.rows == capacity else _lengthened(sent, capacity)
+        self.config = engine.config.replace(**config)
+        work, results = buffer_shapes(self.shared, self.items, self.config, engine._rows_left_out)
+        estimates = engine.spare.pop(device, None)
+        self.work = Work(estimates or self._buffers(work.estimates), self._buffers(work.left_out))
+        self.results = self._buffers(results)
+
+    def _buffers(self, shapes: Any) -> Any:
+        return jax.device_put(empty_buffers(shapes, self.engine.tiles.capacity), self.device)
+
+    def go(self, each: int, progress: Callable[[int], None], stop: threading.Event) -> Part | None:
+        """Compute the part, or give up where told to stop; ``each`` is how many slots parts have in use."""
+        draw = self.engine.tiles.draw
+        for start in range(0, each, draw):
+            if stop.is_set():
+                return None
+            self._estimate(start, min(draw, each - start))
+        pending: tuple[Array, bool] | None = None
+        clustered, direct = map(bool, split_profiles(self.engine.config.profiles))
+        calls = [*(self._in_order() if direct else ()), *(self._assign() if clustered else ())]
+        for n_clusters, lanes, count in calls:
+            if stop.is_set():
+                return None
+            self.results, solved = self.engine.programs.solve(
+                *(n_clusters, self.engine.tiles.observe, self.config, self.work.estimates, self.results),
+                *(lanes, np.int32(count)),
+            )
+            if pending is not None:  # the device works on these tiles while the last ones are waited for
+                _wait(*pending, progress)
+            pending = solved, n_clusters is not None or not clustered  # the last that a universe waits for
+        if pending is not None:
+            _wait(*pending, progress)
+        self.engine.spare[self.number] = self.work.estimates
+        return Part(self.count, self.rows, self.device, self.work.left_out, self.results)
+
+    def _estimate(self, start: int, count: int) -> None:
+        """Fill so many slots from ``start`` on, no more than are drawn at once."""
+        tiles = self.engine.tiles
+        self.work = self.engine.programs.estimate(
+            *(tiles.draw, tiles.observe, self.shared, self.items, self.config, self.work),
+            *(np.int32(start), np.int32(count)),
+        )
+
+    def _assign(self) -> Iterator[Call]:
+        """Share out the slots over solve tiles of the size that each one's number of clusters is padded to."""
+        bucket_of = np.searchsorted(self.engine.buckets, np.asarray(self.work.estimates.n_clusters)[: self.count])
+        for bucket, n_clusters in enumerate(self.engine.buckets):
+            for lanes, count in self._fill(np.flatnonzero(bucket_of == bucket), n_clusters):
+                yield n_clusters, lanes, count
+
+    def _in_order(self) -> Iterator[Call]:
+        """Share out the slots over the solve tiles of profiles for which the number of clusters does not matter."""
+        return ((None, *filled) for filled in self._fill(np.arange(self.count), self.engine.n_assets))
+
+    def _fill(self, members: np.ndarray, n_clusters: int) -> Iterator[tuple[np.ndarray, int]]:
+        """Fill tiles with slots, as many as one call goes through; and say how many that are."""
+        tiles = self.engine.tiles
+        size, turns = tiles.solve[n_clusters], tiles.turns[n_clusters]
+        for start in range(0, len(members), size * turns):
+            part = members[start : start + size * turns]
+            lanes = np.full(size * turns, tiles.capacity, np.int32)  # past the end where there is nothing to solve
+            lanes[: len(part)] = part
+            yield lanes.reshape(turns, size), -(-len(part) // size)
+
+
+def _round_up(count: int, most: int) -> int:
+    return min(1 << (count - 1).bit_length(), most)
+
+
+@functools.partial(jax.jit, static_argnums=1)
+def _lengthened(leaves: Any, rows: int) -> Any:
+    """The arrays with their last row repeated."""
+    return jax.tree.map(lambda leaf: leaf[jnp.minimum(jnp.arange(rows), len(leaf) - 1)], leaves)
+
+
+@functools.partial(jax.jit, static_argnums=1)
+def _head(leaves: Any, rows: int) -> Any:
+    return jax.tree.map(lambda leaf: leaf[:rows], leaves)
+
+
+def _wait(solved: Array, last: bool, progress: Callable[[int], None]) -> None:
+    count = int(solved)
+    if last:
+        progress(count)

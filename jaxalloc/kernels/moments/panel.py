@@ -1,0 +1,194 @@
+"""Moments of the universes that share one panel: what they have in common is computed once."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+
+from jaxalloc.kernels.lanes.products import divisor, dot
+from jaxalloc.kernels.moments.sample import (
+    Moments,
+    clean_weights,
+    decayed_weights,
+    in_one_row,
+    is_constant,
+    reject_unusable,
+)
+
+
+class SharedPanel(NamedTuple):
+    """What universes that share one panel have in common, computed once.
+
+    Attributes:
+        centred: (T, N) returns minus ``centre``; 0 where missing.
+        centre: (N,) the median of each column. Sums of squares are taken about it; unlike the mean it cannot be
+            dragged so far by one wild row that a universe without that row loses its digits.
+        cubed: (T, N) their cubes.
+        missing: (T, N) 1.0 where a return is not finite, or too large to compute with, else 0.
+        outer: (T, N (N + 1) / 2) products of the centred columns, upper triangle by rows; or (T, 0) where that table
+            would not fit its memory budget, and the covariance is then computed from ``centred``.
+        returns: (T, N) the returns themselves; 0 where missing.
+        order: (T, N) int32, rows of each column from the largest value to the smallest.
+        descending: (T, N) the values in that order.
+        most_repeated: () int32, how many rows of a column hold one and the same value, at most.
+    """
+
+    centred: Array
+    centre: Array
+    cubed: Array
+    missing: Array
+    outer: Array
+    returns: Array
+    order: Array
+    descending: Array
+    most_repeated: Array
+
+
+def share_panel(returns: Array, max_outer_bytes: int) -> SharedPanel:
+    """Compute once what every universe of a shared panel needs.
+
+    Args:
+        returns: (T, N) simple returns per period; NaN where missing.
+        max_outer_bytes: memory that the table of outer products may take.
+
+    Returns:
+        `SharedPanel`.
+    """
+    n_rows, n_assets = returns.shape
+    # A finite return whose cube overflows would spoil the universes that do not even use it, as 0 times infinity is
+    # NaN; in those that do it makes the moments infinite, which is as bad as missing.
+    finite = jnp.abs(returns) < 0.25 * float(jnp.finfo(returns.dtype).max) ** (1 / 3)
+    centre = jnp.nan_to_num(jnp.nanmedian(jnp.where(finite, returns, jnp.nan), axis=0))
+    filled = jnp.where(finite, returns, 0)
+    centred = jnp.where(finite, returns - centre[None, :], 0)
+    if fits_outer(n_rows, n_assets, returns.dtype, max_outer_bytes):
+        rows, columns = jnp.triu_indices(n_assets)
+        outer = centred[:, rows] * centred[:, columns]
+    else:
+        outer = jnp.zeros((n_rows, 0), returns.dtype)
+    order = jnp.argsort(filled, axis=0, descending=True).astype(jnp.int32)
+    descending = jnp.take_along_axis(filled, order, axis=0)
+    missing = (~finite).astype(returns.dtype)
+    return SharedPanel(
+        *(centred, centre, centred**3, missing, outer, filled, order, descending), _longest_run(descending)
+    )
+
+
+def _longest_run(ordered: Array) -> Array:
+    """() int32, the most neighbours in a column of an ordered table (T, N) that hold one value."""
+    row = jnp.arange(ordered.shape[0], dtype=jnp.int32)[:, None]
+    new = jnp.concatenate([jnp.ones_like(ordered[:1], bool), ordered[1:] != ordered[:-1]])
+    first = lax.cummax(jnp.where(new, row, 0))
+    return jnp.max(row - first) + 1
+
+
+def fits_outer(n_rows: int, n_assets: int, dtype: jnp.dtype, max_outer_bytes: int) -> bool:
+    """Tell whether the table of outer products, T N (N + 1) / 2 numbers, fits ``max_outer_bytes``."""
+    return n_rows * n_assets * (n_assets + 1) // 2 * jnp.dtype(dtype).itemsize <= max_outer_bytes
+
+
+def weighted_products(panel: SharedPanel, weights: Array, decay: Array | None = None) -> Array:
+    """Sum over the rows of weight times outer product: under `jax.vmap` one matrix product for all universes.
+
+    Args:
+        panel: from `share_panel`.
+        weights: (T,) observation weights c, at least 0.
+        decay: () lambda of `decayed_weights`, or None.
+
+    Returns:
+        (N (N + 1) / 2,) upper triangle by rows; (0,) where the panel has no table of outer products.
+    """
+    c, _ = clean_weights(weights)
+    return dot(c if decay is None else decayed_weights(c, decay), panel.outer)
+
+
+def panel_moments(
+    panel: SharedPanel, weights: Array, mask: Array, decay: Array | None = None, products: Array | None = None
+) -> Moments:
+    """Moments of one universe of a shared panel: the same quantities as `sample_moments`, in one pass.
+
+    Args:
+        panel: from `share_panel`.
+        weights: (T,) observation weights c, at least 0.
+        mask: (N,) bool, the assets of the universe.
+        decay: () lambda of `decayed_weights`, or None.
+        products: `weighted_products` of the same arguments, if they are at hand.
+
+    Returns:
+        `Moments`, as `sample_moments`.
+    """
+    c, weights_ok = clean_weights(weights)
+    n = jnp.sum(c)
+    missing = jnp.any(mask & (dot(c, panel.missing) > 0))
+    # A masked column or an unused row may hold anything; both count for nothing here, for they were set to 0
+    # or meet a weight of 0, and the columns' sums do not mix.
+    active = mask & ~_constant_columns(panel, c > 0)
+    z = panel.centred
+    both = active[:, None] & active[None, :]
+
+    def sums(c: Array) -> tuple[Array, Array, Array]:
+        first = jnp.where(active, dot(c, z) / divisor(n), 0)
+        second = _second_moments(panel, c, products)
+        # in this order symmetric to the bit
+        covariance = jnp.where(both, (second - n * (first[:, None] * first[None, :])) / divisor(n - 1), 0)
+        return first, jnp.diagonal(second), covariance
+
+    def mean_of(first: Array) -> Array:
+        return jnp.where(active, first + panel.centre, 0)
+
+    if decay is None:
+        first, squares, covariance = sums(c)
+        mean = plain_mean = mean_of(first)
+        plain_variance = jnp.diagonal(covariance)
+    else:
+        recent = decayed_weights(c, decay)
+        recent_first, _, covariance = sums(recent)
+        first = jnp.where(active, dot(c, z) / divisor(n), 0)
+        squares = dot(c, z**2)
+        mean, plain_mean = mean_of(recent_first), mean_of(first)
+        plain_variance = jnp.where(active, (squares - n * first**2) / divisor(n - 1), 0)
+        weights_ok = weights_ok & ~in_one_row(recent)
+    raw_second = squares / divisor(n)
+    raw_third = dot(c, panel.cubed) / divisor(n)
+    third = jnp.where(active, raw_third - 3 * first * raw_second + 2 * first**3, 0)
+    valid = weights_ok & ~missing & (n >= 2) & jnp.any(active)
+    dropped = jnp.any(mask & ~active)
+    return reject_unusable(Moments(n, mean, covariance, plain_mean, plain_variance, third, active, dropped, valid))
+
+
+def _second_moments(panel: SharedPanel, c: Array, products: Array | None) -> Array:
+    if panel.outer.shape[1] == 0:
+        return dot((c[:, None] * panel.centred).T, panel.centred)
+    packed = dot(c, panel.outer) if products is None else products
+    return _unpack(packed, panel.centred.shape[1])
+
+
+def _unpack(packed: Array, n: int) -> Array:
+    """(N, N) symmetric matrix of its upper triangle laid out by rows.
+
+    Row by row, each from its place less what the rows' shrinking has moved it: whole rows are read in a fraction of the
+    time of N^2 entries by their places.
+    """
+    i = jnp.arange(n, dtype=jnp.int32)
+    starts = i * n - i * (i + 1) // 2
+    rows = jax.vmap(lambda start: lax.dynamic_slice_in_dim(packed, start, n))(starts)
+    return jnp.where(i[:, None] <= i[None, :], rows, rows.T)
+
+
+def _constant_columns(panel: SharedPanel, used: Array) -> Array:
+    """`is_constant` for a shared panel.
+
+    A universe with more different rows than any value has in any column has no constant column; the others, a window
+    or a panel with many gaps, are looked at, in a loop of at most one turn.
+    """
+
+    def look(state: tuple[Array, Array]) -> tuple[Array, Array]:
+        # `state[1]` is True here; without it XLA would see a constant and compute it before the loop, for all
+        return is_constant(panel.returns, used & state[1]), jnp.bool_(False)
+
+    doubtful = jnp.sum(used, dtype=jnp.int32) <= panel.most_repeated
+    none = jnp.zeros(panel.returns.shape[1], bool)
+    return lax.while_loop(lambda state: state[1], look, (none, doubtful))[0]

@@ -1,0 +1,80 @@
+"""Projected gradient over {0 <= y <= b, a . y = 1}, accelerated: which bounds hold is found in a few steps."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import jax.numpy as jnp
+from jax import Array, lax
+
+from jaxalloc.kernels.lanes.products import divisor, matvec, positions
+from jaxalloc.kernels.solvers.capped_simplex import project
+from jaxalloc.kernels.solvers.problem import Scaled, ratio_of, variance_of
+
+_POWER_STEPS = 8
+
+
+def curvature_of(problem: Scaled) -> Array:
+    """Largest eigenvalue of C along the plane a . y = 0, in which every step moves; by power iteration, rounded up.
+
+    A market's common factor is the largest eigenvalue of C by far, and it is nearly orthogonal to that plane.
+    """
+    movable = problem.upper > 0
+    a = jnp.where(movable, problem.normal, 0)
+    a = a / jnp.sqrt(divisor(jnp.sum(a * a, axis=0)))
+
+    def tangent(x: Array) -> Array:
+        return jnp.where(movable, x - jnp.sum(a * x, axis=0) * a, 0)
+
+    def unit(x: Array) -> Array:
+        return x / jnp.sqrt(divisor(jnp.sum(x * x, axis=0)))
+
+    def power(_: Array, x: Array) -> Array:
+        return unit(tangent(matvec(problem.correlation, x)))
+
+    general = jnp.sin(1 + 2.4 * positions(a.shape[0], a).astype(a.dtype))  # in general position
+    x = lax.fori_loop(0, _POWER_STEPS, power, unit(tangent(jnp.broadcast_to(general, a.shape))))
+    estimate = 1.2 * variance_of(problem, x)
+    row_sums = jnp.max(jnp.sum(jnp.abs(problem.correlation), axis=1), axis=0)  # a bound that always holds
+    return jnp.clip(estimate, 1, row_sums)
+
+
+def projected_gradient(problem: Scaled, curvature: Array, y: Array, steps: Array | int) -> Array:
+    """So many accelerated projected gradient steps (Beck & Teboulle 2009), by jaxopt.
+
+    The objective is divided by its curvature so that the step size is the constant 1, which spares jaxopt's line
+    search; a new block restarts the momentum. To jaxopt all lanes are one problem, and every one takes every step.
+    (jaxopt's own loop would have the step twice in the program, and its number fixed.)
+    """
+    solver = _jaxopt().ProjectedGradient(
+        fun=_value_and_gradient, projection=_projection, value_and_grad=True, stepsize=1.0, acceleration=True
+    )
+    bounds = problem.upper, problem.normal
+    scaled = problem.correlation / curvature, problem.excess / curvature, ratio_of(problem, y)
+    start = y, solver.init_state(y, bounds, *scaled)
+    return lax.fori_loop(0, steps, lambda _, now: tuple(solver.update(*now, bounds, *scaled)), start)[0]
+
+
+def _value_and_gradient(y: Array, correlation: Array, excess: Array, ratio: Array) -> tuple[Array, Array]:
+    """Cy - ratio e at the ratio of ``y`` itself, or at the given one where the momentum left no reward.
+
+    With the ratio of ``y`` this is the gradient of log(y'Cy) / 2 - log(e'y) times the variance. The value is
+    that of all lanes together; with a constant step jaxopt does not use it.
+    """
+    product = matvec(correlation, y)
+    variance, reward = jnp.sum(y * product, axis=0), jnp.sum(y * excess, axis=0)
+    now = jnp.where(reward > 0, variance / divisor(reward), ratio)
+    return jnp.sum(variance) / 2, product - now * excess
+
+
+def _projection(y: Array, hyperparams: tuple[Array, Array]) -> Array:
+    return project(y, *hyperparams)
+
+
+def _jaxopt() -> Any:
+    """The one place that imports jaxopt, when a solver is first traced, and silences its end-of-life notice."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", category=DeprecationWarning)
+        import jaxopt
+    return jaxopt
