@@ -10,9 +10,10 @@ from rich.console import Console
 from rich.text import Text
 
 from jaxalloc.arguments.errors import InputError
+from jaxalloc.arguments.paths import check_file, write_whole
 from jaxalloc.arguments.words import counted, quote
 from jaxalloc.cli import render
-from jaxalloc.cli.documents import check_target, to_json, write_whole
+from jaxalloc.cli.documents import to_json
 from jaxalloc.cli.options import Json, Precision, Quiet, Reading, example, expand
 from jaxalloc.datasets import synthetic_market
 from jaxalloc.markets.panel import Panel, as_panel, read_returns
@@ -84,7 +85,7 @@ def bench(
     far the weights are from the optimum, by an independent oracle.
     """
     if out is not None:
-        check_target(out, file, (".json",))
+        check_file(out, "--out", (".json",), source=file)
     chosen, left_out = choose_rivals(rivals)
     source, panel = _market(file, reading, n_assets, rows)
     render.say_notes([*panel.notes, *(f"Left {_missing(key)}; {EXTRA}" for key in left_out)], quiet)
