@@ -28,7 +28,7 @@ help:
 	@echo "make out-of-sample  what cap, clusters and barbell do on data not seen (JAXALLOC_DATA; an hour)"
 	@echo "make clean       remove .venv, what was built, and caches"
 
-# a stamp a set of extras, remade when pyproject.toml changes
+# a stamp for each set of extras, remade when what it names changes
 $(VENV)/.made:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "jaxalloc needs Python 3.11 or later")'
 	$(PYTHON) -m venv $(VENV)
@@ -54,8 +54,8 @@ $(VENV)/.docs: $(VENV)/.made pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --editable '.[docs]'
 	@touch $@ $(VENV)/.core
 
-$(VENV)/.bench: $(VENV)/.made pyproject.toml
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'
+$(VENV)/.bench: $(VENV)/.made pyproject.toml benchmarks/requirements.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable . -r benchmarks/requirements.txt
 	@touch $@ $(VENV)/.core
 
 demo: $(VENV)/.report

@@ -9,7 +9,7 @@ bench.py, whose goals for a GPU stand beside the rates. With JAX_COMPILATION_CAC
   and by way of pinned memory.
 - device: universes a second with their results left on the device, as a study of summaries leaves them.
 - host: with all of their results brought to the host, while the device has the next chunk.
-- oracle: the judge of `jaxalloc bench` on the first universes.
+- oracle: the race's judge on the first universes.
 - stages: kernels and their time, by the part of the program that asked for them, from JAX's profiler. (XLA uses a
   kernel that is wanted twice in both places, under the first one's name.)
 """
@@ -35,12 +35,13 @@ import jax.numpy as jnp
 import numpy as np
 from bench import load
 from panels import JOBS, RESULTS
+from rivals.engine import Jaxalloc
+from rivals.judge import Judge
 from throughput import median_seconds
 
 import jaxalloc as ja
+from jaxalloc.cli.timing import engine_of
 from jaxalloc.engine.stages import Items, buffer_shapes
-from jaxalloc.rivals.engine import Jaxalloc, engine_of
-from jaxalloc.rivals.judge import Judge
 from jaxalloc.settings.config import NUMERIC_FIELDS
 
 STAGES = {
@@ -138,9 +139,7 @@ def measure(name: str, precision: int, wanted: float, judged: int) -> tuple[Jaxa
     job = load(name, "gpu", precision)
     if job is None:
         return None
-    start = time.perf_counter()
     ours = Jaxalloc(job.panel, precision)
-    compiled = time.perf_counter() - start
     engine, chunk = ours.engine, ours.quantum
     judge = Judge(job.panel, ours.counts(judged))
     verdict = judge.verdict(*ours.first(judged), precision)
@@ -171,7 +170,7 @@ def measure(name: str, precision: int, wanted: float, judged: int) -> tuple[Jaxa
         "precision": precision,
         "goal": job.goal_rate,
         "universes_per_second": rates,
-        "compile_seconds": compiled,
+        "compile_seconds": ours.compile_seconds,
         "chunk": chunk,
         "tile": max(engine.tiles.solve.values()),
         "accuracy": dataclasses.asdict(verdict),

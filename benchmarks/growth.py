@@ -29,10 +29,10 @@ import jax
 import numpy as np
 from panels import RESULTS, embedded, stocks
 
+from jaxalloc.cli.timing import allocations, engine_of
 from jaxalloc.engine.scheduler import Engine
 from jaxalloc.engine.shapes import chunk_bytes
 from jaxalloc.engine.stages import Items, buffer_shapes, empty_buffers
-from jaxalloc.rivals.engine import allocations, engine_of
 from jaxalloc.settings.config import NUMERIC_FIELDS
 
 MILLION = 10**6

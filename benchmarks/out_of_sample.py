@@ -30,7 +30,7 @@ from panels import FILE, RESULTS
 import jaxalloc as ja
 from jaxalloc.backtest.comparison import FIGURES
 from jaxalloc.backtest.performance import difference_intervals
-from jaxalloc.rivals import machine
+from jaxalloc.cli import machine
 
 WINDOW, COST = 252, 5.0
 STEP = {"all": 21, "hundred": 63, "crowded": 63}  # days held: a month, and with paths a quarter

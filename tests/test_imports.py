@@ -27,6 +27,7 @@ from jaxalloc.portfolios.profiles import PROFILES
 from jaxalloc.settings.config import COVARIANCES, LINKAGES, AllocationConfig, cast_config
 
 PACKAGE = Path(jaxalloc.__file__).parent
+ROOT = Path(__file__).parents[1]
 
 # One way through: a room imports only from the rooms before it; those of a set do not know each other.
 ORDER: tuple[frozenset[str], ...] = tuple(
@@ -44,7 +45,7 @@ ORDER: tuple[frozenset[str], ...] = tuple(
             {"backtest"},
             {"figures"},
             {"report"},
-            {"skfolio", "datasets", "rivals"},
+            {"skfolio", "datasets"},
             {"cli"},
             {"__main__", "__init__"},
         ),
@@ -185,14 +186,19 @@ def test_kernels_see_arrays_only(name: str) -> None:
     assert not {module.split(".")[0] for module in imported(trees()[name])} & {"pandas", "pyarrow", "scipy"}
 
 
-def test_jaxopt_is_named_in_at_most_one_module_and_a_rival() -> None:
+def test_jaxopt_is_named_in_at_most_one_module() -> None:
     users = {name for name, tree in trees().items() if any(m.split(".")[0] == "jaxopt" for m in imported(tree))}
-    assert len(users - {"rivals.naive"}) <= 1
+    assert len(users) <= 1
 
 
-def test_rivals_are_the_bench_commands_alone() -> None:
-    users = {name for name, tree in trees().items() if any(m.startswith("jaxalloc.rivals") for m in imported(tree))}
-    assert {name for name in users if room(name) != "rivals"} == {"cli.bench"}
+OUTSIDE = {path.stem for path in [*(ROOT / "benchmarks").iterdir(), *(ROOT / "tests" / "oracle").iterdir()]}
+
+
+def test_the_package_knows_no_benchmark_no_rival_and_no_oracle() -> None:
+    outside = {name for name in OUTSIDE if name.isidentifier()} | {"benchmarks", "tests"}
+    assert {"rivals", "oracles", "panels"} <= outside
+    for name, tree in trees().items():
+        assert not {module.split(".")[0] for module in imported(tree)} & outside, name
 
 
 # What the kernels are made of

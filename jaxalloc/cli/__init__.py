@@ -36,7 +36,7 @@ _COMMANDS = {
     "sweep": "Allocate at every point of a grid of settings, and compare.",
     "walk-forward": "Hold portfolios on the rows after those they were decided on.",
     "report": "Write the report of a study or walk-forward in a folder: one HTML page.",
-    "bench": "Time jaxalloc against what else one could run, on this machine.",
+    "bench": "Time jaxalloc on this machine.",
 }
 _UsageError: type[Exception] = typer.BadParameter.__bases__[0]  # what typer raises for any bad command line
 
