@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -21,7 +20,7 @@ from jaxalloc.backtest.run import Execution
 from jaxalloc.backtest.run import walk_forward as run_walk_forward
 from jaxalloc.backtest.walk import WalkForward
 from jaxalloc.cli import render
-from jaxalloc.cli.configured import words_in_force
+from jaxalloc.cli.command_line import ReportingCommand, as_text, words_in_force
 from jaxalloc.cli.documents import records, to_json
 from jaxalloc.cli.options import Json, MissingWay, Source, example, expand
 from jaxalloc.cli.render_walk import print_walk
@@ -160,10 +159,11 @@ class Resampling:
 
 
 @app.command(
+    cls=ReportingCommand,
     epilog=example(
         "walk-forward prices.csv --kind prices --profile equal_weight --profile risk_parity --profile hrp "
         "--costs-bps 5 --paths 200 --out walk --report"
-    )
+    ),
 )
 @expand
 def walk_forward(
@@ -244,7 +244,7 @@ def _run(
                 settings,
                 paths=paths,
                 out=folder,
-                command=shlex.join(["jaxalloc", *command]) if command else None,
+                command=as_text(command),
                 progress=progress,
                 **arguments,
                 **running.computing(),
