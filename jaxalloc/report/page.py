@@ -13,12 +13,13 @@ from jaxalloc._version import __version__
 from jaxalloc.arguments.errors import InputError
 from jaxalloc.arguments.words import counted
 from jaxalloc.backtest.walk import WalkForward
-from jaxalloc.figures.canvas import MEASURE_WORDS, graph_objects, plain_name, template
+from jaxalloc.figures.canvas import graph_objects, plain_name, template
 from jaxalloc.figures.sweeps import sweep_heatmap
 from jaxalloc.portfolios.profiles import PROFILES
 from jaxalloc.report import again, content
 from jaxalloc.report.walk_page import walk_context
 from jaxalloc.report.words import clusters_sentence, sampler_words
+from jaxalloc.settings.measures import UNIVERSE_MEASURE
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -157,7 +158,7 @@ def _sweep(study: Study, made: Figures) -> list[dict[str, Any]]:
             drawn = made.add(f"sweep-{measure}-{profile or 'all'}", _swept(study, measure, profile))
             maps.append(drawn | {"name": plain_name(profile) if profile else ""})
         if maps:
-            found.append({"name": MEASURE_WORDS[measure][0], "maps": maps})
+            found.append({"name": UNIVERSE_MEASURE[measure].words, "maps": maps})
     return found
 
 
