@@ -53,6 +53,7 @@ ORDER: tuple[frozenset[str], ...] = tuple(
 )
 # Circles that are still there
 CALLED_LATER: set[tuple[str, str]] = set()
+KNOWN_CIRCLES: list[set[str]] = []
 
 ARRAYS_ONLY = {"arguments", "settings", "kernels", "engine"}  # no pandas
 
@@ -172,6 +173,51 @@ def test_imports_run_one_way() -> None:
             if rank[parts[1]] >= rank[room(name)] and (room(name), parts[1]) not in CALLED_LATER:
                 wrong.append(f"{name} imports {module}")
     assert wrong == []
+
+
+def module_graph(modules: dict[str, ast.Module]) -> dict[str, set[str]]:
+    """The modules of the package that each module names, those for a type checker too; not the package around it."""
+    graph = {}
+    for name, tree in modules.items():
+        named = set()
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Import):
+                named |= {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom):
+                inner = {f"{node.module}.{alias.name}" for alias in node.names}
+                named |= {one if one.removeprefix("jaxalloc.") in modules else str(node.module) for one in inner}
+        graph[name] = {module.removeprefix("jaxalloc.") for module in named} & modules.keys() - {name}
+    return graph
+
+
+def circles(graph: dict[str, set[str]]) -> list[set[str]]:
+    """The groups of modules that name each other, directly or by way of others."""
+    reached = {}
+    for start in graph:
+        seen, waiting = set(), [start]
+        while waiting:
+            new = graph[waiting.pop()] - seen
+            seen |= new
+            waiting += new
+        reached[start] = seen
+    groups = ({other for other in reached[name] if name in reached[other]} for name in graph if name in reached[name])
+    return [set(group) for group in sorted({tuple(sorted(group)) for group in groups})]
+
+
+def test_no_modules_import_each_other() -> None:
+    assert [circle for circle in circles(module_graph(trees())) if circle not in KNOWN_CIRCLES] == []
+
+
+def test_a_circle_would_be_seen() -> None:
+    late = "def f():\n    from jaxalloc.b.c import x\n"
+    typed = "if TYPE_CHECKING:\n    from jaxalloc import a\n"
+    modules = {
+        "a": ast.parse(late),
+        "b.c": ast.parse("import jaxalloc.d"),
+        "d": ast.parse(typed),
+        "e": ast.parse(typed),
+    }
+    assert circles(module_graph(modules)) == [{"a", "b.c", "d"}]
 
 
 def test_an_import_against_the_order_would_be_seen() -> None:

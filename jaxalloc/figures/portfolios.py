@@ -9,7 +9,6 @@ import numpy as np
 
 from jaxalloc.arguments.errors import InputError
 from jaxalloc.figures.canvas import (
-    MEASURE_WORDS,
     MUTED,
     canvas,
     check_profile,
@@ -22,8 +21,8 @@ from jaxalloc.figures.canvas import (
     style,
 )
 from jaxalloc.portfolios.tables import asset_table
+from jaxalloc.settings.measures import MEASURES, UNIVERSE_MEASURE
 from jaxalloc.studies.histogram import MEASURE_BINS, bin_edges
-from jaxalloc.studies.measures import MEASURES
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -155,7 +154,7 @@ def distributions(
 
     Args:
         study: the study.
-        measures: some of `jaxalloc.studies.measures.MEASURES`; `Study.profile_summary` explains them.
+        measures: some of `jaxalloc.settings.measures.MEASURES`; `Study.profile_summary` explains them.
         at: point of a sweep's grid.
 
     Returns:
@@ -187,7 +186,7 @@ def distributions(
         alike = next((pair for pair in _ONE_AXIS if name in pair), (name,))
         low, high = min(ranges[k][0] for k in alike if k in found), max(ranges[k][1] for k in alike if k in found)
         edges = np.linspace(low, high, _BARS + 1)
-        shape = MEASURE_WORDS[name][1]
+        shape = UNIVERSE_MEASURE[name].axis
         for p, profile in enumerate(study.profiles):
             share = rebinned(histograms[p, MEASURES.index(name)], edges)
             colour = colour_of(profile)
@@ -224,7 +223,7 @@ def distributions(
                     col=1,
                 )
         figure.update_xaxes(tickformat=shape.replace(".1%", ".0%" if high - low > 0.05 else ".1%"), row=row, col=1)
-        figure.update_xaxes(range=[low, high], title=MEASURE_WORDS[name][0], row=row, col=1)
+        figure.update_xaxes(range=[low, high], title=UNIVERSE_MEASURE[name].words, row=row, col=1)
         figure.update_yaxes(tickformat=".0%", rangemode="tozero", nticks=4, row=row, col=1)
     return figure
 

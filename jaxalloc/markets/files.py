@@ -144,7 +144,7 @@ def _csv_table(text: str, source: str) -> Table:
         raise InputError(f"{source}: the file is empty; it needs a header line and at least two rows of returns")
     cells = pd.DataFrame(rows, columns=range(len(header) - 1), dtype=None if rows else object)
     columns = [pd.Series(dates, dtype=object), *(cells[k] for k in cells.columns)]
-    return Table(source, header, columns, date=0, lines=lines)
+    return Table(source=source, names=header, columns=columns, date=0, lines=lines)
 
 
 def _row_values(cells: list[str], careful: bool) -> list[Any]:
@@ -172,10 +172,16 @@ def _from_frame(frame: pd.DataFrame, source: str, layout: Layout) -> Table:
         if name.lower() in ROLES["date"] or pd.api.types.is_datetime64_any_dtype(column.dtype)
     ]
     if pd.api.types.is_integer_dtype(index.dtype) and (dated or layout == "long"):
-        return Table(source, names, columns, date=dated[0] if dated else 0)
+        return Table(source=source, names=names, columns=columns, date=dated[0] if dated else 0)
     levels = [pd.Series(index.get_level_values(k)) for k in range(index.nlevels)]
     stacked = index.nlevels == 2 and len(names) == 1
-    return Table(source, [*map(as_text, index.names), *names], [*levels, *columns], date=0, stacked=stacked)
+    return Table(
+        source=source,
+        names=[*map(as_text, index.names), *names],
+        columns=[*levels, *columns],
+        date=0,
+        stacked=stacked,
+    )
 
 
 # ---- cells and words -------------------------------------------------------------------------------------------------

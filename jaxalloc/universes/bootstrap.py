@@ -16,7 +16,7 @@ from jax import Array
 from jaxalloc.arguments.errors import InputError
 from jaxalloc.arguments.numbers import check_seed, plain, whole_number
 from jaxalloc.universes.samplers import Product, Sampler, steps
-from jaxalloc.universes.universe import MOST_UNIVERSES, Draw, Kernel, Universe, draw_universe, seed_key
+from jaxalloc.universes.universe import MOST_UNIVERSES, Draw, Kernel, Universe, draw_universe, seed_key, whole_panel
 
 if TYPE_CHECKING:
     from jaxalloc.markets.panel import Panel
@@ -243,8 +243,7 @@ def _count_block(draws: tuple[Draw, ...], key: Array, index: Array, n_rows: int)
 def _row_block(draws: tuple[Draw, ...], key: Array, index: Array, n_rows: int) -> Array:
     """(len(index), T) int32 rows of the resamples ``index``, in their order."""
     (draw,) = draws
-    rows, length = jnp.arange(n_rows, dtype=jnp.int32), jnp.int32(n_rows)
-    panel = Universe(rows, length, jnp.ones(1, bool), None, None)
+    panel = whole_panel(n_rows, 1)
     # from the key that `draw_universe` gives a first step
     return jax.vmap(lambda i: draw.kernel(draw.numbers, jax.random.fold_in(key, i), i, panel).rows)(index)
 

@@ -142,7 +142,7 @@ def _own(universe: Universe, mean: Array, factor: Array, normal: Array, scale: A
     z = (normal * scale).astype(factor.dtype)
     returns = mean[None, :] + jnp.matmul(z, factor.T, precision=jax.lax.Precision.HIGHEST)
     rows = jnp.arange(n_rows, dtype=jnp.int32)
-    return Universe(rows, jnp.int32(n_rows), universe.mask, returns, universe.shock)
+    return universe._replace(rows=rows, length=jnp.int32(n_rows), returns=returns)
 
 
 _SIMULATE: dict[Distribution, Callable[[int], Kernel]] = {"gaussian": _gaussian, "student_t": _student}
@@ -241,4 +241,5 @@ class Stress(Sampler):
 
 def _stress(numbers: tuple[Array, Array, Array], key: Array, index: Array, universe: Universe) -> Universe:
     volatility, correlation, mean = numbers
-    return universe._replace(shock=Shock(volatility[index], correlation[index], mean[index]))
+    shock = Shock(volatility=volatility[index], correlation=correlation[index], mean=mean[index])
+    return universe._replace(shock=shock)

@@ -101,7 +101,7 @@ def draw_universe(draws: tuple[Draw, ...], seed_key: Array, index: Array, gaps: 
         `Drawn`, its weights in the dtype of ``gaps``.
     """
     n_rows, n_assets = gaps.shape
-    panel = Universe(jnp.arange(n_rows, dtype=jnp.int32), jnp.int32(n_rows), jnp.ones(n_assets, bool), None, None)
+    panel = whole_panel(n_rows, n_assets)
     universe = panel
     for step, draw in enumerate(draws):
         # the first draws from the seed's key as it does alone, so that a product holds the same resamples
@@ -118,12 +118,24 @@ def draw_universe(draws: tuple[Draw, ...], seed_key: Array, index: Array, gaps: 
     held = (position < universe.length).astype(gaps.dtype)
     weights = jnp.zeros(gaps_held.shape[0], gaps.dtype).at[universe.rows].add(held)
     complete = dot((weights > 0).astype(gaps.dtype), gaps_held) == 0
-    return Drawn(weights, universe.mask & complete, universe.returns, universe.shock)
+    return Drawn(weights=weights, mask=universe.mask & complete, returns=universe.returns, shock=universe.shock)
+
+
+def whole_panel(n_rows: int, n_assets: int) -> Universe:
+    """Return the universe that every draw starts from: all rows in order, all assets."""
+    return Universe(
+        rows=jnp.arange(n_rows, dtype=jnp.int32),
+        length=jnp.int32(n_rows),
+        mask=jnp.ones(n_assets, bool),
+        returns=None,
+        shock=None,
+    )
 
 
 def _unless(condition: Array, drawn: Universe, panel: Universe) -> Universe:
     """``drawn``, or the whole panel where ``condition`` holds."""
     if drawn.shock is not None:
         zeros = jnp.zeros_like(drawn.shock.mean)
-        panel = panel._replace(shock=Shock(zeros + 1, jnp.zeros_like(drawn.shock.correlation), zeros))
+        nothing = Shock(volatility=zeros + 1, correlation=jnp.zeros_like(drawn.shock.correlation), mean=zeros)
+        panel = panel._replace(shock=nothing)
     return jax.tree.map(lambda a, b: jnp.where(condition, b, a), drawn, panel)

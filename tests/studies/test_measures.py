@@ -23,11 +23,12 @@ from hypothesis import strategies as st
 from jaxalloc.markets.panel import Panel
 from jaxalloc.portfolios.result import Allocation
 from jaxalloc.settings.config import AllocationConfig
+from jaxalloc.settings.measures import MEASURES
 from jaxalloc.settings.status import Status
 from jaxalloc.settings.sweep import Sweep, plain_config, sweep
 from jaxalloc.studies.chunks import Runner
 from jaxalloc.studies.histogram import MEASURE_BINS, WEIGHT_BINS, Bins, bin_edges, bin_of
-from jaxalloc.studies.measures import FEWEST_LEFT_OUT, MEASURES, Reference, measure_universes
+from jaxalloc.studies.measures import FEWEST_LEFT_OUT, Reference, measure_universes
 from jaxalloc.studies.plan import Plan
 from jaxalloc.studies.study import Study
 from jaxalloc.studies.totals import BINDING, BITS, POSITIVE_WEIGHT, Totals, reduce_universes, spread_table
@@ -149,7 +150,15 @@ class Case(NamedTuple):
         panel = Panel(pd.DataFrame(self.values, columns=[f"A{i}" for i in range(self.values.shape[1])]))
         years = self.settings.config.periods_per_year
         product = Product(self.sampler.parts).prepare(panel, len(self.values), years)
-        return Plan(self.values, product, self.settings, self.seed, precision, "weights", chunk_size)
+        return Plan(
+            returns=self.values,
+            sampler=product,
+            settings=self.settings,
+            seed=self.seed,
+            precision=precision,
+            keep="weights",
+            chunk_size=chunk_size,
+        )
 
 
 def gappy(*gaps: tuple[Any, Any]) -> Array:
@@ -404,7 +413,18 @@ def test_rows_in_which_a_held_asset_has_no_return_are_left_out() -> None:
 def test_stability_and_co_association_are_those_of_the_labels(name: str) -> None:
     case, found = CASES[name], run(name)
     symbols = [f"A{i}" for i in range(N)]
-    study = Study(symbols, case.settings, case.plan().n_draws, case.seed, 64, found.estimate, found.totals, {}, None)
+    study = Study(
+        symbols=symbols,
+        settings=case.settings,
+        n=case.plan().n_draws,
+        seed=case.seed,
+        precision=64,
+        estimates=found.estimate,
+        totals=found.totals,
+        record={},
+        tables=None,
+        correlation=np.full((len(symbols), len(symbols)), np.nan),
+    )
     for point in range(len(case.settings)):
         universes, _ = of_point(case, found, point)
         labels = universes.cluster_labels
