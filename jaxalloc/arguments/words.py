@@ -1,29 +1,49 @@
-"""Words for messages: everything on one line, quoted and counted in one way."""
+"""Words for messages: every value on one line, quoted, shortened and counted in one way."""
 
 from __future__ import annotations
 
-import re
+import os
 from collections.abc import Iterable
 
+_LONGEST_QUOTE, _LONGEST_TEXT, _LONGEST_REASON = 60, 200, 120
 
-def quote(value: object) -> str:
-    """Quoted on one line whatever it contains, and not too long."""
+
+def quote(value: object, longest: int = _LONGEST_QUOTE) -> str:
+    """Return a value's text in quotes: on one line whatever it contains, and cut at the end where it is too long."""
     text = str(value)
-    return repr(text if len(text) <= 60 else text[:57] + "...")
+    return repr(text if len(text) <= longest else text[: longest - 3] + "...")
 
 
-def first_line(error: BaseException) -> str:
-    """A foreign error's message on one line, not too long."""
-    return re.sub(r"\s+", " ", str(error)).strip()[:120].rstrip(".") or type(error).__name__
+def unquoted(value: object, longest: int | None = _LONGEST_TEXT) -> str:
+    """Return a value as a message shows it without quotes, such as the path that a message begins with.
+
+    Text and paths are shown with an escape for each character that would break the line. Of a long text the end is
+    kept, because the end of a path says most. An empty text is shown as ``''``, any other value as `repr` has it.
+
+    Args:
+        value: text, a path, or any other value.
+        longest: how many characters of a text are kept; None keeps all of them.
+    """
+    text = os.fspath(value) if isinstance(value, os.PathLike) else value
+    if not isinstance(text, str) or not text:
+        return repr(text)
+    return repr(text if longest is None else text[-longest:])[1:-1]
+
+
+def reason(error: BaseException) -> str:
+    """Say why an operation failed, on one line: in the operating system's words, or else in the error's own."""
+    text = " ".join((getattr(error, "strerror", None) or str(error)).split())
+    text = "".join(character if character.isprintable() else "?" for character in text)
+    return text[:_LONGEST_REASON].rstrip(".") or type(error).__name__
 
 
 def counted(number: int, noun: str) -> str:
-    """A number with its noun: 1 row, 1,000 rows."""
+    """Return a number with its noun: 1 row, 1,000 rows."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def listing(items: Iterable[str], shown: int = 5) -> str:
-    """The first few items, and how many more there are."""
+    """Return the first few items, and say how many more there are."""
     words = list(items)
     more = f" and {len(words) - shown:,} more" if len(words) > shown else ""
     return ", ".join(words[:shown]) + more

@@ -18,23 +18,15 @@ import pandas as pd
 
 from jaxalloc._version import __version__
 from jaxalloc.arguments.errors import InputError
+from jaxalloc.arguments.words import unquoted
 from jaxalloc.backtest.schedule import Schedule
 from jaxalloc.backtest.walk import History, WalkForward
 from jaxalloc.markets.layout import label_text
 from jaxalloc.markets.panel import Panel
 from jaxalloc.settings.sweep import Sweep
-from jaxalloc.storage.reader import (
-    CHUNKS,
-    LOCK,
-    MANIFEST,
-    STATE,
-    StoredStudy,
-    arrays_from_parquet,
-    arrays_to_table,
-    read_manifest,
-    text_of,
-    to_parquet,
-)
+from jaxalloc.storage.manifest import CHUNKS, LOCK, MANIFEST, STATE, read_manifest
+from jaxalloc.storage.parquet import arrays_from_parquet, arrays_to_table, to_parquet
+from jaxalloc.storage.reader import StoredStudy
 from jaxalloc.storage.writer import Store
 from jaxalloc.studies.folder import data_hash, load_study, put_frame, put_record
 from jaxalloc.universes.bootstrap import Bootstrap
@@ -135,7 +127,7 @@ def load_walk_forward(folder: str | os.PathLike[str]) -> WalkForward:
     Raises:
         InputError: there is none, it is not finished, or a file of it is damaged.
     """
-    stored, name = StoredStudy.open(folder), text_of(os.fspath(folder))
+    stored, name = StoredStudy.open(folder), unquoted(folder)
     identity = stored.manifest.identity
     if identity.get("kind") != KIND:
         raise InputError(f"{name} holds no walk-forward; load a study with load_study")

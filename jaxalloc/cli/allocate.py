@@ -7,8 +7,9 @@ from typing import Annotated
 
 import typer
 
+from jaxalloc.arguments.paths import check_file
 from jaxalloc.cli import render
-from jaxalloc.cli.documents import check_target, to_json
+from jaxalloc.cli.documents import to_json
 from jaxalloc.cli.options import Json, Precision, Quiet, Source, example, expand
 from jaxalloc.cli.portfolios import WRITERS, compute, write
 from jaxalloc.settings.config import AllocationConfig
@@ -38,7 +39,7 @@ def allocate(
     are the clusters (weight, share of the risk, size, lead asset) and the assets (weight, share of their cluster).
     """
     if out is not None:
-        check_target(out, source.file, WRITERS)
+        check_file(out, "--out", WRITERS, source=source.file)
     panel = source.read()
     with render.working(f"allocating to {panel.n_assets:,} assets", quiet):
         portfolios = compute(panel, config, int(precision), str(source.file))

@@ -14,9 +14,10 @@ import numpy as np
 import typer
 
 from jaxalloc.arguments.errors import InputError
+from jaxalloc.arguments.paths import check_file, write_whole
 from jaxalloc.arguments.words import counted
 from jaxalloc.cli import machine, render
-from jaxalloc.cli.documents import check_target, to_json, write_whole
+from jaxalloc.cli.documents import to_json
 from jaxalloc.cli.options import Json, Precision, Quiet, Reading, example, expand
 from jaxalloc.cli.render_bench import print_bench
 from jaxalloc.cli.timing import Run, TimedEngine, time_runs
@@ -79,7 +80,7 @@ def bench(
     own.
     """
     if out is not None:
-        check_target(out, file, (".json",))
+        check_file(out, "--out", (".json",), source=file)
     source, panel = market(file, reading, n_assets, rows)
     render.say_notes(panel.notes, quiet)
     with render.working("compiling", quiet, DRAWS_A_SECOND) as say:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jaxalloc.arguments.errors import InputError
+from jaxalloc.arguments.words import unquoted
 from jaxalloc.cli import own_process
 
 if TYPE_CHECKING:
@@ -175,11 +176,13 @@ def _check_own(folder: Path) -> None:
         try:
             own = set(json.loads((folder / _MARKER).read_text(encoding="utf-8"))["files"])
             added = sorted(_files(folder) - own - {_MARKER})
-            problem = f"also holds what the demo did not write, such as {added[0]}" if added else ""
+            problem = f"also holds what the demo did not write, such as {unquoted(added[0])}" if added else ""
         except (OSError, ValueError, LookupError, TypeError):
             pass
     if problem:
-        raise InputError(f"{folder} is there already and {problem}; move it away, or run the demo in another directory")
+        raise InputError(
+            f"{unquoted(folder)} is there already and {problem}; move it away, or run the demo in another directory"
+        )
 
 
 def _save(portfolios: Portfolios, study: Study, folder: Path) -> None:

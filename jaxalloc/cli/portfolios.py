@@ -12,8 +12,9 @@ import numpy as np
 import pandas as pd
 
 from jaxalloc.arguments.errors import InputError
+from jaxalloc.arguments.paths import write_whole
 from jaxalloc.arguments.words import counted, listing, quote
-from jaxalloc.cli.documents import records, to_json, write_whole
+from jaxalloc.cli.documents import records, to_json
 from jaxalloc.markets.panel import Panel
 from jaxalloc.portfolios.allocation import allocate
 from jaxalloc.portfolios.result import Allocation, valid_universes

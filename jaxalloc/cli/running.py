@@ -19,7 +19,7 @@ from jaxalloc.cli.options import Precision, Quiet
 from jaxalloc.markets.panel import Panel
 from jaxalloc.report import FILE, check_report, write_report
 from jaxalloc.settings.sweep import Sweep
-from jaxalloc.storage.reader import Manifest, read_manifest
+from jaxalloc.storage.manifest import Manifest, read_manifest
 from jaxalloc.studies.run import Keep, run_study
 from jaxalloc.studies.study import Study
 from jaxalloc.universes.samplers import Product

@@ -32,7 +32,7 @@ from jaxalloc.markets.panel import Panel
 from jaxalloc.settings.config import AllocationConfig
 from jaxalloc.settings.status import Status
 from jaxalloc.settings.sweep import Sweep
-from jaxalloc.storage.reader import read_manifest
+from jaxalloc.storage.manifest import read_manifest
 from jaxalloc.universes.bootstrap import Bootstrap, Method
 from jaxalloc.universes.samplers import RollingWindows
 

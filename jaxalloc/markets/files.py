@@ -25,7 +25,7 @@ import numpy as np
 import pandas as pd
 
 from jaxalloc.arguments.errors import InputError
-from jaxalloc.arguments.words import counted, first_line
+from jaxalloc.arguments.words import counted, reason, unquoted
 
 Layout = Literal["auto", "wide", "long"]
 
@@ -83,7 +83,7 @@ def load_table(source: object, layout: Layout) -> Table:
 
 
 def _from_file(path: Path, layout: Layout) -> Table:
-    source = repr(str(path)[-200:])[1:-1]  # escapes what could break the message's single line
+    source = unquoted(path)
     try:
         content = path.read_bytes()
     except FileNotFoundError:
@@ -91,8 +91,9 @@ def _from_file(path: Path, layout: Layout) -> Table:
     except IsADirectoryError:
         raise InputError(f"{source}: this is a directory; give the path of one CSV or Parquet file") from None
     except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or first_line(error)
-        raise InputError(f"{source}: the file cannot be read ({reason}); check the path and its permissions") from None
+        raise InputError(
+            f"{source}: the file cannot be read ({reason(error)}); check the path and its permissions"
+        ) from None
     suffix = path.suffix.lower()
     if suffix in {".parquet", ".pq"} or (suffix not in {".csv", ".txt", ".gz"} and content[:4] == b"PAR1"):
         return _from_frame(_parquet_frame(content, source), source, layout)
@@ -115,7 +116,7 @@ def _parquet_frame(content: bytes, source: str) -> pd.DataFrame:
         # not read_table, which takes a file whose columns repeat a name for an unreadable one
         frame = pyarrow.parquet.ParquetFile(io.BytesIO(content)).read().to_pandas()
     except (pyarrow.ArrowException, OSError, ValueError, KeyError) as error:
-        raise InputError(f"{source}: not a readable Parquet file ({first_line(error)}); write it again") from None
+        raise InputError(f"{source}: not a readable Parquet file ({reason(error)}); write it again") from None
     return frame
 
 
@@ -177,7 +178,7 @@ def _csv_rows(text: str, delimiter: str, source: str) -> Iterator[tuple[int, lis
             yield reader.line_num, row
     except csv.Error as error:
         raise InputError(
-            f"{source}: line {reader.line_num} cannot be read as CSV ({first_line(error)}); correct it, or save "
+            f"{source}: line {reader.line_num} cannot be read as CSV ({reason(error)}); correct it, or save "
             "the file as CSV again"
         ) from None
 

@@ -17,7 +17,7 @@ import pandas as pd
 from pandas.tseries.api import guess_datetime_format
 
 from jaxalloc.arguments.errors import InputError
-from jaxalloc.arguments.words import counted, first_line, listing, quote
+from jaxalloc.arguments.words import counted, listing, quote, reason
 from jaxalloc.markets.files import ROLES, Layout, Table, as_number, as_text
 
 _OFFSET = re.compile(r"(?<=:\d\d)(?:\.\d+)?\s*(Z|[+-]\d\d:?(?:\d\d)?)$")
@@ -166,7 +166,7 @@ def _dates(table: Table, place: int, notes: list[str]) -> pd.Index:
         try:
             dates = pd.PeriodIndex(raw).to_timestamp() if kind == "period" else pd.DatetimeIndex(raw)
         except (ValueError, TypeError) as error:  # time zones or periods of several kinds
-            raise table.error(f"the dates cannot be put in order ({first_line(error)}); make them alike") from None
+            raise table.error(f"the dates cannot be put in order ({reason(error)}); make them alike") from None
         return dates.rename("date")
     if kind == "string" and not raw.str.fullmatch(r"[+-]?[0-9]{1,18}(\.[0-9]+)?").all():
         return _text_dates(raw, table, _named(table.names[place]), notes)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jaxalloc.arguments.errors import InputError
+from jaxalloc.arguments.paths import check_file, write_whole
 
 if TYPE_CHECKING:
     from jaxalloc.backtest.walk import WalkForward
@@ -45,14 +44,8 @@ def write_report(
     target = check_report(path)
     from jaxalloc.report.page import html_page
 
-    text = html_page(study, title, base)
-    partial = target.with_name(f".{target.name}.{uuid.uuid4().hex[:12]}.partial")
-    try:
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(target)
-    finally:
-        with contextlib.suppress(OSError):
-            partial.unlink(missing_ok=True)
+    page = html_page(study, title, base)
+    write_whole(target, lambda partial: partial.write_text(page, encoding="utf-8"))
     return target
 
 
@@ -61,23 +54,12 @@ def check_report(path: str | os.PathLike[str], new_folder: bool = False) -> Path
 
     Args:
         path: of the file.
-        new_folder: whether its folder is still to come.
+        new_folder: whether its folder is made later.
 
     Raises:
         InputError: as `write_report`.
     """
-    target = Path(path)
-    name = repr(str(target))
-    if target.suffix.lower() not in _SUFFIXES:
-        raise InputError(f"the report {name} must be a file whose name ends in .html")
-    if target.is_dir():
-        raise InputError(f"the report {name} is a directory; give the path of a file")
-    if not new_folder:
-        folder = target.parent
-        if not folder.is_dir():
-            raise InputError(f"the report {name}: there is no directory {str(folder)!r}; create it, or choose another")
-        if not os.access(folder, os.W_OK | os.X_OK):
-            raise InputError(f"the report {name}: the directory {str(folder)!r} cannot be written; choose another")
+    target = check_file(path, "the report", _SUFFIXES, new_folder=new_folder)
     for package in ("plotly", "jinja2", "scipy"):
         try:
             __import__(package)

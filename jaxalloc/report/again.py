@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import shlex
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from jaxalloc.settings.config import AllocationConfig
@@ -16,9 +17,9 @@ if TYPE_CHECKING:
 _LONGEST = 400  # characters of a setting
 
 
-def command_line(study: Study | WalkForward) -> str | None:
-    """The command line that made it, into a new folder; None if it was not made by one."""
-    command = study.record.get("command")
+def command_line(record: Mapping[str, Any]) -> str | None:
+    """Return a record's command line, made to write to a new folder; None if the record is of no command line."""
+    command = record.get("command")
     if not isinstance(command, str):
         return None
     try:
@@ -28,7 +29,7 @@ def command_line(study: Study | WalkForward) -> str | None:
 
 
 def without_places(words: list[str]) -> list[str]:
-    """A command line's words less those that say where it writes, and whether it goes on with what is there."""
+    """Return a command line's words without the options that say where it writes and whether it resumes."""
     kept, skip = [], False
     for position, word in enumerate(words):
         if word == "--":
@@ -46,7 +47,7 @@ def without_places(words: list[str]) -> list[str]:
 
 
 def python_lines(study: Study) -> str:
-    """Python that makes the same study from the same data."""
+    """Return Python code that makes the same study from the same data."""
     lines = _config_lines(study.settings, "")
     lines.append(f"sampler = {_sampler(study.record.get('sampler') or {})}")
     keep = "" if study.tables is not None else ', keep="summary"'
@@ -56,7 +57,7 @@ def python_lines(study: Study) -> str:
 
 
 def walk_lines(walk: WalkForward) -> str:
-    """Python that makes the same walk-forward from the same data."""
+    """Return Python code that makes the same walk-forward from the same data."""
     s, record = walk.schedule, walk.record
     given = {"window": s.window, "step": s.step, "expanding": s.expanding, "gap": s.gap, "costs_bps": walk.costs_bps}
     given |= {"execution": walk.execution, "seed": walk.seed, "precision": walk.precision}
@@ -66,7 +67,7 @@ def walk_lines(walk: WalkForward) -> str:
         lines.append(f"paths = {_sampler(record['paths'])}")
         words.append("paths=paths")
     if record.get("previous_weights"):
-        lines.append("previous = ...  # the same weights by symbol as then")
+        lines.append("previous = ...  # the previous weights of the first run")
         words.append("previous_weights=previous")
     lines.append(f'walk = ja.walk_forward(panel, config, {", ".join(words)}, out="again")')
     return "\n".join(lines)
@@ -82,8 +83,12 @@ def _config_lines(settings: Sweep, reading: str) -> list[str]:
         if getattr(config, field.name) != getattr(default, field.name)
     ]
     read = ", ".join(['"FILE"', reading] if reading else ['"FILE"'])
-    lines = ["import jaxalloc as ja", "", f"panel = ja.read_returns({read})  # with the same kind= and missing="]
-    lines.append(f"config = ja.AllocationConfig({', '.join(changed)})")
+    lines = [
+        "import jaxalloc as ja",
+        "",
+        f"panel = ja.read_returns({read})  # with the kind= and missing= of the first run",
+        f"config = ja.AllocationConfig({', '.join(changed)})",
+    ]
     if settings.names:
         grid = ", ".join(f"{name}={_value(list(values))}" for name, values in settings.grid)
         lines.append(f"config = ja.sweep(config, {grid})")

@@ -13,7 +13,7 @@ from jaxalloc.figures.canvas import plain_name
 from jaxalloc.figures.comparisons import difference_table, series_name
 from jaxalloc.markets.layout import label_text
 from jaxalloc.portfolios.profiles import PROFILES
-from jaxalloc.report.content import Table
+from jaxalloc.report.text_table import TextTable
 from jaxalloc.report.words import NONE, number, percent, ratio, sentence
 from jaxalloc.studies.totals import POSITIVE_WEIGHT
 
@@ -39,28 +39,28 @@ _SHOWN_TRIALS = 30
 
 @dataclasses.dataclass(frozen=True)
 class Verdict:
-    """What there is to say of one profile, first of all."""
+    """What the page says of one profile, before any detail."""
 
     profile: str
     name: str
-    base: bool
+    base: bool  # whether the other profiles are compared with it
     about: str
     sentence: str
 
 
 @dataclasses.dataclass(frozen=True)
-class Live:
+class Trades:
     """What to trade for a profile's target."""
 
     name: str
     traded: str
     notes: list[str]
-    rows: Table
+    rows: TextTable
     rest: str
 
 
 def verdicts(walk: WalkForward, base: str, at: int) -> list[Verdict]:
-    """Say of each profile how it did, and whether that can be told from the base."""
+    """Say of each profile how it did, and whether it differs clearly from the base."""
     summary: dict[Any, dict[Any, Any]] = walk.summary(at).to_dict(orient="index")
     several = can_compare(walk) and len(walk.profiles) > 1
     apart = difference_table(walk, base, at) if several else None
@@ -76,29 +76,30 @@ def verdicts(walk: WalkForward, base: str, at: int) -> list[Verdict]:
 
 
 def walk_sentence(figures: dict[Any, Any], beside: dict[Any, Any] | None, base: str) -> str:
-    """Say in plain words how a portfolio did out of sample, and whether it can be told from another one.
+    """Say in plain words how a portfolio did out of sample, and whether it differs clearly from another one.
 
     Args:
-        figures: that row of `WalkForward.summary`.
-        beside: the row of `WalkForward.differences` of its Sharpe ratio; None where nothing is compared.
-        base: what it is compared with, in words.
+        figures: its row of `WalkForward.summary`.
+        beside: the row of `WalkForward.differences` of its Sharpe ratio; None if it is not compared.
+        base: the profile that it is compared with, in words.
     """
     if not math.isfinite(figures["annual_return"]):
-        return "It was held on no row, so there is nothing to judge it by: the panel ends with the first window."
+        return "It was held on no row, because the panel ends with the first window: there is nothing to judge it by."
     returned = (
         f"{percent(figures['annual_return'])} a year at a volatility of {percent(figures['volatility'])}, with a "
         f"largest drawdown of {percent(figures['max_drawdown'])}"
     )
     if not math.isfinite(figures["sharpe"]):
-        return f"It returned {returned}; there is no Sharpe ratio of returns that do not vary."
+        return f"It returned {returned}; its returns do not vary, so it has no Sharpe ratio."
     if beside is None:
         return f"It returned {returned}: a Sharpe ratio of {ratio(figures['sharpe'])}."
     if not math.isfinite(beside["difference"]) or not math.isfinite(beside["low"]):
         return f"It returned {returned}; {base} has no Sharpe ratio to compare with."
     contains = beside["low"] <= 0 <= beside["high"]
     does = "contains 0" if contains else "does not contain 0"
-    verdict = f"Not to be told from {base}" if contains else f"{'Better' if beside['low'] > 0 else 'Worse'} than {base}"
-    apart = f"{ratio(abs(beside['difference']))} {'above' if beside['difference'] >= 0 else 'below'}"
+    better = "Better" if beside["low"] > 0 else "Worse"
+    verdict = f"No clear difference from {base}" if contains else f"{better} than {base}"
+    apart = f"{ratio(abs(beside['difference']))} {'higher' if beside['difference'] >= 0 else 'lower'}"
     return (
         f"{verdict}: its Sharpe ratio of {ratio(figures['sharpe'])} is {apart}, and the 95 % interval of that "
         f"difference, {ratio(beside['low'])} to {ratio(beside['high'])}, {does}. "
@@ -107,30 +108,32 @@ def walk_sentence(figures: dict[Any, Any], beside: dict[Any, Any] | None, base: 
 
 
 def warnings(walk: WalkForward) -> list[str]:
-    """What a reader must know before trusting a figure."""
+    """What a reader must know before trusting a figure, a sentence each."""
     history, found = walk.history, []
     if history.kept.any():
         share = f"{int(history.kept.sum()):,} of {counted(history.kept.size, 'rebalance')} (all profiles together)"
-        found.append(f"{share} had no portfolio, for their window was no valid universe: what was held was kept.")
+        found.append(
+            f"{share} had no new portfolio, because the window was not a valid universe: what was held was kept."
+        )
     if history.missing.any():
         most = int(history.missing.sum(axis=2).max())
         found.append(
             f"Returns were missing while their asset was held, {counted(most, 'time')} (days times assets) in the "
-            "portfolio with most of them. They count as 0, which flatters what stopped trading."
+            "portfolio with the most. They count as 0, which flatters assets that stopped trading."
         )
     return found
 
 
-def summary(walk: WalkForward, at: int) -> Table:
+def summary(walk: WalkForward, at: int) -> TextTable:
     """Every figure of each profile."""
     shown = {name: words for name, words in _FIGURES.items() if name in walk.shown}
     rows = []
     for profile, row in walk.summary(at).to_dict(orient="index").items():
         rows.append((plain_name(str(profile)), *(write(row[name]) for name, (_, write) in shown.items())))
-    return Table(("", *(heading for heading, _ in shown.values())), rows)
+    return TextTable(("", *(heading for heading, _ in shown.values())), rows)
 
 
-def difference_rows(walk: WalkForward, base: str, at: int) -> Table | None:
+def difference_rows(walk: WalkForward, base: str, at: int) -> TextTable | None:
     """The differences and their intervals; None where nothing can be compared."""
     if not can_compare(walk):
         return None
@@ -141,11 +144,11 @@ def difference_rows(walk: WalkForward, base: str, at: int) -> Table | None:
         heading, write = _FIGURES[measure]
         numbers = [write(row[name]) for name in ("base", "difference", "low", "high")]
         rows.append((series_name(walk, tuple(series)), heading, *numbers, percent(row["share_above"], 0)))
-    return Table(("", "", "base", "difference", "95 % from", "to", "above 0 in"), rows, words=2)
+    return TextTable(("", "", "base", "difference", "95 % from", "to", "above 0 in"), rows, words=2)
 
 
-def chance(walk: WalkForward) -> tuple[Table | None, str]:
-    """The deflated Sharpe ratios, the best first, and a sentence on it."""
+def chance(walk: WalkForward) -> tuple[TextTable | None, str]:
+    """The deflated Sharpe ratios, the best first, and what the first says."""
     if walk.schedule.n_days < 3:
         return None, ""
     table: Any = walk.deflated_sharpe().sort_values("sharpe", ascending=False, kind="stable")
@@ -158,16 +161,20 @@ def chance(walk: WalkForward) -> tuple[Table | None, str]:
         rows.append((name, *cells, str(row["trials"]), f"{row['expected_maximum']:.4f}", written))
     said = ""
     if len(rows) and math.isfinite(table["deflated_sharpe"].iloc[0]):
-        trials = int(table["trials"].iloc[0])
-        of = f"the best of {trials} tried" if trials > 1 else "the one tried"
+        name, trials = rows[0][0], int(table["trials"].iloc[0])
         probability = percent(float(table["deflated_sharpe"].iloc[0]), 0)
-        said = f"The Sharpe ratio of {rows[0][0]}, {of}, is above 0 beyond luck with a probability of {probability}."
+        first = f"One portfolio was tried, {name}: the"
+        if trials > 1:
+            first = (
+                f"The best Sharpe ratio of the {trials} tried is that of {name}. After allowing for that choice, the"
+            )
+        said = f"{first} probability that its true Sharpe ratio is above 0 is {probability}."
     headings = ("", "Sharpe", "skewness", "kurtosis", "trials", "expected maximum", "deflated")
-    return Table(headings, rows), said
+    return TextTable(headings, rows), said
 
 
-def beats(walk: WalkForward, base: str, at: int) -> Table | None:
-    """On how many paths each profile is better than the base."""
+def beats(walk: WalkForward, base: str, at: int) -> TextTable | None:
+    """The share of paths on which each profile is better than the base, by measure."""
     if not walk.n_paths or len(walk.profiles) < 2:
         return None
     table: Any = walk.beats(base, at)
@@ -176,10 +183,10 @@ def beats(walk: WalkForward, base: str, at: int) -> Table | None:
         (plain_name(str(profile)), *(percent(row[name], 0) for name in shown))
         for profile, row in table.to_dict(orient="index").items()
     ]
-    return Table(("", *(_FIGURES[name][0] for name in shown)), rows)
+    return TextTable(("", *(_FIGURES[name][0] for name in shown)), rows)
 
 
-def live(walk: WalkForward, profile: str, at: int) -> Live:
+def trades(walk: WalkForward, profile: str, at: int) -> Trades:
     """The last window's portfolio, and the trades for it, the heaviest first."""
     table: Any = walk.target(profile, at)
     moved = table[(table[["target", "current"]].max(axis=1) > POSITIVE_WEIGHT)]
@@ -191,29 +198,32 @@ def live(walk: WalkForward, profile: str, at: int) -> Live:
     ]
     more = ""
     if len(rest):
-        held = f"{percent(float(rest['target'].sum()))} of the target and {percent(float(rest['trade'].abs().sum()))}"
-        more = f"{counted(len(rest), 'more asset')} with {held} of the trades together."
+        target, traded = percent(float(rest["target"].sum())), percent(float(rest["trade"].abs().sum()))
+        more = f"{counted(len(rest), 'more asset')} with {target} of the target and trades of {traded} in all."
     notes = []
     if walk.history.undecided[at, walk.profiles.index(profile)]:
         notes = ["The last window has no portfolio, so the target is what is held."]
-    traded = percent(float(table["trade"].abs().sum()))
-    return Live(plain_name(profile), traded, notes, Table(("asset", "target", "current", "trade"), rows), more)
+    return Trades(
+        name=plain_name(profile),
+        traded=percent(float(table["trade"].abs().sum())),
+        notes=notes,
+        rows=TextTable(("asset", "target", "current", "trade"), rows),
+        rest=more,
+    )
 
 
 def _signed(value: float) -> str:
     text = percent(value, 2)
-    if not any(c in text for c in "123456789"):
-        return text.removeprefix("-") or text
-    return f"+{text}" if value > 0 else text
+    return f"+{text}" if value > 0 and text != percent(0.0, 2) else text
 
 
 def stale(walk: WalkForward) -> str:
-    """Say so where the last decision does not see the panel's last rows."""
+    """Say so where the last window ends before the panel's last row."""
     last = walk.schedule.decided(walk.schedule.n_windows - 1)
     behind = len(walk.dates) - 1 - last
     if not behind:
         return ""
     return (
-        f"The panel goes on for {counted(behind, 'row')}, to {label_text(walk.dates[-1])}: the target does not see "
-        "them. For one that does, give the last rows of the panel, as many as the window has."
+        f"The panel goes on for {counted(behind, 'row')}, to {label_text(walk.dates[-1])}: the target does not use "
+        "them. For a target that does, run on the last rows of the panel, as many as a window has."
     )

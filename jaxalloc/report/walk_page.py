@@ -15,22 +15,22 @@ from jaxalloc.figures.comparisons import WALK_WORDS
 from jaxalloc.figures.sweeps import walk_heatmap
 from jaxalloc.markets.layout import label_text
 from jaxalloc.report import again, walk_content
-from jaxalloc.report.content import settings
-from jaxalloc.report.words import sampler_words
+from jaxalloc.report.drawings import Drawings
+from jaxalloc.report.text_table import settings_table
+from jaxalloc.report.words import sampler_words, sentence
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
     from jaxalloc.backtest.walk import WalkForward
-    from jaxalloc.report.page import Figures
 
 _SWEPT = ("sharpe", "annual_return", "volatility", "max_drawdown", "turnover")
-_FEW_ASSETS = 12  # so many are told apart in a figure; more are added up by cluster
-_LOG_FROM = 3  # wealth that moves by such a factor is drawn on an axis of equal growth
+_FEW_ASSETS = 12  # up to so many assets have an area each; more are summed by cluster
+_LOG_FROM = 3  # wealth that moves by this factor or more is drawn on a logarithmic axis
 
 
-def walk_context(walk: WalkForward, made: Figures, base: str | None) -> dict[str, Any]:
-    """Return what the template takes, beside the figures' numbers.
+def walk_context(walk: WalkForward, drawings: Drawings, base: str | None) -> dict[str, Any]:
+    """Return what the template takes, and add the page's figures to ``drawings``.
 
     Raises:
         InputError: the walk-forward has no profile ``base``.
@@ -47,37 +47,41 @@ def walk_context(walk: WalkForward, made: Figures, base: str | None) -> dict[str
         "point": ", ".join(f"{plain_name(name)} {value:g}" for name, value in point.items()),
         "n_points": len(walk.settings),
         "warnings": walk_content.warnings(walk),
-        "costs": f"costs of {walk.costs_bps:g} basis points" if walk.costs_bps else "no costs (none were given)",
+        "costs": _cost_words(walk.costs_bps),
         "answers": walk_content.verdicts(walk, base, at),
         "summary": walk_content.summary(walk, at),
-        "wealth": made.add("wealth", lambda: figures.wealth(walk, log=_wide(walk, at), at=at)),
+        "wealth": drawings.add("wealth", lambda: figures.wealth(walk, log=_wide(walk, at), at=at)),
         "base": plain_name(base) if len(walk.profiles) > 1 else "the settings' own point",
-        "differences": made.add("differences", lambda: figures.differences(walk, base, at=at)),
+        "differences": drawings.add("differences", lambda: figures.differences(walk, base, at=at)),
         "difference_rows": walk_content.difference_rows(walk, base, at),
-        "drawdowns": made.add("drawdowns", lambda: figures.drawdowns(walk, at=at)),
-        "volatility": made.add("rolling-volatility", lambda: figures.rolling_volatility(walk, at=at)),
-        "turnover": made.add("turnovers", lambda: figures.turnovers(walk, at=at)),
-        "paths": made.add("paths", lambda: figures.path_boxes(walk, at=at)) if walk.n_paths else None,
+        "drawdowns": drawings.add("drawdowns", lambda: figures.drawdowns(walk, at=at)),
+        "volatility": drawings.add("rolling-volatility", lambda: figures.rolling_volatility(walk, at=at)),
+        "turnover": drawings.add("turnovers", lambda: figures.turnovers(walk, at=at)),
+        "paths": drawings.add("paths", lambda: figures.path_boxes(walk, at=at)) if walk.n_paths else None,
         "n_paths": f"{walk.n_paths:,}",
         "path_words": sampler_words(walk.record["paths"]).capitalize() if walk.n_paths else "",
         "beats": walk_content.beats(walk, base, at),
-        "sweep": _sweep(walk, made),
+        "sweep": _sweep(walk, drawings),
         "chance": chance,
         "chance_sentence": chance_sentence,
         "holdings": [
-            made.add(f"holdings-{profile}", _holdings(walk, profile, by, at)) | {"name": plain_name(profile)}
+            drawings.add(f"holdings-{profile}", _holdings(walk, profile, by, at)) | {"name": plain_name(profile)}
             for profile in walk.profiles
         ],
         "holdings_words": _holdings_words(by),
         "decided": label_text(walk.dates[s.decided(s.n_windows - 1)]),
         "stale": walk_content.stale(walk),
-        "live": [walk_content.live(walk, profile, at) for profile in walk.profiles],
-        "settings": settings(walk, at),
+        "live": [walk_content.trades(walk, profile, at) for profile in walk.profiles],
+        "settings": settings_table(walk.settings, at),
         "facts": _facts(walk),
-        "command": again.command_line(walk),
+        "command": again.command_line(walk.record),
         "python": again.walk_lines(walk),
         "notes": [str(note) for note in walk.record.get("notes", [])],
     }
+
+
+def _cost_words(costs_bps: float) -> str:
+    return f"after costs of {costs_bps:g} basis points" if costs_bps else "before costs (none were given)"
 
 
 def _wide(walk: WalkForward, at: int) -> bool:
@@ -93,20 +97,20 @@ def _holdings_words(by: str) -> str:
     if by == "assets":
         return "The weights bought at each rebalance."
     return (
-        "The weights bought at each rebalance, added up by the clusters of the last window. A cluster is named after "
-        "the asset in it that was held most, and by how many others there are."
+        "The weights bought at each rebalance, summed over the clusters of the last window. A cluster is named after "
+        "its asset of the largest mean weight, followed by the number of its other assets."
     )
 
 
-def _sweep(walk: WalkForward, made: Figures) -> list[dict[str, Any]]:
-    """For each measure its heat maps, one a profile or one for all."""
+def _sweep(walk: WalkForward, drawings: Drawings) -> list[dict[str, Any]]:
+    """The heat maps of each measure: one a profile, or one for all."""
     if not walk.settings.names:
         return []
     found = []
     for measure in _SWEPT:
         maps = []
         for profile in walk.profiles if len(walk.settings.names) > 1 else (None,):
-            drawn = made.add(f"sweep-{measure}-{profile or 'all'}", _swept(walk, measure, profile))
+            drawn = drawings.add(f"sweep-{measure}-{profile or 'all'}", _swept(walk, measure, profile))
             maps.append(drawn | {"name": plain_name(profile) if profile else ""})
         found.append({"name": WALK_WORDS[measure][0], "maps": maps})
     return found
@@ -119,21 +123,22 @@ def _swept(walk: WalkForward, measure: str, profile: str | None) -> Callable[[],
 def _schedule_words(walk: WalkForward) -> str:
     s = walk.schedule
     kind = f"expanding windows from {s.window} rows" if s.expanding else f"windows of {s.window} rows"
-    return f"{kind}, a step of {s.step}, a gap of {s.gap}"
+    return f"{kind}, a step of {counted(s.step, 'row')}, a gap of {counted(s.gap, 'row')}"
 
 
 def _subtitle(walk: WalkForward) -> str:
     data, s = walk.record["data"], walk.schedule
     rows = f"{counted(data['n_observations'], 'row')}, {data['first']} to {data['last']}. "
-    held = f"{counted(s.n_days, 'row')} of them held"
-    since = f", from {label_text(walk.days[0])} on" if s.n_days else ""
+    held = "Portfolios are held on no row. "
+    if s.n_days:
+        held = f"Portfolios are held on {counted(s.n_days, 'row')}, from {label_text(walk.days[0])} on. "
     grid = f", each at {counted(len(walk.settings), 'point')} of a grid of settings" if walk.settings.names else ""
     lead = " Each cluster's weight is held in its lead asset alone." if walk.execution == "lead" else ""
-    return f"{rows}{held}{since}; {_schedule_words(walk)}{grid}.{lead}"
+    return f"{rows}{held}{sentence(_schedule_words(walk) + grid)}{lead}"
 
 
 def _facts(walk: WalkForward) -> list[tuple[str, str]]:
-    """What the walk-forward was computed from and with."""
+    """What the walk-forward was computed from, and with what."""
     record = walk.record
     data, versions = record["data"], record.get("versions", {})
     before = record.get("previous_weights")
@@ -141,10 +146,10 @@ def _facts(walk: WalkForward) -> list[tuple[str, str]]:
     return [
         ("data", f"{data['n_observations']} rows of {len(walk.symbols)} assets"),
         ("data, SHA-256", str(data["sha256"])),
-        ("decided on", _schedule_words(walk)),
+        ("windows", _schedule_words(walk)),
         ("costs", f"{walk.costs_bps:g} basis points"),
         ("execution", walk.execution),
-        ("held before", f"given, SHA-256 {before}" if before else "cash"),
+        ("previous weights", f"given, SHA-256 {before}" if before else "none: all cash"),
         ("paths", sampler_words(record["paths"]) if record.get("paths") else "none"),
         ("seed", str(walk.seed)),
         ("precision", f"{walk.precision} bits"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,25 +13,25 @@ from jaxalloc.arguments.words import counted
 if TYPE_CHECKING:
     import pandas as pd
 
-# from which median turnover on a portfolio is called so
+# a portfolio whose median turnover from the estimate is below the number is called by the words
 _VERDICTS = (
     (0.05, "Very stable"),
     (0.15, "Fairly stable"),
-    (0.30, "It moves a good deal"),
+    (0.30, "Not very stable"),
     (0.50, "Unstable"),
     (math.inf, "Mostly chance"),
 )
-NONE = "–"  # noqa: RUF001 a dash for no number
+NONE = "–"  # noqa: RUF001 the dash that stands for no number
 
 
 def percent(value: float, digits: int = 1) -> str:
-    """A fraction as per cent."""
-    return f"{100 * value:.{digits}f} %" if math.isfinite(value) else NONE
+    """Return a fraction in per cent; what rounds to zero has no sign."""
+    return f"{100 * value:z.{digits}f} %" if math.isfinite(value) else NONE
 
 
 def ratio(value: float) -> str:
-    """A number with two decimals."""
-    return f"{value:.2f}" if math.isfinite(value) else NONE
+    """Return a number with two decimals; what rounds to zero has no sign."""
+    return f"{value:z.2f}" if math.isfinite(value) else NONE
 
 
 def number(value: float) -> str:
@@ -40,7 +40,7 @@ def number(value: float) -> str:
 
 
 def sentence(words: str) -> str:
-    """Words as a sentence."""
+    """Return words as a sentence."""
     return f"{words[:1].upper()}{words[1:]}."
 
 
@@ -59,27 +59,28 @@ def stability_sentence(turnover: dict[Any, Any], n_universes: int, leads: float)
     """Say in plain words how stable a portfolio is.
 
     Args:
-        turnover: that row of `Study.profile_summary`: the share of the capital that is placed otherwise.
-        n_universes: valid ones.
-        leads: in what share of universes the estimate's lead assets lead, by weight; NaN for not known.
+        turnover: its row of `Study.profile_summary`: the share of the capital that is placed differently.
+        n_universes: how many universes are valid.
+        leads: the share of universes in which a lead asset of the estimate leads, on average by weight; NaN if unknown.
     """
     if n_universes <= 1:
         return "One universe says nothing about stability: draw resamples to see how far the weights move."
     if not turnover["n_universes"]:
-        return "The data as a whole are no valid universe, so there is no estimate for the universes to differ from."
+        return "The panel as a whole is not a valid universe, so there is no estimate to compare the universes with."
     median, high = float(turnover["q50"]), float(turnover["q95"])
     verdict = next(words for limit, words in _VERDICTS if median < limit)
     text = (
-        f"{verdict}: half of the universes place at least {percent(median, 0)} of the capital otherwise than the "
-        f"estimate does, one in twenty {percent(high, 0)} or more"
+        f"{verdict}: in half of the universes at least {percent(median, 0)} of the capital is placed differently from "
+        f"the estimate, in one of twenty at least {percent(high, 0)}."
     )
     if math.isfinite(leads):
-        text += f"; the estimate's lead assets lead in {percent(leads, 0)} of them"
-    return text + "."
+        share = percent(leads, 0)
+        text += f" On average, a lead asset of the estimate also leads its cluster in {share} of the universes."
+    return text
 
 
 def clusters_sentence(stability: pd.DataFrame, counts: pd.Series) -> str:
-    """Say how well the estimate's clusters hold together, and how many there are in the universes."""
+    """Say how stable the estimate's clusters are, and how many clusters the universes have."""
     known = stability.dropna(subset="stability")
     if known.empty or counts.empty:
         return ""
@@ -87,16 +88,11 @@ def clusters_sentence(stability: pd.DataFrame, counts: pd.Series) -> str:
     below = counts.cumsum() / counts.sum()
     low, high = (below.index[int((below < level).sum())] for level in (0.05, 0.95))
     how_many = f"{low}" if low == high else f"{low} to {high}"
+    unit = "cluster" if low == high == 1 else "clusters"
     return (
-        f"The estimate's {counted(len(stability), 'cluster')} hold together in {percent(mean, 0)} of the universes, "
-        f"weighted by size; nine universes in ten have {how_many} of them."
+        f"The estimate has {counted(len(stability), 'cluster')}; their mean stability, weighted by size, is "
+        f"{percent(mean, 0)}. Nine universes in ten have {how_many} {unit}."
     )
-
-
-def joined(words: Sequence[str], shown: int = 12) -> str:
-    """The first few words, and how many more there are."""
-    more = f" and {len(words) - shown:,} more" if len(words) > shown else ""
-    return ", ".join(words[:shown]) + more
 
 
 def sampler_words(settings: dict[str, Any]) -> str:
@@ -110,7 +106,7 @@ def sampler_words(settings: dict[str, Any]) -> str:
         return counted(settings["n"], f"{settings['method']} bootstrap resample") + blocks
     if kind == "RollingWindows":
         what = "expanding windows from" if settings["expanding"] else "rolling windows of"
-        return f"{what} {settings['window']} rows, a step of {settings['step']}"
+        return f"{what} {settings['window']} rows, a step of {counted(settings['step'], 'row')}"
     if kind == "RandomSubsets":
         return f"random subsets of {settings['size']} assets"
     if kind == "Parametric":

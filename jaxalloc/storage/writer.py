@@ -22,31 +22,30 @@ import json
 import os
 import re
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from jaxalloc.arguments.errors import InputError
-from jaxalloc.storage.reader import (
-    ABSENT,
+from jaxalloc.arguments.paths import no_folder, sync_folder, write_whole
+from jaxalloc.arguments.words import reason, unquoted
+from jaxalloc.storage.identity import check_identity
+from jaxalloc.storage.manifest import (
     CHUNKS,
     LOCK,
     MANIFEST,
     STATE,
     Manifest,
-    StoredStudy,
-    arrays_to_table,
     file_name,
     file_record,
     matches,
     measured,
     read_manifest,
-    reason,
-    text_of,
-    to_parquet,
 )
+from jaxalloc.storage.parquet import arrays_to_table, to_parquet
+from jaxalloc.storage.reader import StoredStudy
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -55,8 +54,6 @@ if TYPE_CHECKING:
 PARTIAL = ".jaxalloc.partial"
 
 _NUMBERED = re.compile(r"\d{6,}\.parquet", re.ASCII)
-_HASH = re.compile(r"[0-9a-f]{32,}")
-_MOST_DIFFERENCES, _LONGEST_VALUE = 6, 60
 
 
 # ---- writing --------------------------------------------------------------------------------------------------------
@@ -101,22 +98,22 @@ class Store:
             raise InputError("resume=True goes on and fresh=True starts again: choose one of them")
         identity = json.loads(json.dumps(identity, allow_nan=False))
         target = Path(os.path.realpath(folder))
-        name = text_of(str(target))
+        name = unquoted(target)
         with contextlib.ExitStack() as undo:
             try:
                 _check_folder(target, resume or fresh)  # before anything is touched ...
                 for new in _missing_folders(target):
                     new.mkdir(exist_ok=True)
                     undo.callback(_discard_empty, new)
-                    _sync_folder(new.parent)
+                    sync_folder(new.parent)
                 lock = _acquire(target / LOCK, name)
                 undo.callback(lock.release)
                 manifest = _check_folder(target, resume or fresh)  # ... and once nobody else can write
                 if manifest is not None and resume:
-                    _check_identity(manifest.identity, identity, name)
+                    check_identity(manifest.identity, identity, name)
                 manifest, damaged = _prepare(target, manifest, identity, fresh)
             except OSError as error:
-                raise InputError(f"{name}: cannot write there ({reason(error)}); choose another folder") from None
+                raise no_folder(target, error) from None
             store = cls(target, manifest, damaged, lock)
             undo.pop_all()
         return store
@@ -204,7 +201,7 @@ class Store:
         with self._guard:
             if name not in self._manifest.results:
                 if os.path.lexists(path):
-                    raise InputError(f"{text_of(str(path))} is not the study's; nothing is overwritten: move it away")
+                    raise InputError(f"{unquoted(path)} is not the study's; nothing is overwritten: move it away")
                 # its own from now on, so that whatever happens next, it can be written again, or removed
                 self._enter(results={**self._manifest.results, name: None})
             self._put(path, write)
@@ -229,7 +226,7 @@ class Store:
         except OSError as error:
             n = len(self._manifest.chunks)
             failure = OSError(
-                f"{text_of(str(path))}: could not be written ({reason(error)}); all finished chunks ({n}) are kept: "
+                f"{unquoted(path)}: could not be written ({reason(error)}); all finished chunks ({n}) are kept: "
                 "mend that, then run the study again with resume=True"
             )
             failure.errno = error.errno
@@ -241,7 +238,7 @@ class Store:
 
 def _check_folder(folder: Path, may_be_store: bool) -> Manifest | None:
     """The manifest of the store that is there; None if there is none yet."""
-    name = text_of(str(folder))
+    name = unquoted(folder)
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{name} is a file; nothing is overwritten: choose another folder, or delete it")
     manifest = read_manifest(folder)
@@ -314,67 +311,12 @@ def _prepare(
     return found, damaged
 
 
-def _check_identity(then: dict[str, Any], now: dict[str, Any], name: str) -> None:
-    differences = list(_differences(then, now, ""))
-    if differences:
-        shown, more = differences[:_MOST_DIFFERENCES], len(differences) - _MOST_DIFFERENCES
-        if more > 0:
-            shown.append(f"and {more} more")
-        raise InputError(
-            f"{name} was made with other settings: {', '.join(shown)}; take the same ones, choose another folder, "
-            "or replace it with fresh=True"
-        )
-
-
-def _differences(then: Any, now: Any, path: str) -> Iterator[str]:
-    """Every entry that differs, with both values."""
-    if isinstance(then, dict) and isinstance(now, dict):
-        for key in then | now:
-            inner = f"{path}.{text_of(key)}" if path else text_of(key)
-            yield from _differences(then.get(key, ABSENT), now.get(key, ABSENT), inner)
-    elif then != now or isinstance(then, bool) != isinstance(now, bool):
-        one, other = text_of(then), text_of(now)
-        if one == other:  # such as 1 and "1"
-            one, other = repr(then), repr(now)
-        same = next((i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
-        yield f"{path} {_shortened(one, same)} (now {_shortened(other, same)})"
-
-
-def _shortened(text: str, same: int) -> str:
-    """The text, if it is long only a part: of a hash the beginning, else where it begins to differ from the other."""
-    if _HASH.fullmatch(text) and same < 8:
-        return f"{text[:8]}..."
-    start = max(0, same - 10) if len(text) > _LONGEST_VALUE else 0
-    stop = start + _LONGEST_VALUE
-    return ("..." if start else "") + text[start:stop] + ("..." if stop < len(text) else "")
-
-
 # ---- files ----------------------------------------------------------------------------------------------------------
 
 
 def _write_file(path: Path, write: Callable[[Path], object]) -> None:
-    """Have a file written so that it is there whole, and safe on the disk, or is not there."""
-    partial = path.with_name(f".{path.name}{PARTIAL}")
-    try:
-        write(partial)
-        with partial.open("r+b") as file:
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            partial.unlink(missing_ok=True)
-        raise
-    _sync_folder(path.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    if os.name != "posix":  # elsewhere a folder cannot be opened
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    """`write_whole` under a temporary name that tells whose it is; the lock sees to it that one process uses it."""
+    write_whole(path, write, path.with_name(f".{path.name}{PARTIAL}"))
 
 
 def _is_partial(path: Path) -> bool:

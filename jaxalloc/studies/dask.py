@@ -18,6 +18,7 @@ import jax
 import numpy as np
 
 from jaxalloc.arguments.errors import InputError
+from jaxalloc.arguments.words import reason
 from jaxalloc.portfolios.result import Allocation
 from jaxalloc.studies.chunks import ChunkResult, Runner, device_name
 from jaxalloc.studies.plan import Plan
@@ -49,8 +50,7 @@ def on_cluster(plan: Plan, dask: Client | str) -> Iterator[Cluster]:
             try:
                 client = stack.enter_context(Client(dask, timeout=_TIMEOUT, set_as_default=False))
             except (OSError, ValueError, TimeoutError) as error:
-                reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-                raise InputError(f"dask: no scheduler answers at {dask!r} ({reason})") from None
+                raise InputError(f"dask: no scheduler answers at {dask!r} ({reason(error)})") from None
         elif isinstance(dask, Client):
             client = dask
         else:

@@ -17,6 +17,7 @@ import pandas as pd
 
 from jaxalloc._version import __version__
 from jaxalloc.arguments.errors import InputError
+from jaxalloc.arguments.words import unquoted
 from jaxalloc.markets.layout import label_text
 from jaxalloc.markets.panel import Panel
 from jaxalloc.portfolios.result import RESULT_FIELDS, Allocation, universe_of, valid_universes
@@ -46,13 +47,13 @@ def load_study(folder: str | os.PathLike[str]) -> Study:
     """
     stored = StoredStudy.open(folder)
     if stored.manifest.identity.get("kind") == "walk-forward":
-        raise InputError(f"{name_of(folder)} holds a walk-forward; load it with load_walk_forward")
+        raise InputError(f"{unquoted(folder)} holds a walk-forward; load it with load_walk_forward")
     state = stored.state()
     if not stored.manifest.finished:
-        raise InputError(f"the study in {name_of(folder)} is not finished; run it again with resume=True")
+        raise InputError(f"the study in {unquoted(folder)} is not finished; run it again with resume=True")
     if state is None:
         raise InputError(
-            f"the summary in {name_of(folder)} is damaged; run the study again with resume=True to redo it"
+            f"the summary in {unquoted(folder)} is damaged; run the study again with resume=True to redo it"
         )
     record = json.loads(stored.result(RECORD))
     names = record.pop("symbols")
@@ -144,11 +145,6 @@ def data_hash(panel: Panel) -> str:
     values = np.where(np.isnan(panel.values), np.nan, panel.values)
     labels = json.dumps([panel.symbols, [str(date) for date in panel.dates]])
     return hashlib.sha256(labels.encode() + np.ascontiguousarray(values, "<f8").tobytes()).hexdigest()
-
-
-def name_of(path: str | os.PathLike[str]) -> str:
-    """A path in a message."""
-    return repr(os.fspath(path))[1:-1]  # escapes what could break a message's single line
 
 
 def put_frame(store: Store, name: str, frame: pd.DataFrame) -> None:

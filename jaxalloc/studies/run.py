@@ -26,7 +26,6 @@ import datetime
 import os
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import jax
@@ -35,14 +34,15 @@ import pandas as pd
 
 from jaxalloc.arguments.errors import InputError
 from jaxalloc.arguments.numbers import check_seed
+from jaxalloc.arguments.paths import make_folder
 from jaxalloc.markets.panel import Panel, as_panel
 from jaxalloc.portfolios.result import Allocation
 from jaxalloc.settings.config import AllocationConfig, check_config
 from jaxalloc.settings.sweep import Sweep, plain_config
-from jaxalloc.storage.reader import read_manifest
+from jaxalloc.storage.manifest import read_manifest
 from jaxalloc.storage.writer import Store
 from jaxalloc.studies.chunks import ChunkResult, Computer
-from jaxalloc.studies.folder import identity_of, name_of, pack, reader_of, unpack, write_results
+from jaxalloc.studies.folder import identity_of, pack, reader_of, unpack, write_results
 from jaxalloc.studies.local import Local
 from jaxalloc.studies.plan import Plan
 from jaxalloc.studies.study import Study, in_memory
@@ -178,12 +178,7 @@ def _trace(profile_dir: str | os.PathLike[str] | None) -> Iterator[None]:
     if profile_dir is None:
         yield
         return
-    try:
-        Path(profile_dir).mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(
-            f"{name_of(profile_dir)}: cannot write there ({error.strerror}); choose another folder"
-        ) from None
+    make_folder(profile_dir)
     with jax.profiler.trace(os.fspath(profile_dir)):
         yield
 

@@ -133,7 +133,10 @@ def test_bad_option(refused: Callable[..., str], command: str, arguments: list[s
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["allocate", "market.csv", "--out", "weights.xlsx"], "end the name in .csv, .parquet, .json"),
+        (
+            ["allocate", "market.csv", "--out", "weights.xlsx"],
+            "must be a file whose name ends in .csv, .parquet or .json",
+        ),
         (["allocate", "market.csv", "--out", "weights"], "the suffix tells the format"),
         (["allocate", "market.csv", "--out", "nowhere/weights.csv"], "there is no directory 'nowhere'"),
         (["allocate", "market.csv", "--out", "folder.csv"], "this is a directory"),

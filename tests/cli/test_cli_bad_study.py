@@ -12,7 +12,7 @@ import filelock
 import pytest
 
 from jaxalloc.cli import main
-from jaxalloc.storage.reader import LOCK, MANIFEST, STATE, _checksum
+from jaxalloc.storage.manifest import LOCK, MANIFEST, STATE, _checksum
 
 STUDY = ("study", "market.csv", "--n", "5", "--profile", "risk_parity", "--quiet", "--out", "study")
 

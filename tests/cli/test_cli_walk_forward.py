@@ -234,7 +234,7 @@ def test_a_report_goes_into_the_folder_and_can_be_written_later(run: Run, file: 
     command = "jaxalloc walk-forward market.csv --window 60 --step 20 --profile=equal_weight --profile=risk_parity"
     assert f"<pre>{command} --quiet --base risk_parity</pre>" in page
     assert run("report", "market-walk-forward", "--out", "page.html") == ("Wrote page.html\n", "")
-    assert "Beside equal weight: how sure are the differences?" in Path("page.html").read_text(encoding="utf-8")
+    assert "Compared with equal weight: how sure are the differences?" in Path("page.html").read_text(encoding="utf-8")
     out, _ = run("report", "market-walk-forward", "--base", "risk_parity", "--json")
     assert json.loads(out) == {"folder": "market-walk-forward", "report": "market-walk-forward/report.html"}
     assert (

@@ -262,7 +262,7 @@ def test_page_says_the_answer_first(page: str, walk: WalkForward) -> None:
         ends = f"{row['low']:.2f} to {row['high']:.2f}, {'contains' if contains else 'does not contain'} 0"
         assert f"its Sharpe ratio of {summary.loc[profile, 'sharpe']:.2f} is {abs(row['difference']):.2f}" in text
         assert ends in text
-    assert text.index("contain") < text.index("In numbers") < text.index("What a wealth of 1 became")
+    assert text.index("contain") < text.index("In numbers") < text.index("Growth of 1")
     for name in ("annual_return", "volatility", "max_drawdown"):
         assert f"{100 * summary.loc['equal_weight', name]:.1f} %" in text
     target = walk.target("hrp")
@@ -291,8 +291,8 @@ def test_symbols_are_text_and_the_page_asks_nothing_of_a_network(page: str) -> N
 
 def test_a_base_of_ones_own(walk: WalkForward, tmp_path: Path) -> None:
     text = Reader(own_part(walk, tmp_path, base="hrp")).text
-    assert "Beside HRP: how sure are the differences?" in text
-    assert "On how many paths a profile is better than HRP" in text
+    assert "Compared with HRP: how sure are the differences?" in text
+    assert "Share of paths on which a profile is better than HRP" in text
     with pytest.raises(ja.InputError, match="no profile 'barbell'"):
         ja.write_report(walk, tmp_path / "other.html", base="barbell")
     with pytest.raises(ja.InputError, match="a base is for the report of a walk-forward"):
@@ -307,14 +307,14 @@ def test_a_sweeps_page(swept: WalkForward, tmp_path: Path) -> None:
     assert "at distance threshold 0.4, cluster cap 0.25" in read.text
     assert "ja.sweep(config, distance_threshold=[0.3, 0.4], cluster_cap=[0.2, 0.25, 0.3])" in read.text
     best = swept.deflated_sharpe()["sharpe"].idxmax()
-    assert f"The Sharpe ratio of {best[2].replace('_', ' ')}, distance threshold {best[0]:g}, cluster cap" in read.text
-    assert "the best of 18 tried" in read.text
+    named = f"{best[2].replace('_', ' ')}, distance threshold {best[0]:g}, cluster cap {best[1]:g}"
+    assert f"The best Sharpe ratio of the 18 tried is that of {named}. After allowing for that choice" in read.text
 
 
 def test_points_of_one_profile_are_compared_with_each_other(swept: WalkForward, tmp_path: Path) -> None:
     grid = ja.sweep(CONFIG.replace(profiles=("risk_parity",)), cluster_cap=[0.2, 0.25])
     read = Reader(own_part(ja.walk_forward(MARKET, grid, execution="lead", **ROLL), tmp_path))
-    assert "Beside the settings' own point: how sure are the differences?" in read.text
+    assert "Compared with the settings' own point: how sure are the differences?" in read.text
     assert "cluster cap 0.2" in read.text
     assert "tracking" in read.text
     assert "held in its lead asset alone" in read.text
@@ -329,7 +329,7 @@ def test_what_must_be_known_first_is_said(tmp_path: Path) -> None:
     most = int(walk.summary()["missing"].max())
     assert most > 2
     assert f"Returns were missing while their asset was held, {most} times" in text
-    assert "The panel goes on for 4 rows, to 2021-06-18: the target does not see them." in text
+    assert "The panel goes on for 4 rows, to 2021-06-18: the target does not use them." in text
 
 
 @pytest.mark.parametrize("n_rows", [50, 52])
@@ -400,9 +400,9 @@ def test_a_decade_of_ten_profiles_fits_a_page_that_loads(walk: WalkForward, tmp_
 @pytest.mark.parametrize(
     ("low", "high", "verdict"),
     [
-        (0.1, 0.5, "Better than hrp: its Sharpe ratio of 0.80 is 0.30 above"),
-        (-0.1, 0.7, "Not to be told from hrp: its Sharpe ratio of 0.80 is 0.30 above"),
-        (-0.5, -0.1, "Worse than hrp: its Sharpe ratio of 0.80 is 0.30 below"),
+        (0.1, 0.5, "Better than hrp: its Sharpe ratio of 0.80 is 0.30 higher"),
+        (-0.1, 0.7, "No clear difference from hrp: its Sharpe ratio of 0.80 is 0.30 higher"),
+        (-0.5, -0.1, "Worse than hrp: its Sharpe ratio of 0.80 is 0.30 lower"),
     ],
 )
 def test_a_verdict_is_as_the_interval_says(low: float, high: float, verdict: str) -> None:
@@ -416,7 +416,7 @@ def test_a_verdict_is_as_the_interval_says(low: float, high: float, verdict: str
 
 def test_there_may_be_nothing_to_compare() -> None:
     row = {"annual_return": 0.0, "volatility": 0.0, "sharpe": math.nan, "max_drawdown": 0.0}
-    assert "returns that do not vary" in walk_sentence(row, None, "hrp")
+    assert "its returns do not vary" in walk_sentence(row, None, "hrp")
     row |= {"sharpe": 0.5}
     nothing = {"difference": math.nan, "low": math.nan, "high": math.nan}
     assert "hrp has no Sharpe ratio to compare with" in walk_sentence(row, nothing, "hrp")

@@ -26,7 +26,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from jaxalloc.arguments.errors import InputError
-from jaxalloc.storage.reader import StoredStudy, read_manifest
+from jaxalloc.storage.manifest import read_manifest
+from jaxalloc.storage.reader import StoredStudy
 from jaxalloc.storage.writer import PARTIAL, Store
 
 IDENTITY = {

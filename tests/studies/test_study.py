@@ -37,7 +37,7 @@ from jaxalloc.settings.config import AllocationConfig
 from jaxalloc.settings.status import Status
 from jaxalloc.settings.sweep import sweep
 from jaxalloc.storage import writer as store_module
-from jaxalloc.storage.writer import read_manifest
+from jaxalloc.storage.manifest import read_manifest
 from jaxalloc.studies import run as study_module
 from jaxalloc.studies.chunks import Runner
 from jaxalloc.studies.folder import data_hash, load_study

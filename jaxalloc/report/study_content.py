@@ -8,20 +8,20 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from jaxalloc.arguments.words import counted
+from jaxalloc.arguments.words import counted, listing
 from jaxalloc.figures.canvas import plain_name
 from jaxalloc.figures.portfolios import heaviest
 from jaxalloc.portfolios.profiles import PROFILES
 from jaxalloc.portfolios.result import valid_universes
 from jaxalloc.portfolios.tables import asset_table, cluster_table
-from jaxalloc.report.words import WRITE, joined, percent, sentence, stability_sentence
+from jaxalloc.report.text_table import TextTable
+from jaxalloc.report.words import WRITE, percent, sentence, stability_sentence
 from jaxalloc.settings.status import Status, explain
 from jaxalloc.studies.totals import BINDING, POSITIVE_WEIGHT
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from jaxalloc.backtest.walk import WalkForward
     from jaxalloc.studies.study import Study
 
 TOP = 20  # assets in a figure
@@ -35,20 +35,26 @@ _SHORT = {
     "turnover": "Turnover",
 }
 _CLUSTERS_SHOWN = 8  # rows of a table before the rest is folded
-
-
-@dataclasses.dataclass(frozen=True)
-class Table:
-    """Rows of text under headings; the first ``words`` columns hold words, the others numbers."""
-
-    headings: tuple[str, ...]
-    rows: list[tuple[str, ...]]
-    words: int = 1
+_LISTED = 12  # names in a sentence
 
 
 @dataclasses.dataclass(frozen=True)
 class Answer:
-    """What there is to say of one profile, first of all."""
+    """What the page says of one profile, before any detail.
+
+    Attributes:
+        profile: its name in the settings.
+        name: its name in words.
+        about: what it is, a sentence.
+        sentence: how stable it is.
+        binding: the caps that bind, a sentence each.
+        notes: messages of its status.
+        figures: measures of the estimate and over the universes.
+        leads: the clusters of most weight and their lead assets.
+        more_leads: the other clusters, if there are any.
+        assets: every asset, the heaviest first.
+        rest: what the assets hold that are not in the figure; empty if all are in it.
+    """
 
     profile: str
     name: str
@@ -56,51 +62,58 @@ class Answer:
     sentence: str
     binding: list[str]
     notes: list[str]
-    figures: Table
-    leads: Table
-    more_leads: Table | None
-    assets: Table
+    figures: TextTable
+    leads: TextTable
+    more_leads: TextTable | None
+    assets: TextTable
     rest: str
 
 
-def answer(study: Study, profile: str, at: int) -> Answer:
-    """Say what the estimate holds, how far it moves, what binds."""
+def answers(study: Study, at: int) -> list[Answer]:
+    """Say of each profile what the estimate holds, how far it moves, and which caps bind."""
+    summary: Any = study.summary(at)
+    measures: Any = study.profile_summary(at)
+    return [
+        _answer(study, profile, at, summary.loc[profile], measures.loc[profile].to_dict(orient="index"))
+        for profile in study.profiles
+    ]
+
+
+def _answer(study: Study, profile: str, at: int, summary: Any, measures: dict[Any, dict[Any, Any]]) -> Answer:
     estimate, config = study.estimate(at), study.settings.at(at)
-    summary: Any = study.summary(at).loc[profile]
-    measures: dict[Any, dict[Any, Any]] = study.profile_summary(at).loc[profile].to_dict(orient="index")
-    position = study.profiles.index(profile)
-    valid = bool(valid_universes(estimate.status))
-    clusters = cluster_table(estimate, profile, config, study.symbols) if valid else None
+    status = int(estimate.status[study.profiles.index(profile)])
+    clusters = None
+    if valid_universes(estimate.status):
+        clusters = cluster_table(estimate, profile, config, study.symbols)
     leads, share = _leads(clusters, summary), math.nan
     if clusters is not None:
         often = summary["frequency_lead"][clusters["lead"]].fillna(0)
         share = float(np.average(often, weights=clusters["weight"].to_numpy()))
-    n_valid = int(study.totals[at].tallies.n_valid)
     headings = ("cluster", "weight", "lead asset", "leads in", "assets")
     shown, folded = leads[:_CLUSTERS_SHOWN], leads[_CLUSTERS_SHOWN:]
     return Answer(
         profile=profile,
         name=plain_name(profile),
         about=sentence(PROFILES[profile].about),
-        sentence=stability_sentence(measures["turnover"], n_valid, share),
-        binding=_binding(study, profile, at) if valid else [],
-        notes=explain(int(estimate.status[position])),
+        sentence=stability_sentence(measures["turnover"], int(study.totals[at].tallies.n_valid), share),
+        binding=_binding(study, profile, at) if clusters is not None else [],
+        notes=explain(status),
         figures=_measures(measures),
-        leads=Table(headings, shown, words=0),
-        more_leads=Table(headings, folded, words=0) if folded else None,
+        leads=TextTable(headings, shown, words=0),
+        more_leads=TextTable(headings, folded, words=0) if folded else None,
         assets=_assets(study, profile, at, summary),
         rest=_rest(summary),
     )
 
 
-def _measures(measures: dict[Any, dict[Any, Any]]) -> Table:
+def _measures(measures: dict[Any, dict[Any, Any]]) -> TextTable:
     rows = []
     for name, write in WRITE.items():
         row = measures[name]
         if row["n_universes"] or math.isfinite(row["point"]):
             own = write(row["point"]) if name != "turnover" else ""
             rows.append((_SHORT[name], own, *(write(row[q]) for q in ("q50", "q05", "q95"))))
-    return Table(("", "estimate", "median", "5 %", "95 %"), rows)
+    return TextTable(("", "estimate", "median", "5 %", "95 %"), rows)
 
 
 def _leads(clusters: pd.DataFrame | None, summary: pd.DataFrame) -> list[tuple[str, ...]]:
@@ -120,7 +133,7 @@ def _leads(clusters: pd.DataFrame | None, summary: pd.DataFrame) -> list[tuple[s
 
 
 def _binding(study: Study, profile: str, at: int) -> list[str]:
-    """The caps that hold the estimate back."""
+    """The caps that bind in the estimate, a sentence for clusters and one for assets."""
     estimate, position = study.estimate(at), study.profiles.index(profile)
     assets: Any = asset_table(estimate, profile, study.settings.at(at), study.symbols)
     asset_bound, cluster_bound = float(estimate.asset_bound[position]), float(estimate.cluster_bound[position])
@@ -133,18 +146,17 @@ def _binding(study: Study, profile: str, at: int) -> list[str]:
             lead = members.loc[members["lead"], "symbol"]
             capped.append(f"{cluster} ({lead.iloc[0]})" if len(lead) else f"{cluster}")
     full = inside.loc[inside["weight"] >= asset_bound - BINDING, "symbol"].astype(str).tolist()
-    found = []
+    sentences = []
     if capped:
-        verb = "is at its" if len(capped) == 1 else "are at their"
-        found.append(
-            f"{'Cluster' if len(capped) == 1 else 'Clusters'} {joined(capped)} {verb} cap of {percent(cluster_bound)}."
-        )
+        noun, verb = ("Cluster", "is at its") if len(capped) == 1 else ("Clusters", "are at their")
+        sentences.append(f"{noun} {listing(capped, _LISTED)} {verb} cap of {percent(cluster_bound)}.")
     if full and asset_bound < 1:
-        found.append(f"{joined(full)}: at the largest weight of an asset, {percent(asset_bound)}.")
-    return found
+        verb = "is at its" if len(full) == 1 else "are at their"
+        sentences.append(f"{listing(full, _LISTED)} {verb} largest weight of {percent(asset_bound)}.")
+    return sentences
 
 
-def _assets(study: Study, profile: str, at: int, summary: pd.DataFrame) -> Table:
+def _assets(study: Study, profile: str, at: int, summary: pd.DataFrame) -> TextTable:
     """Every asset, the heaviest first."""
     labels: dict[Any, int] = dict(zip(study.symbols, study.estimate(at).cluster_labels.tolist(), strict=True))
     sleeve = PROFILES[profile].sleeve
@@ -157,7 +169,7 @@ def _assets(study: Study, profile: str, at: int, summary: pd.DataFrame) -> Table
         names = ("positive", "binding", "lead", *(("sleeve",) if sleeve else ()))
         often = [percent(values[f"frequency_{name}"], 0) for name in names]
         rows.append((str(symbol), str(cluster) if cluster >= 0 else "none", *weights, *often))
-    return Table(headings + (("in the sleeve in",) if sleeve else ()), rows)
+    return TextTable(headings + (("in the sleeve in",) if sleeve else ()), rows)
 
 
 def _rest(summary: pd.DataFrame) -> str:
@@ -166,26 +178,27 @@ def _rest(summary: pd.DataFrame) -> str:
     if others.empty:
         return ""
     held = int((others["point"] > POSITIVE_WEIGHT).sum())
-    nothing = "nothing in the estimate"
-    some = f"{percent(float(others['point'].sum()))} of the estimate together ({held} of them anything at all)"
-    return (
-        f"The other {counted(len(others), 'asset')} hold {some if held else nothing}, and "
-        f"{percent(float(others['mean'].sum()))} on average."
-    )
+    estimate = "nothing in the estimate"
+    if held:
+        share = percent(float(others["point"].sum()))
+        estimate = f"together {share} of the estimate ({held} with a weight above 0)"
+    mean = percent(float(others["mean"].sum()))
+    verb = "holds" if len(others) == 1 else "hold"
+    return f"The other {counted(len(others), 'asset')} {verb} {estimate}, and {mean} on average over the universes."
 
 
-def stability(study: Study, at: int) -> Table:
+def stability(study: Study, at: int) -> TextTable:
     """The estimate's clusters, the least stable first."""
     table = study.cluster_stability(at).sort_values("stability", kind="stable")
     rows = [
         (str(cluster), str(row["size"]), percent(row["stability"], 0), str(row["members"]))
         for cluster, row in table.to_dict(orient="index").items()
     ]
-    return Table(("cluster", "assets", "stability", "members"), rows, words=0)
+    return TextTable(("cluster", "assets", "stability", "members"), rows, words=0)
 
 
-def statuses(study: Study, at: int) -> Table:
-    """Every status: what it means, in how many universes it was set (of all points), whether for the estimate."""
+def statuses(study: Study, at: int) -> TextTable:
+    """Every status: what it means, in how many universes of all points it was set, and whether it is the estimate's."""
     counts = study.status_counts()
     total = study.n * len(study.settings)
     sums: Any = counts.groupby(level="profile").sum()
@@ -199,17 +212,4 @@ def statuses(study: Study, at: int) -> Table:
             share = f" ({percent(found / total)})" if found else ""
             cells.append(f"{found:,}{share}{' *' if status & bit else ''}")
         rows.append((str(bit.name), *cells, bit.message))
-    return Table(("status", *map(plain_name, study.profiles), "what it means, and what to do"), rows)
-
-
-def settings(study: Study | WalkForward, at: int) -> Table:
-    """Every setting; of a sweep the values of those that vary."""
-    config, grid = study.settings.at(at), dict(study.settings.grid)
-    rows = []
-    for field in dataclasses.fields(config):
-        value = getattr(config, field.name)
-        text = ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
-        if field.name in grid:
-            text = f"{', '.join(map(str, grid[field.name]))}; details above at {text}"
-        rows.append((field.name, text))
-    return Table(("setting", "value"), rows, words=2)
+    return TextTable(("status", *map(plain_name, study.profiles), "what it means, and what to do"), rows)
