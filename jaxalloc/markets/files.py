@@ -148,13 +148,14 @@ def _csv_table(text: str, source: str) -> Table:
             )
     except (pd.errors.ParserError, pd.errors.ParserWarning) as error:
         find_lines()  # says where
-        raise InputError(f"{source}: cannot be read as CSV ({first_line(error)}); save it as CSV again") from None
+        raise InputError(f"{source}: cannot be read as CSV ({reason(error)}); save it as CSV again") from None
     # pandas fills a line that is too short, and forgives quotes that csv does not
     last = cells.iloc[:, -1]
     if ('"' in text or last.isna().any() or (last == "").any()) and len(find_lines()) != len(cells):
         raise InputError(f"{source}: a line holds nothing but quotes; delete it")
     columns = [cells.iloc[:, k] for k in range(len(header))]
-    return Table(source, [name.strip() for name in header], columns, date=0, find_lines=find_lines)
+    names = [name.strip() for name in header]
+    return Table(source=source, names=names, columns=columns, date=0, find_lines=find_lines)
 
 
 def _csv_rows(text: str, delimiter: str, source: str) -> Iterator[tuple[int, list[str]]]:
@@ -199,10 +200,16 @@ def _from_frame(frame: pd.DataFrame, source: str, layout: Layout) -> Table:
         if name.lower() in ROLES["date"] or pd.api.types.is_datetime64_any_dtype(column.dtype)
     ]
     if pd.api.types.is_integer_dtype(index.dtype) and (dated or layout == "long"):
-        return Table(source, names, columns, date=dated[0] if dated else 0)
+        return Table(source=source, names=names, columns=columns, date=dated[0] if dated else 0)
     levels = [pd.Series(index.get_level_values(k)) for k in range(index.nlevels)]
     stacked = index.nlevels == 2 and len(names) == 1
-    return Table(source, [*map(as_text, index.names), *names], [*levels, *columns], date=0, stacked=stacked)
+    return Table(
+        source=source,
+        names=[*map(as_text, index.names), *names],
+        columns=[*levels, *columns],
+        date=0,
+        stacked=stacked,
+    )
 
 
 # ---- cells and words -------------------------------------------------------------------------------------------------
