@@ -9,6 +9,7 @@ import numpy as np
 
 from jaxalloc.engine.scheduler import Chunk, Engine
 from jaxalloc.engine.stages import Items
+from jaxalloc.kernels.lanes.backend import Backend
 from jaxalloc.portfolios.result import Allocation
 from jaxalloc.rivals.common import Array, Ints
 from jaxalloc.settings.config import AllocationConfig
@@ -63,7 +64,7 @@ class Jaxalloc:
 
         An accelerator, which takes long to compile, meets those of a whole chunk, hundreds of thousands of universes.
         """
-        if self.engine.tiles.wide:
+        if self.engine.backend is Backend.ACCELERATOR:
             self.engine.start(Items(index=np.arange(self.quantum))).allocation()
             return
         few = min(self.quantum, _FEW)

@@ -137,7 +137,7 @@ class Runner:
         for part in pending.chunk.parts:
             mine = np.resize(points[first : first + part.count], self.engine.tiles.capacity).astype(np.int32)
             reference = self._references[part.device]
-            found = measure_universes(block, part.results, part.left_out, mine, reference)
+            found = measure_universes(block, part.results, part.left_out, mine, reference, self.engine.backend)
             for point in np.unique(mine[: part.count]):
                 low, high = np.searchsorted(mine[: part.count], [point, point + 1]).astype(np.int32)
                 partial = reduce_universes(block, self._sleeves, part.results, found, low, high)

@@ -21,6 +21,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from jaxalloc.kernels.clusters.within import sum_by_cluster
+from jaxalloc.kernels.lanes.backend import Backend
 from jaxalloc.kernels.lanes.products import dot
 from jaxalloc.portfolios.result import Allocation
 
@@ -58,7 +59,7 @@ class Reference(NamedTuple):
     risk_free_rate: Any
 
 
-def measures(result: Allocation, left_out: Array, point: Array, reference: Reference) -> Array:
+def measures(result: Allocation, left_out: Array, point: Array, reference: Reference, backend: Backend) -> Array:
     """(P, M) `MEASURES` of one universe; NaN where one has no meaning.
 
     Args:
@@ -66,6 +67,7 @@ def measures(result: Allocation, left_out: Array, point: Array, reference: Refer
         left_out: (T,) bool, the rows that it does not hold.
         point: () int32, which of the settings are its own.
         reference: what to compare with.
+        backend: static.
     """
     x = result.weights
     reference = reference._replace(
@@ -82,14 +84,16 @@ def measures(result: Allocation, left_out: Array, point: Array, reference: Refer
     excess = result.expected_return - reference.risk_free_rate
     sharpe = jnp.where(some, excess / jnp.where(some, result.volatility, 1), jnp.nan)
     columns = [result.volatility, result.expected_return, sharpe, 1 / herfindahl, 1 / by_cluster]
-    columns += [_effective_bets(result), herfindahl, turnover]
+    columns += [_effective_bets(result, backend), herfindahl, turnover]
     return jnp.stack(columns + list(_out_of_bag(x, left_out, reference)), axis=1)
 
 
-def _effective_bets(result: Allocation) -> Array:
+def _effective_bets(result: Allocation, backend: Backend) -> Array:
     """(P,) exponential of the entropy of the clusters' shares in the variance; shares below 0 count as 0."""
     size = result.cluster_labels.shape[0]
-    shares = jax.vmap(lambda shares: sum_by_cluster(shares, result.cluster_labels, size))(result.risk_contributions)
+    shares = jax.vmap(lambda shares: sum_by_cluster(shares, result.cluster_labels, size, backend))(
+        result.risk_contributions
+    )
     some = shares > 0  # none in an invalid universe
     total = jnp.sum(jnp.where(some, shares, 0), axis=1)
     shares = jnp.where(some, shares, 1) / jnp.where(total > 0, total, 1)[:, None]
@@ -118,10 +122,12 @@ def _out_of_bag(x: Array, left_out: Array, reference: Reference) -> tuple[Array,
     return jnp.where(enough, annual, nan), jnp.where(enough, volatility, nan), jnp.where(defined, sharpe, nan)
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def measure_universes(block: int, results: Allocation, left_out: Array, points: Array, reference: Reference) -> Array:
+@functools.partial(jax.jit, static_argnums=(0, 5))
+def measure_universes(
+    block: int, results: Allocation, left_out: Array, points: Array, reference: Reference, backend: Backend
+) -> Array:
     """(C, P, M) `measures` of a chunk's universes, computed a block at a time."""
-    one = jax.vmap(measures, in_axes=(0, 0, 0, None))
+    one = jax.vmap(functools.partial(measures, backend=backend), in_axes=(0, 0, 0, None))
     n_blocks = points.shape[0] // block
     blocks = jax.tree.map(lambda leaf: leaf.reshape(n_blocks, block, *leaf.shape[1:]), (results, left_out, points))
     found = lax.map(lambda part: one(part[0], part[1], part[2], reference), blocks)

@@ -20,6 +20,7 @@ from helpers import TOLERANCES, Array, N, T, market
 from hypothesis import given
 from hypothesis import strategies as st
 
+from jaxalloc.kernels.lanes.backend import Backend
 from jaxalloc.markets.panel import Panel
 from jaxalloc.portfolios.result import Allocation
 from jaxalloc.settings.config import AllocationConfig
@@ -611,7 +612,7 @@ def test_one_asset_and_a_range_of_universes(x64: Any) -> None:
     reference = Reference(np.ones((2, 2, 1)), returns, np.zeros((rows, 1)), np.full(2, 4.0), np.array([0.5, 0.25]))
     found = one_asset(count)
     points = (np.arange(count) >= 8).astype(np.int32)
-    figures = measure_universes(block, found, left_out, points, reference)
+    figures = measure_universes(block, found, left_out, points, reference, Backend.CPU)
     totals = Totals(2, 1)
     totals.add(reduce_universes(block, (False, True), found, figures, np.int32(3), np.int32(14)))
     counts = totals.counts
