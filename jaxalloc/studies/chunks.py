@@ -148,7 +148,8 @@ class Runner:
         for part in pending.chunk.parts:
             points = np.resize(all_points[first : first + part.count], self.engine.tiles.capacity).astype(np.int32)
             reference = self._references[part.device]
-            measured = measure_universes(block, part.results, part.left_out, points, reference)
+            backend = self.engine.backend
+            measured = measure_universes(block, part.results, part.left_out, points, reference, backend)
             for point in np.unique(points[: part.count]):
                 low, high = np.searchsorted(points[: part.count], [point, point + 1]).astype(np.int32)
                 partial = reduce_universes(block, self._sleeves, part.results, measured, low, high)

@@ -15,6 +15,7 @@ import numpy as np
 from jax import Array, lax
 
 from jaxalloc.kernels.clusters.within import sum_by_cluster
+from jaxalloc.kernels.lanes.backend import Backend
 from jaxalloc.kernels.lanes.products import dot
 from jaxalloc.portfolios.result import Allocation
 from jaxalloc.settings.config import AllocationConfig
@@ -98,8 +99,10 @@ def _stacked(xp: Namespace, measures: dict[str, Any]) -> Any:
 # ---- on the device --------------------------------------------------------------------------------------------------
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def measure_universes(block: int, results: Allocation, left_out: Array, points: Array, reference: Reference) -> Array:
+@functools.partial(jax.jit, static_argnums=(0, 5))
+def measure_universes(
+    block: int, results: Allocation, left_out: Array, points: Array, reference: Reference, backend: Backend
+) -> Array:
     """Measure a chunk's universes, a block at a time.
 
     Args:
@@ -108,20 +111,23 @@ def measure_universes(block: int, results: Allocation, left_out: Array, points: 
         left_out: (C, T) bool, the rows that each universe does not hold; (C, 0) where there is no out-of-bag.
         points: (C,) int32, each universe's point of the grid.
         reference: what to compare with.
+        backend: static.
 
     Returns:
         (C, P, M) `MEASURES`; NaN where one has no meaning.
     """
     n_blocks = points.shape[0] // block
     blocks = jax.tree.map(lambda leaf: leaf.reshape(n_blocks, block, *leaf.shape[1:]), (results, left_out, points))
-    one = jax.vmap(_measure_universe, in_axes=(0, 0, 0, None))
+    one = jax.vmap(functools.partial(_measure_universe, backend=backend), in_axes=(0, 0, 0, None))
     measured = lax.map(lambda part: one(part[0], part[1], part[2], reference), blocks)
     return measured.reshape(-1, *measured.shape[2:])
 
 
-def _measure_universe(result: Allocation, left_out: Array, point: Array, reference: Reference) -> Array:
+def _measure_universe(
+    result: Allocation, left_out: Array, point: Array, reference: Reference, backend: Backend
+) -> Array:
     reference, labels = reference.at(point), result.cluster_labels
-    shares = jax.vmap(lambda each: sum_by_cluster(each, labels, labels.shape[0]))(result.risk_contributions)
+    shares = jax.vmap(lambda each: sum_by_cluster(each, labels, labels.shape[0], backend))(result.risk_contributions)
     measured = _in_sample(jnp, result, shares, reference.weights, reference.risk_free_rate)
     if left_out.shape[0]:
         measured |= _out_of_bag(result.weights, left_out, reference)

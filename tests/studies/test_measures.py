@@ -20,6 +20,7 @@ from helpers import TOLERANCES, Array, N, T, market
 from hypothesis import given
 from hypothesis import strategies as st
 
+from jaxalloc.kernels.lanes.backend import Backend
 from jaxalloc.markets.panel import Panel
 from jaxalloc.portfolios.result import Allocation
 from jaxalloc.settings.config import AllocationConfig
@@ -631,7 +632,7 @@ def test_one_asset_and_a_range_of_universes(x64: Any) -> None:
     reference = Reference(np.ones((2, 2, 1)), returns, np.zeros((rows, 1)), np.full(2, 4.0), np.array([0.5, 0.25]))
     found = one_asset(count)
     points = (np.arange(count) >= 8).astype(np.int32)
-    figures = measure_universes(block, found, left_out, points, reference)
+    figures = measure_universes(block, found, left_out, points, reference, Backend.CPU)
     totals = Totals(2, 1)
     totals.add(reduce_universes(block, (False, True), found, figures, np.int32(3), np.int32(14)))
     counts = totals.counts
@@ -661,7 +662,9 @@ def test_one_asset_and_a_range_of_universes(x64: Any) -> None:
 def test_a_path_without_variance_has_no_sharpe_ratio(x64: Any) -> None:
     found = one_asset(4)
     reference = Reference(np.ones((1, 2, 1)), np.full((20, 1), 0.25), np.zeros((20, 1)), np.full(1, 4.0), np.zeros(1))
-    figures = np.asarray(measure_universes(4, found, np.ones((4, 20), bool), np.zeros(4, np.int32), reference))
+    figures = np.asarray(
+        measure_universes(4, found, np.ones((4, 20), bool), np.zeros(4, np.int32), reference, Backend.CPU)
+    )
     assert figures[0, 0, OUT_OF_BAG : OUT_OF_BAG + 2].tolist() == [1, 0]
     assert np.isnan(figures[0, 0, OUT_OF_BAG + 2])
     assert np.isnan(figures[1]).all()
