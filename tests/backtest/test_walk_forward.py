@@ -639,7 +639,7 @@ def test_wrong_previous_weights(given: Any, message: str) -> None:
         ({"paths": ja.Bootstrap(5, "circular", 500)}, "block_length must be"),
         ({"seed": -1}, "seed must be"),
         ({"precision": 16}, "precision must be 32 or 64"),
-        ({"resume": True}, "resume and fresh are about a walk-forward in a folder"),
+        ({"resume": True}, "resume and fresh need the folder of a walk-forward"),
     ],
 )
 def test_wrong_arguments_are_one_line(changes: dict[str, Any], message: str) -> None:
