@@ -67,7 +67,9 @@ def pairs_of(n_points: int, n_profiles: int, base: int, home: int) -> np.ndarray
         others = [p for p in range(n_profiles) if p != base]
         return np.array([(g * n_profiles + p, g * n_profiles + base) for g in range(n_points) for p in others])
     if n_points == 1:
-        raise InputError("there is one series of returns: walk another profile forward, or a sweep, to compare it")
+        raise InputError(
+            "one series of returns has nothing to be compared with: give walk_forward another profile, or a sweep"
+        )
     return np.array([(g, home) for g in range(n_points) if g != home])
 
 
@@ -135,7 +137,7 @@ def deflated_sharpe(trials: Trials, n_trials: Any = None) -> pd.DataFrame:
     days, count = trials.check_days(), len(trials.returns)
     total = count if n_trials is None else whole_number("n_trials", n_trials, count)
     if count == 1 and total > 1:
-        raise InputError("n_trials beyond one needs the spread of the trials: walk at least two of them forward")
+        raise InputError("n_trials above 1 needs the spread of the trials: give walk_forward at least two of them")
     deflated = performance.deflated_sharpe(trials.returns, trials.periods_per_year, trials.risk_free_rate, total)
     columns = {
         "sharpe": deflated.sharpe,
@@ -204,7 +206,7 @@ def beats(paths: np.ndarray, profiles: Sequence[str], base: int, shown: Sequence
     """
     others = [p for p in range(len(profiles)) if p != base]
     if not others:
-        raise InputError(f"there is one profile, {profiles[base]}: walk another one forward to compare it")
+        raise InputError(f"{profiles[base]} has no other profile to be compared with: give walk_forward another one")
     table = {}
     for measure in (WALK_MEASURE[name] for name in shown):
         if measure.better:

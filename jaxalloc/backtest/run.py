@@ -35,7 +35,7 @@ from jaxalloc.markets.source import Source, source_of
 from jaxalloc.settings.config import AllocationConfig
 from jaxalloc.settings.sweep import Sweep, as_sweep
 from jaxalloc.storage.writer import Store
-from jaxalloc.studies.compute import Means, compute_study, timestamp
+from jaxalloc.studies.compute import RunOptions, compute_study, timestamp
 from jaxalloc.studies.plan import Plan
 from jaxalloc.studies.study import Study
 from jaxalloc.universes.bootstrap import Bootstrap
@@ -137,25 +137,25 @@ def walk_forward(
         precision=precision,
         chunk_size=chunk_size,
     )
-    means = Means(out=out, resume=resume, fresh=fresh, dask=dask, profile_dir=profile_dir, progress=progress).check(
-        "walk-forward"
-    )
-    return _compute_walk(plan, source, means, command)
+    options = RunOptions(
+        out=out, resume=resume, fresh=fresh, dask=dask, profile_dir=profile_dir, progress=progress
+    ).check("walk-forward")
+    return _compute_walk(plan, source, options, command)
 
 
-def _compute_walk(plan: WalkPlan, source: Source, means: Means, command: str | None) -> WalkForward:
+def _compute_walk(plan: WalkPlan, source: Source, options: RunOptions, command: str | None) -> WalkForward:
     """Compute a plan, write its folder if there is one, and return the results."""
     identity = identity_of(plan, source)
     started, clock = timestamp(), time.monotonic()
     with contextlib.ExitStack() as stack:
         store = None
-        if means.out is not None:
-            store = open_store(means.out, identity, means.resume, means.fresh, without_paths=plan.paths is None)
+        if options.out is not None:
+            store = open_store(options.out, identity, options.resume, options.fresh, without_paths=plan.paths is None)
             stack.enter_context(store)
-        allocations = _allocate(plan.windows, source, means, store, ALLOCATIONS)
+        allocations = _allocate(plan.windows, source, options, store, ALLOCATIONS)
         resampled = None
         if plan.path_windows is not None:
-            resampled = _allocate(plan.path_windows, source, means, store, PATHS)
+            resampled = _allocate(plan.path_windows, source, options, store, PATHS)
         market = Market.of(plan.windows.returns)
         history, path_figures = hold_history(plan, market, allocations), None
         if plan.paths is not None and resampled is not None:
@@ -183,11 +183,11 @@ def _compute_walk(plan: WalkPlan, source: Source, means: Means, command: str | N
     return walk
 
 
-def _allocate(plan: Plan, source: Source, means: Means, store: Store | None, name: str) -> Study:
+def _allocate(plan: Plan, source: Source, options: RunOptions, store: Store | None, name: str) -> Study:
     """Compute the study of some windows, in a folder of that name within the walk-forward's."""
     folder = None if store is None else store.folder / name
     try:
-        return compute_study(plan, source, dataclasses.replace(means, out=folder))
+        return compute_study(plan, source, dataclasses.replace(options, out=folder))
     except InputError:
         if store is not None and not any((store.folder / study).exists() for study in (ALLOCATIONS, PATHS)):
             store.close()

@@ -130,7 +130,7 @@ class WalkForward:
             InputError: whole portfolios are what was executed; see `returns`.
         """
         if self.execution != "lead":
-            raise InputError("whole portfolios were executed: see returns")
+            raise InputError("whole portfolios were executed, so `returns` has theirs; execution='lead' has both")
         return self._by_column(self.history.whole_net, self.days)
 
     @property
@@ -336,7 +336,7 @@ class WalkForward:
     def _paths(self) -> np.ndarray:
         """The paths' figures; raise `InputError` if there are none."""
         if self.path_figures is None:
-            raise InputError("there are no paths; walk forward with paths=Bootstrap(...)")
+            raise InputError("there are no paths; give walk_forward paths=Bootstrap(...)")
         return self.path_figures
 
     def _trials(self) -> Trials:

@@ -36,8 +36,8 @@ _SHARE_OF_SAVING = 0.05  # of the time, at most, goes into saving states
 
 
 @dataclasses.dataclass(frozen=True)
-class Means:
-    """By what means a study is computed, and where it is written: no number depends on them.
+class RunOptions:
+    """How a study is computed, and where it is written: no number depends on it.
 
     Attributes:
         out: folder to write to, or None.
@@ -55,38 +55,38 @@ class Means:
     profile_dir: str | os.PathLike[str] | None = None
     progress: Callable[[int], None] | None = None
 
-    def check(self, kind: str) -> Means:
+    def check(self, kind: str) -> RunOptions:
         """Return itself; raise `InputError` where a choice is about a folder that is not given."""
         if self.out is None and (self.resume or self.fresh):
-            raise InputError(f"resume and fresh are about a {kind} in a folder: give out")
+            raise InputError(f"resume and fresh need the folder of a {kind}: give out")
         return self
 
 
-def compute_study(plan: Plan, source: Source, means: Means, command: str | None = None) -> Study:
+def compute_study(plan: Plan, source: Source, options: RunOptions, command: str | None = None) -> Study:
     """Compute a plan, write its folder if there is one, and return the results.
 
     Args:
         plan: of the study.
         source: of the plan's panel.
-        means: where and how to compute.
+        options: where and how to compute.
         command: the command line that makes this study, for its record.
 
     Raises:
         InputError: the folder, the cluster or the chunk size is at fault; raised before anything is computed.
         OSError: the results could not be written; what was finished is kept.
     """
-    plan = _with_size_of_store(plan, means)
+    plan = _with_size_of_store(plan, options)
     with (
         jax.enable_x64(plan.precision == 64),
-        _computer(plan, means.dask) as computer,
-        _trace(means.profile_dir),
+        _computer(plan, options.dask) as computer,
+        _trace(options.profile_dir),
     ):
         started, clock = timestamp(), time.monotonic()
         plan = dataclasses.replace(plan, chunk_size=computer.chunk_size)
         identity = identity_of(plan, source, computer.device)
-        with _store(identity, means) as store:
+        with _store(identity, options) as store:
             run = _Run(plan, computer, store)
-            run.go(means.progress or (lambda count: None))
+            run.go(options.progress or (lambda count: None))
             seconds = round(time.monotonic() - clock, 3)
             record = identity | {"notes": source.notes, "started": started, "seconds": seconds}
             record |= {} if command is None else {"command": command}
@@ -101,18 +101,18 @@ def timestamp() -> str:
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 
 
-def _with_size_of_store(plan: Plan, means: Means) -> Plan:
+def _with_size_of_store(plan: Plan, options: RunOptions) -> Plan:
     """The plan, with the chunk size of the study that is resumed where it names none."""
-    if plan.chunk_size is not None or means.out is None or not means.resume:
+    if plan.chunk_size is not None or options.out is None or not options.resume:
         return plan
-    stored = read_manifest(means.out)
+    stored = read_manifest(options.out)
     return plan if stored is None else dataclasses.replace(plan, chunk_size=stored.identity.get("chunk_size"))
 
 
-def _store(identity: dict[str, Any], means: Means) -> contextlib.AbstractContextManager[Store | None]:
-    if means.out is None:
+def _store(identity: dict[str, Any], options: RunOptions) -> contextlib.AbstractContextManager[Store | None]:
+    if options.out is None:
         return contextlib.nullcontext()
-    return Store.open(means.out, identity, resume=means.resume, fresh=means.fresh)
+    return Store.open(options.out, identity, resume=options.resume, fresh=options.fresh)
 
 
 @contextlib.contextmanager

@@ -76,7 +76,7 @@ def make_plan(
         InputError: an argument is out of range, or does not fit the panel.
     """
     if sampler is not None and not isinstance(sampler, Sampler):
-        raise InputError(f"sampler must draw universes, such as Bootstrap(n=1000), not be {sampler!r}")
+        raise InputError(f"sampler must be one that draws universes, such as Bootstrap(n=1000), not {sampler!r}")
     returns, config = panel.values, settings.config
     product = Product(() if sampler is None else sampler.parts).prepare(panel, len(returns), config.periods_per_year)
     if "periods_per_year" in settings.names and any(part.first for part in product.parts):

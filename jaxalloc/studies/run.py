@@ -31,7 +31,7 @@ from jaxalloc.markets.panel import Panel, as_panel
 from jaxalloc.markets.source import source_of
 from jaxalloc.settings.config import AllocationConfig
 from jaxalloc.settings.sweep import Sweep, as_sweep
-from jaxalloc.studies.compute import Means, compute_study
+from jaxalloc.studies.compute import RunOptions, compute_study
 from jaxalloc.studies.plan import Keep, make_plan
 from jaxalloc.studies.study import Study
 from jaxalloc.universes.samplers import Sampler
@@ -95,5 +95,5 @@ def run_study(
     panel = as_panel(panel)
     source = source_of(panel)
     plan = make_plan(panel, sampler, as_sweep(config), seed=seed, precision=precision, keep=keep, chunk_size=chunk_size)
-    means = Means(out=out, resume=resume, fresh=fresh, dask=dask, profile_dir=profile_dir, progress=progress)
-    return compute_study(plan, source, means.check("study"), command)
+    options = RunOptions(out=out, resume=resume, fresh=fresh, dask=dask, profile_dir=profile_dir, progress=progress)
+    return compute_study(plan, source, options.check("study"), command)

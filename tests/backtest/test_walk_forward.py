@@ -6,8 +6,11 @@ One market of 6 assets and 130 days and one set of profiles almost throughout, s
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
-from collections.abc import Mapping
+import sys
+import types
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -414,6 +417,51 @@ def test_the_panel_is_hashed_once_and_each_path_drawn_once(
         assert manifest["identity"]["data"]["sha256"] == data_hash(hashed[0])
 
 
+ROOMS = (  # in the order of imports
+    *("arguments", "settings", "markets", "storage", "kernels", "universes", "portfolios", "engine", "studies"),
+    "backtest",
+)
+
+
+def rooms_entered(panel: ja.Panel, compute: Callable[[], object]) -> list[str]:
+    """The room of each call of a function of the package that is given the panel, or an array of its returns."""
+    values, package, entered = panel.values, Path(ja.__file__).parent, []
+
+    def is_panel(value: object) -> bool:
+        array = isinstance(value, np.ndarray) and value.shape == values.shape and value.dtype == values.dtype
+        return value is panel or (array and np.array_equal(value, values))
+
+    def look(frame: types.FrameType, event: str, _: object) -> None:
+        code = frame.f_code
+        if event == "call" and Path(code.co_filename).is_relative_to(package):
+            names = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
+            if any(is_panel(frame.f_locals.get(name)) for name in names):
+                entered.append(Path(code.co_filename).relative_to(package).parts[0])
+
+    sys.setprofile(look)
+    try:
+        compute()
+    finally:
+        sys.setprofile(None)
+    return entered
+
+
+@pytest.mark.parametrize(
+    "compute",
+    [
+        lambda panel: ja.run_study(panel, PATHS, CONFIG, chunk_size=64),
+        lambda panel: walk(panel),
+        lambda panel: walk(panel, paths=PATHS),
+    ],
+    ids=["study", "walk-forward", "paths"],
+)
+def test_a_panel_seldom_goes_back_to_an_earlier_room(compute: Callable[[ja.Panel], object]) -> None:
+    panel = ja.read_returns(MARKET)
+    ranks = [ROOMS.index(room) for room in rooms_entered(panel, lambda: compute(panel))]
+    assert {"markets", "universes", "engine", "studies"} <= {ROOMS[rank] for rank in ranks}
+    assert sum(after < before for before, after in itertools.pairwise(ranks)) <= 6
+
+
 # ---- sweeps ---------------------------------------------------------------------------------------------------------
 
 
@@ -639,7 +687,7 @@ def test_wrong_previous_weights(given: Any, message: str) -> None:
         ({"paths": ja.Bootstrap(5, "circular", 500)}, "block_length must be"),
         ({"seed": -1}, "seed must be"),
         ({"precision": 16}, "precision must be 32 or 64"),
-        ({"resume": True}, "resume and fresh are about a walk-forward in a folder"),
+        ({"resume": True}, "resume and fresh need the folder of a walk-forward"),
     ],
 )
 def test_wrong_arguments_are_one_line(changes: dict[str, Any], message: str) -> None:
