@@ -54,7 +54,7 @@ def stability_sentence(turnover: dict[Any, Any], n_universes: int, leads: float)
     verdict = next(words for limit, words in _VERDICTS if median < limit)
     text = (
         f"{verdict}: in half of the universes at least {percent(median, 0)} of the capital is placed differently from "
-        f"the estimate, in one of twenty at least {percent(high, 0)}."
+        f"the estimate, in one in twenty at least {percent(high, 0)}."
     )
     if math.isfinite(leads):
         share = percent(leads, 0)
