@@ -2,19 +2,21 @@
 PYTHON ?= python3
 VENV   ?= .venv
 LOWEST := .venv-lowest
+NEWEST := .venv-newest
 BIN    := $(VENV)/bin
 # a process a core; a file's tests stay together and share what it sets up
-PYTEST := $(BIN)/python -m pytest -q -n auto --dist loadfile --no-loadscope-reorder
+PYTEST := -m pytest -q -n auto --dist loadfile --no-loadscope-reorder
 # tests of what depends on others' versions: JAX, pandas, Parquet, the command line, the report, block lengths
 OF_VERSIONS := tests/cli/test_cli_allocate.py tests/cli/test_cli_config.py tests/cli/test_cli_process.py \
 	tests/cli/test_cli_report.py tests/portfolios/test_allocation.py tests/universes/test_bootstrap.py tests/markets/test_panel.py
 
-.PHONY: help demo test test-as-users test-quick test-slow test-gpu test-dist test-lowest lint docs screenshots dist bench accuracy throughput gpu growth studies reproduce out-of-sample clean
+.PHONY: help demo test test-as-users test-quick test-slow test-gpu test-dist test-lowest test-newest lint docs screenshots dist bench accuracy throughput gpu growth studies reproduce out-of-sample clean
 help:
 	@echo "make demo        allocate the embedded market: tables, 1,000 bootstrap resamples, files, a report"
 	@echo "make test        tests (minutes); make test-slow: the rest; make test-gpu: those that need a GPU"
 	@echo "make test-dist   build, install the wheel into an empty environment elsewhere, run it there"
 	@echo "make test-lowest a selection of the tests with the lowest versions that pyproject.toml allows"
+	@echo "make test-newest the same selection with the newest Python that is found, and the newest versions"
 	@echo "make lint        format, lint and type checks"
 	@echo "make docs        build the documentation into build/site; make screenshots: its pictures of the report"
 	@echo "make dist        build dist/: the sdist, and the wheel from it"
@@ -28,7 +30,7 @@ help:
 	@echo "make out-of-sample  what cap, clusters and barbell do on data not seen (JAXALLOC_DATA; an hour)"
 	@echo "make clean       remove .venv, what was built, and caches"
 
-# a stamp a set of extras, remade when pyproject.toml changes
+# a stamp for each set of extras, remade when what it names changes
 $(VENV)/.made:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "jaxalloc needs Python 3.11 or later")'
 	$(PYTHON) -m venv $(VENV)
@@ -54,8 +56,8 @@ $(VENV)/.docs: $(VENV)/.made pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --editable '.[docs]'
 	@touch $@ $(VENV)/.core
 
-$(VENV)/.bench: $(VENV)/.made pyproject.toml
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'
+$(VENV)/.bench: $(VENV)/.made pyproject.toml benchmarks/requirements.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable . -r benchmarks/requirements.txt
 	@touch $@ $(VENV)/.core
 
 demo: $(VENV)/.report
@@ -69,10 +71,10 @@ test-as-users: $(VENV)/.test
 	$(BIN)/python -m pytest -q --optimised $$(grep -rl --include=*.py mark.optimised tests)
 
 test-quick: $(VENV)/.test
-	$(PYTEST) --quick
+	$(BIN)/python $(PYTEST) --quick
 
 test-slow: $(VENV)/.test
-	$(PYTEST) -m slow
+	$(BIN)/python $(PYTEST) -m slow
 
 test-gpu: $(VENV)/.test
 	$(BIN)/python -m pytest -q -m gpu
@@ -93,7 +95,18 @@ $(LOWEST)/.made: pyproject.toml
 	@touch $@
 
 test-lowest: $(LOWEST)/.made
-	$(LOWEST)/bin/python -m pytest -q -n auto --dist loadfile --no-loadscope-reorder -p no:cacheprovider $(OF_VERSIONS)
+	$(LOWEST)/bin/python $(PYTEST) -p no:cacheprovider $(OF_VERSIONS)
+
+# the newest Python, of all that are found, and the newest versions that pip chooses for it
+$(NEWEST)/.made: pyproject.toml
+	rm -rf $(NEWEST)
+	newest=$$($(PYTHON) .ci/newest_python.py) && "$$newest" -m venv $(NEWEST)
+	$(NEWEST)/bin/python -m pip install --quiet --disable-pip-version-check --no-compile --editable '.[test]'
+	@touch $@
+
+test-newest: $(NEWEST)/.made
+	@$(NEWEST)/bin/python -c 'import jax, sys; print("newest: Python", sys.version.split()[0], "and JAX", jax.__version__)'
+	$(NEWEST)/bin/python $(PYTEST) --quick -p no:cacheprovider $(OF_VERSIONS)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff format --check .
@@ -132,4 +145,4 @@ out-of-sample: $(VENV)/.test
 	$(BIN)/python benchmarks/out_of_sample.py
 
 clean:
-	rm -rf $(VENV) $(LOWEST) .pytest_cache .ruff_cache .hypothesis build dist
+	rm -rf $(VENV) $(LOWEST) $(NEWEST) .pytest_cache .ruff_cache .hypothesis build dist

@@ -9,7 +9,7 @@ bench.py, whose goals for a GPU stand beside the rates. With JAX_COMPILATION_CAC
   and by way of pinned memory.
 - device: universes a second with their results left on the device, as a study of summaries leaves them.
 - host: with all of their results brought to the host, while the device has the next chunk.
-- oracle: the judge of `jaxalloc bench` on the first universes.
+- oracle: the race's judge on the first universes.
 - stages: kernels and their time, by the part of the program that asked for them, from JAX's profiler. (XLA uses a
   kernel that is wanted twice in both places, under the first one's name.)
 """
@@ -35,12 +35,13 @@ import jax.numpy as jnp
 import numpy as np
 from bench import load
 from panels import JOBS, RESULTS
+from rivals.engine import Jaxalloc
+from rivals.judge import Judge
 from throughput import median_seconds
 
 import jaxalloc as ja
+from jaxalloc.cli.timing import engine_of
 from jaxalloc.engine.stages import Items, buffer_shapes
-from jaxalloc.rivals.engine import Jaxalloc, engine_of
-from jaxalloc.rivals.judge import Judge
 from jaxalloc.settings.config import NUMERIC_FIELDS
 
 STAGES = {
@@ -48,7 +49,7 @@ STAGES = {
     "moments": "moments",
     "antifragility": "tail gain, skewness",
     "clusters": "clusters",
-    "layer_2": "clusters' covariances",
+    "within_clusters": "clusters' covariances",
     "sleeve": "sleeve",
     "min_variance_max_sharpe": "minimum variance, maximum Sharpe",
     "risk_parity_barbell": "risk parity, barbell",
@@ -112,16 +113,16 @@ def compile_ahead(jobs: list[tuple[str, int]]) -> None:
             config = engine.config.replace(
                 **{key: slots(np.asarray(getattr(engine.config, key))) for key in NUMERIC_FIELDS}
             )
-            work, results = jax.tree.map(slots, buffer_shapes(engine.shared[0], items, config, 0))
+            work, results = jax.tree.map(slots, buffer_shapes(engine.shared[0], items, config, 0, engine.backend))
         tiles, number = engine.tiles, np.int32(1)
         estimate, solve = engine.programs
         yield lambda: estimate.lower(
-            *(tiles.draw, tiles.observe, engine.shared[0], items, config, work, number, number)
+            engine.backend, tiles.draw, tiles.observe, engine.shared[0], items, config, work, number, number
         ).compile()
         for bucket in BUCKETS[name]:
             lanes = np.zeros((tiles.turns[bucket], tiles.solve[bucket]), np.int32)
             yield lambda bucket=bucket, lanes=lanes: solve.lower(
-                *(bucket, tiles.observe, config, work.estimates, results, lanes, number)
+                engine.backend, bucket, tiles.observe, config, work.estimates, results, lanes, number
             ).compile()
 
     def run(precision: int, compile_one: Callable[[], Any]) -> None:
@@ -138,9 +139,7 @@ def measure(name: str, precision: int, wanted: float, judged: int) -> tuple[Jaxa
     job = load(name, "gpu", precision)
     if job is None:
         return None
-    start = time.perf_counter()
     ours = Jaxalloc(job.panel, precision)
-    compiled = time.perf_counter() - start
     engine, chunk = ours.engine, ours.quantum
     judge = Judge(job.panel, ours.counts(judged))
     verdict = judge.verdict(*ours.first(judged), precision)
@@ -171,7 +170,7 @@ def measure(name: str, precision: int, wanted: float, judged: int) -> tuple[Jaxa
         "precision": precision,
         "goal": job.goal_rate,
         "universes_per_second": rates,
-        "compile_seconds": compiled,
+        "compile_seconds": ours.compile_seconds,
         "chunk": chunk,
         "tile": max(engine.tiles.solve.values()),
         "accuracy": dataclasses.asdict(verdict),
@@ -230,7 +229,7 @@ def stage_of(kernel: str, scopes: dict[str, str]) -> str:
     if "gemm" in kernel.lower() or "cutlass" in kernel.lower():
         return "matrix products"
     scope = scopes.get(kernel, "")
-    return next((name for key, name in STAGES.items() if key in scope), "other")
+    return next((name for key, name in STAGES.items() if re.search(rf"\b{key}\b", scope)), "other")
 
 
 def page(found: dict[str, Any]) -> str:

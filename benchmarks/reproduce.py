@@ -25,8 +25,8 @@ from panels import RESULTS
 from published import bahc, hrp, known_covariance, nco, risk_budgeting, ten_assets
 from published.common import Plan, table
 
-from jaxalloc.rivals import machine
-from jaxalloc.rivals.common import available_cores
+from jaxalloc.cli import machine
+from jaxalloc.cli.machine import available_cores
 
 JOBS: dict[str, Any] = {
     "risk_budgeting": risk_budgeting,

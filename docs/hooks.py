@@ -1,12 +1,10 @@
-"""What mkdocs does to the pages: files and tables are put in, and formulas become MathML.
+"""Hooks of mkdocs: pages include files and tables, and formulas become MathML.
 
-In a page, alone on a line,
+A line of a page may be one of these directives. They keep figures from being copied by hand.
 
-    <!-- include: PATH -->                 a file of the repository, without its title; there must be one
-    <!-- include: PATH | otherwise -->     likewise, or that text where there is no such file
-    <!-- table: NAME -->                   one of `TABLES`, from the package as it is
-
-so that no figure is ever copied by hand.
+    <!-- include: PATH -->                 the text of a file of the repository, without its title; the file must exist
+    <!-- include: PATH | otherwise -->     the same, or the text `otherwise` if the file does not exist
+    <!-- table: NAME -->                   one of `TABLES`, computed from the installed package
 """
 
 from __future__ import annotations
@@ -31,12 +29,12 @@ _MIB = 2**20
 
 
 def on_page_markdown(markdown: str, **kwargs: Any) -> str:
-    """Put in what a page asks for."""
+    """Replace the directives of a page."""
     return _DIRECTIVE.sub(_put_in, markdown)
 
 
 def on_page_content(content: str, **kwargs: Any) -> str:
-    """Turn formulas into MathML, which browsers draw by themselves."""
+    """Turn formulas into MathML, which browsers draw without a script."""
 
     def draw(found: re.Match[str]) -> str:
         return convert(html.unescape(found[2]).strip(), display="block" if found[1] == "div" else "inline")
@@ -64,7 +62,7 @@ def _table(headings: list[str], rows: list[list[str]]) -> str:
 
 
 def tiles_table() -> str:
-    """What a CPU computes together and holds, for panels of 252 rows and all four profiles."""
+    """Tabulate how many universes a CPU computes together and holds: panels of 252 rows, the four default profiles."""
     rows, n_rows = [], 252
     for n in (20, 100, 250, 500):
         for dtype in (np.dtype("float64"), np.dtype("float32")):
@@ -80,7 +78,7 @@ def tiles_table() -> str:
 
 
 def statuses_table() -> str:
-    """Every status and its message."""
+    """Tabulate every status and its message."""
     return _table(["bit", "name", "message"], [[str(bit.value), f"`{bit.name}`", bit.message] for bit in Status])
 
 

@@ -1,4 +1,4 @@
-"""What griffe, which reads the package for mkdocstrings, is told about it."""
+"""An extension of griffe, which reads the package for mkdocstrings."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ import griffe
 
 
 class House(griffe.Extension):
-    """The habits of the package that griffe does not know."""
+    """Adapts what griffe reads to the conventions of the package."""
 
     def on_object(self, *, obj: griffe.Object, **kwargs: Any) -> None:
-        """Rename a docstring's section Example, as the package calls it, to Examples, as Google's style does."""
+        """Rename the section Example of a docstring to Examples, its name in Google's style."""
         if obj.docstring is not None:
             obj.docstring.value = re.sub(r"^(\s*)Example:$", r"\1Examples:", obj.docstring.value, flags=re.MULTILINE)
 
     def on_package(self, *, pkg: griffe.Module, **kwargs: Any) -> None:
-        """Leave the private fields of records out of their signatures."""
+        """Remove the private fields of records from their signatures."""
         modules = [pkg]
         while modules:
             module = modules.pop()

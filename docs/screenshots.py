@@ -1,8 +1,9 @@
-"""Pictures of the report for the README and the documentation (`make screenshots`).
+"""Pictures of the reports for the README and the documentation (`make screenshots`).
 
-The report is that of the demo's study: 1,000 bootstrap resamples of the embedded market. A headless Chromium, which
-must be on the PATH, photographs it by day, by night and at a phone's width, and some of its sections, into docs/images;
-and the report of a walk-forward on the same market. A picture of more than 300 KB is an error: crop it.
+One report is that of the demo's study, 1,000 bootstrap resamples of the embedded market. The other is that of a
+walk-forward on the same market. A headless Chromium, which must be on the PATH, takes the pictures and writes them to
+docs/images. It takes the study's report in light mode, in dark mode and at a phone's width, and some sections of it. A
+picture of more than 300 KB is an error: crop it.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ MOST_BYTES = 300_000
 READY = "html[data-ready=true]"
 LAPTOP = {"width": 1180, "height": 960}
 PHONE = {"width": 390, "height": 844}
-# how much of each section, from the top: not half a figure
+# pixels of each section to show, from its top, so that no figure is cut in half
 SECTIONS = {"clusters": 850, "together": 815, "boxes": 1500, "distributions": 845, "sleeve": 1500, "statuses": 1500}
 
 
@@ -37,14 +38,14 @@ def write_page(folder: Path, n_resamples: int) -> Path:
 
 
 def write_walk(folder: Path) -> Path:
-    """Walk portfolios of the demo's market forward and write the report."""
+    """Run a walk-forward on the demo's market and write its report."""
     config = ja.AllocationConfig(profiles=("equal_weight", "risk_parity", "hrp", "barbell"))
     walk = ja.walk_forward(ja.datasets.synthetic_market(), config, costs_bps=5)
     return ja.write_report(walk, folder / "walk.html", title="synthetic market")
 
 
 def open_page(browser: Browser, path: Path, size: Any, scheme: Any, scale: float = 1) -> Page:
-    """Open the report and wait for its figures."""
+    """Open a report and wait until its figures are drawn."""
     page = browser.new_context(viewport=size, color_scheme=scheme, device_scale_factor=scale).new_page()
     page.goto(path.as_uri())
     page.wait_for_selector(READY, timeout=120_000)
@@ -52,7 +53,7 @@ def open_page(browser: Browser, path: Path, size: Any, scheme: Any, scale: float
 
 
 def take(page: Page, name: str, selector: str | None = None, most_pixels: int = 0) -> None:
-    """Photograph what the window shows, or a section down to a height."""
+    """Write a picture of the visible window, or of a section down to a height in pixels."""
     target, clip = IMAGES / f"{name}.png", None
     if selector is not None:
         element = page.locator(selector)
@@ -71,7 +72,7 @@ def take(page: Page, name: str, selector: str | None = None, most_pixels: int = 
 
 
 def main() -> int:
-    """Write the report, photograph it; return an exit status."""
+    """Write the reports and take the pictures; return an exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--n", type=int, default=1000, help="resamples (default 1000)")
     n_resamples = parser.parse_args().n

@@ -13,7 +13,7 @@ import jaxalloc
 MODULES = sorted(
     module.name
     for module in pkgutil.walk_packages(jaxalloc.__path__, "jaxalloc.")
-    if module.name not in ("jaxalloc.__main__", "jaxalloc.cli.demo") and not module.name.startswith("jaxalloc.rivals")
+    if module.name not in ("jaxalloc.__main__", "jaxalloc.cli.demo")
 )
 
 

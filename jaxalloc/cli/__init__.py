@@ -36,9 +36,9 @@ _COMMANDS = {
     "sweep": "Allocate at every point of a grid of settings, and compare.",
     "walk-forward": "Hold portfolios on the rows after those they were decided on.",
     "report": "Write the report of a study or walk-forward in a folder: one HTML page.",
-    "bench": "Time jaxalloc against what else one could run, on this machine.",
+    "bench": "Time jaxalloc on this machine.",
 }
-_UsageError: type[Exception] = typer.BadParameter.__bases__[0]  # what typer raises for any bad command line
+UsageError: type[Exception] = typer.BadParameter.__bases__[0]  # what typer raises for any bad command line
 
 
 class _Commands(typer.core.TyperGroup):
@@ -50,7 +50,6 @@ class _Commands(typer.core.TyperGroup):
         if name in _COMMANDS:
             command = typer.main.get_command(module_of(name).app)
             command.name = name
-            rest = with_report_values(rest)
         return name, command, rest
 
     def invoke(self, ctx: Any) -> Any:
@@ -74,17 +73,6 @@ app = typer.Typer(
 )
 for _name, _summary in _COMMANDS.items():
     app.command(_name, help=_summary)(lambda: None)  # a stand-in, see `_Commands.resolve_command`
-
-
-def with_report_values(words: list[str]) -> list[str]:
-    """Give ``--report`` an empty value where no file ending in .html or .htm follows: it may stand alone."""
-    end = words.index("--") if "--" in words else len(words)  # after that no option is read
-    given = []
-    for position, word in enumerate(words):
-        following = words[position + 1] if position + 1 < end else ""
-        alone = word == "--report" and position < end and not following.lower().endswith((".html", ".htm"))
-        given.append("--report=" if alone else word)
-    return given
 
 
 def _print_version(wanted: bool) -> None:
@@ -123,12 +111,22 @@ def _run(arguments: list[str]) -> int:
     try:
         command = typer.main.get_command(app)
         status = command.main(arguments, prog_name="jaxalloc", standalone_mode=False, obj=tuple(arguments))
-    except _UsageError as error:
+    except UsageError as error:
         context = getattr(error, "ctx", None)
         path = context.command_path if context is not None else "jaxalloc"
-        message = error.format_message().replace("Value error, ", "").rstrip(".")  # type: ignore[attr-defined]
+        message = _without_pydantic(error.format_message())  # type: ignore[attr-defined]
         return _say(f"error: {message}; see {path} --help", BAD_INPUT)
     return status if isinstance(status, int) else DONE
+
+
+def usage_message(error: Any) -> str:
+    """What is wrong by a `UsageError`, without the option's name."""
+    return _without_pydantic(error.message)
+
+
+def _without_pydantic(message: str) -> str:
+    """A message of typer's without what the library that it validates with puts around it."""
+    return message.replace("Value error, ", "").rstrip(".")
 
 
 def report_errors(run: Callable[[], int]) -> int:

@@ -21,64 +21,37 @@ win over the top::
 
 from __future__ import annotations
 
-import dataclasses
-import enum
 import tomllib
-import types
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Union, get_args, get_origin
+from typing import Annotated, Any
 
 import typer
 
 from jaxalloc.arguments.errors import InputError
 from jaxalloc.arguments.words import quote
-from jaxalloc.cli import module_of
+from jaxalloc.cli import UsageError, module_of, usage_message
 
 COMMANDS = ("allocate", "study", "sweep", "walk-forward")
-_OF_ONE_RUN = ("config", "resume", "fresh", "help")  # flags that are no setting
-_MAY_STAND_ALONE = "report"  # takes a name, or nothing
+_ABOUT_ONE_RUN = ("config", "resume", "fresh", "help")  # flags that are no setting
 
 
-@dataclasses.dataclass(frozen=True)
-class _Key:
-    """A key of the file: its flag's parameter, the type of one value (str for a path too), whether it takes several."""
-
-    parameter: str
-    kind: type
-    several: bool
-
-    @classmethod
-    def of(cls, parameter: str, annotation: Any) -> _Key:
-        """Read it off the annotation that typer reads: ``Annotated[list[str] | None, ...]``, say."""
-        kind = get_args(annotation)[0] if get_origin(annotation) is Annotated else annotation
-        if get_origin(kind) in (types.UnionType, Union):
-            (kind,) = (part for part in get_args(kind) if part is not type(None))
-        several = get_origin(kind) is list
-        kind = get_args(kind)[0] if several else kind
-        return cls(parameter, str if issubclass(kind, Path) else kind, several)
+def options_of(command: str) -> dict[str, Any]:
+    """Return typer's parameters of a command by the keys of the file."""
+    parameters = typer.main.get_command(module_of(command).app).params
+    options = {p.opts[0].removeprefix("--"): p for p in parameters if p.param_type_name == "option"}
+    return {key: parameter for key, parameter in options.items() if key not in _ABOUT_ONE_RUN}
 
 
-def _keys(command: str) -> dict[str, _Key]:
-    """The keys that are a command's."""
-    module = module_of(command)
-    annotations = getattr(module, command.replace("-", "_")).__annotations__
-    found = {}
-    for parameter in typer.main.get_command(module.app).params:
-        key = parameter.opts[0].removeprefix("--")
-        if parameter.param_type_name == "option" and key not in _OF_ONE_RUN:
-            found[key] = _Key.of(parameter.name, annotations[parameter.name])
-    return found
-
-
-def read_config(file: Path, command: str) -> dict[str, Any]:
+def read_config(file: Path, context: typer.Context) -> dict[str, Any]:
     """Read the options of a command from a file; all of the file is checked, whichever command it is read for.
 
     Args:
         file: the path.
-        command: one of `COMMANDS`.
+        context: of the command, whose name is one of `COMMANDS`.
 
     Returns:
-        Parameter -> its value, as the command line would give it: a text or a list of them; True for a flag that
+        Parameter -> its value, as the command line would give it: a text or a list of texts; True for a flag that
         takes nothing.
 
     Raises:
@@ -86,16 +59,18 @@ def read_config(file: Path, command: str) -> dict[str, Any]:
     """
     content = _load(file)
     tables = {name: content.pop(name, {}) for name in COMMANDS}
-    known = {name: _keys(name) for name in COMMANDS}
-    shared = {key: option for options in known.values() for key, option in options.items()}
-    found = _values(file, content, shared, "")
-    found = {key: value for key, value in found.items() if key in known[command]}
+    options = {name: options_of(name) for name in COMMANDS}
+    command = str(context.info_name)
+    shared = {key: parameter for name in COMMANDS for key, parameter in options[name].items()}
+    values = _values(file, content, shared, "", context)
     for name, table in tables.items():
         if not isinstance(table, dict):
-            raise InputError(f"{file}: {name} must be a table, [{name}] above its settings, not {_told(table)}")
-        values = _values(file, table, known[name], f" in [{name}]")
-        found |= values if name == command else {}
-    return {known[command][key].parameter: value for key, value in found.items() if value is not None}
+            raise InputError(f"{file}: {name} must be a table, [{name}] above its settings, not {quote(table)}")
+        of_command = _values(file, table, options[name], f" in [{name}]", context)
+        if name == command:
+            values |= of_command
+    own = options[command]
+    return {own[key].name: value for key, value in values.items() if key in own and value is not None}
 
 
 def _load(file: Path) -> dict[str, Any]:
@@ -111,64 +86,63 @@ def _load(file: Path) -> dict[str, Any]:
         raise InputError(f"{file}: --config is not TOML ({error}); write lines such as cluster-cap = 0.3") from None
 
 
-def _values(file: Path, table: dict[str, Any], keys: dict[str, _Key], place: str) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for word, value in table.items():
+def _values(
+    file: Path, table: dict[str, Any], options: Mapping[str, Any], place: str, context: typer.Context
+) -> dict[str, Any]:
+    """A table's values by key, each of which its option has taken; None for a flag that is false."""
+    values: dict[str, Any] = {}
+    for word, given in table.items():
         key = word.replace("_", "-")
-        if key not in keys:
-            raise InputError(f"{file}: {_unknown(word, key, keys, place)}")
-        if key in found:
+        if key not in options:
+            raise InputError(f"{file}: {_unknown(word, key, options, place)}")
+        if key in values:
             raise InputError(f"{file}: {key}{place} is given twice, with a dash and with an underscore")
-        found[key] = _words(f"{file}: {key}{place}", key, keys[key], value)
-    return found
+        try:
+            value = _command_line_value(options[key], given)
+            if value is not None:
+                options[key].process_value(context, value)
+        except (UsageError, ValueError) as error:
+            message = usage_message(error) if isinstance(error, UsageError) else str(error)
+            shown = repr(given) if len(repr(given)) <= 60 else f"{repr(given)[:57]}..."
+            raise InputError(f"{file}: {key}{place} is {shown}: {message}") from None
+        values[key] = value
+    return values
 
 
-def _unknown(word: str, key: str, keys: dict[str, _Key], place: str) -> str:
-    if key in _OF_ONE_RUN:
+def _unknown(word: str, key: str, options: Mapping[str, Any], place: str) -> str:
+    if key in _ABOUT_ONE_RUN:
         return f"{quote(word)}{place} is no setting, but about one run: give it on the command line, --{key}"
     tables = "" if place else f"; or the tables {', '.join(f'[{name}]' for name in COMMANDS)}"
-    return f"there is no setting {quote(word)}{place}; choose from {', '.join(sorted(keys))}{tables}"
+    return f"there is no setting {quote(word)}{place}; choose from {', '.join(sorted(options))}{tables}"
 
 
-def _words(what: str, key: str, option: _Key, value: Any) -> Any:
-    """A value as words of a command line; None for a flag that is not given."""
-    if option.kind is bool or (key == _MAY_STAND_ALONE and isinstance(value, bool)):
+def _command_line_value(option: Any, value: Any) -> Any:
+    """What the command line would give an option; None for nothing. Whether the option takes it is typer's to say.
+
+    Raises:
+        ValueError: no word of a command line is like it.
+    """
+    if option.is_flag or (option.name == "report" and isinstance(value, bool)):  # --report may stand alone
         if not isinstance(value, bool):
-            raise InputError(f"{what} must be true or false, not {_told(value)}")
-        return (True if option.kind is bool else "") if value else None
-    if isinstance(value, list) and option.several:
-        if not value:
-            raise InputError(f"{what} is an empty list: give values, or leave the key out")
-        return [_word(what, option.kind, item) for item in value]
-    word = _word(what, option.kind, value, " or a list of them" if option.several else "")
-    return [word] if option.several else word
+            raise ValueError("give true or false")
+        return (True if option.is_flag else "") if value else None
+    if not option.multiple:
+        return _word(value)
+    if value == []:
+        raise ValueError("give values, or leave the key out")
+    return [_word(item) for item in (value if isinstance(value, list) else [value])]
 
 
-def _word(what: str, kind: type, value: Any, several: str = "") -> str:
-    numbers = (int, float) if kind is float else (int,)
-    if issubclass(kind, enum.Enum):
-        choices = [member.value for member in kind]
-        if isinstance(value, (str, int)) and str(value) in choices:  # precision = 64 is as good as "64"
-            return str(value)
-        raise InputError(f"{what} must be one of {', '.join(choices)}{several}, not {_told(value)}")
-    if kind is str:
-        wanted, numbers = "a text", (str, int, float)  # block = 21, or "auto"
-    else:
-        wanted = "a number" if kind is float else "a whole number"
-    if isinstance(value, bool) or not isinstance(value, numbers):
-        raise InputError(f"{what} must be {wanted}{several}, not {_told(value)}")
+def _word(value: Any) -> str:
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise ValueError("give a text or a number")
     return str(value)
-
-
-def _told(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
 
 
 def _take(context: typer.Context, value: Path | None) -> Path | None:
     """Let what the file says stand for the options that are not given."""
     if value is not None and not context.resilient_parsing:  # which is shell completion's
-        context.default_map = read_config(value, str(context.info_name))
+        context.default_map = read_config(value, context)
     return value
 
 
@@ -179,31 +153,7 @@ ConfigFile = Annotated[
         metavar="FILE.toml",
         callback=_take,
         is_eager=True,  # before the options that it stands for
-        help="Take options from a TOML file: keys as the flags, at the top for every command, under \\[allocate], "
-        "\\[study], \\[sweep] or \\[walk-forward] for one. The command line wins over it.",
+        help="Take options from a TOML file. Its keys are the flags: at the top for every command, under \\[allocate], "
+        "\\[study], \\[sweep] or \\[walk-forward] for one. The command line wins over the file.",
     ),
 ]
-
-
-def words_in_force(context: typer.Context) -> tuple[str, ...]:
-    """The command line with the flags that the file stands for in its place: it says what is done without the file."""
-    words: list[str] = list(context.obj or ())
-    end = words.index("--") if "--" in words else len(words)  # after that no option is read
-    head, tail = words[:end], words[end:]
-    for position in reversed(range(len(head))):
-        if head[position] == "--config":
-            del head[position : position + 2]
-        elif head[position].startswith("--config="):
-            del head[position]
-    values = context.default_map or {}
-    for parameter in context.command.params:
-        source = context.get_parameter_source(parameter.name or "")
-        if source is None or source.name != "DEFAULT_MAP":
-            continue
-        flag, value = parameter.opts[0], values[parameter.name]
-        for word in value if isinstance(value, list) else [value]:
-            if word is True or word == "":
-                head.append(flag)
-            else:
-                head += [f"{flag}={word}"] if word.startswith("-") else [flag, word]
-    return (*head, *tail)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,6 +13,7 @@ import typer
 from jaxalloc.arguments.errors import InputError
 from jaxalloc.backtest.walk import WalkForward
 from jaxalloc.cli import render
+from jaxalloc.cli.command_line import as_text, resuming
 from jaxalloc.cli.documents import records
 from jaxalloc.cli.options import Precision, Quiet
 from jaxalloc.markets.panel import Panel
@@ -160,7 +160,7 @@ def run(
                 folder,
                 # without a folder nobody would look at them
                 keep="summary" if folder is None else running.keep,
-                command=shlex.join(["jaxalloc", *command]) if command else None,
+                command=as_text(command),
                 progress=progress,
                 **running.computing(),
             )
@@ -187,14 +187,16 @@ def what_is_kept(folder: Path | None, total: int, command: Sequence[str], studie
         command: the command line that asked for it.
         studies: the folders of its studies, within ``folder``.
     """
+    if folder is None:
+        return []
     try:
-        manifests = [] if folder is None else [read_manifest(folder / name) for name in studies]
+        manifests = [read_manifest(folder / name) for name in studies]
     except InputError:
         return []
     kept = min(sum(_universes_in(manifest) for manifest in manifests if manifest is not None), total)
     if not kept:
         return []
-    how = f"resume with: {_resuming(command, str(folder))}" if command else "run it again with --resume"
+    how = f"resume with: {resuming(command, folder)}" if command and folder else "run it again with --resume"
     return [f"{kept:,} of {total:,} universes are kept in {folder}; {how}"]
 
 
@@ -202,16 +204,6 @@ def _universes_in(manifest: Manifest) -> int:
     if manifest.identity["keep"] == "weights":
         return sum(chunk.count for chunk in manifest.chunks.values())
     return 0 if manifest.state is None else manifest.state.count * manifest.identity["chunk_size"]
-
-
-def _resuming(command: Sequence[str], folder: str) -> str:
-    """The command line that goes on with a study."""
-    words = [word for word in command if word not in ("--fresh", "--resume")]
-    added = ["--resume"]
-    if not any(word == "--out" or word.startswith("--out=") for word in words):
-        added = ["--out", folder, *added]
-    end = words.index("--") if "--" in words else len(words)  # after that no option is read
-    return shlex.join(["jaxalloc", *words[:end], *added, *words[end:]])
 
 
 def document(study: Study, folder: Path | None, report: Path | None = None) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import typer
 
 from jaxalloc.arguments.errors import InputError
 from jaxalloc.cli import render
-from jaxalloc.cli.configured import words_in_force
+from jaxalloc.cli.command_line import ReportingCommand, words_in_force
 from jaxalloc.cli.documents import to_json
 from jaxalloc.cli.options import Json, Source, example, expand
 from jaxalloc.cli.running import Running, document, new_folder, run, written
@@ -23,10 +23,11 @@ _CONFIG = AllocationConfig()
 
 
 @app.command(
+    cls=ReportingCommand,
     epilog=example(
         "study prices.csv --kind prices --n 1000 --method circular --block 21 "
         '--stress volatility=1 --stress "volatility=1.5,correlation=0.5" --out robustness --report'
-    )
+    ),
 )
 @expand
 def study(

@@ -9,7 +9,7 @@ import typer
 
 from jaxalloc.arguments.errors import InputError
 from jaxalloc.cli import render
-from jaxalloc.cli.configured import words_in_force
+from jaxalloc.cli.command_line import ReportingCommand, words_in_force
 from jaxalloc.cli.documents import to_json
 from jaxalloc.cli.options import Json, Source, example, expand
 from jaxalloc.cli.running import Running, document, run, written
@@ -23,10 +23,11 @@ _CONFIG = AllocationConfig()
 
 
 @app.command(
+    cls=ReportingCommand,
     epilog=example(
         "sweep prices.csv --kind prices --vary cluster-cap=0.15,0.25,0.35 "
         "--vary threshold=0.3:0.5:0.1 --n 200 --out settings --report"
-    )
+    ),
 )
 @expand
 def sweep(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,14 +13,13 @@ import typer
 from jaxalloc.arguments.errors import InputError
 from jaxalloc.arguments.numbers import whole_number
 from jaxalloc.arguments.words import quote
-from jaxalloc.backtest.comparison import can_compare
 from jaxalloc.backtest.folder import ALLOCATIONS, PATHS
 from jaxalloc.backtest.previous import read_weights
 from jaxalloc.backtest.run import Execution
 from jaxalloc.backtest.run import walk_forward as run_walk_forward
 from jaxalloc.backtest.walk import WalkForward
 from jaxalloc.cli import render
-from jaxalloc.cli.configured import words_in_force
+from jaxalloc.cli.command_line import ReportingCommand, as_text, words_in_force
 from jaxalloc.cli.documents import records, to_json
 from jaxalloc.cli.options import Json, MissingWay, Source, example, expand
 from jaxalloc.cli.render_walk import print_walk
@@ -160,10 +158,11 @@ class Resampling:
 
 
 @app.command(
+    cls=ReportingCommand,
     epilog=example(
         "walk-forward prices.csv --kind prices --profile equal_weight --profile risk_parity --profile hrp "
         "--costs-bps 5 --paths 200 --out walk --report"
-    )
+    ),
 )
 @expand
 def walk_forward(
@@ -244,7 +243,7 @@ def _run(
                 settings,
                 paths=paths,
                 out=folder,
-                command=shlex.join(["jaxalloc", *command]) if command else None,
+                command=as_text(command),
                 progress=progress,
                 **arguments,
                 **running.computing(),
@@ -267,7 +266,7 @@ def document(walk: WalkForward, base: str | None, folder: Path, report: Path | N
         "first_day": None if walk.days.empty else label_text(walk.days[0]),
         "last_day": None if walk.days.empty else label_text(walk.days[-1]),
         "summary": records(walk.summary()),
-        "differences": records(walk.differences(base)) if can_compare(walk) else [],
+        "differences": records(walk.differences(base)) if walk.can_compare else [],
         "deflated_sharpe": records(walk.deflated_sharpe()) if walk.schedule.n_days > 2 else [],
         "rebalances": records(rebalances),
         "target": targets,

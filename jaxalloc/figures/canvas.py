@@ -46,23 +46,6 @@ _MODES: dict[str, dict[str, Any]] = {
     },
 }
 
-# measure -> its name in words, and Plotly's format of its values
-MEASURE_WORDS = {
-    "volatility": ("Volatility, annual", ".1%"),
-    "expected_return": ("Expected return, annual", ".1%"),
-    "sharpe": ("Sharpe ratio in sample", ".2f"),
-    "effective_assets": ("Effective number of assets", ".3~g"),
-    "effective_clusters": ("Effective number of clusters", ".3~g"),
-    "effective_bets": ("Effective number of bets", ".3~g"),
-    "concentration": ("Concentration (Herfindahl)", ".3f"),
-    "turnover": ("Turnover from the estimate", ".1%"),
-    "out_of_bag_return": ("Return out of bag, annual", ".1%"),
-    "out_of_bag_volatility": ("Volatility out of bag, annual", ".1%"),
-    "out_of_bag_sharpe": ("Sharpe ratio out of bag", ".2f"),
-    "n_clusters": ("Number of clusters", ".1f"),
-    "stability": ("Stability of the clusters", ".0%"),
-}
-
 
 def graph_objects() -> Any:
     """Return `plotly.graph_objects`.

@@ -13,25 +13,13 @@ from jaxalloc.arguments.errors import InputError
 from jaxalloc.arguments.words import literal
 from jaxalloc.backtest.performance import COMPARED
 from jaxalloc.figures.canvas import colour_of, faded, graph_objects, plain_name, style
+from jaxalloc.settings.measures import WALK_MEASURE
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
     from jaxalloc.backtest.walk import WalkForward
 
-# measure -> its name in words, and Plotly's format of its values
-WALK_WORDS = {
-    "annual_return": ("Return, annual", ".1%"),
-    "volatility": ("Volatility, annual", ".1%"),
-    "sharpe": ("Sharpe ratio", ".2f"),
-    "sortino": ("Sortino ratio", ".2f"),
-    "max_drawdown": ("Largest drawdown", ".1%"),
-    "calmar": ("Calmar ratio", ".2f"),
-    "turnover": ("Turnover a year", ".0%"),
-    "cost": ("Cost a year", ".2%"),
-    "effective_bets": ("Effective number of bets", ".3~g"),
-    "tracking_error": ("Tracking error, annual", ".1%"),
-}
 _DIGITS = 5
 _BOX = {"q1": "q25", "median": "q50", "q3": "q75", "mean": "mean", "lowerfence": "q05", "upperfence": "q95"}
 
@@ -68,7 +56,7 @@ def _add_intervals(
     figure: go.Figure, panel: int, measure: str, table: pd.DataFrame, names: list[str], colours: list[str]
 ) -> None:
     """Add a row for each row of the table: the interval, and the difference in it."""
-    words, shape = WALK_WORDS[measure]
+    words, shape = WALK_MEASURE[measure].words, WALK_MEASURE[measure].axis
     go = graph_objects()
     place: dict[str, Any] = {"row": panel, "col": 1}
     rows = np.arange(len(names))[::-1]
@@ -124,7 +112,7 @@ def path_boxes(
     Raises:
         InputError: there are no paths, no such point, or no such measure.
     """
-    known = [name for name in walk.shown if name in WALK_WORDS]
+    known = comparable(walk)
     unknown = [name for name in measures if name not in known]
     if unknown:
         raise InputError(f"there is no measure {literal(unknown[0])}; choose from {', '.join(known)}")
@@ -138,7 +126,7 @@ def path_boxes(
 
 def _add_boxes(figure: go.Figure, panel: int, measure: str, table: pd.DataFrame) -> None:
     """Add a box for each profile, and what happened."""
-    words, shape = WALK_WORDS[measure]
+    words, shape = WALK_MEASURE[measure].words, WALK_MEASURE[measure].axis
     go = graph_objects()
     place: dict[str, Any] = {"row": panel, "col": 1}
     rows = np.arange(len(table))[::-1]
@@ -177,6 +165,11 @@ def _add_boxes(figure: go.Figure, panel: int, measure: str, table: pd.DataFrame)
 
 
 # ---- what they share ------------------------------------------------------------------------------------------------
+
+
+def comparable(walk: WalkForward) -> list[str]:
+    """Return the measures of a walk-forward of which more or less is better, so that figures compare them."""
+    return [name for name in walk.shown if WALK_MEASURE[name].better]
 
 
 def point_number(walk: WalkForward, at: int | None) -> int:

@@ -11,7 +11,6 @@ import numpy as np
 from jaxalloc.arguments.errors import InputError
 from jaxalloc.arguments.words import literal
 from jaxalloc.figures.canvas import (
-    MEASURE_WORDS,
     MUTED,
     canvas,
     check_profile,
@@ -24,8 +23,8 @@ from jaxalloc.figures.canvas import (
     style,
 )
 from jaxalloc.portfolios.tables import asset_table
+from jaxalloc.settings.measures import MEASURES, UNIVERSE_MEASURE
 from jaxalloc.studies.histogram import MEASURE_BINS, bin_edges
-from jaxalloc.studies.measures import MEASURES
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -157,7 +156,7 @@ def distributions(
 
     Args:
         study: the study.
-        measures: some of `jaxalloc.studies.measures.MEASURES`; `Study.profile_summary` explains them.
+        measures: some of `jaxalloc.settings.measures.MEASURES`; `Study.profile_summary` explains them.
         at: point of a sweep's grid.
 
     Returns:
@@ -187,7 +186,7 @@ def distributions(
     for row, measure in enumerate(shown, 1):
         alike = next((pair for pair in _ONE_AXIS if measure in pair), (measure,))
         low, high = min(ranges[k][0] for k in alike if k in shown), max(ranges[k][1] for k in alike if k in shown)
-        words, shape = MEASURE_WORDS[measure]
+        words, shape = UNIVERSE_MEASURE[measure].words, UNIVERSE_MEASURE[measure].axis
         for profile, histogram in zip(study.profiles, histograms[measure], strict=True):
             estimate = float(estimates[profile, measure])
             if measure == "turnover" or not low <= estimate <= high:  # the estimate's turnover from itself is 0

@@ -10,10 +10,9 @@ import numpy as np
 
 from jaxalloc.arguments.errors import InputError
 from jaxalloc.arguments.words import literal
-from jaxalloc.backtest.comparison import FIGURES
-from jaxalloc.figures.canvas import MEASURE_WORDS, canvas, check_profile, graph_objects, plain_name
-from jaxalloc.figures.comparisons import WALK_WORDS
-from jaxalloc.studies.measures import MEASURES
+from jaxalloc.figures.canvas import canvas, check_profile, graph_objects, plain_name
+from jaxalloc.figures.comparisons import comparable
+from jaxalloc.settings.measures import FIGURES, MEASURES, OF_CLUSTERS, UNIVERSE_MEASURE, WALK_MEASURE, Measure
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
     from jaxalloc.settings.sweep import Sweep
     from jaxalloc.studies.study import Study
 
-_OF_CLUSTERS = ("n_clusters", "stability")
+_OF_CLUSTERS = tuple(measure.name for measure in OF_CLUSTERS)
 _MOST_NUMBERS = 120  # cells that have their number written in them; more would be crowded
 
 
@@ -31,7 +30,7 @@ def sweep_heatmap(study: Study, measure: str = "volatility", profile: str | None
 
     Args:
         study: a study of a sweep.
-        measure: one of `jaxalloc.studies.measures.MEASURES`, its mean over the universes; ``"n_clusters"``, the mean
+        measure: one of `jaxalloc.settings.measures.MEASURES`, its mean over the universes; ``"n_clusters"``, the mean
             number of clusters; or ``"stability"``, the mean of `Study.cluster_stability` over the clusters.
         profile: one of the study's profiles. By default all of them, if one setting is swept. Measures of clusters have
             no profile.
@@ -59,7 +58,7 @@ def sweep_heatmap(study: Study, measure: str = "volatility", profile: str | None
     else:
         profiles = study.profiles
     values = np.array([[_value(study, measure, name, k) for k in range(len(settings))] for name in profiles])
-    return _heat_map(settings, profiles, values, *MEASURE_WORDS[measure])
+    return _heat_map(settings, profiles, values, UNIVERSE_MEASURE[measure])
 
 
 def walk_heatmap(walk: WalkForward, measure: str = "sharpe", profile: str | None = None) -> go.Figure:
@@ -76,7 +75,7 @@ def walk_heatmap(walk: WalkForward, measure: str = "sharpe", profile: str | None
     Raises:
         InputError: the walk-forward is of no sweep, or the measure or the profile does not fit it.
     """
-    settings, known = walk.settings, [name for name in walk.shown if name in WALK_WORDS]
+    settings, known = walk.settings, comparable(walk)
     if not settings.names:
         raise InputError("the walk-forward is of no sweep: there is one point of settings")
     if measure not in known:
@@ -85,10 +84,10 @@ def walk_heatmap(walk: WalkForward, measure: str = "sharpe", profile: str | None
         raise InputError(f"name the profile: a sweep of {len(settings.names)} settings has a heat map for each")
     chosen = walk.profiles if profile is None else (walk.profiles[walk.number(profile)],)
     values = [walk.history.figures[:, walk.number(name), FIGURES.index(measure)] for name in chosen]
-    return _heat_map(settings, chosen, np.stack(values), *WALK_WORDS[measure])
+    return _heat_map(settings, chosen, np.stack(values), WALK_MEASURE[measure])
 
 
-def _heat_map(settings: Sweep, profiles: Sequence[str], values: np.ndarray, words: str, shape: str) -> go.Figure:
+def _heat_map(settings: Sweep, profiles: Sequence[str], values: np.ndarray, measure: Measure) -> go.Figure:
     """A heat map of (profiles, points) values; see `sweep_heatmap`."""
     *others, (last, columns) = settings.grid
     combinations = list(itertools.product(*(values for _, values in others)))
@@ -104,9 +103,10 @@ def _heat_map(settings: Sweep, profiles: Sequence[str], values: np.ndarray, word
             zmid=0 if both else None,
             xgap=2,
             ygap=2,
-            texttemplate=f"%{{z:{shape}}}" if values.size <= _MOST_NUMBERS else None,
-            colorbar={"thickness": 10, "tickformat": shape, "outlinewidth": 0},
-            hovertemplate=f"{plain_name(last)} %{{x}}<br>%{{y}}<br>{words}: %{{z:{shape}}}<extra></extra>",
+            texttemplate=f"%{{z:{measure.axis}}}" if values.size <= _MOST_NUMBERS else None,
+            colorbar={"thickness": 10, "tickformat": measure.axis, "outlinewidth": 0},
+            hovertemplate=f"{plain_name(last)} %{{x}}<br>%{{y}}<br>"
+            f"{measure.words}: %{{z:{measure.axis}}}<extra></extra>",
         )
     )
     figure.update_xaxes(

@@ -70,10 +70,6 @@ def correlation_at(study: Study, number: int) -> np.ndarray:
     Raises:
         InputError: the study does not hold them.
     """
-    if study.correlation is None:
-        raise InputError(
-            "the study was stored by an earlier version, without the correlations; run it again to have them"
-        )
     if "ewma_decay" in study.settings.names and number != study.settings.home:
         raise InputError(f"the correlations are kept at point {study.settings.home} only: ewma_decay was swept")
     return study.correlation

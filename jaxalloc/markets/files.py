@@ -8,11 +8,14 @@ cells are dates, symbols and numbers is for `jaxalloc.markets.layout` to say, an
 from __future__ import annotations
 
 import csv
+import functools
 import gzip
 import io
 import numbers
 import os
+import warnings
 import zlib
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
@@ -32,6 +35,9 @@ ROLES = {
     "symbol": {"symbol", "asset", "ticker"},
     "value": {"value", "price", "prices", "return", "returns", "close"},
 }
+# pandas reads numbers as float() does: from 3.1 on by default
+_PANDAS = tuple(map(int, pd.__version__.split(".")[:2]))
+_EXACT: dict[str, Any] = {} if _PANDAS >= (3, 1) else {"float_precision": "round_trip"}
 _MISSING_TEXTS = frozenset({"", "na", "nan", "null", "none", "n/a", "#n/a", "<na>"})
 
 
@@ -43,8 +49,13 @@ class Table:
     names: list[str]  # stripped; "" where there is none
     columns: list[pd.Series]  # raw cells, one Series a name, all on 0..rows-1
     date: int  # the column that holds the dates in the wide layout
-    lines: list[int] | None = None  # of a text file, the line that each row ends on
+    find_lines: Callable[[], list[int]] | None = None  # of a text file, gives the line that each row ends on
     stacked: bool = False  # a single column on a two-level index: `frame.stack()`
+
+    @property
+    def lines(self) -> list[int] | None:
+        """The line of the file that each row ends on, counted when a message first asks; None if there are no lines."""
+        return None if self.find_lines is None else self.find_lines()
 
     def place(self, row: int | np.integer) -> str:
         """Where a row stands, in words."""
@@ -110,50 +121,67 @@ def _parquet_frame(content: bytes, source: str) -> pd.DataFrame:
 
 
 def _csv_table(text: str, source: str) -> Table:
-    """Text -> cells; those that are not numbers stay text until the layout is known."""
+    """Text -> cells; a column that holds more than numbers stays text until the layout is known."""
     first = text.lstrip("\r\n ").partition("\n")[0]
     delimiter = "," if "," in first else next((mark for mark in "\t;|" if mark in first), ",")
-    # Python's float() takes 1_000 for a number: such a file goes the careful way, cell by cell.
-    careful = "_" in text
-    header: list[str] = []
-    dates: list[str] = []
-    rows: list[list[Any]] = []
-    lines: list[int] = []
+    _, header = next(_csv_rows(text, delimiter, source), (0, []))
+    if not header:
+        raise InputError(f"{source}: the file is empty; it needs a header line and at least two rows of returns")
+    find_lines = functools.cache(lambda: [line for line, _ in _csv_rows(text, delimiter, source)][1:])
+    # the dates stay text; of three columns one may hold symbols
+    texts = range(len(header) if len(header) == 3 else 1)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", pd.errors.ParserWarning)  # more cells than names
+            cells = pd.read_csv(
+                io.StringIO(text, newline=""),
+                sep=delimiter,
+                header=0,
+                names=range(len(header)),
+                index_col=False,
+                dtype=dict.fromkeys(texts, object),
+                keep_default_na=False,
+                na_values={k: [""] for k in range(len(texts), len(header))},
+                skipinitialspace=True,
+                low_memory=False,
+                **_EXACT,
+            )
+    except (pd.errors.ParserError, pd.errors.ParserWarning) as error:
+        find_lines()  # says where
+        raise InputError(f"{source}: cannot be read as CSV ({reason(error)}); save it as CSV again") from None
+    # pandas fills a line that is too short, and forgives quotes that csv does not
+    last = cells.iloc[:, -1]
+    if ('"' in text or last.isna().any() or (last == "").any()) and len(find_lines()) != len(cells):
+        raise InputError(f"{source}: a line holds nothing but quotes; delete it")
+    columns = [cells.iloc[:, k] for k in range(len(header))]
+    names = [name.strip() for name in header]
+    return Table(source=source, names=names, columns=columns, date=0, find_lines=find_lines)
+
+
+def _csv_rows(text: str, delimiter: str, source: str) -> Iterator[tuple[int, list[str]]]:
+    """The header and the rows that are not blank, each with the line that it ends on.
+
+    Raises:
+        InputError: a row has not as many cells as the header, or is no CSV.
+    """
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True, strict=True)
+    width = 0
     try:
         for row in reader:
             if not row or (len(row) == 1 and not row[0].strip()):
                 continue
-            if not header:
-                header = [cell.strip() for cell in row]
-                continue
-            if len(row) != len(header):
+            width = width or len(row)
+            if len(row) != width:
                 raise InputError(
-                    f"{source}: line {reader.line_num} has {counted(len(row), 'cell')} where the header has "
-                    f"{len(header)}; give every line the same number of cells"
+                    f"{source}: line {reader.line_num} has {counted(len(row), 'cell')} where the header has {width}; "
+                    "give every line the same number of cells"
                 )
-            dates.append(row[0])
-            rows.append(row[1:] if len(header) == 3 else _row_values(row[1:], careful))
-            lines.append(reader.line_num)
+            yield reader.line_num, row
     except csv.Error as error:
         raise InputError(
             f"{source}: line {reader.line_num} cannot be read as CSV ({reason(error)}); correct it, or save "
             "the file as CSV again"
         ) from None
-    if not header:
-        raise InputError(f"{source}: the file is empty; it needs a header line and at least two rows of returns")
-    cells = pd.DataFrame(rows, columns=range(len(header) - 1), dtype=None if rows else object)
-    columns = [pd.Series(dates, dtype=object), *(cells[k] for k in cells.columns)]
-    return Table(source, header, columns, date=0, lines=lines)
-
-
-def _row_values(cells: list[str], careful: bool) -> list[Any]:
-    if not careful:
-        try:
-            return list(map(float, cells))
-        except ValueError:
-            pass
-    return [cell if (value := as_number(cell)) is None else value for cell in cells]
 
 
 def _from_frame(frame: pd.DataFrame, source: str, layout: Layout) -> Table:
@@ -172,10 +200,16 @@ def _from_frame(frame: pd.DataFrame, source: str, layout: Layout) -> Table:
         if name.lower() in ROLES["date"] or pd.api.types.is_datetime64_any_dtype(column.dtype)
     ]
     if pd.api.types.is_integer_dtype(index.dtype) and (dated or layout == "long"):
-        return Table(source, names, columns, date=dated[0] if dated else 0)
+        return Table(source=source, names=names, columns=columns, date=dated[0] if dated else 0)
     levels = [pd.Series(index.get_level_values(k)) for k in range(index.nlevels)]
     stacked = index.nlevels == 2 and len(names) == 1
-    return Table(source, [*map(as_text, index.names), *names], [*levels, *columns], date=0, stacked=stacked)
+    return Table(
+        source=source,
+        names=[*map(as_text, index.names), *names],
+        columns=[*levels, *columns],
+        date=0,
+        stacked=stacked,
+    )
 
 
 # ---- cells and words -------------------------------------------------------------------------------------------------

@@ -114,6 +114,13 @@ def sweep(config: AllocationConfig | None = None, **grid: Iterable[Any]) -> Swee
     return Sweep(base, tuple(columns))
 
 
+def as_sweep(config: AllocationConfig | Sweep | None) -> Sweep:
+    """Return settings as a grid, checked: one config is a grid of one point, None the default one."""
+    if isinstance(config, Sweep):
+        return config
+    return Sweep(plain_config(check_config(AllocationConfig() if config is None else config)))
+
+
 def plain_config(config: AllocationConfig) -> AllocationConfig:
     """Return the settings with their numbers as Python's, whatever type they have."""
     numbers = {name: np.asarray(getattr(config, name)).item() for name in NUMERIC_FIELDS}

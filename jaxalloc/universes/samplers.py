@@ -155,10 +155,11 @@ def steps(product: Product, n_rows: int) -> tuple[Draw, ...]:
     for part in product.parts:
         sizes.append(part.count(n_rows))
         n_rows = part.rows_after(n_rows)
+    drawn = [part.draw() for part in product.parts]
     strides = [math.prod(size or 1 for size in sizes[position + 1 :]) for position in range(len(sizes))]
     return tuple(
         Draw(kernel=kernel, numbers=numbers, stride=np.int32(stride), size=np.int32(size or 0))
-        for (kernel, numbers), size, stride in zip((part.draw() for part in product.parts), sizes, strides, strict=True)
+        for (kernel, numbers), size, stride in zip(drawn, sizes, strides, strict=True)
     )
 
 

@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import json
 import sys
-from pathlib import Path
 
 import numpy as np
+import out_of_sample
 import pandas as pd
 import pytest
 
 import jaxalloc as ja
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
-
-import out_of_sample
 
 
 @pytest.fixture(scope="module")

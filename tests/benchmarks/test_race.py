@@ -8,11 +8,12 @@ from collections.abc import Iterator
 import numpy as np
 import oracles
 import pytest
+from rivals import race, registry, tables
+from rivals.common import PROFILES, draw
+from rivals.judge import Judge
 
 import jaxalloc as ja
-from jaxalloc.rivals import race, registry, tables
-from jaxalloc.rivals.common import PROFILES, draw
-from jaxalloc.rivals.judge import Judge
+from jaxalloc.cli import timing
 
 
 class Clock:
@@ -60,7 +61,7 @@ def panel() -> np.ndarray:
 
 def run(monkeypatch: pytest.MonkeyPatch, panel: np.ndarray, clock: Clock, **goals: float) -> tuple[dict, list[Waiting]]:
     ours, theirs = Waiting(clock, 1000, 64), Waiting(clock, 20, 2)
-    monkeypatch.setattr(race, "time", clock)
+    monkeypatch.setattr(timing, "time", clock)
     monkeypatch.setattr(race, "Jaxalloc", lambda *_: ours)
     monkeypatch.setattr(registry, "start", lambda *_: theirs)
     found = race.run(race.Job("job", "test", panel, goals), ["original"], race.Rules(3, 1.0, 2))

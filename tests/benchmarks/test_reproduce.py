@@ -13,14 +13,11 @@ import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 import pytest
+import reproduce
+from published import bahc, closed_form, hrp, known_covariance, nco, risk_budgeting, ten_assets
+from published.common import Compared, Plan, in_pieces, variance_error, variance_ratio_error
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
-sys.path.insert(0, str(BENCHMARKS))
-
-import reproduce  # noqa: E402
-from published import bahc, closed_form, hrp, known_covariance, nco, risk_budgeting, ten_assets  # noqa: E402
-from published.common import Compared, Plan, in_pieces, variance_error, variance_ratio_error  # noqa: E402
-
 QUICK = Plan(quick=True, workers=2)
 CLOSE = 1e-9  # of float64 on well-conditioned problems; what was seen is 1e-12 and less
 

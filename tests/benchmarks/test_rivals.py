@@ -13,8 +13,8 @@ import jaxalloc as ja
 pytest.importorskip("daqp")
 pytest.importorskip("numba")
 
-from jaxalloc.rivals import expert, solvers
-from jaxalloc.rivals.common import PROFILES, draw
+from rivals import expert, solvers
+from rivals.common import PROFILES, draw
 
 T = 252
 N_UNIVERSES = 50
@@ -147,11 +147,11 @@ def test_slower_rivals_find_the_same_clusters(module):
     """And about the same risk parity, whose caps do not bind here: these rivals stop early."""
     panel, counts = stocks(12), draw(2, T, 6, 0)
     if module == "original":
-        from jaxalloc.rivals import original
+        from rivals import original
 
         weights, labels, _ = original.Engine(panel).allocate(counts)
     else:
-        from jaxalloc.rivals import naive
+        from rivals import naive
 
         weights, labels, _ = naive.Naive(panel, chunk=2).allocate(counts)
     exact = expert.Engine(panel).allocate(counts)

@@ -1,172 +1,178 @@
-"""`jaxalloc bench`: what it prints and writes, whom it leaves out, and bad options. No test asserts a time."""
+"""`jaxalloc bench`: what it prints and writes, how runs are laid out, and bad options. No test asserts a time."""
 
 from __future__ import annotations
 
+import itertools
 import json
-import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from jaxalloc.rivals import registry
+from jaxalloc.cli import timing
+from jaxalloc.cli.bench import Outcomes
 from jaxalloc.settings.config import DEFAULT_PROFILES
+from jaxalloc.settings.status import Status
 
 Run = Callable[..., tuple[str, str]]
-QUICK = ("--seconds", "0", "--pairs", "1", "--judged", "2")  # a run of the fewest universes
-MARKET = ("--n-assets", "12", "--rows", "120")
+QUICK = ("--seconds", "0", "--runs", "2")  # runs of the fewest universes
 
-
-@pytest.fixture(autouse=True)
-def one_core(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One worker: a second one would not tell more."""
-    monkeypatch.setattr("jaxalloc.rivals.race.available_cores", lambda: 1)
-
-
-@pytest.fixture
-def missing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Only the original's way, which needs nothing but what jaxalloc does, can run."""
-    for key, rival in registry.RIVALS.items():
-        libraries = () if key == "original" else ("no_such_library",)
-        monkeypatch.setitem(registry.RIVALS, key, rival._replace(libraries=libraries))
-
-
-ACCURACY = {
-    **dict.fromkeys(("universes", "partitions_equal", "leads_equal", "failed"), int),
-    **dict.fromkeys(("gap", "median_gap", "over_limit", "difference"), dict),
-    **dict.fromkeys(("sum_error", "cluster_excess", "asset_excess"), float),
-}
-SIDE = {"universes": int, "seconds": float, "universes_per_second": float}
+SPREAD = {"least": float, "median": float, "most": float}
 SCHEMA: dict[str, Any] = {
     "format": int,
-    "started": str,
+    "finished": str,
     "machine": {"processor": str, "cores": int, "system": str},
     "device": {"platform": str, "kind": str, "count": int},
     "versions": dict,
-    "pairs": int,
-    "seconds": float,
-    "judged": int,
+    "source": str,
+    "n_assets": int,
+    "n_rows": int,
     "precision": int,
-    "gap_limit": float,
-    "left_out": [{"rival": str, "name": str, "missing": list, "install": str}],
-    "jobs": [
-        {
-            "job": str,
-            "source": str,
-            "n_rows": int,
-            "n_assets": int,
-            "jaxalloc": {
-                "universes_per_second": float,
-                "goal_universes_per_second": type(None),
-                "accuracy": ACCURACY,
-            },
-            "rivals": [
-                {
-                    "rival": str,
-                    "name": str,
-                    "goal": type(None),
-                    "ratio": {"median": float, "least": float, "most": float},
-                    "universes_per_second": float,
-                    "jaxalloc_universes_per_second": float,
-                    "accuracy": ACCURACY,
-                    "pairs": [{"jaxalloc": SIDE, "rival": SIDE, "ratio": float}],
-                }
-            ],
-        }
-    ],
+    "seconds": float,
+    "compile_seconds": float,
+    "universes_per_second": SPREAD,
+    "runs": [{"universes": int, "seconds": float}],
+    "peak_memory": {"process_bytes": int, "device_bytes": type(None)},
+    "universes": int,
+    "n_clusters": SPREAD,
+    "profiles": {
+        profile: {"optimality_gap": {"median": float, "most": float}, "n_flagged": int, "status_counts": dict}
+        for profile in DEFAULT_PROFILES
+    },
 }
 
 
 def check_schema(found: Any, schema: Any, where: str = "document") -> None:
     """A dictionary has these keys and no others, a list any number of such items, a value its type."""
     if isinstance(schema, dict):
-        assert found.keys() == schema.keys(), where
+        assert list(found) == list(schema), where
         for key, part in schema.items():
             check_schema(found[key], part, f"{where}.{key}")
     elif isinstance(schema, list):
         for number, item in enumerate(found):
             check_schema(item, schema[0], f"{where}[{number}]")
     else:
-        assert type(found) is schema, where
+        assert isinstance(found, (int, float) if schema is float else schema), where
 
 
-def test_a_race_from_end_to_end(run: Run, missing: None) -> None:
-    """The document on stdout is the one written; jaxalloc is exact, and the rivals that cannot run are named."""
-    out, err = run("bench", *MARKET, *QUICK, "--json", "--out", "found.json")
-    found = json.loads(out)
+def test_a_measurement_from_end_to_end(run: Run) -> None:
+    """The document on stdout is the one written; its rates are those of the runs, its gaps the engine's own."""
+    out, err = run("bench", "--n-assets", "12", "--rows", "120", *QUICK, "--json", "--out", "found.json")
+    assert err == "note: Wrote found.json.\n"
     assert Path("found.json").read_text() == out
+    found = json.loads(out)
     check_schema(found, SCHEMA)
-    assert [row["rival"] for row in found["left_out"]] == [key for key in registry.RIVALS if key != "original"]
-    assert all(row["missing"] == ["no_such_library"] for row in found["left_out"])
-    for key in registry.RIVALS:
-        note = f"note: Left {key} out: no_such_library is not installed; pip install 'jaxalloc[bench]'"
-        assert (note in err.splitlines()) == (key != "original")
-    (job,) = found["jobs"]
-    assert (job["source"], job["n_assets"], job["n_rows"]) == ("embedded market", 12, 120)
-    verdict = job["jaxalloc"]["accuracy"]
-    assert verdict["universes"] == verdict["partitions_equal"] == verdict["leads_equal"] == 2
-    assert set(verdict["over_limit"]) == set(DEFAULT_PROFILES)
-    assert sum(verdict["over_limit"].values()) == verdict["failed"] == 0
-    assert verdict["sum_error"] <= 1e-12
-    (row,) = job["rivals"]
-    assert row["rival"] == "original"
-    assert row["accuracy"]["partitions_equal"] == 2
-    (pair,) = row["pairs"]
-    rates = [pair[side]["universes"] / pair[side]["seconds"] for side in ("jaxalloc", "rival")]
-    assert math.isclose(pair["ratio"], rates[0] / rates[1])
-    assert row["ratio"]["median"] == pair["ratio"]
+    assert (found["source"], found["n_assets"], found["n_rows"]) == ("embedded market", 12, 120)
+    rates = sorted(each["universes"] / each["seconds"] for each in found["runs"])
+    assert len(rates) == 2
+    assert list(found["universes_per_second"].values()) == pytest.approx([rates[0], sum(rates) / 2, rates[1]])
+    assert found["universes"] == sum(each["universes"] for each in found["runs"])
+    assert found["compile_seconds"] > 0
+    assert 1 <= found["n_clusters"]["least"] <= found["n_clusters"]["median"] <= found["n_clusters"]["most"] <= 12
+    for row in found["profiles"].values():
+        assert row["optimality_gap"]["median"] <= row["optimality_gap"]["most"] <= 1e-8
+        assert row["n_flagged"] <= sum(row["status_counts"].values())
+        assert set(row["status_counts"]) <= set(Status.__members__)
     assert {"jaxalloc", "python", "jax", "numpy"} <= found["versions"].keys()
 
 
 def test_a_table_of_a_file(run: Run, file: Path) -> None:
-    out, err = run("bench", file, *QUICK, "--n-assets", "12", "--rivals", "original", "--quiet")
+    out, err = run("bench", file, *QUICK, "--quiet")
     assert err == ""
+    assert [path.name for path in Path().iterdir()] == [file.name]
+    lines = [line.split() for line in out.splitlines()]
+    assert all(len(line) <= 80 for line in out.splitlines() if not line.startswith("note: "))
     assert "jaxalloc in 64 bits on cpu" in out
-    lines = out.splitlines()
-    assert all(len(line) <= 80 for line in lines)
-    assert f"bench: {file.name}, 12 assets, 120 rows" in lines
-    head, ours, theirs = (next(line for line in lines if line.startswith(s)) for s in (" ", "jaxalloc  ", "pandas + "))
-    assert head.split() == ["universes/s", "faster", "by", "range", "gap", "clusters", "leads"]
-    assert ours.endswith("2/2    2/2")
-    assert " x " in theirs
-
-
-def test_a_rival_that_fails_is_told_and_jaxalloc_runs_alone(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(registry.RIVALS, "naive", registry.RIVALS["naive"]._replace(attribute="NoSuchClass"))
-    document = json.loads(run("bench", *MARKET, *QUICK, "--rivals", "naive", "--json")[0])
-    (job,) = document["jobs"]
-    assert "NoSuchClass" in job["rivals"][0]["error"]
-    assert job["jaxalloc"]["universes_per_second"] > 0
-    out, _ = run("bench", *MARKET, *QUICK, "--rivals", "naive")
-    assert "note: naive JAX failed: AttributeError" in out
+    assert f"{file.name}: 12 assets, 120 rows, bootstrap resamples, four profiles each" in out.splitlines()
+    assert ["least", "median", "most"] in lines
+    shown = {line[0]: line[1:] for line in lines if line and line[0] in DEFAULT_PROFILES}
+    assert list(shown) == list(DEFAULT_PROFILES)
+    assert all(float(gap) <= 1e-8 for row in shown.values() for gap in row[:2])
+    assert "`make bench` in a clone of jaxalloc's repository" in out.splitlines()[-1]
 
 
 @pytest.mark.slow
-def test_jaxalloc_alone_in_float32(run: Run) -> None:
-    market = ("--n-assets", "5", "--rows", "60")
-    document = json.loads(run("bench", *market, *QUICK, "--rivals", "none", "--precision", "32", "--json")[0])
-    (job,) = document["jobs"]
-    assert job["rivals"] == document["left_out"] == []
-    assert document["gap_limit"] == 1e-5
-    assert job["jaxalloc"]["accuracy"]["partitions_equal"] == 2
-    assert sum(job["jaxalloc"]["accuracy"]["over_limit"].values()) == 0
-    assert 1e-10 < max(job["jaxalloc"]["accuracy"]["difference"].values()) < 1e-3
+def test_float32(run: Run) -> None:
+    words = ("--n-assets", "5", "--rows", "60", "--precision", "32")
+    found = json.loads(run("bench", *words, *QUICK, "--json")[0])
+    assert found["precision"] == 32
+    assert 1e-12 < max(row["optimality_gap"]["most"] for row in found["profiles"].values()) < 1e-4
+
+
+class Waiting:
+    """Takes the same time for every universe, on a clock of its own; a run takes half as long from the ``fast``-th."""
+
+    def __init__(self, rate: float, quantum: int, fast: int = 10**9) -> None:
+        self.rate, self.quantum, self.fast = rate, quantum, fast
+        self.now, self.seeds = 0.0, list[int]()
+
+    def perf_counter(self) -> float:
+        return self.now
+
+    def stream(self, n: int, seed: int) -> Iterator[int]:
+        self.seeds.append(seed)
+        self.now += n / self.rate / (2 if len(self.seeds) >= self.fast else 1)
+        yield n
+
+
+def time_runs(monkeypatch: pytest.MonkeyPatch, side: Waiting) -> tuple[list[timing.Run], list[int]]:
+    monkeypatch.setattr(timing, "time", side)
+    seen: list[int] = []
+    return timing.time_runs(side, 3, 1.0, itertools.count(1), seen.append), seen
+
+
+def test_runs_take_the_time_wanted_and_draw_other_universes(monkeypatch: pytest.MonkeyPatch) -> None:
+    side = Waiting(rate=1000, quantum=64)
+    runs, seen = time_runs(monkeypatch, side)
+    assert [run.universes_per_second for run in runs] == pytest.approx([1000] * 3)
+    assert all(run.seconds >= 1 and run.universes % 64 == 0 for run in runs)
+    assert seen == [run.universes for run in runs]
+    assert len(set(side.seeds)) == len(side.seeds)
+
+
+def test_a_run_that_is_too_short_is_not_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The machine doubles its speed after the runs were laid out."""
+    laid_out = Waiting(rate=1000, quantum=64)
+    time_runs(monkeypatch, laid_out)
+    runs, _ = time_runs(monkeypatch, Waiting(rate=1000, quantum=64, fast=len(laid_out.seeds) - 1))
+    assert len(runs) == 3
+    assert all(run.seconds >= 1 for run in runs)
+
+
+def test_what_the_universes_came_to() -> None:
+    gaps = np.array([[1e-12, 2e-12, np.nan, 0.0], [3e-12, 4e-12, np.nan, 0.0], [5e-12, 0.0, np.nan, 0.0]])
+    status = np.zeros((3, 4), int)
+    status[0, 2] = Status.SHARPE_FALLBACK | Status.NOT_CONVERGED
+    status[2, 2] = Status.SHARPE_FALLBACK
+    outcomes = Outcomes()
+    for rows in (slice(0, 2), slice(2, 3)):
+        part: Any = SimpleNamespace(
+            optimality_gap=gaps[rows], status=status[rows], n_clusters=np.array([4, 6, 5])[rows]
+        )
+        outcomes.add(part)
+    found = outcomes.record()
+    assert found["universes"] == 3
+    assert found["n_clusters"] == {"least": 4, "median": 5, "most": 6}
+    assert found["profiles"]["min_variance"]["optimality_gap"] == {"median": 3e-12, "most": 5e-12}
+    assert found["profiles"]["max_sharpe"] == {
+        "optimality_gap": None,
+        "n_flagged": 2,
+        "status_counts": {"SHARPE_FALLBACK": 2, "NOT_CONVERGED": 1},
+    }
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["nowhere.csv"], "no such file"),
-        (["--rivals", "markowitz"], "there is no 'markowitz'; choose from plain, expert, original, "),
-        (["--rivals", "original,"], "there is no ''"),
-        (["--rivals", "naive"], "leave naive out: no_such_library is not installed, or pip install 'jaxalloc[bench]'"),
-        (["--pairs", "0"], "'--pairs': Input should be greater than or equal to 1"),
+        (["--rivals", "original"], "No such option: --rivals"),
+        (["--runs", "0"], "'--runs': Input should be greater than or equal to 1"),
         (["--seconds", "-1"], "'--seconds'"),
         (["--seconds", "nan"], "'--seconds'"),
-        (["--judged", "0"], "'--judged'"),
         (["--n-assets", "1"], "'--n-assets'"),
         (["--rows", "19"], "'--rows'"),
         (["--precision", "16"], "is not one of '32', '64'"),
@@ -179,9 +185,7 @@ def test_jaxalloc_alone_in_float32(run: Run) -> None:
         (["still.csv", "--rows", "30"], "constant"),
     ],
 )
-def test_bad_option(
-    refused: Callable[..., str], file: Path, market: pd.DataFrame, missing: None, arguments: list[str], message: str
-) -> None:
+def test_bad_option(refused: Callable[..., str], market: pd.DataFrame, arguments: list[str], message: str) -> None:
     market.head(10).to_csv("short.csv")
     market.mask(np.eye(*market.shape) > 0).to_csv("gaps.csv")
     still = market.copy()

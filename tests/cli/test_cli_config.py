@@ -13,7 +13,6 @@ import pytest
 
 import jaxalloc as ja
 from jaxalloc.cli import configured
-from jaxalloc.portfolios.profiles import PROFILES
 
 Run = Callable[..., tuple[str, str]]
 
@@ -123,28 +122,25 @@ ALLOWED = "choose from aggressor-weight, all, asset-cap, base, block, "
         ("[stdy]\nn = 3", f"there is no setting 'stdy'; {ALLOWED}"),
         ("[allocate]\nn = 3", "there is no setting 'n' in [allocate]; choose from aggressor-weight, "),
         ("[study]\nvary = 'slack=1.1'", "there is no setting 'vary' in [study]; choose from "),
-        ("study = 3", "study must be a table, [study] above its settings, not 3"),
+        ("study = 3", "study must be a table, [study] above its settings, not '3'"),
         ("cluster-cap = 0.2\ncluster_cap = 0.3", "cluster-cap is given twice"),
-        ("cluster-cap = 'high'", "cluster-cap must be a number, not 'high'"),
-        ("cluster-cap = true", "cluster-cap must be a number, not True"),
-        ("cluster-cap = [0.2]", "cluster-cap must be a number, not [0.2]"),
-        ("[study]\nn = 2.5", "n in [study] must be a whole number, not 2.5"),
-        ("quiet = 1", "quiet must be true or false, not 1"),
-        ("out = 2020-01-31", "out must be a text, not datetime.date(2020, 1, 31)"),
-        ("linkage = 'median'", "linkage must be one of average, single, complete, ward, not 'median'"),
-        ("precision = 16", "precision must be one of 32, 64, not 16"),
-        (
-            "profile = 3",
-            f"profile must be one of {', '.join(PROFILES)} or a list of them, not 3",
-        ),
-        ("profile = ['hrpp']", f"profile must be one of {', '.join(PROFILES)}, not 'hrpp'"),
-        ("profile = []", "profile is an empty list: give values, or leave the key out"),
-        ("stress = [1.5, true]", "stress must be a text, not True"),
+        ("cluster-cap = 'high'", "cluster-cap is 'high': "),
+        ("cluster-cap = true", "cluster-cap is True: give a text or a number"),
+        ("cluster-cap = [0.2]", "cluster-cap is [0.2]: give a text or a number"),
+        ("[study]\nn = 2.5", "n in [study] is 2.5: "),
+        ("quiet = 1", "quiet is 1: give true or false"),
+        ("out = 2020-01-31", "out is datetime.date(2020, 1, 31): give a text or a number"),
+        ("linkage = 'median'", "linkage is 'median': 'median' is not one of 'average', 'single', 'complete', 'ward'"),
+        ("precision = 16", "precision is 16: '16' is not one of '32', '64'"),
+        ("profile = 3", "profile is 3: '3' is not one of 'min_variance', 'risk_parity', "),
+        ("profile = ['hrpp']", "profile is ['hrpp']: 'hrpp' is not one of 'min_variance', "),
+        ("profile = []", "profile is []: give values, or leave the key out"),
+        ("stress = [1.5, true]", "stress is [1.5, True]: give a text or a number"),
         ("fresh = true", "'fresh' is no setting, but about one run: give it on the command line, --fresh"),
         ("[study]\nresume = true", "'resume' in [study] is no setting, but about one run"),
         ("config = 'other.toml'", "'config' is no setting"),
         ("cluster-cap", "--config is not TOML (Expected '='"),
-        ("kind = 'x'", "study.toml: kind must be one of returns, prices, not 'x'"),
+        ("kind = 'x'", "study.toml: kind is 'x': 'x' is not one of 'returns', 'prices'"),
         ("cluster-cap = 1.5", "--cluster-cap must be greater than 0 and at most 1, not 1.5"),
     ],
 )
@@ -176,7 +172,7 @@ def test_every_flag_is_a_key(run: Run, command: str, monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("COLUMNS", "300")
     out, _ = run(command, "--help")
     flags = set(re.findall(r"^│ +\*? *--([a-z-]+)", out, re.MULTILINE))
-    assert flags - {"config", "resume", "fresh", "help"} == set(configured._keys(command))
+    assert flags - {"config", "resume", "fresh", "help"} == set(configured.options_of(command))
     assert {"kind", "cluster-cap", "json", "out"} < flags
 
 
@@ -184,6 +180,6 @@ def test_help_says_how_the_file_is_laid_out(run: Run, monkeypatch: pytest.Monkey
     monkeypatch.setenv("COLUMNS", "300")
     out, _ = run("study", "--help")
     assert (
-        "keys as the flags, at the top for every command, under [allocate], [study], [sweep] or [walk-forward] for one"
+        "Its keys are the flags: at the top for every command, under [allocate], [study], [sweep] or [walk-forward] for"
         in out
     )

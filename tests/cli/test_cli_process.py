@@ -107,7 +107,7 @@ def test_every_help_has_an_example_that_parses_and_the_exit_statuses(
     out, _ = run(*command.split(), "--help")
     assert "Exit status: 0 done; 1 failed in running; 2 the input is at fault; 130 interrupted." in out
     (words,) = re.findall(r"^ Example: jaxalloc (.*)$", out, re.MULTILINE)
-    name, *rest = cli.with_report_values(shlex.split(words))
+    name, *rest = shlex.split(words)
     assert name == (command or "allocate")
     context = typer.main.get_command(cli.module_of(name).app).make_context(name, rest)  # raises where a word is wrong
     assert context.params

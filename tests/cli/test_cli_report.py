@@ -7,8 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import typer
 
-from jaxalloc.cli import with_report_values
+from jaxalloc.cli import module_of
 
 pytest.importorskip("plotly")
 
@@ -50,19 +51,23 @@ def test_the_word_after_report_may_be_the_data(run: Run, file: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "given"),
+    ("words", "report", "file", "out"),
     [
-        ("a.csv --report", "a.csv --report="),
-        ("--report a.csv", "--report= a.csv"),
-        ("--report a.HTML b", "--report a.HTML b"),
-        ("--report --out x.html", "--report= --out x.html"),
-        ("--report -- a.html", "--report= -- a.html"),
-        ("-- --report", "-- --report"),
-        ("--report=a.html", "--report=a.html"),
+        ("a.csv --report", "", "a.csv", None),
+        ("--report a.csv", "", "a.csv", None),
+        ("--report a.HTML b", "a.HTML", "b", None),
+        ("b --report --out x.html", "", "b", "x.html"),
+        ("--report -- a.html", "", "a.html", None),
+        ("-- --report", None, "--report", None),
+        ("--report=a.html b", "a.html", "b", None),
+        ("--report= a.html", "", "a.html", None),
     ],
 )
-def test_report_may_stand_alone(words: str, given: str) -> None:
-    assert with_report_values(words.split()) == given.split()
+def test_report_may_stand_alone(words: str, report: str | None, file: str, out: str | None) -> None:
+    for name in ("study", "walk-forward"):
+        given = typer.main.get_command(module_of(name).app).make_context(name, words.split()).params
+        assert given["report"] == report
+        assert (given["file"], given["out"]) == (Path(file), None if out is None else Path(out))
 
 
 def test_a_sweeps_report(run: Run, file: Path) -> None:

@@ -296,6 +296,7 @@ def test_unreadable_files(tmp_path: Path) -> None:
         ("a.csv", "date,A,B\n\n2020-01-01,1,2,3\n", "line 3 has 4 cells where the header has 3"),
         ("a.csv", RETURNS + '"2020-01-04,1,2\n', "line 5 cannot be read as CSV"),
         ("a.csv", RETURNS + ",,\n", "line 5 has no date"),
+        ("a.csv", RETURNS.replace("\n", '\n""\n', 1), "a line holds nothing but quotes"),
         ("a.csv", RETURNS.replace("\n", ",\n"), "asset column 3 has no symbol"),
     ],
 )
@@ -505,6 +506,16 @@ def test_missing_cells(tmp_path: Path, text: str, more: str) -> None:
     content = content if more else re.sub(r"(?m)^(2.*),[^,]*$", r"\1", content)
     panel = read_returns(write(tmp_path, content), missing="mask")
     np.testing.assert_array_equal(np.argwhere(np.isnan(panel.values)), [[2, 0]])
+
+
+def test_numbers_are_read_to_the_last_bit(tmp_path: Path) -> None:
+    """As Python reads them, with as many digits as a file may have."""
+    values = np.random.default_rng(0).normal(0, 0.01, (200, 4))
+    for number, text in enumerate(("{!r}", "{:.30f}", "{:.17e}")):
+        rows = [",".join([f"{k}", *(text.format(value) for value in row)]) for k, row in enumerate(values.tolist())]
+        panel = read_returns(write(tmp_path, "\n".join([",A,B,C,D", *rows]), f"{number}.csv"))
+        given = [[float(cell) for cell in row.split(",")[1:]] for row in rows]
+        np.testing.assert_array_equal(panel.values, given)
 
 
 @pytest.mark.parametrize(

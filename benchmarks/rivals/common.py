@@ -46,11 +46,6 @@ def lead_assets(weights: Array, labels: Ints) -> Ints:
     return leads
 
 
-def available_cores() -> int:
-    """Return how many cores this process may use: all that a side is given."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 class Side(Protocol):
     """One side of a race, ready to run: on a panel (T, N), with B universes of four profiles.
 

@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxalloc.rivals.common import Array, Ints
+from rivals.common import Array, Ints
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)  # its end-of-life notice

@@ -16,7 +16,7 @@ from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.optimize import minimize
 from scipy.spatial.distance import squareform
 
-from jaxalloc.rivals.common import PROFILES, Array, Ints, Pooled, lead_assets
+from rivals.common import PROFILES, Array, Ints, Pooled, lead_assets
 
 PERIODS = 252
 THRESHOLD = 0.4

@@ -13,7 +13,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from jaxalloc.rivals.solvers import Array, Ints, bounded_risk_parity
+from rivals.solvers import Array, Ints, bounded_risk_parity
 
 THRESHOLD = 0.4
 CLUSTER_CAP, ASSET_CAP, SLACK = 0.25, 0.2, 1.1

@@ -11,20 +11,21 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import itertools
-import math
 import statistics
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from jaxalloc.rivals import machine, registry
-from jaxalloc.rivals.common import Array, Side, available_cores
-from jaxalloc.rivals.engine import Jaxalloc
-from jaxalloc.rivals.judge import LIMITS, Judge
+from jaxalloc.cli import machine
+from jaxalloc.cli.machine import available_cores
+from jaxalloc.cli.timing import Run, enough, time_run, time_runs, universes_for
+from rivals import registry
+from rivals.common import Array
+from rivals.engine import Jaxalloc
+from rivals.judge import LIMITS, Judge
 
 FORMAT = 1  # of the document; another number where a reader of this one would err
-_MARGIN = 1.3  # of the time wanted that a run is laid out for
-_MOST_GROWTH = 64  # of the universes of a run, where the last one was far too short
+# as pip calls them: what the sides compute with, where it is installed
+PACKAGES = (*machine.PACKAGES, "numba", "daqp", "cvxpy", "clarabel", "scikit-learn", "skfolio", "riskfolio-lib")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -75,7 +76,7 @@ def document(rules: Rules, left_out: Sequence[str] = ()) -> dict[str, Any]:
         "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "machine": machine.machine(),
         "device": machine.devices(),
-        "versions": machine.versions(),
+        "versions": machine.versions(PACKAGES),
         **dataclasses.asdict(rules),
         "gap_limit": LIMITS[rules.precision],
         "left_out": [
@@ -83,7 +84,7 @@ def document(rules: Rules, left_out: Sequence[str] = ()) -> dict[str, Any]:
                 "rival": key,
                 "name": registry.RIVALS[key].name,
                 "missing": registry.missing_libraries(key),
-                "install": registry.EXTRA,
+                "install": registry.INSTALL,
             }
             for key in left_out
         ],
@@ -110,7 +111,7 @@ def run(job: Job, rivals: Sequence[str], rules: Rules, say: Callable[[str], None
     judge = Judge(job.panel, ours.counts(rules.judged))
     accuracy = judge.verdict(*ours.first(rules.judged), rules.precision)
     seeds = itertools.count(1)
-    n = _lay_out(ours, rules.seconds, seeds)
+    n = universes_for(ours, rules.seconds, seeds)
     rates: list[float] = []
     rows = []
     for key in rivals:
@@ -122,9 +123,9 @@ def run(job: Job, rivals: Sequence[str], rules: Rules, say: Callable[[str], None
         except Exception as error:
             row["error"] = f"{type(error).__name__}: {str(error)[:200]}"
         rows.append(row)
-    for number in range(0 if rates else rules.pairs):
-        say(f"{job.name}: jaxalloc alone, run {number + 1} of {rules.pairs}")
-        rates.append(n / _seconds(ours, n, seeds))
+    if not rates:
+        say(f"{job.name}: jaxalloc alone")
+        rates = [run.universes_per_second for run in time_runs(ours, rules.pairs, rules.seconds, seeds)]
     n_rows, n_assets = job.panel.shape
     return {
         "job": job.name,
@@ -155,16 +156,15 @@ def _against(
     say(f"{job.name}: {rival.name} starts")
     theirs = registry.start(key, job.panel, available_cores(), rules.precision)
     try:
-        n_theirs = _lay_out(theirs, rules.seconds, seeds)
+        n_theirs = universes_for(theirs, rules.seconds, seeds)
         pairs: list[dict[str, Any]] = []
         while len(pairs) < rules.pairs:
             say(f"{job.name}: jaxalloc and {rival.name}, pair {len(pairs) + 1} of {rules.pairs}")
-            seconds = _seconds(ours, n_ours, seeds), _seconds(theirs, n_theirs, seeds)
-            if min(seconds) < rules.seconds:  # the machine has become faster: again, with more universes
-                n_ours = _enough(ours, n_ours, seconds[0], rules.seconds)
-                n_theirs = _enough(theirs, n_theirs, seconds[1], rules.seconds)
+            runs = time_run(ours, n_ours, seeds), time_run(theirs, n_theirs, seeds)
+            if min(run.seconds for run in runs) < rules.seconds:  # the machine has become faster: more universes
+                n_ours, n_theirs = enough(ours, runs[0], rules.seconds), enough(theirs, runs[1], rules.seconds)
                 continue
-            pairs.append(_pair(n_ours, n_theirs, *seconds))
+            pairs.append(_pair(*runs))
         say(f"{job.name}: {rival.name} is judged")
         found = judge.verdict(*theirs.allocate(judge.counts), rules.precision if rival.in_precision else 64)
     finally:
@@ -180,35 +180,7 @@ def _against(
     }
 
 
-def _pair(n_ours: int, n_theirs: int, ours: float, theirs: float) -> dict[str, Any]:
+def _pair(ours: Run, theirs: Run) -> dict[str, Any]:
     """One pair: universes, seconds and rate of both sides, and jaxalloc's rate over the rival's."""
-    sides = {
-        name: {"universes": n, "seconds": seconds, "universes_per_second": n / seconds}
-        for name, n, seconds in (("jaxalloc", n_ours, ours), ("rival", n_theirs, theirs))
-    }
-    return {**sides, "ratio": sides["jaxalloc"]["universes_per_second"] / sides["rival"]["universes_per_second"]}
-
-
-def _seconds(side: Side | Jaxalloc, n: int, seeds: Iterator[int]) -> float:
-    """Wall time of ``n`` new universes, from the draw to weights and lead assets in this process."""
-    seed = next(seeds)
-    start = time.perf_counter()
-    for _ in side.stream(n, seed):
-        pass
-    return time.perf_counter() - start
-
-
-def _lay_out(side: Side | Jaxalloc, wanted: float, seeds: Iterator[int]) -> int:
-    """How many universes keep a side busy for the time wanted."""
-    n = side.quantum
-    while (took := _seconds(side, n, seeds)) < wanted:
-        n = _enough(side, n, took, wanted)
-    return n
-
-
-def _enough(side: Side | Jaxalloc, n: int, took: float, wanted: float) -> int:
-    """More universes than ``n`` if those took less than the time wanted."""
-    if took >= wanted:
-        return n
-    growth = min(_MARGIN * wanted / max(took, 1e-9), _MOST_GROWTH)
-    return side.quantum * math.ceil(n * growth / side.quantum)
+    ratio = ours.universes_per_second / theirs.universes_per_second
+    return {"jaxalloc": ours.record(), "rival": theirs.record(), "ratio": ratio}

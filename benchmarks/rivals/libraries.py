@@ -30,8 +30,8 @@ from cvxpy.error import SolverError
 from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.spatial.distance import squareform
 
-from jaxalloc.rivals.common import PROFILES, Array, Ints, Pooled, lead_assets, relabel
-from jaxalloc.rivals.original import antifragility
+from rivals.common import PROFILES, Array, Ints, Pooled, lead_assets, relabel
+from rivals.original import antifragility
 
 THRESHOLD, CAP = 0.4, 0.25
 N_AGGRESSORS, AGGRESSOR_WEIGHT = 5, 0.1

@@ -28,8 +28,8 @@ import daqp
 import numpy as np
 from scipy.cluster import hierarchy
 
-from jaxalloc.rivals import kernels, solvers
-from jaxalloc.rivals.common import Array, Ints, Pooled, relabel
+from rivals import kernels, solvers
+from rivals.common import Array, Ints, Pooled, relabel
 
 VARIANCE_START, SHARPE_START = 20, 16  # clusters in the first quadratic program
 SHARPE_CAPS = 6  # caps in it: few more are ever met
