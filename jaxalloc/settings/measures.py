@@ -43,7 +43,7 @@ class Measure:
         return f".{self.digits}{'%' if self.kind == 'percent' else 'f'}"
 
     def write(self, value: float, none: str = "-", digits: int | None = None) -> str:
-        """Write a value as text.
+        """Write a value as text; what rounds to zero has no sign.
 
         Args:
             value: the value.
@@ -53,8 +53,8 @@ class Measure:
         if not math.isfinite(value):
             return none
         if self.kind == "percent":
-            return f"{100 * value:.{self.digits if digits is None else digits}f} %"
-        return f"{value:.{self.digits}f}"
+            return f"{100 * value:z.{self.digits if digits is None else digits}f} %"
+        return f"{value:z.{self.digits}f}"
 
 
 _VOLATILITY = Measure(
