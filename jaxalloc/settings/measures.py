@@ -32,7 +32,7 @@ class Measure:
     words: str
     heading: str
     kind: Kind
-    digits: int
+    digits: int = 1
     better: Literal[-1, 0, 1] = 0
 
     @property
@@ -57,118 +57,59 @@ class Measure:
         return f"{value:z.{self.digits}f}"
 
 
-_VOLATILITY = Measure(
-    name="volatility", words="Volatility, annual", heading="volatility", kind="percent", digits=1, better=-1
-)
-_EFFECTIVE_BETS = Measure(
-    name="effective_bets", words="Effective number of bets", heading="bets", kind="number", digits=1, better=1
-)
+_VOLATILITY = Measure("volatility", "Volatility, annual", heading="volatility", kind="percent", better=-1)
+_EFFECTIVE_BETS = Measure("effective_bets", "Effective number of bets", heading="bets", kind="number", better=1)
 
 OF_UNIVERSES = (
     _VOLATILITY,
+    Measure("expected_return", "Expected return, annual", heading="expected return", kind="percent", better=1),
+    Measure("sharpe", "Sharpe ratio in sample", heading="Sharpe in sample", kind="decimal", digits=2, better=1),
+    Measure("effective_assets", "Effective number of assets", heading="effective assets", kind="number", better=1),
     Measure(
-        name="expected_return",
-        words="Expected return, annual",
-        heading="expected return",
-        kind="percent",
-        digits=1,
-        better=1,
-    ),
-    Measure(
-        name="sharpe",
-        words="Sharpe ratio in sample",
-        heading="Sharpe in sample",
-        kind="decimal",
-        digits=2,
-        better=1,
-    ),
-    Measure(
-        name="effective_assets",
-        words="Effective number of assets",
-        heading="effective assets",
-        kind="number",
-        digits=1,
-        better=1,
-    ),
-    Measure(
-        name="effective_clusters",
-        words="Effective number of clusters",
-        heading="effective clusters",
-        kind="number",
-        digits=1,
-        better=1,
+        "effective_clusters", "Effective number of clusters", heading="effective clusters", kind="number", better=1
     ),
     _EFFECTIVE_BETS,
     Measure(
-        name="concentration",
-        words="Concentration (Herfindahl)",
-        heading="concentration",
-        kind="decimal",
-        digits=3,
-        better=-1,
+        "concentration", "Concentration (Herfindahl)", heading="concentration", kind="decimal", digits=3, better=-1
     ),
+    Measure("turnover", "Turnover from the estimate", heading="turnover", kind="percent", better=-1),
+    Measure("out_of_bag_return", "Return out of bag, annual", heading="return out of bag", kind="percent", better=1),
     Measure(
-        name="turnover", words="Turnover from the estimate", heading="turnover", kind="percent", digits=1, better=-1
-    ),
-    Measure(
-        name="out_of_bag_return",
-        words="Return out of bag, annual",
-        heading="return out of bag",
-        kind="percent",
-        digits=1,
-        better=1,
-    ),
-    Measure(
-        name="out_of_bag_volatility",
-        words="Volatility out of bag, annual",
+        "out_of_bag_volatility",
+        "Volatility out of bag, annual",
         heading="volatility out of bag",
         kind="percent",
-        digits=1,
         better=-1,
     ),
     Measure(
-        name="out_of_bag_sharpe",
-        words="Sharpe ratio out of bag",
-        heading="Sharpe out of bag",
-        kind="decimal",
-        digits=2,
-        better=1,
+        "out_of_bag_sharpe", "Sharpe ratio out of bag", heading="Sharpe out of bag", kind="decimal", digits=2, better=1
     ),
 )
 
 OF_CLUSTERS = (
-    Measure(name="n_clusters", words="Number of clusters", heading="clusters", kind="decimal", digits=1),
-    Measure(
-        name="stability", words="Stability of the clusters", heading="stability", kind="percent", digits=0, better=1
-    ),
+    Measure("n_clusters", "Number of clusters", heading="clusters", kind="decimal"),
+    Measure("stability", "Stability of the clusters", heading="stability", kind="percent", digits=0, better=1),
 )
 
 # of the returns alone; `jaxalloc.backtest.performance.performance` has the formulas
 OF_RETURNS = (
-    Measure(name="annual_return", words="Return, annual", heading="return", kind="percent", digits=1, better=1),
+    Measure("annual_return", "Return, annual", heading="return", kind="percent", better=1),
     _VOLATILITY,
-    Measure(name="sharpe", words="Sharpe ratio", heading="Sharpe", kind="decimal", digits=2, better=1),
-    Measure(name="sortino", words="Sortino ratio", heading="Sortino", kind="decimal", digits=2, better=1),
-    Measure(name="max_drawdown", words="Largest drawdown", heading="drawdown", kind="percent", digits=1, better=-1),
-    Measure(name="calmar", words="Calmar ratio", heading="Calmar", kind="decimal", digits=2, better=1),
+    Measure("sharpe", "Sharpe ratio", heading="Sharpe", kind="decimal", digits=2, better=1),
+    Measure("sortino", "Sortino ratio", heading="Sortino", kind="decimal", digits=2, better=1),
+    Measure("max_drawdown", "Largest drawdown", heading="drawdown", kind="percent", better=-1),
+    Measure("calmar", "Calmar ratio", heading="Calmar", kind="decimal", digits=2, better=1),
 )
 
 OF_WALKS = (
     *OF_RETURNS,
-    Measure(name="turnover", words="Turnover a year", heading="turnover", kind="percent", digits=0, better=-1),
-    Measure(name="cost", words="Cost a year", heading="cost", kind="percent", digits=2, better=-1),
+    Measure("turnover", "Turnover a year", heading="turnover", kind="percent", digits=0, better=-1),
+    Measure("cost", "Cost a year", heading="cost", kind="percent", digits=2, better=-1),
     _EFFECTIVE_BETS,
-    Measure(
-        name="tracking_error",
-        words="Tracking error, annual",
-        heading="tracking",
-        kind="percent",
-        digits=1,
-        better=-1,
-    ),
+    Measure("tracking_error", "Tracking error, annual", heading="tracking", kind="percent", better=-1),
     # these two tell of the data, not of the portfolio
-    Measure(name="kept", words="Rebalances without a portfolio", heading="kept", kind="count", digits=0),
-    Measure(name="missing", words="Missing returns of assets held", heading="missing", kind="count", digits=0),
+    Measure("kept", "Rebalances without a portfolio", heading="kept", kind="count", digits=0),
+    Measure("missing", "Missing returns of assets held", heading="missing", kind="count", digits=0),
 )
 
 MEASURES = tuple(measure.name for measure in OF_UNIVERSES)

@@ -52,13 +52,13 @@ class Reference(NamedTuple):
         )
 
 
-def _in_sample(xp: Namespace, result: Allocation, shares: Any, estimated: Any, risk_free_rate: Any) -> dict[str, Any]:
+def _in_sample(xp: Namespace, result: Allocation, bets: Any, estimated: Any, risk_free_rate: Any) -> dict[str, Any]:
     """(P,) measures of one universe by its own estimates, by name; NaN where one has no meaning.
 
     Args:
         xp: the namespace of the arrays.
         result: of the universe, without a batch axis.
-        shares: (P, K) each cluster's share in the variance.
+        bets: (P,) from `_effective_bets`.
         estimated: (P, N) weights of the panel's own portfolios, from which turnover is measured.
         risk_free_rate: annual simple rate.
     """
@@ -75,18 +75,18 @@ def _in_sample(xp: Namespace, result: Allocation, shares: Any, estimated: Any, r
         "sharpe": xp.where(some, excess / xp.where(some, result.volatility, 1), xp.nan),
         "effective_assets": 1 / herfindahl,
         "effective_clusters": 1 / by_cluster,
-        "effective_bets": _effective_bets(xp, shares),
+        "effective_bets": bets,
         "concentration": herfindahl,
         "turnover": xp.where(xp.isnan(x[:, 0]), xp.nan, xp.sum(moved, axis=1) / 2),
     }
 
 
 def _effective_bets(xp: Namespace, shares: Any) -> Any:
-    """(P,) exponential of the entropy of (P, K) shares; shares below 0 count as 0."""
+    """(...) exponential of the entropy of the clusters' (..., K) shares in the variance; those below 0 count as 0."""
     some = shares > 0  # none in an invalid universe
-    total = xp.sum(xp.where(some, shares, 0), axis=1)
-    shares = xp.where(some, shares, 1) / xp.where(total > 0, total, 1)[:, None]
-    entropy = -xp.sum(xp.where(some, shares * xp.log(shares), 0), axis=1)
+    total = xp.sum(xp.where(some, shares, 0), axis=-1)
+    shares = xp.where(some, shares, 1) / xp.where(total > 0, total, 1)[..., None]
+    entropy = -xp.sum(xp.where(some, shares * xp.log(shares), 0), axis=-1)
     return xp.where(total > 0, xp.exp(entropy), xp.nan)
 
 
@@ -128,7 +128,8 @@ def _measure_universe(
 ) -> Array:
     reference, labels = reference.at(point), result.cluster_labels
     shares = jax.vmap(lambda each: sum_by_cluster(each, labels, labels.shape[0], backend))(result.risk_contributions)
-    measured = _in_sample(jnp, result, shares, reference.weights, reference.risk_free_rate)
+    bets = _effective_bets(jnp, shares)
+    measured = _in_sample(jnp, result, bets, reference.weights, reference.risk_free_rate)
     if left_out.shape[0]:
         measured |= _out_of_bag(result.weights, left_out, reference)
     return _stacked(jnp, measured)
@@ -170,6 +171,7 @@ def measure_estimate(estimate: Allocation, config: AllocationConfig) -> np.ndarr
     wide = jax.tree.map(lambda leaf: np.asarray(leaf, float) if leaf.dtype.kind == "f" else leaf, estimate)
     active = wide.cluster_labels >= 0
     labels = wide.cluster_labels[active]
-    shares = np.stack([np.bincount(labels, each[active], minlength=1) for each in wide.risk_contributions])
+    shares = [np.bincount(labels, each[active]) for each in wide.risk_contributions]
+    bets = np.array([_effective_bets(np, each[each > 0]) for each in shares])
     with np.errstate(invalid="ignore"):
-        return _stacked(np, _in_sample(np, wide, shares, wide.weights, config.risk_free_rate))
+        return _stacked(np, _in_sample(np, wide, bets, wide.weights, config.risk_free_rate))
