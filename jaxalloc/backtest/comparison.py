@@ -91,9 +91,7 @@ def differences(
         seed: of the resamples.
 
     Returns:
-        Frame with the index ("profile", "measure"), measures annual_return, volatility and sharpe, and the columns base
-        (its figure), difference (profile minus base), low, high (the interval) and share_above (share of the resamples
-        in which the difference is above 0).
+        As `WalkForward.differences` describes it.
 
     Raises:
         InputError: there are too few days, or an argument is out of range.
@@ -126,10 +124,7 @@ def deflated_sharpe(trials: Trials, n_trials: Any = None) -> pd.DataFrame:
         n_trials: how many were tried in all, if more than M: what was tried before counts too.
 
     Returns:
-        Frame with the trials' index and the columns sharpe (per period, not annual), skewness, kurtosis (3 for a
-        normal distribution), days, trials, expected_maximum (Sharpe ratio per period that the best of the trials shows
-        by chance; 0 for one trial) and deflated_sharpe (probability that the true Sharpe ratio is above 0 all the
-        same). NaN where returns do not vary.
+        As `WalkForward.deflated_sharpe` describes it.
 
     Raises:
         InputError: there are too few days, or ``n_trials`` is less than M, or more where M is 1.
@@ -172,8 +167,7 @@ def path_quantiles(
         levels: quantiles by name, from `quantile_names`.
 
     Returns:
-        Frame with the columns history (the panel as it happened), mean, std (divisor count - 1), a column for each of
-        the quantiles (linear, named q05 for 0.05) and n_paths (those in which the measure has a value).
+        As `WalkForward.path_quantiles` describes it.
     """
     tables = []
     for p in range(len(profiles)):
@@ -197,9 +191,7 @@ def beats(paths: np.ndarray, profiles: Sequence[str], base: int, shown: Sequence
         shown: which of `FIGURES` to compare; those of which neither more nor less is better are left out.
 
     Returns:
-        Frame with the index "profile" (without the base) and the measures as columns: the share of the paths on which
-        the profile's is better: less for volatility, max_drawdown, turnover, cost and tracking_error, more for the
-        others. Equals count half; paths without a value for both do not count.
+        As `WalkForward.beats` describes it.
 
     Raises:
         InputError: there is one profile alone.

@@ -211,11 +211,15 @@ class WalkForward:
 
         With D days of net returns, A periods a year and the settings' risk-free rate, the columns are
 
-        - annual_return (geometric), volatility, sharpe, sortino, max_drawdown (positive), calmar: see
-          `jaxalloc.backtest.performance.performance`;
+        - annual_return: geometric, W^(A / D) - 1 with W the wealth on the last day, from 1;
+        - volatility: sqrt(A) s, with s the standard deviation (divisor D - 1) of the returns;
+        - sharpe: sqrt(A) mean(e) / s, with e the returns less the risk-free rate per period;
+        - sortino: sqrt(A) mean(e) / sqrt(mean(min(e, 0)^2)) (Sortino and Price, 1994);
+        - max_drawdown: the largest loss from a peak of the wealth, a positive number;
+        - calmar: annual_return / max_drawdown (Young, 1991);
         - turnover, cost: of all rebalances, the first purchase too, times A / D: a year's;
         - effective_bets: mean over the rebalances of exp(- sum p ln p), p the clusters' shares in the variance of the
-          portfolio as decided (see `jaxalloc.studies.tables.profile_summary`);
+          portfolio as decided (see `Study.profile_summary`);
         - tracking_error, where leads are executed: annual, of the net returns against the whole portfolios';
         - kept: rebalances whose window had no portfolio, so that what was held was kept;
         - missing: days times assets held whose return was missing and counted as 0;
@@ -242,7 +246,10 @@ class WalkForward:
         level: float = 0.95,
         seed: int | None = None,
     ) -> pd.DataFrame:
-        """Tell how sure the differences between profiles are; see `jaxalloc.backtest.comparison.differences`.
+        """Tell how sure the differences between profiles are: paired bootstrap intervals.
+
+        The days are resampled in blocks, the same resamples for all profiles, and each difference is taken within a
+        resample.
 
         Args:
             base: the profile to compare with, by default `WalkForward.base`. If there is one profile alone, the points
@@ -252,6 +259,11 @@ class WalkForward:
             block_length: likewise; 21 by default, or the number of days if that is less.
             level: of the intervals, between 0 and 1.
             seed: of the resamples; by default that of the walk-forward.
+
+        Returns:
+            Frame with the index ("profile", "measure"), measures annual_return, volatility and sharpe, and the columns
+            base (its figure), difference (profile minus base), low, high (the interval) and share_above (share of the
+            resamples in which the difference is above 0).
 
         Raises:
             InputError: there is nothing to compare, too few days, or an argument is out of range.
@@ -264,9 +276,22 @@ class WalkForward:
         )
 
     def deflated_sharpe(self, n_trials: int | None = None) -> pd.DataFrame:
-        """Deflate the Sharpe ratios by how many were tried; see `jaxalloc.backtest.comparison.deflated_sharpe`.
+        """Deflate the Sharpe ratios by how many were tried (Bailey and Lopez de Prado, 2014).
 
-        The trials are all points and profiles, M of them; ``n_trials`` says how many were tried in all, if more.
+        The trials are all points and profiles, M of them.
+
+        Args:
+            n_trials: how many were tried in all, if more than M, the number of points times profiles: what was tried
+                before counts too.
+
+        Returns:
+            Frame with the trials' index and the columns sharpe (per period, not annual), skewness, kurtosis (3 for a
+            normal distribution), days, trials, expected_maximum (Sharpe ratio per period that the best of the trials
+            shows by chance; 0 for one trial) and deflated_sharpe (probability that the true Sharpe ratio is above 0 all
+            the same). NaN where returns do not vary.
+
+        Raises:
+            InputError: there are too few days, ``n_trials`` is less than M, or it is more where M is 1.
         """
         return comparison.deflated_sharpe(self._trials(), n_trials)
 
@@ -295,7 +320,15 @@ class WalkForward:
     def path_quantiles(
         self, quantiles: Sequence[float] = (0.05, 0.25, 0.5, 0.75, 0.95), at: int | None = None
     ) -> pd.DataFrame:
-        """Summarise the paths; see `jaxalloc.backtest.comparison.path_quantiles`.
+        """Summarise the paths: index ("profile", "measure").
+
+        Args:
+            quantiles: levels between 0 and 1.
+            at: number of a point of a sweep's grid; all points by default.
+
+        Returns:
+            Frame with the columns history (the panel as it happened), mean, std (divisor count - 1), a column for each
+            of the quantiles (linear, named q05 for 0.05) and n_paths (those in which the measure has a value).
 
         Raises:
             InputError: there are no paths, no such point, or a quantile is not between 0 and 1.
@@ -309,11 +342,16 @@ class WalkForward:
         )
 
     def beats(self, base: str | None = None, at: int | None = None) -> pd.DataFrame:
-        """Tell how often a profile beats another on the same path; see `jaxalloc.backtest.comparison.beats`.
+        """Tell how often a profile beats another on the same path.
 
         Args:
             base: the profile to compare with, `WalkForward.base` by default.
-            at: point of a sweep; all of them by default.
+            at: number of a point of a sweep's grid; all points by default.
+
+        Returns:
+            Frame with the index "profile" (without the base) and the measures as columns: the share of the paths on
+            which the profile's is better: less for volatility, max_drawdown, turnover, cost and tracking_error, more
+            for the others. Equals count half; paths without a value for both do not count.
 
         Raises:
             InputError: there are no paths, no such profile or point, or one profile alone.

@@ -61,7 +61,19 @@ class Allocation:
     status: Any
 
     def to_frame(self, assets: Any = None, profiles: tuple[str, ...] | None = None) -> pd.DataFrame:
-        """Return the weights as a pandas frame; see `jaxalloc.portfolios.result.weights_frame`."""
+        """Return the weights as a frame, one column a profile.
+
+        Args:
+            assets: N names; the column numbers 0..N-1 by default.
+            profiles: P names, such as ``config.profiles``; 0..P-1 by default.
+
+        Returns:
+            One universe: frame with the index "asset" and the columns "profile". A batch of B: the same below each
+            other, B N rows with the index ("universe", "asset"). Weights are fractions, NaN in an invalid universe.
+
+        Raises:
+            InputError: the names are not as many as the assets or profiles, or there is more than one batch axis.
+        """
         return weights_frame(self, assets, profiles)
 
 
@@ -90,20 +102,7 @@ def universe_of(allocation: Allocation, index: int) -> Allocation:
 def weights_frame(
     allocation: Allocation, assets: Sequence[Any] | pd.Index | None = None, profiles: Sequence[str] | None = None
 ) -> pd.DataFrame:
-    """Return the weights of an allocation, one column a profile.
-
-    Args:
-        allocation: of one universe, or of a batch with one leading axis.
-        assets: N names; the column numbers 0..N-1 by default.
-        profiles: P names, such as ``config.profiles``; 0..P-1 by default.
-
-    Returns:
-        One universe: frame with the index "asset" and the columns "profile". A batch of B: the same below each other,
-        B N rows with the index ("universe", "asset"). Weights are fractions, NaN in an invalid universe.
-
-    Raises:
-        InputError: the names are not as many as the assets or profiles, or there is more than one batch axis.
-    """
+    """Weights as a frame; see `Allocation.to_frame`."""
     weights = np.asarray(allocation.weights)
     if weights.ndim not in (2, 3):
         raise InputError(f"weights must have shape (P, N) or (B, P, N) to make a frame, not {weights.shape}")

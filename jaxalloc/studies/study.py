@@ -102,7 +102,16 @@ class Study:
         return self._by_asset("cluster_labels", at)
 
     def universes(self, at: int | None = None) -> pd.DataFrame:
-        """Tabulate every universe's portfolios; see `jaxalloc.studies.tables.universe_table` for the columns.
+        """Tabulate every universe's portfolios.
+
+        Args:
+            at: number of a point of a sweep's grid; all points by default.
+
+        Returns:
+            Frame of a row a universe and profile, by profile and within it by universe (in a sweep by point first, with
+            the settings swept as first columns), with the columns universe (from 0), profile, valid (bool), n_clusters,
+            n_assets (active ones), the measures that `profile_summary` explains, optimality_gap, status (bit field of
+            `Status`). In an invalid universe the measures are NaN, the counts 0.
 
         Raises:
             InputError: the study keeps no universes.
@@ -111,13 +120,57 @@ class Study:
         return tables.universe_table(columns, self.settings)
 
     def summary(self, at: int | None = None) -> pd.DataFrame:
-        """Summarise each asset's weight, per profile; see `jaxalloc.studies.tables.asset_summary` for the columns."""
+        """Summarise each asset's weight over the valid universes in which it is active.
+
+        In a sweep of several points the settings swept are the first levels of the index.
+
+        Args:
+            at: number of a point of a sweep's grid; all points by default.
+
+        Returns:
+            Frame with the index ("profile", "symbol") and the columns
+
+            - point: weight in the panel's own portfolio; 0 if the asset is inactive there, NaN if there is none;
+            - mean, std (divisor count - 1);
+            - q05, q25, q50, q75, q95: linear quantiles, off by less than 0.8 % of the weight, or 1e-6 (see
+              `jaxalloc.studies.totals`);
+            - frequency_positive: share of those universes with a weight above 1e-6;
+            - frequency_binding: with a weight within 1e-6 of the asset's bound (no bound applies to a sleeve);
+            - frequency_lead: in which it leads its cluster;
+            - frequency_sleeve: in which it is in the barbell's sleeve; 0 in other profiles;
+            - n_universes: how many those are. NaN stands where there is none.
+        """
         return self.over_points(
             lambda g: tables.asset_summary(self.totals[g], self.estimates.weights[g], self.symbols, self.profiles), at
         )
 
     def profile_summary(self, at: int | None = None) -> pd.DataFrame:
-        """Summarise each profile's portfolios; see `jaxalloc.studies.tables.profile_summary` for the columns."""
+        """Summarise each profile's portfolios over the valid universes.
+
+        In a sweep of several points the settings swept are the first levels of the index.
+
+        Args:
+            at: number of a point of a sweep's grid; all points by default.
+
+        Returns:
+            Frame with the index ("profile", "measure"); measure is one of
+
+            - volatility, expected_return: annual, fractions, by the universe's own estimates;
+            - sharpe: of those two, after ``risk_free_rate``: the ratio in sample, as out_of_bag_sharpe is out of it;
+            - effective_assets, effective_clusters: 1 / sum x^2 over the weights of assets, of clusters;
+            - effective_bets: exp(- sum p ln p) over the clusters' shares p in the variance, those below 0 left out and
+              the others scaled to sum 1: the number of clusters that, with equal shares, would be as diverse (the
+              entropy form of Meucci, 2009);
+            - concentration: sum x^2 over assets, the Herfindahl index;
+            - turnover: sum |x - x0| / 2 over the universe's active assets, x0 the panel's own portfolio;
+            - out_of_bag_return, out_of_bag_volatility, out_of_bag_sharpe: annual, of constant weights over the rows
+              that a bootstrap resample leaves out and where all that is held has a return; volatility with divisor
+              count - 1; not counted under 20 rows. A shock does not reach those rows.
+
+            The columns are point (of the panel's own portfolio), mean, std (divisor count - 1), q05, q25, q50, q75, q95
+            (linear quantiles, off by less than 0.4 %, see `jaxalloc.studies.totals`), n_universes (those counted),
+            valid_share (share of all universes that are valid).
+        """
 
         def one(g: int) -> pd.DataFrame:
             estimated = measure_estimate(universe_of(self.estimates, g), self.settings.at(g))
@@ -134,11 +187,27 @@ class Study:
         return pd.Series(self.over_points(lambda g: tables.cluster_counts(self.totals[g]), at)["universes"])
 
     def co_association(self, at: int = 0) -> pd.DataFrame:
-        """Tabulate how often two assets share a cluster; see `jaxalloc.studies.tables.co_association`."""
+        """Tabulate how often two assets share a cluster.
+
+        Args:
+            at: number of a point of a sweep's grid.
+
+        Returns:
+            (N, N) frame of the share of universes, among those where both are active; NaN where there is none.
+        """
         return tables.co_association(self.totals[self._point(at)], self.symbols)
 
     def cluster_stability(self, at: int = 0) -> pd.DataFrame:
-        """Tell how well the panel's own clusters hold; see `jaxalloc.studies.tables.cluster_stability`."""
+        """Tell how well the panel's own clusters hold together over the universes.
+
+        Args:
+            at: number of a point of a sweep's grid.
+
+        Returns:
+            Frame with the index "cluster" and the columns size, stability (0 to 1: the mean co-association of the
+            cluster's pairs; of a cluster of one asset 1 minus its largest co-association with any other) and members
+            (symbols joined by ", "). Without rows if the panel has no clusters of its own.
+        """
         g = self._point(at)
         return tables.cluster_stability(self.totals[g], self.estimates.cluster_labels[g], self.symbols)
 

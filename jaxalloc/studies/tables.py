@@ -1,6 +1,7 @@
-"""A study's totals and columns -> pandas frames, for one point of its grid. Each docstring lists the columns in order.
+"""A study's totals and columns -> pandas frames, for one point of its grid.
 
-`Study` has a method for each of these functions, which puts the frames of several points below each other.
+`Study` has a method for each of these functions. The method lists the columns in order, and puts the frames of several
+points below each other.
 """
 
 from __future__ import annotations
@@ -39,10 +40,7 @@ def universe_table(columns: Mapping[str, np.ndarray], settings: Sweep) -> pd.Dat
         settings: the grid of settings.
 
     Returns:
-        Frame of R P rows, by profile and within it by universe (in a sweep by point first, with the settings swept as
-        first columns), with the columns universe (from 0), profile, valid (bool), n_clusters, n_assets (active ones),
-        `jaxalloc.settings.measures.MEASURES` as `profile_summary` explains them, optimality_gap, status (bit field of
-        `Status`). In an invalid universe the measures are NaN, the counts 0.
+        As `Study.universes` describes it, for one point.
     """
     profiles = settings.config.profiles
     shared = {
@@ -74,17 +72,7 @@ def asset_summary(
         profiles: the P profiles.
 
     Returns:
-        Frame with the index ("profile", "symbol") and the columns
-
-        - point: weight in the panel's own portfolio; 0 if the asset is inactive there, NaN if there is none;
-        - mean, std (divisor count - 1);
-        - q05, q25, q50, q75, q95: linear quantiles, off by less than 0.8 % of the weight, or 1e-6 (see
-          `jaxalloc.studies.totals`);
-        - frequency_positive: share of those universes with a weight above 1e-6;
-        - frequency_binding: with a weight within 1e-6 of the asset's bound (no bound applies to a sleeve);
-        - frequency_lead: in which it leads its cluster;
-        - frequency_sleeve: in which it is in the barbell's sleeve; 0 in other profiles;
-        - n_universes: how many those are. NaN stands where there is none.
+        As `Study.summary` describes it, for one point.
     """
     counts, parts = totals.counts, []
     spreads = spread_table(totals.weights, counts.weights, WEIGHT_BINS, QUANTILES)
@@ -115,23 +103,7 @@ def profile_summary(totals: Totals, estimated: np.ndarray, profiles: Sequence[st
         profiles: the P profiles.
 
     Returns:
-        Frame with the index ("profile", "measure"); measure is one of
-
-        - volatility, expected_return: annual, fractions, by the universe's own estimates;
-        - sharpe: of those two, after ``risk_free_rate``: the ratio in sample, as out_of_bag_sharpe is out of it;
-        - effective_assets, effective_clusters: 1 / sum x^2 over the weights of assets, of clusters;
-        - effective_bets: exp(- sum p ln p) over the clusters' shares p in the variance, those below 0 left out and the
-          others scaled to sum 1: the number of clusters that, with equal shares, would be as diverse (the entropy form
-          of Meucci, 2009);
-        - concentration: sum x^2 over assets, the Herfindahl index;
-        - turnover: sum |x - x0| / 2 over the universe's active assets, x0 the panel's own portfolio;
-        - out_of_bag_return, out_of_bag_volatility, out_of_bag_sharpe: annual, of constant weights over the rows that a
-          bootstrap resample leaves out and where all that is held has a return; volatility with divisor count - 1; not
-          counted under 20 rows. A shock does not reach those rows.
-
-        The columns are point (of the panel's own portfolio), mean, std (divisor count - 1), q05, q25, q50, q75, q95
-        (linear quantiles, off by less than 0.4 %, see `jaxalloc.studies.totals`), n_universes (those counted),
-        valid_share (share of all universes that are valid).
+        As `Study.profile_summary` describes it, for one point.
     """
     counts, parts = totals.counts, []
     spreads = spread_table(totals.measures, counts.measures, MEASURE_BINS, QUANTILES)
@@ -165,7 +137,7 @@ def co_association(totals: Totals, symbols: Sequence[str]) -> pd.DataFrame:
         symbols: the N assets.
 
     Returns:
-        (N, N) frame of the share of universes, among those where both are active; NaN where there is none.
+        As `Study.co_association` describes it, for one point.
     """
     names = pd.Index(symbols, name="symbol")
     shares = _share(totals.tallies.together, totals.tallies.both)
@@ -181,9 +153,7 @@ def cluster_stability(totals: Totals, labels: np.ndarray, symbols: list[str]) ->
         symbols: the N assets.
 
     Returns:
-        Frame with the index "cluster" and the columns size, stability (0 to 1: the mean co-association of the
-        cluster's pairs; of a cluster of one asset 1 minus its largest co-association with any other) and members
-        (symbols joined by ", "). Without rows if the panel has no clusters of its own.
+        As `Study.cluster_stability` describes it, for one point.
     """
     together = co_association(totals, symbols).to_numpy()
     rows = []

@@ -140,8 +140,6 @@ def weights_of(
     return makers[profile]()
 
 
-BASELINES = (
-    *("equal_weight", "inverse_variance", "inverse_volatility", "hrp", "herc", "nco"),
-    *("asset_min_variance", "asset_max_sharpe", "asset_risk_parity", "max_diversification"),
-)
-BOUNDED = BASELINES[6:]
+# those to which the asset bound applies
+BOUNDED = ("asset_min_variance", "asset_max_sharpe", "asset_risk_parity", "max_diversification")
+BASELINES = ("equal_weight", "inverse_variance", "inverse_volatility", "hrp", "herc", "nco", *BOUNDED)

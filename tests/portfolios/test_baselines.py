@@ -41,7 +41,7 @@ from jaxalloc.portfolios.allocation import allocate
 from jaxalloc.portfolios.profiles import PROFILES
 from jaxalloc.portfolios.result import PROFILE_FIELDS, RESULT_FIELDS, Allocation
 from jaxalloc.report.words import sentence
-from jaxalloc.settings.config import DEFAULT_PROFILES, AllocationConfig
+from jaxalloc.settings.config import ASSET_PROFILES, CLUSTER_PROFILES, PROFILE_NAMES, AllocationConfig
 
 CONFIG = AllocationConfig(profiles=BASELINES)
 COUNT = 96
@@ -50,10 +50,11 @@ both_precisions = pytest.mark.parametrize(
 )
 
 
-def test_the_registry_holds_them_after_the_clustered_four() -> None:
-    assert tuple(PROFILES) == (*DEFAULT_PROFILES, *BASELINES)
-    assert AllocationConfig().profiles == DEFAULT_PROFILES
-    assert [PROFILES[name].clustered for name in PROFILES] == [True] * 4 + [False] * 10
+def test_the_registry_holds_the_names_of_the_settings_and_the_oracle_knows_them() -> None:
+    assert tuple(PROFILES) == PROFILE_NAMES == CLUSTER_PROFILES + ASSET_PROFILES
+    assert AllocationConfig().profiles == CLUSTER_PROFILES
+    assert [name for name in PROFILES if PROFILES[name].clustered] == list(CLUSTER_PROFILES)
+    assert set(BASELINES) == set(ASSET_PROFILES)
     assert len({profile.about for profile in PROFILES.values()}) == len(PROFILES)
 
 
