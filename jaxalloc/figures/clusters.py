@@ -134,19 +134,19 @@ def cluster_counts(study: Study, at: int | None = None) -> go.Figure:
     share = counts.to_numpy() / max(1, counts.sum())
     figure = canvas(260, showlegend=False, bargap=0.15)
     go = graph_objects()
-    own = int(study.estimate(number).n_clusters)
+    estimate = int(study.estimate(number).n_clusters)
     figure.add_trace(
         go.Bar(
             x=counts.index.to_numpy(),
             y=np.round(share, 4),
             customdata=counts.to_numpy(),
-            marker_color=[ACCENT if k == own else MUTED for k in counts.index],
+            marker_color=[ACCENT if k == estimate else MUTED for k in counts.index],
             hovertemplate="%{x} clusters<br>%{y:.1%} of universes (%{customdata:,})<extra></extra>",
         )
     )
-    low, high = min([own, *counts.index]), max([own, *counts.index])
+    low, high = min([estimate, *counts.index]), max([estimate, *counts.index])
     figure.update_xaxes(
-        title=f"number of clusters (the estimate's {own} in colour)",
+        title=f"number of clusters (the estimate's {estimate} in colour)",
         range=[low - 1.5, high + 1.5],
         dtick=1 if high - low <= 14 else None,
         tickformat="d",

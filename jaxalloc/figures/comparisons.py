@@ -41,8 +41,8 @@ def differences(walk: WalkForward, base: str | None = None, *, at: int | None = 
         InputError: there is nothing to compare, too few days, or no such profile or point.
     """
     table: Any = difference_table(walk, base, point_number(walk, at))
-    found = table.index.droplevel("measure").unique()
-    keys = [key if isinstance(key, tuple) else (key,) for key in found]
+    series = table.index.droplevel("measure").unique()
+    keys = [key if isinstance(key, tuple) else (key,) for key in series]
     names = [series_name(walk, key) for key in keys]
     colours = [colour_of(str(key[-1])) for key in keys]
     figure = _panels(len(COMPARED), 26 * len(keys))

@@ -250,17 +250,17 @@ def sleeve(study: Study, *, top: int = 25, at: int | None = None) -> go.Figure:
     check_profile(study, "barbell")
     number = point_of(study, at)
     table = study.summary(number).loc["barbell"]
-    own = study.estimate(number).aggressors
+    aggressors = study.estimate(number).aggressors
     share = np.nan_to_num(table["frequency_sleeve"].to_numpy(float))
-    shown = np.lexsort((-share, ~own))  # the estimate's own sleeve is always shown
-    shown = shown[: max(top, int(own.sum()))]
-    shown = shown[(share[shown] > 0) | own[shown]]
+    shown = np.lexsort((-share, ~aggressors))  # the estimate's own sleeve is always shown
+    shown = shown[: max(top, int(aggressors.sum()))]
+    shown = shown[(share[shown] > 0) | aggressors[shown]]
     shown = shown[np.argsort(-share[shown], kind="stable")]
     go, n = graph_objects(), len(shown)
     rows = np.arange(n)[::-1]
     figure = canvas(70 + 21 * max(n, 1), barmode="overlay", bargap=0.3)
     for inside, colour, name in ((True, colour_of("barbell"), "in the estimate's sleeve"), (False, MUTED, "not in it")):
-        chosen = own[shown] == inside
+        chosen = aggressors[shown] == inside
         figure.add_trace(
             go.Bar(
                 x=np.round(share[shown][chosen], 4),
@@ -273,7 +273,7 @@ def sleeve(study: Study, *, top: int = 25, at: int | None = None) -> go.Figure:
                 hovertemplate="%{text}: in the sleeve in %{x:.1%} of universes<extra></extra>",
             )
         )
-    names = [_bold(label(study.symbols[k], _LONGEST), bool(own[k])) for k in shown]
+    names = [_bold(label(study.symbols[k], _LONGEST), bool(aggressors[k])) for k in shown]
     figure.update_yaxes(range=[-0.6, n - 0.4], tickvals=rows, ticktext=names, showgrid=False, zeroline=False)
     figure.update_xaxes(tickformat=".0%", range=[0, min(1.0, float(share.max(initial=0.0)) * 1.05 + 0.02)])
     return figure

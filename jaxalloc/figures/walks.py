@@ -87,8 +87,8 @@ def rolling_volatility(walk: WalkForward, *, days: int = 63, at: int | None = No
     if net.shape[1] < days:
         raise InputError(f"portfolios are held on {net.shape[1]} days, fewer than the {days} of the rolling volatility")
     a = walk.settings.at(number).periods_per_year
-    found = pd.DataFrame(net.T).rolling(days).std().to_numpy()[days - 1 :].T * math.sqrt(a)
-    figure = _lines(walk, found, ".1%", walk.days[days - 1 :])
+    volatility = pd.DataFrame(net.T).rolling(days).std().to_numpy()[days - 1 :].T * math.sqrt(a)
+    figure = _lines(walk, volatility, ".1%", walk.days[days - 1 :])
     figure.update_yaxes(tickformat=".0%", rangemode="tozero")
     return figure
 

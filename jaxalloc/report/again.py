@@ -49,7 +49,7 @@ def without_places(words: list[str]) -> list[str]:
 def python_lines(study: Study) -> str:
     """Return Python code that makes the same study from the same data."""
     lines = _config_lines(study.settings, "")
-    lines.append(f"sampler = {_sampler(study.record.get('sampler') or {})}")
+    lines.append(f"sampler = {_sampler(study.record['sampler'])}")
     keep = "" if study.tables is not None else ', keep="summary"'
     how = f"seed={study.seed}, precision={study.precision}{keep}"
     lines.append(f'study = ja.run_study(panel, sampler, config, {how}, out="again")')
@@ -63,10 +63,10 @@ def walk_lines(walk: WalkForward) -> str:
     given |= {"execution": walk.execution, "seed": walk.seed, "precision": walk.precision}
     words = [f"{name}={_value(value)}" for name, value in given.items()]
     lines = _config_lines(walk.settings, 'missing="mask"')
-    if record.get("paths"):
+    if record["paths"]:
         lines.append(f"paths = {_sampler(record['paths'])}")
         words.append("paths=paths")
-    if record.get("previous_weights"):
+    if record["previous_weights"]:
         lines.append("previous = ...  # the previous weights of the first run")
         words.append("previous_weights=previous")
     lines.append(f'walk = ja.walk_forward(panel, config, {", ".join(words)}, out="again")')
@@ -96,8 +96,8 @@ def _config_lines(settings: Sweep, reading: str) -> list[str]:
 
 
 def _sampler(settings: dict[str, Any]) -> str:
-    if settings.get("sampler") in (None, "Product"):
-        return " * ".join(_sampler(factor) for factor in settings.get("factors", [])) or "None"
+    if settings["sampler"] == "Product":
+        return " * ".join(_sampler(factor) for factor in settings["factors"]) or "None"
     given = [f"{name}={_value(value)}" for name, value in settings.items() if name != "sampler" and value is not None]
     return f"ja.{settings['sampler']}({', '.join(given)})"
 

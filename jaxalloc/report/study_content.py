@@ -112,9 +112,9 @@ def _measures(measures: dict[Any, dict[Any, Any]]) -> TextTable:
     for name in _SHOWN:
         measure, row = UNIVERSE_MEASURE[name], measures[name]
         if row["n_universes"] or math.isfinite(row["point"]):
-            own = measure.write(row["point"], NONE) if name != "turnover" else ""
+            estimate = measure.write(row["point"], NONE) if name != "turnover" else ""
             heading = measure.heading[:1].upper() + measure.heading[1:]
-            rows.append((heading, own, *(measure.write(row[q], NONE) for q in ("q50", "q05", "q95"))))
+            rows.append((heading, estimate, *(measure.write(row[q], NONE) for q in ("q50", "q05", "q95"))))
     return TextTable(("", "estimate", "median", "5 %", "95 %"), rows)
 
 
@@ -205,13 +205,13 @@ def statuses(study: Study, at: int) -> TextTable:
     total = study.n * len(study.settings)
     sums: Any = counts.groupby(level="profile").sum()
     by_profile = sums.to_dict(orient="index")
-    own = [int(status) for status in study.estimate(at).status]
+    estimate = [int(status) for status in study.estimate(at).status]
     rows = []
     for bit in Status:
         cells = []
-        for profile, status in zip(study.profiles, own, strict=True):
-            found = int(by_profile[profile][str(bit.name)])
-            share = f" ({percent(found / total)})" if found else ""
-            cells.append(f"{found:,}{share}{' *' if status & bit else ''}")
+        for profile, status in zip(study.profiles, estimate, strict=True):
+            count = int(by_profile[profile][str(bit.name)])
+            share = f" ({percent(count / total)})" if count else ""
+            cells.append(f"{count:,}{share}{' *' if status & bit else ''}")
         rows.append((str(bit.name), *cells, bit.message))
     return TextTable(("status", *map(plain_name, study.profiles), "what it means, and what to do"), rows)

@@ -65,7 +65,7 @@ def study_context(study: Study, drawings: Drawings) -> dict[str, Any]:
         "facts": _facts(study),
         "command": again.command_line(study.record),
         "python": again.python_lines(study),
-        "notes": [str(note) for note in study.record.get("notes", [])],
+        "notes": [str(note) for note in study.record["notes"]],
     }
 
 
@@ -83,7 +83,7 @@ def _sweep(study: Study, drawings: Drawings) -> list[dict[str, Any]]:
         return []
     means: Any = study.profile_summary()["mean"]
     of_each = study.profiles if len(study.settings.names) > 1 else (None,)
-    found = []
+    measures = []
     for measure in (*_SWEPT, "n_clusters", "stability"):
         maps = []
         for profile in of_each if measure in _SWEPT else (None,):
@@ -92,8 +92,8 @@ def _sweep(study: Study, drawings: Drawings) -> list[dict[str, Any]]:
             drawn = drawings.add(f"sweep-{measure}-{profile or 'all'}", _swept(study, measure, profile))
             maps.append(drawn | {"name": plain_name(profile) if profile else ""})
         if maps:
-            found.append({"name": UNIVERSE_MEASURE[measure].words, "maps": maps})
-    return found
+            measures.append({"name": UNIVERSE_MEASURE[measure].words, "maps": maps})
+    return measures
 
 
 def _swept(study: Study, measure: str, profile: str | None) -> Callable[[], go.Figure]:
@@ -107,26 +107,24 @@ def _occurs(means: pd.Series, measure: str) -> bool:
 
 
 def _subtitle(study: Study) -> str:
-    data = study.record.get("data", {})
-    rows = f"{counted(data['n_observations'], 'row')}, {data['first']} to {data['last']}. " if data else ""
-    drawn = sampler_words(study.record.get("sampler") or {"sampler": "Product", "factors": []})
+    data = study.record["data"]
+    rows = f"{counted(data['n_observations'], 'row')}, {data['first']} to {data['last']}. "
     points = counted(len(study.settings), "point")
     grid = f", each allocated at {points} of a grid of settings" if study.settings.names else ""
-    return f"{rows}Universes: {drawn}{grid}. Seed {study.seed}."
+    return f"{rows}Universes: {sampler_words(study.record['sampler'])}{grid}. Seed {study.seed}."
 
 
 def _facts(study: Study) -> list[tuple[str, str]]:
     """What the study was computed from, and with what."""
     record = study.record
-    data, versions = record.get("data", {}), record.get("versions", {})
     return [
-        ("data", f"{data.get('n_observations', '?')} rows of {len(study.symbols)} assets"),
-        ("data, SHA-256", str(data.get("sha256", "not known"))),
-        ("universes", sampler_words(record.get("sampler") or {"sampler": "Product", "factors": []})),
+        ("data", f"{record['data']['n_observations']} rows of {len(study.symbols)} assets"),
+        ("data, SHA-256", str(record["data"]["sha256"])),
+        ("universes", sampler_words(record["sampler"])),
         ("seed", str(study.seed)),
         ("precision", f"{study.precision} bits"),
-        ("versions", ", ".join(f"{name} {number}" for name, number in versions.items()) or "not known"),
-        ("device", str(record.get("device", "not known"))),
-        ("started", str(record.get("started", "not known"))),
-        ("took", f"{record['seconds']:,.1f} seconds" if "seconds" in record else "not known"),
+        ("versions", ", ".join(f"{name} {number}" for name, number in record["versions"].items())),
+        ("device", str(record["device"])),
+        ("started", str(record["started"])),
+        ("took", f"{record['seconds']:,.1f} seconds"),
     ]

@@ -49,16 +49,24 @@ def verdicts(walk: WalkForward, base: str, at: int) -> list[Verdict]:
     """Say of each profile how it did, and whether it differs clearly from the base."""
     summary: dict[Any, dict[Any, Any]] = walk.summary(at).to_dict(orient="index")
     several = walk.can_compare and len(walk.profiles) > 1
-    apart = difference_table(walk, base, at) if several else None
-    found = []
+    differences = difference_table(walk, base, at) if several else None
+    said = []
     for profile in walk.profiles:
         beside = None
-        if apart is not None and profile != base:
-            beside = apart.loc[(profile, "sharpe")].to_dict()
+        if differences is not None and profile != base:
+            beside = differences.loc[(profile, "sharpe")].to_dict()
         words = walk_sentence(summary[profile], beside, plain_name(base))
         about = sentence(PROFILES[profile].about)
-        found.append(Verdict(profile, plain_name(profile), several and profile == base, about, words))
-    return found
+        said.append(
+            Verdict(
+                profile=profile,
+                name=plain_name(profile),
+                base=several and profile == base,
+                about=about,
+                sentence=words,
+            )
+        )
+    return said
 
 
 def walk_sentence(figures: dict[Any, Any], beside: dict[Any, Any] | None, base: str) -> str:
@@ -85,9 +93,9 @@ def walk_sentence(figures: dict[Any, Any], beside: dict[Any, Any] | None, base: 
     does = "contains 0" if contains else "does not contain 0"
     better = "Better" if beside["low"] > 0 else "Worse"
     verdict = f"No clear difference from {base}" if contains else f"{better} than {base}"
-    apart = f"{ratio(abs(beside['difference']))} {'higher' if beside['difference'] >= 0 else 'lower'}"
+    distance = f"{ratio(abs(beside['difference']))} {'higher' if beside['difference'] >= 0 else 'lower'}"
     return (
-        f"{verdict}: its Sharpe ratio of {ratio(figures['sharpe'])} is {apart}, and the 95 % interval of that "
+        f"{verdict}: its Sharpe ratio of {ratio(figures['sharpe'])} is {distance}, and the 95 % interval of that "
         f"difference, {ratio(beside['low'])} to {ratio(beside['high'])}, {does}. "
         f"It returned {returned}."
     )
@@ -95,19 +103,19 @@ def walk_sentence(figures: dict[Any, Any], beside: dict[Any, Any] | None, base: 
 
 def warnings(walk: WalkForward) -> list[str]:
     """What a reader must know before trusting a figure, a sentence each."""
-    history, found = walk.history, []
+    history, sentences = walk.history, []
     if history.kept.any():
         share = f"{int(history.kept.sum()):,} of {counted(history.kept.size, 'rebalance')} (all profiles together)"
-        found.append(
+        sentences.append(
             f"{share} had no new portfolio, because the window was not a valid universe: what was held was kept."
         )
     if history.missing.any():
         most = int(history.missing.sum(axis=2).max())
-        found.append(
+        sentences.append(
             f"Returns were missing while their asset was held, {counted(most, 'time')} (days times assets) in the "
             "portfolio with the most. They count as 0, which flatters assets that stopped trading."
         )
-    return found
+    return sentences
 
 
 def summary(walk: WalkForward, at: int) -> TextTable:

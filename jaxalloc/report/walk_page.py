@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -76,7 +75,7 @@ def walk_context(walk: WalkForward, drawings: Drawings, base: str | None) -> dic
         "facts": _facts(walk),
         "command": again.command_line(walk.record),
         "python": again.walk_lines(walk),
-        "notes": [str(note) for note in walk.record.get("notes", [])],
+        "notes": [str(note) for note in walk.record["notes"]],
     }
 
 
@@ -106,14 +105,14 @@ def _sweep(walk: WalkForward, drawings: Drawings) -> list[dict[str, Any]]:
     """The heat maps of each measure: one a profile, or one for all."""
     if not walk.settings.names:
         return []
-    found = []
+    measures = []
     for measure in _SWEPT:
         maps = []
         for profile in walk.profiles if len(walk.settings.names) > 1 else (None,):
             drawn = drawings.add(f"sweep-{measure}-{profile or 'all'}", _swept(walk, measure, profile))
             maps.append(drawn | {"name": plain_name(profile) if profile else ""})
-        found.append({"name": WALK_MEASURE[measure].words, "maps": maps})
-    return found
+        measures.append({"name": WALK_MEASURE[measure].words, "maps": maps})
+    return measures
 
 
 def _swept(walk: WalkForward, measure: str, profile: str | None) -> Callable[[], go.Figure]:
@@ -140,21 +139,19 @@ def _subtitle(walk: WalkForward) -> str:
 def _facts(walk: WalkForward) -> list[tuple[str, str]]:
     """What the walk-forward was computed from, and with what."""
     record = walk.record
-    data, versions = record["data"], record.get("versions", {})
-    before = record.get("previous_weights")
-    seconds = record.get("seconds", math.nan)
+    data, previous = record["data"], record["previous_weights"]
     return [
         ("data", f"{data['n_observations']} rows of {len(walk.symbols)} assets"),
         ("data, SHA-256", str(data["sha256"])),
         ("windows", _schedule_words(walk)),
         ("costs", f"{walk.costs_bps:g} basis points"),
         ("execution", walk.execution),
-        ("previous weights", f"given, SHA-256 {before}" if before else "none: all cash"),
-        ("paths", sampler_words(record["paths"]) if record.get("paths") else "none"),
+        ("previous weights", f"given, SHA-256 {previous}" if previous else "none: all cash"),
+        ("paths", sampler_words(record["paths"]) if record["paths"] else "none"),
         ("seed", str(walk.seed)),
         ("precision", f"{walk.precision} bits"),
-        ("versions", ", ".join(f"{name} {number}" for name, number in versions.items())),
-        ("device", str(walk.allocations.record.get("device", "not known"))),
-        ("started", str(record.get("started", "not known"))),
-        ("took", f"{seconds:,.1f} seconds" if math.isfinite(seconds) else "not known"),
+        ("versions", ", ".join(f"{name} {number}" for name, number in record["versions"].items())),
+        ("device", str(walk.allocations.record["device"])),
+        ("started", str(record["started"])),
+        ("took", f"{record['seconds']:,.1f} seconds"),
     ]

@@ -53,8 +53,8 @@ class Sweep:
     @property
     def home(self) -> int:
         """The number of the point with the settings of `config` itself; 0 if the grid has no such point."""
-        own = tuple(getattr(self.config, name) for name in self.names)
-        return next((number for number, values in enumerate(self.points) if values == own), 0)
+        start = tuple(getattr(self.config, name) for name in self.names)
+        return next((number for number, values in enumerate(self.points) if values == start), 0)
 
     def at(self, point: int) -> AllocationConfig:
         """Return the settings at a point."""

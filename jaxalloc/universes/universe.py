@@ -106,9 +106,9 @@ def draw_universe(draws: tuple[Draw, ...], seed_key: Array, index: Array, gaps: 
     for step, draw in enumerate(draws):
         # the first step draws from the seed's own key, so that a product has the same resamples as its first factor
         key = seed_key if step == 0 else jax.random.fold_in(seed_key, np.uint32(2**32 - step))
-        own = jnp.maximum(index, 0) // draw.stride
-        own = jnp.where(draw.size > 0, own % jnp.maximum(draw.size, 1), own)
-        universe = draw.kernel(draw.numbers, jax.random.fold_in(key, own), own, universe)
+        turn = jnp.maximum(index, 0) // draw.stride
+        turn = jnp.where(draw.size > 0, turn % jnp.maximum(draw.size, 1), turn)
+        universe = draw.kernel(draw.numbers, jax.random.fold_in(key, turn), turn, universe)
     if universe.returns is None:
         universe = _unless(index == WHOLE_PANEL, universe, panel)
         gaps_held = gaps

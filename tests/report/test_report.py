@@ -471,7 +471,15 @@ def large(n_assets: int = 500, apart: bool = False) -> Study:
         sleeves = (False, False, False, True)
         totals.add(reduce_universes(block, sleeves, batch, found, np.int32(0), np.int32(block)))
     symbols = [f"ASSET.{k:04d}" for k in range(n_assets)]
-    record = {"notes": [], "sampler": {"sampler": "Bootstrap", "n": block, "method": "iid", "block_length": None}}
+    record = {
+        "data": {"sha256": "0", "n_observations": 40, "n_assets": n_assets, "first": "0", "last": "39"},
+        "sampler": {"sampler": "Bootstrap", "n": block, "method": "iid", "block_length": None},
+        "versions": {},
+        "device": "none",
+        "notes": [],
+        "started": "never",
+        "seconds": 0.0,
+    }
     return Study(
         symbols=symbols,
         settings=ja.sweep(config),
