@@ -64,6 +64,7 @@ def run(folder: Path, n_resamples: int = 1000) -> int:
 def _allocate(console: Console) -> Portfolios:
     from jaxalloc.cli import render
     from jaxalloc.cli.portfolios import compute
+    from jaxalloc.cli.render_portfolios import print_clusters, print_header
     from jaxalloc.datasets import synthetic_market
     from jaxalloc.markets.panel import as_panel
     from jaxalloc.settings.config import AllocationConfig
@@ -77,9 +78,9 @@ def _allocate(console: Console) -> Portfolios:
     )
     with render.working("compiling and allocating", quiet=False):
         portfolios = compute(as_panel(synthetic_market()), AllocationConfig(), 64, "synthetic market")
-    render.print_header(portfolios, console)
+    print_header(portfolios, console)
     for profile in portfolios.config.profiles:
-        render.print_clusters(portfolios, profile, console, rows=8)
+        print_clusters(portfolios, profile, console, rows=8)
     return portfolios
 
 

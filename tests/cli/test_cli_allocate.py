@@ -16,8 +16,7 @@ import pandas as pd
 import pytest
 
 import jaxalloc as ja
-from jaxalloc.cli import render
-from jaxalloc.portfolios.tables import ASSET_COLUMNS
+from jaxalloc.cli import render_portfolios
 from jaxalloc.settings.config import DEFAULT_PROFILES
 
 Run = Callable[..., tuple[str, str]]
@@ -174,7 +173,7 @@ def test_tables_read_well_in_80_columns(run: Run, file: Path, n_assets: int, nam
     row = re.compile(r"\d+ +\d+\.\d\d % +-?\d+\.\d\d % +\d+  (\S.*?)  +(\S.*)")
     clusters = [found for line in lines[first + 2 : second - 1] if (found := row.match(line))]
     n_clusters = len(set(pd.read_csv("all.csv")["cluster"]))
-    assert len(clusters) == min(n_clusters, render.FOLDED_ROWS)
+    assert len(clusters) == min(n_clusters, render_portfolios.FOLDED_ROWS)
     if name != FUND:
         assert lines[first + 2 + len(clusters)].startswith(("and ", "sleeve, "))
         assert len({found[1] for found in clusters}) == len(clusters)  # leads are told apart
@@ -186,8 +185,8 @@ def test_tables_read_well_in_80_columns(run: Run, file: Path, n_assets: int, nam
 
 def test_a_long_table_shows_its_heaviest_rows_and_counts_the_rest() -> None:
     lines = [{"weight": weight} for weight in (0.1, 0.4, 0.2, 0.3)]
-    assert render._fold(lines, 2) == ([{"weight": 0.4}, {"weight": 0.3}], [{"weight": 0.2}, {"weight": 0.1}])
-    assert render._fold(lines, None) == (lines, [])
+    assert render_portfolios._fold(lines, 2) == ([{"weight": 0.4}, {"weight": 0.3}], [{"weight": 0.2}, {"weight": 0.1}])
+    assert render_portfolios._fold(lines, None) == (lines, [])
 
 
 # ---- real data -------------------------------------------------------------------------------------------------------
