@@ -49,7 +49,7 @@ STAGES = {
     "moments": "moments",
     "antifragility": "tail gain, skewness",
     "clusters": "clusters",
-    "layer_2": "clusters' covariances",
+    "within_clusters": "clusters' covariances",
     "sleeve": "sleeve",
     "min_variance_max_sharpe": "minimum variance, maximum Sharpe",
     "risk_parity_barbell": "risk parity, barbell",
@@ -113,16 +113,16 @@ def compile_ahead(jobs: list[tuple[str, int]]) -> None:
             config = engine.config.replace(
                 **{key: slots(np.asarray(getattr(engine.config, key))) for key in NUMERIC_FIELDS}
             )
-            work, results = jax.tree.map(slots, buffer_shapes(engine.shared[0], items, config, 0))
+            work, results = jax.tree.map(slots, buffer_shapes(engine.shared[0], items, config, 0, engine.backend))
         tiles, number = engine.tiles, np.int32(1)
         estimate, solve = engine.programs
         yield lambda: estimate.lower(
-            *(tiles.draw, tiles.observe, engine.shared[0], items, config, work, number, number)
+            engine.backend, tiles.draw, tiles.observe, engine.shared[0], items, config, work, number, number
         ).compile()
         for bucket in BUCKETS[name]:
             lanes = np.zeros((tiles.turns[bucket], tiles.solve[bucket]), np.int32)
             yield lambda bucket=bucket, lanes=lanes: solve.lower(
-                *(bucket, tiles.observe, config, work.estimates, results, lanes, number)
+                engine.backend, bucket, tiles.observe, config, work.estimates, results, lanes, number
             ).compile()
 
     def run(precision: int, compile_one: Callable[[], Any]) -> None:
@@ -229,7 +229,7 @@ def stage_of(kernel: str, scopes: dict[str, str]) -> str:
     if "gemm" in kernel.lower() or "cutlass" in kernel.lower():
         return "matrix products"
     scope = scopes.get(kernel, "")
-    return next((name for key, name in STAGES.items() if key in scope), "other")
+    return next((name for key, name in STAGES.items() if re.search(rf"\b{key}\b", scope)), "other")
 
 
 def page(found: dict[str, Any]) -> str:

@@ -95,7 +95,7 @@ def memory() -> list[dict[str, Any]]:
             engine = engine_of(panel(n_assets))
             index = np.zeros(engine.tiles.capacity, np.int32)
             settings = {name: np.full(len(index), getattr(engine.config, name)) for name in NUMERIC_FIELDS}
-            shapes = buffer_shapes(engine.shared[0], Items(index), engine.config.replace(**settings), 0)
+            shapes = buffer_shapes(engine.shared[0], Items(index), engine.config.replace(**settings), 0, engine.backend)
             buffers = empty_buffers(shapes, len(index))
             held = sum(leaf.nbytes for leaf in jax.tree.leaves(buffers))
             said = chunk_bytes(n_assets, len(engine.config.profiles), engine.dtype) * len(index)

@@ -28,9 +28,9 @@ import pandas as pd
 from panels import FILE, RESULTS
 
 import jaxalloc as ja
-from jaxalloc.backtest.comparison import FIGURES
 from jaxalloc.backtest.performance import difference_intervals
 from jaxalloc.cli import machine
+from jaxalloc.settings.measures import FIGURES
 
 WINDOW, COST = 252, 5.0
 STEP = {"all": 21, "hundred": 63, "crowded": 63}  # days held: a month, and with paths a quarter

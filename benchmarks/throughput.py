@@ -36,7 +36,8 @@ import jaxalloc as ja
 from jaxalloc.engine.scheduler import Engine
 from jaxalloc.kernels.clusters import partition as clustering
 from jaxalloc.kernels.lanes.compiling import compiler_options
-from jaxalloc.kernels.solvers import risk_parity
+from jaxalloc.kernels.solvers.risk_parity.log_newton import CONJUGATE_GRADIENTS
+from jaxalloc.kernels.solvers.risk_parity.solve import FLOAT32_SWEEPS
 from jaxalloc.portfolios import allocation, estimates
 
 
@@ -75,7 +76,7 @@ def of_clusters(n: int, merges: float, size: int) -> Work:
 def stages(returns: np.ndarray, counts: np.ndarray, repeats: int) -> dict[str, dict[str, float]]:
     """Microseconds a universe of each stage, with its share of their sum, operations and bytes."""
     engine = Engine(returns.shape, ja.AllocationConfig(), panel=returns)
-    panel, config = engine.shared[0].panel, engine.config
+    panel, config, backend = engine.shared[0].panel, engine.config, engine.backend
     (n_rows, n), size = returns.shape, engine.dtype.itemsize
     tile, few = engine.tiles.draw, engine.tiles.observe
     c = jnp.asarray(counts[: 2 * max(tile, *engine.tiles.solve.values())], engine.dtype)
@@ -108,11 +109,11 @@ def stages(returns: np.ndarray, counts: np.ndarray, repeats: int) -> dict[str, d
         c,
         weighted,
     )
-    every = jax.lax.map(lambda c: estimates.estimate_shared(panel, config, c, mask), c, batch_size=few)
+    every = jax.lax.map(lambda c: estimates.estimate_shared(panel, config, c, mask, backend=backend), c, batch_size=few)
     timed(
         "clusters",
         lambda labels: of_clusters(n, n - float(jnp.mean(labels.count)), size),
-        lambda s: clustering.cluster_assets(s, mask, config),
+        lambda s: clustering.cluster_assets(s, mask, config, backend),
         few,
         every.covariance,
     )
@@ -125,10 +126,10 @@ def stages(returns: np.ndarray, counts: np.ndarray, repeats: int) -> dict[str, d
 
     def of_parity(result: Any) -> Work:
         steps = np.asarray(result.iterations, float)
-        sweeps = 2 * risk_parity.ROUGH_SWEEPS
+        sweeps = 2 * FLOAT32_SWEEPS
         # the rest, nearly all of it, are Newton steps by conjugate gradients in float32, each with one exact product
-        newton = np.maximum(steps - risk_parity.ROUGH_SWEEPS, 0).mean() * 2
-        return products(bucket, sweeps + newton * risk_parity.GRADIENTS, newton, size)
+        newton = np.maximum(steps - FLOAT32_SWEEPS, 0).mean() * 2
+        return products(bucket, sweeps + newton * CONJUGATE_GRADIENTS, newton, size)
 
     parts = (
         ("minimum variance, maximum Sharpe", ("min_variance", "max_sharpe"), of_quadratic),
@@ -136,7 +137,7 @@ def stages(returns: np.ndarray, counts: np.ndarray, repeats: int) -> dict[str, d
     )
     for name, profiles, work in parts:
         chosen = config.replace(profiles=profiles)
-        timed(name, work, lambda e, chosen=chosen: allocation.solve(e, chosen, bucket), lanes, every)
+        timed(name, work, lambda e, chosen=chosen: allocation.solve(e, chosen, bucket, backend), lanes, every)
     whole = sum(stage["us"] for stage in found.values())
     for stage in found.values():
         stage["share"] = stage["us"] / whole

@@ -1,8 +1,8 @@
-"""The embedded data: a synthetic multi-asset market with known groups, from NumPy's random numbers alone.
+"""The embedded data: a synthetic multi-asset market with known groups, made from NumPy's random numbers alone.
 
-Stocks of several sectors, bonds, currencies, metals, coins quoted on several venues, inverse and long-volatility
-funds: annual volatilities from 4 % to 120 %, fat tails, skewness of both signs, known clusters, near-exact duplicates.
-The demo, the examples and the benchmarks run on it where no file is given.
+It has stocks of several sectors, bonds, currencies, metals, coins quoted on several venues, and inverse and
+long-volatility funds. Annual volatilities run from 4 % to 120 %; there are fat tails, skewness of both signs, known
+clusters and near-exact duplicates. The demo, the examples and the benchmarks run on it where no file is given.
 
 **Model.** Day t, asset i of group g, with independent components of mean 0 and variance 1:
 
@@ -11,19 +11,19 @@ The demo, the examples and the benchmarks run on it where no file is given.
     r_it = exp(tanh(y_it)) - 1                                                       (simple return)
 
 F are five world factors (equity market, rates, dollar, metals, crypto), G is the group's factor, E the asset's own
-noise. The common share s_i varies about the group's correlation rho (1 - s_i is 0.7, 1 or 1.3 times 1 - rho), so two
-members correlate at about rho, and two groups at sum_f b_gf b_hf. An inverse fund has no b of its own: its G is minus
-the standardised basket of the sector that it shorts. log v_t is a Gaussian AR(1) and E v_t^2 = 1: one regime of
-volatility for all, which leaves correlations alone. F, G and E are Student-t, skewed where xi is not 1: |t| xi with
-probability xi^2 / (1 + xi^2), else -|t| / xi, standardised (Fernandez and Steel). tanh keeps a day's log return inside
-(-1, 1), because the exponential of a Student-t variable has no mean; only the coins' tails notice. So every simple
-return lies in [-0.633, 1.719], and -1 cannot happen.
+noise. The common share s_i varies about the group's correlation rho (1 - s_i is 0.7, 1 or 1.3 times 1 - rho), so that
+two members correlate at about rho, and two groups at sum_f b_gf b_hf. An inverse fund has no b of its own: its G is
+minus the standardised basket of the sector that it shorts. log v_t is a Gaussian AR(1) with E v_t^2 = 1: all assets
+share one volatility regime, which leaves correlations alone. F, G and E are Student-t, skewed where xi is not 1: |t| xi
+with probability xi^2 / (1 + xi^2), else -|t| / xi, standardised (Fernandez and Steel). tanh keeps a day's log return
+inside (-1, 1), because the exponential of a Student-t variable has no mean; in effect it limits the tails of the coins
+alone. So every simple return lies in [-0.633, 1.719], and -1 cannot happen.
 
-**Prefixes are stable.** The assets form one unending sequence, in which groups of all classes open one after another,
-and `n_assets` takes its beginning. Every component has a random stream of its own, keyed by (seed, component), so
-neither more assets nor more days change what is there already. After the last group of the table, from some 100
-assets on, come "technology 2", "bitcoin 2", ...: further economies of the same make-up, tied to the first by the
-world factors alone.
+**Prefixes are stable.** The assets form one unending sequence, in which groups of all classes start one after another;
+`n_assets` takes the beginning of it. Every component has a random stream of its own, keyed by (seed, component), so
+that neither more assets nor more days change the values that were there before. After the last group of the table, from
+some 100 assets on, come "technology 2", "bitcoin 2", ...: further economies of the same make-up, which only the world
+factors tie to the first.
 
 References:
     Cont (2001), Empirical properties of asset returns: stylized facts and statistical issues, Quantitative Finance 1
@@ -43,11 +43,12 @@ import numpy as np
 import pandas as pd
 
 from jaxalloc.arguments.errors import InputError
+from jaxalloc.arguments.words import literal
 
 __all__ = ["describe_market", "synthetic_market"]
 
 _DAYS_PER_YEAR = 252
-_VOLATILITY_PERSISTENCE = 0.95  # of the AR(1) of log v_t, per day: half-life 13.5 days
+_VOLATILITY_PERSISTENCE = 0.95  # coefficient of the AR(1) of log v_t, per day: a half-life of 13.5 days
 _VOLATILITY_SPREAD = 0.2  # standard deviation of log v_t
 _NOISE_PATTERN = (0.7, 1.0, 1.3)  # members' own variance, relative to the group's 1 - rho, in turn
 
@@ -104,8 +105,8 @@ class _Group:
     inverse_of: str = ""
 
 
-# In the order in which groups open. No two groups correlate above 0.6 (distance 0.45), and rho is above 0.75 in all but
-# "biotech" (loose: its members stay alone at distance 0.4) and "consumer" (on the edge: it splits in some samples).
+# The groups in the order in which they start. No two groups correlate above 0.6 (distance 0.45). rho is above 0.75 in
+# all groups but two: the members of "biotech" stay alone at distance 0.4, and "consumer" splits in some samples.
 _TABLE = (
     _Group("technology", "equity", "TECH", 8, 0.78, (0.24, 0.40), (0.04, 0.16), {"market": 0.42}),
     _Group("bitcoin", "crypto", "BTC", 4, 0.99, (0.60, 0.62), (0.25, 0.26), {"crypto": 0.50, "market": 0.06}, 1.2),
@@ -192,21 +193,21 @@ def synthetic_market(
     *,
     start: str | pd.Timestamp = "2021-01-04",
 ) -> pd.DataFrame:
-    """Draws the simple daily returns of a synthetic multi-asset market.
+    """Draw the simple daily returns of a synthetic multi-asset market.
 
-    The factor model stands in this module's docstring; `describe_market` gives each asset's class, group and
-    parameters. With average linkage on sqrt((1 - rho) / 2), cut at 0.4, a year of returns falls into 9 clusters at 20
+    The factor model is in this module's docstring; `describe_market` gives each asset's class, group and parameters.
+    With average linkage on sqrt((1 - rho) / 2), cut at 0.4, a year of returns falls into 9 clusters at 20
     assets, about 19 at 60 and 27 to 30 at 100.
 
-    The same arguments give the same returns, bit for bit under one NumPy on one kind of machine (elsewhere to the last
-    digits of exp, log and cos). Only `random` and `standard_normal` of PCG64 generators are drawn from.
-    The first columns and rows of a larger market are the smaller market with the same seed.
+    The same arguments give the same returns: bit for bit with the same NumPy on the same kind of machine, and elsewhere
+    up to the last digits of exp, log and cos. The first columns and rows of a larger market are the smaller market with
+    the same seed.
 
     Args:
-        n_assets: number of columns, at least 1. In a large market about half of them are shares.
+        n_assets: number of columns, at least 1. In a large market about half of the assets are shares.
         n_observations: number of business days, at least 2.
-        seed: non-negative integer. It changes the draws, not the assets.
-        start: the first day; on a weekend, the Monday after it.
+        seed: non-negative integer. It changes the draws, but not the assets.
+        start: the first day; if it is on a weekend, the Monday after it.
 
     Returns:
         Frame (n_observations, n_assets) of float64: simple returns per day (0.01 is one per cent), each above -1, with
@@ -242,7 +243,7 @@ def synthetic_market(
 
 
 def describe_market(n_assets: int = 60) -> pd.DataFrame:
-    """Describes the assets of `synthetic_market`: what each is, and the group that it was built to belong to.
+    """Describe the assets of `synthetic_market`: their class, and the group that each was built to belong to.
 
     Args:
         n_assets: number of assets, at least 1; row k describes column k of `synthetic_market(n_assets)`, for any seed.
@@ -251,14 +252,14 @@ def describe_market(n_assets: int = 60) -> pd.DataFrame:
         Frame of n_assets rows, indexed by "symbol", with the columns
 
         - asset_class: "equity", "government bond", "corporate bond", "currency", "metal", "crypto" or "hedge";
-        - group: the assets that share a factor, which is the cluster to be found;
-        - group_correlation: the correlation between the group's members, on average. Below 0.68 (distance 0.4) the
-          members are not one cluster at the default threshold: "biotech" is such a group, "consumer" is close to it;
-        - annual_volatility: the target, of daily returns times sqrt(252) (0.2 is 20 per cent);
+        - group: the name of the group, the assets that share a factor: the cluster that is to be found;
+        - group_correlation: the average correlation between the group's members. Below 0.68 (distance 0.4) the members
+          are not one cluster at the default threshold: "biotech" is such a group, and "consumer" is close to it;
+        - annual_volatility: the target of the volatility of daily returns times sqrt(252) (0.2 is 20 per cent);
         - annual_drift: the target of the mean daily return times 252;
-        - degrees_of_freedom: of the Student-t group factor and own noise;
-        - skew: the sign of the skewness by design, 1 or -1; 0 where the group's own components are symmetric (a
-          little of either sign then comes from the market's factor and from compounding).
+        - degrees_of_freedom: those of the Student-t group factor and own noise;
+        - skew: the sign of the skewness by design, 1 or -1; 0 where the group's own components are symmetric (then the
+          market's factor and compounding add a little skewness of either sign).
 
     Raises:
         InputError: n_assets is out of range.
@@ -290,9 +291,9 @@ def describe_market(n_assets: int = 60) -> pd.DataFrame:
 def _assets(n_assets: int) -> list[_Asset]:
     """The first assets of the sequence.
 
-    Member j of group g stands at g + j (0.7 + 20 / (6 + g)), ties in the order of groups: the first groups take long to
-    fill, so that a small market holds many groups, and the later ones follow each other, so that a large one is made of
-    full groups.
+    Member j of group g stands at g + j (0.7 + 20 / (6 + g)), ties in the order of the groups. So the first groups take
+    long to fill, and a small market has many groups; later groups follow each other, so that a large market has full
+    groups.
     """
     candidates = [
         _Asset(group, member) for group in range(n_assets) for member in range(_TABLE[group % len(_TABLE)].size)
@@ -302,7 +303,7 @@ def _assets(n_assets: int) -> list[_Asset]:
 
 
 class _Draws:
-    """The components of one market's shocks, each drawn from its own stream when it is first asked for."""
+    """The components of one market's shocks, each drawn from its own stream when it is first used."""
 
     def __init__(self, seed: int, n_observations: int) -> None:
         self._seed = seed
@@ -348,7 +349,7 @@ class _Draws:
         return _two_piece_t(self._stream(*key), self._n_observations, _DEGREES_OF_FREEDOM[row.asset_class], row.xi)
 
     def _draw_volatility(self) -> np.ndarray:
-        """V of the model: (T,), the exponential of a stationary AR(1), E v^2 = 1."""
+        """(T,) v of the model: the exponential of a stationary AR(1), with E v^2 = 1."""
         innovations = _VOLATILITY_SPREAD * self._stream(_VOLATILITY).standard_normal(self._n_observations)
         weight = math.sqrt(1.0 - _VOLATILITY_PERSISTENCE**2)
         state = float(innovations[0])
@@ -363,9 +364,9 @@ class _Draws:
 
 
 def _two_piece_t(rng: np.random.Generator, size: int, degrees_of_freedom: float, xi: float) -> np.ndarray:
-    """Draws a skewed Student-t variable of mean 0 and variance 1 (Bailey's polar form; Fernandez and Steel's skew).
+    """Draw a skewed Student-t variable of mean 0 and variance 1 (Bailey's polar form; Fernandez and Steel's skew).
 
-    Three uniforms a draw, in one block, so that the first draws do not depend on `size`.
+    Each draw takes three uniform numbers from one block, so that the first draws do not depend on `size`.
     """
     nu = degrees_of_freedom
     uniform = rng.random((size, 3))
@@ -383,7 +384,9 @@ def _business_days(start: str | pd.Timestamp, n_observations: int) -> pd.Datetim
     try:
         return pd.bdate_range(start, periods=n_observations, name="date")
     except (TypeError, ValueError, OverflowError):
-        raise InputError(f"start={start!r} is not a date from which {n_observations} business days follow") from None
+        raise InputError(
+            f"start={literal(start)} is not a date from which {n_observations} business days follow"
+        ) from None
 
 
 def _integer(name: str, value: int, minimum: int) -> int:
@@ -392,5 +395,5 @@ def _integer(name: str, value: int, minimum: int) -> int:
     except TypeError:
         number = None
     if number is None or isinstance(value, (bool, np.bool_)) or number < minimum:
-        raise InputError(f"{name}={value!r} must be an integer of at least {minimum}")
+        raise InputError(f"{name}={literal(value)} must be an integer of at least {minimum}")
     return number

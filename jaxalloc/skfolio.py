@@ -1,7 +1,7 @@
 """ClusterAllocation: an allocation as an estimator of skfolio and scikit-learn (extra ``skfolio``).
 
-It fits and predicts as every optimization of skfolio does, and so takes part in cross-validation, grid search,
-pipelines and populations. It loads where it is first used: ``import jaxalloc`` does not import skfolio.
+It fits and predicts as every optimization of skfolio does, so it takes part in cross-validation, grid search,
+pipelines and populations. It loads when it is first used: ``import jaxalloc`` does not import skfolio.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import jax
 import numpy as np
 
 from jaxalloc.arguments.errors import InputError
+from jaxalloc.arguments.words import literal
 from jaxalloc.portfolios.allocation import allocate
 from jaxalloc.portfolios.result import Allocation, valid_universes
 from jaxalloc.settings.config import AllocationConfig
@@ -32,13 +33,14 @@ _SHARED = tuple(field.name for field in dataclasses.fields(AllocationConfig) if 
 
 
 class ClusterAllocation(BaseOptimization):
-    """Two layers over clusters of correlated assets: one profile of `jaxalloc.allocate` as an estimator.
+    """One profile of `jaxalloc.allocate`, which allocates over clusters of correlated assets, as an estimator.
 
-    Parameters are those of `AllocationConfig`, which explains them, with its defaults, but for ``profile`` and the unit
-    of ``risk_free_rate``. As everywhere in scikit-learn nothing is checked before `fit`.
+    The parameters and their defaults are those of `AllocationConfig`, which explains them, except for ``profile`` and
+    for the unit of ``risk_free_rate``. As everywhere in scikit-learn, nothing is checked before `fit`.
 
-    Another value of a number compiles nothing; another choice, number of rows or number of assets does, once a process
-    (seconds). A walk-forward whose windows are all as long compiles once, one whose windows expand at every fold.
+    Another value of a number compiles nothing. Another choice, number of rows or number of assets compiles once in a
+    process, which takes seconds. So a walk-forward with windows of one length compiles once, and one with expanding
+    windows compiles at every fold.
 
     Args:
         profile: ``"min_variance"``, ``"risk_parity"``, ``"max_sharpe"``, ``"barbell"``, or a baseline of
@@ -48,25 +50,25 @@ class ClusterAllocation(BaseOptimization):
         distance: ``"correlation"`` or ``"absolute"``.
         covariance: ``"sample"``, ``"ewma"``, ``"ledoit_wolf"`` or ``"oas"``.
         ewma_decay: lambda of ``covariance="ewma"``.
-        distance_threshold: cut height, 0 to 1.
+        distance_threshold: height at which the tree is cut, 0 to 1.
         max_clusters: largest number of clusters under ``criterion="maxclust"``.
         cluster_cap: largest weight of a cluster, a fraction.
         asset_cap: largest weight of an asset, a fraction.
-        slack: how much room relaxed bounds leave, at least 1.
-        risk_free_rate: simple rate *per period of the returns*, as skfolio has it: 3 % a year is ``0.03 / 252`` a day.
+        slack: what the caps sum to where few clusters or assets force them to be widened, at least 1.
+        risk_free_rate: simple rate *per period of the returns*, as in skfolio: 3 % a year is ``0.03 / 252`` a day.
             Maximum Sharpe subtracts it, and so do the ratios of the predicted portfolios.
-        periods_per_year: observations a year. Portfolios annualise by ``portfolio_params["annualization_factor"]``,
-            252 by default.
+        periods_per_year: observations a year. The predicted portfolios annualise by
+            ``portfolio_params["annualization_factor"]`` instead, 252 by default.
         n_aggressors: clusters in the barbell's sleeve.
         aggressor_weight: weight of the barbell's sleeve, a fraction.
-        precision: 64 or 32 bits, whatever JAX's own setting, which stays as it is.
+        precision: 64 or 32 bits; JAX's own setting does not matter and stays as it is.
         portfolio_params: keywords for the predicted portfolios; see `skfolio.optimization.BaseOptimization`.
-        fallback: what to use where fitting fails; likewise.
-        previous_weights: what the portfolios held before; of use to ``fallback`` and to portfolios with costs alone.
-        raise_on_failure: whether a failure is raised, or warned of and remembered as ``error_``.
+        fallback: what to use if fitting fails; see `skfolio.optimization.BaseOptimization`.
+        previous_weights: the weights held before; only ``fallback`` and portfolios with costs use them.
+        raise_on_failure: whether a failure is raised; otherwise it is warned of and kept as ``error_``.
 
     Attributes:
-        weights_: (N,) weight of each asset, a fraction; at least 0, sum 1. Of the precision's dtype.
+        weights_: (N,) weight of each asset, a fraction, in the precision's dtype: at least 0, and 1 in all.
         labels_: (N,) int cluster of each asset, 0..K-1 in order of each cluster's first asset; -1 for an asset whose
             returns are all equal.
         n_clusters_: int K.
@@ -74,7 +76,7 @@ class ClusterAllocation(BaseOptimization):
         lead_assets_: (K,) int, each cluster's lead asset as a column of X; ``feature_names_in_[lead_assets_]`` are
             their names.
         status_: int bit field of `Status`; `jaxalloc.explain` gives the messages.
-        allocation_: the whole `Allocation`, of NumPy arrays with P = 1.
+        allocation_: the whole `Allocation`, with NumPy arrays and P = 1.
         n_features_in_: N.
         feature_names_in_: (N,) names of the assets, if X had columns with names that are strings.
 
@@ -120,7 +122,7 @@ class ClusterAllocation(BaseOptimization):
         previous_weights: Any = None,
         raise_on_failure: bool = True,
     ) -> None:
-        """Keep the settings as they come; `fit` checks them."""
+        """Keep the settings as they are given; `fit` checks them."""
         super().__init__(
             portfolio_params=portfolio_params,
             fallback=fallback,
@@ -148,21 +150,21 @@ class ClusterAllocation(BaseOptimization):
         """Allocate.
 
         Args:
-            X: (T, N) simple returns per period, a fraction: array, or frame with the assets as columns.
-            y: not used; there because every estimator has it.
+            X: (T, N) simple returns per period, fractions: an array, or a frame with the assets as columns.
+            y: not used; every estimator has it.
 
         Returns:
             The estimator itself.
 
         Raises:
             InputError: a setting is out of range, a return is missing or infinite, or no asset's returns vary.
-            ValueError: X is no matrix of numbers with at least two rows.
+            ValueError: X is not a matrix of numbers with at least two rows.
         """
         returns: Any = validate_data(self, X, dtype=np.float64, ensure_min_samples=2, ensure_all_finite=False)
         self._check_complete(returns)
         config = self._config()
         if self.precision not in (32, 64):
-            raise InputError(f"precision must be 32 or 64 bits, not {self.precision!r}")
+            raise InputError(f"precision must be 32 or 64 bits, not {literal(self.precision)}")
         with jax.enable_x64(self.precision == 64):
             result: Allocation = jax.tree.map(np.array, allocate(returns, config))
         if not valid_universes(result.status):
@@ -177,9 +179,9 @@ class ClusterAllocation(BaseOptimization):
         return self
 
     def _config(self) -> AllocationConfig:
-        """The settings, the risk-free rate a year's as the engine has it."""
+        """The settings with an annual risk-free rate, as the engine takes it."""
         settings: dict[str, Any] = {name: getattr(self, name) for name in _SHARED}
-        with contextlib.suppress(TypeError):  # one of the two is no number: the engine says which
+        with contextlib.suppress(TypeError):  # one of the two is no number, and `allocate` says which
             settings["risk_free_rate"] = self._annual_rate()
         return AllocationConfig(profiles=(self.profile,), **settings)
 
@@ -187,8 +189,8 @@ class ClusterAllocation(BaseOptimization):
         annual = self.risk_free_rate * self.periods_per_year
         if not math.isnan(annual) and annual >= 1:
             raise InputError(
-                f"risk_free_rate={self.risk_free_rate!r} a period is {annual:.0%} a year; divide an annual rate by "
-                f"periods_per_year={self.periods_per_year!r}"
+                f"risk_free_rate={literal(self.risk_free_rate)} a period is {annual:.0%} a year; divide an annual rate "
+                f"by periods_per_year={literal(self.periods_per_year)}"
             )
         return annual
 

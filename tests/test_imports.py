@@ -19,6 +19,7 @@ from jax import lax
 
 import jaxalloc
 from jaxalloc.kernels.clusters.linkage import linkage_matrix
+from jaxalloc.kernels.lanes.backend import Backend
 from jaxalloc.kernels.moments.panel import share_panel
 from jaxalloc.kernels.moments.shock import Shock
 from jaxalloc.portfolios.allocation import solve, solve_assets
@@ -53,6 +54,7 @@ ORDER: tuple[frozenset[str], ...] = tuple(
 )
 # Circles that are still there
 CALLED_LATER: set[tuple[str, str]] = set()
+KNOWN_CIRCLES: list[set[str]] = []
 
 ARRAYS_ONLY = {"arguments", "settings", "kernels", "engine"}  # no pandas
 
@@ -174,6 +176,51 @@ def test_imports_run_one_way() -> None:
     assert wrong == []
 
 
+def module_graph(modules: dict[str, ast.Module]) -> dict[str, set[str]]:
+    """The modules of the package that each module names, those for a type checker too; not the package around it."""
+    graph = {}
+    for name, tree in modules.items():
+        named = set()
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Import):
+                named |= {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom):
+                inner = {f"{node.module}.{alias.name}" for alias in node.names}
+                named |= {one if one.removeprefix("jaxalloc.") in modules else str(node.module) for one in inner}
+        graph[name] = {module.removeprefix("jaxalloc.") for module in named} & modules.keys() - {name}
+    return graph
+
+
+def circles(graph: dict[str, set[str]]) -> list[set[str]]:
+    """The groups of modules that name each other, directly or by way of others."""
+    reached = {}
+    for start in graph:
+        seen, waiting = set(), [start]
+        while waiting:
+            new = graph[waiting.pop()] - seen
+            seen |= new
+            waiting += new
+        reached[start] = seen
+    groups = ({other for other in reached[name] if name in reached[other]} for name in graph if name in reached[name])
+    return [set(group) for group in sorted({tuple(sorted(group)) for group in groups})]
+
+
+def test_no_modules_import_each_other() -> None:
+    assert [circle for circle in circles(module_graph(trees())) if circle not in KNOWN_CIRCLES] == []
+
+
+def test_a_circle_would_be_seen() -> None:
+    late = "def f():\n    from jaxalloc.b.c import x\n"
+    typed = "if TYPE_CHECKING:\n    from jaxalloc import a\n"
+    modules = {
+        "a": ast.parse(late),
+        "b.c": ast.parse("import jaxalloc.d"),
+        "d": ast.parse(typed),
+        "e": ast.parse(typed),
+    }
+    assert circles(module_graph(modules)) == [{"a", "b.c", "d"}]
+
+
 def test_an_import_against_the_order_would_be_seen() -> None:
     later = ast.parse("def f():\n    from jaxalloc.studies.tables import weights_frame\n")
     assert imported(later) == {"jaxalloc.studies.tables"}
@@ -206,16 +253,17 @@ def test_the_package_knows_no_benchmark_no_rival_and_no_oracle() -> None:
 LAPACK = ("cholesky", "lu", "eig", "svd", "qr", "triangular_solve", "householder", "schur", "tridiagonal", "hessenberg")
 
 
-def kernels() -> dict[str, Any]:
+def kernels(backend: Backend) -> dict[str, Any]:
     """Jaxprs of the kernels, 60 assets in up to 60 clusters, so that no size takes a short cut."""
     n_rows, n = 30, 60
     returns, c, a = jnp.zeros((n_rows, n)), jnp.ones(n_rows), jnp.ones(n, bool)
+    own, of_panel = (functools.partial(kernel, backend=backend) for kernel in (estimate, estimate_shared))
     made = {}
     for linkage in LINKAGES:
         for criterion, distance in (("distance", "correlation"), ("maxclust", "absolute")):
             config = AllocationConfig(linkage=linkage, criterion=criterion, distance=distance)
             config = cast_config(config, returns.dtype)
-            made[f"estimate {linkage} {criterion}"] = jax.make_jaxpr(estimate)(returns, config, c, a, Given())
+            made[f"estimate {linkage} {criterion}"] = jax.make_jaxpr(own)(returns, config, c, a, Given())
         made[f"linkage_matrix {linkage}"] = jax.make_jaxpr(lambda d, how=linkage: linkage_matrix(d, how))(
             jnp.zeros((n, n))
         )
@@ -223,28 +271,29 @@ def kernels() -> dict[str, Any]:
     for budget in (0, 2**29):
         made[f"share_panel {budget}"] = jax.make_jaxpr(lambda x, budget=budget: share_panel(x, budget))(returns)
         panel = jax.eval_shape(lambda x, budget=budget: share_panel(x, budget), returns)
-        shared = jax.vmap(estimate_shared, in_axes=(None, None, 0, 0))
+        shared = jax.vmap(of_panel, in_axes=(None, None, 0, 0))
         made[f"estimate_shared {budget}"] = jax.make_jaxpr(shared)(panel, config, c[None, :], a[None, :])
         for choice in COVARIANCES:
             chosen = config.replace(covariance=choice)
-            made[f"estimate_shared {budget} {choice}, shocked"] = jax.make_jaxpr(jax.vmap(estimate_shared, axes))(
+            made[f"estimate_shared {budget} {choice}, shocked"] = jax.make_jaxpr(jax.vmap(of_panel, axes))(
                 panel, chosen, c[None, :], a[None, :], shock
             )
     for choice in COVARIANCES:
-        made[f"estimate {choice}, shocked"] = jax.make_jaxpr(estimate)(
+        made[f"estimate {choice}, shocked"] = jax.make_jaxpr(own)(
             returns, config.replace(covariance=choice), c, a, Given(), shock
         )
-    shapes = jax.eval_shape(estimate, returns, config, c, a, Given())
-    made["solve"] = jax.make_jaxpr(lambda e, s: solve(e, s, n))(shapes, config)
+    shapes = jax.eval_shape(own, returns, config, c, a, Given())
+    made["solve"] = jax.make_jaxpr(lambda e, s: solve(e, s, n, backend))(shapes, config)
     for linkage in LINKAGES:
         direct = config.replace(profiles=tuple(PROFILES) if linkage == "average" else ("hrp", "herc"), linkage=linkage)
-        made[f"solve_assets {linkage}"] = jax.make_jaxpr(solve_assets)(shapes, direct)
-    return made
+        made[f"solve_assets {linkage}"] = jax.make_jaxpr(lambda e, s: solve_assets(e, s, backend))(shapes, direct)
+    return {f"{name}, {backend.value}": jaxpr for name, jaxpr in made.items()}
 
 
 @pytest.fixture(scope="module")
 def kernel_equations() -> dict[str, list[Any]]:
-    return {name: list(equations(jaxpr.jaxpr)) for name, jaxpr in kernels().items()}
+    made = {name: jaxpr for backend in Backend for name, jaxpr in kernels(backend).items()}
+    return {name: list(equations(jaxpr.jaxpr)) for name, jaxpr in made.items()}
 
 
 def test_no_kernel_calls_lapack(kernel_equations: dict[str, list[Any]]) -> None:
@@ -285,4 +334,12 @@ def test_kernels_trace_with_int32_and_float32_alone(kernel_equations: dict[str, 
 def test_stages_have_names(kernel_equations: dict[str, list[Any]]) -> None:
     stacks = {str(e.source_info.name_stack) for found in kernel_equations.values() for e in found}
     names = {part for stack in stacks for part in stack.split("/")}
-    assert {"moments", "clusters", "antifragility", "layer_2", "asset_weights", "lead_assets", "statistics"} <= names
+    assert {
+        "moments",
+        "clusters",
+        "antifragility",
+        "within_clusters",
+        "asset_weights",
+        "lead_assets",
+        "statistics",
+    } <= names

@@ -16,7 +16,8 @@ from jax import Array, lax
 from scipy.cluster import hierarchy
 from scipy.spatial.distance import squareform
 
-from jaxalloc.kernels.clusters.linkage import Tree, merge_tree
+from jaxalloc.kernels.clusters.linkage import MergeTree, merge_tree
+from jaxalloc.kernels.lanes.backend import backend_in_use
 from jaxalloc.kernels.moments.sample import sample_moments
 from jaxalloc.kernels.moments.shrinkage import shrink_sample
 from jaxalloc.kernels.solvers.mean_variance import min_variance
@@ -25,7 +26,7 @@ from published.closed_form import closed_form
 from published.common import Plan, in_pieces
 
 
-def joining_heights(tree: Tree) -> Array:
+def joining_heights(tree: MergeTree) -> Array:
     """Heights (N, N) at which the tree joins each pair of assets, 0 on the diagonal: the cophenetic distances.
 
     A merge joins the first assets of two clusters, and all merges together are a tree over the assets in which a parent
@@ -110,7 +111,7 @@ KINDS = tuple(f"{name}, {kind}" for kind in ("closed form", "long-only") for nam
 def portfolios(covariance: Array) -> Array:
     """Minimum variance weights (2, N): in closed form, and long-only."""
     ones = jnp.ones(covariance.shape[0])
-    return jnp.stack([closed_form(covariance, ones), min_variance(covariance, ones).weights])
+    return jnp.stack([closed_form(covariance, ones), min_variance(covariance, ones, backend_in_use()).weights])
 
 
 @jax.jit

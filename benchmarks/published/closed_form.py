@@ -11,6 +11,7 @@ from jax import Array
 from jaxalloc.kernels.clusters.distance import correlation_distance
 from jaxalloc.kernels.clusters.linkage import maxclust_height, merge_tree
 from jaxalloc.kernels.clusters.partition import cut
+from jaxalloc.kernels.lanes.backend import backend_in_use
 from jaxalloc.kernels.lanes.elimination import solve_positive_definite
 from jaxalloc.kernels.lanes.products import dot
 
@@ -32,7 +33,7 @@ def closed_form(covariance: Array, reward: Array) -> Array:
 def _direction(covariance: Array, reward: Array) -> Array:
     sigma = jnp.sqrt(jnp.diagonal(covariance))
     scaled = covariance / (sigma[:, None] * sigma[None, :])
-    return solve_positive_definite(scaled, (reward / sigma)[:, None])[:, 0] / sigma
+    return solve_positive_definite(scaled, (reward / sigma)[:, None], backend_in_use())[:, 0] / sigma
 
 
 def minimum_norm(returns: Array) -> Array:
@@ -54,7 +55,7 @@ def minimum_norm(returns: Array) -> Array:
     gram = gram / scale + 1 / gram.shape[0]
 
     def solve(b: Array) -> Array:
-        x = solve_positive_definite(gram, b[:, None])[:, 0]
+        x = solve_positive_definite(gram, b[:, None], backend_in_use())[:, 0]
         return x - jnp.mean(x)
 
     direction = dot(centred.T, solve(solve(jnp.sum(centred, axis=1))))

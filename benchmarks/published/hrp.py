@@ -20,6 +20,7 @@ from scipy.spatial.distance import pdist
 from jaxalloc.kernels.clusters.distance import correlation_distance
 from jaxalloc.kernels.clusters.hierarchy import column_distance, hrp_weights, leaf_order
 from jaxalloc.kernels.clusters.linkage import linkage_matrix
+from jaxalloc.kernels.lanes.backend import backend_in_use
 from jaxalloc.kernels.moments.sample import sample_moments
 from jaxalloc.kernels.solvers.mean_variance import min_variance
 from published.common import Compared, Plan, in_pieces, variance_error, variance_ratio_error
@@ -93,7 +94,7 @@ def outcomes(x: Array) -> Array:
     def choose(window: Array) -> Array:
         covariance = sample_moments(window, rows, jnp.ones(n, bool)).covariance
         inverse = 1 / jnp.diagonal(covariance)
-        least = min_variance(covariance, jnp.ones(n)).weights
+        least = min_variance(covariance, jnp.ones(n), backend_in_use()).weights
         return jnp.stack([hrp(covariance), inverse / jnp.sum(inverse), least])
 
     daily = jnp.sum(held[:, None] * jax.vmap(choose)(windows)[:, :, None, :], axis=3)  # date, method, day

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import jax
@@ -9,7 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 import oracles
 
-from jaxalloc.kernels.solvers.risk_parity import risk_parity
+from jaxalloc.kernels.lanes.backend import backend_in_use
+from jaxalloc.kernels.solvers.risk_parity.solve import risk_parity
 from published.common import Compared, Plan
 
 TITLE = "Constrained risk budgeting"
@@ -42,7 +44,8 @@ def run(plan: Plan) -> dict[str, Any]:
     """Solve both problems, in one batch."""
     matrix = covariance()
     upper = np.array([np.ones(8), np.full(8, CAP)])
-    solution = jax.jit(jax.vmap(risk_parity, in_axes=(None, 0)))(jnp.asarray(matrix), jnp.asarray(upper))
+    budgets = functools.partial(risk_parity, backend=backend_in_use())
+    solution = jax.jit(jax.vmap(budgets, in_axes=(None, 0)))(jnp.asarray(matrix), jnp.asarray(upper))
     weights = np.asarray(solution.weights)
     off = [float(np.abs(w - oracles.risk_parity(matrix, u)[0]).max()) for w, u in zip(weights, upper, strict=True)]
     compared = [

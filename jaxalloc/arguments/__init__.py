@@ -1,1 +1,1 @@
-"""What callers hand in, checked; and how they are told what is wrong with it."""
+"""Arguments from callers: how they are checked, and how an error says what is wrong with them."""

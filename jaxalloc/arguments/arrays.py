@@ -1,4 +1,4 @@
-"""Arrays as callers give them: NumPy, JAX (traced too), lists and pandas; anything else is an `InputError`."""
+"""Arrays from callers: NumPy's, JAX's (traced ones too), lists and pandas; anything else is an `InputError`."""
 
 from __future__ import annotations
 
@@ -11,32 +11,32 @@ from jaxalloc.arguments.errors import InputError
 
 
 def cast(array: Any, dtype: Any) -> np.ndarray:
-    """Return what `as_array` gave as a NumPy array of a dtype, float as wide as JAX's x64 mode says."""
-    with np.errstate(over="ignore"):  # what float32 has no number for becomes infinite, and is told by its status
+    """Return an array from `as_array` as a NumPy array of a dtype; a float is as wide as JAX's x64 mode says."""
+    with np.errstate(over="ignore"):  # what is too large for float32 becomes infinite, and the status INVALID says so
         return np.asarray(array).astype(jax.dtypes.canonicalize_dtype(dtype), copy=False)
 
 
 def to_device(array: Any, dtype: Any) -> jax.Array:
-    """Return what `as_array` gave as a JAX array of a dtype, float as wide as JAX's x64 mode says.
+    """Return an array from `as_array` as a JAX array of a dtype; a float is as wide as JAX's x64 mode says.
 
-    NumPy's arrays are cast by NumPy: JAX would compile a program for it.
+    NumPy casts its own arrays, because JAX would compile a program to do so.
     """
     return jax.numpy.asarray(cast(array, dtype) if isinstance(array, np.ndarray) else array, dtype)
 
 
 def as_array(name: str, value: Any, kinds: str = "biuf") -> Any:
-    """Return ``value`` as a NumPy array, or as it is where it is a JAX array.
+    """Return ``value`` as a NumPy array; a JAX array is returned as it is.
 
     Args:
-        name: what the caller calls it, for the error.
+        name: the argument's name, for the error.
         value: array-like.
-        kinds: NumPy's letters of the kinds of numbers that will do: b bool, i and u whole, f real.
+        kinds: NumPy's letters of the kinds of numbers that are accepted: b bool, i and u whole, f real.
 
     Returns:
-        The array, of whatever dtype and shape it came in.
+        The array, with the dtype and the shape that it came in.
 
     Raises:
-        InputError: it is ragged, or holds something else than such numbers.
+        InputError: it is ragged, or it holds something other than such numbers.
     """
     try:
         array = value if isinstance(value, jax.Array) else np.asarray(value)

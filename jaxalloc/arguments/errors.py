@@ -1,5 +1,5 @@
-"""The errors jaxalloc raises on purpose, one line each."""
+"""The error that jaxalloc raises on purpose."""
 
 
 class InputError(ValueError):
-    """The input is at fault: the message is one line that says what, where, and what to do (CLI exit status 2)."""
+    """The input is at fault. The message is one line: what, where, and what to do. The CLI's exit status is 2."""

@@ -1,4 +1,4 @@
-"""Numbers from users: checked, or an `InputError` of one line."""
+"""Numbers from callers: checked, or else an `InputError` of one line."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from jaxalloc.arguments.errors import InputError
+from jaxalloc.arguments.words import literal
 
-_MAX_SEED = 2**32 - 1  # a larger one would give another key where x64 is off
+_MAX_SEED = 2**32 - 1  # a larger seed would give another key with x64 off than with x64 on
 
 
 def check_seed(seed: Any) -> int:
@@ -25,24 +26,24 @@ def whole_number(name: str, value: Any, lowest: int, highest: int | None = None)
         number = None
     if number is None or number < lowest or (highest is not None and number > highest):
         bounds = f"at least {lowest}" if highest is None else f"from {lowest} to {highest}"
-        raise InputError(f"{name} must be a whole number {bounds}, not {value!r}")
+        raise InputError(f"{name} must be a whole number {bounds}, not {literal(value)}")
     return number
 
 
 def one_number(name: str, value: Any) -> float:
-    """Return ``value`` as a float; raise unless it is one finite number."""
+    """Return ``value`` as a float; raise `InputError` unless it is one finite number."""
     array = finite_array(name, value)
     if array.ndim:
-        raise InputError(f"{name} must be one number, not {value!r}")
+        raise InputError(f"{name} must be one number, not {literal(value)}")
     return float(array)
 
 
 def finite_array(name: str, value: Any, shape: tuple[int, ...] | None = None) -> np.ndarray:
-    """Return ``value`` as a float array; raise unless its numbers are finite and its shape is ``shape``."""
+    """Return ``value`` as a float array; raise `InputError` unless it is finite and, if given, has the shape."""
     try:
         array = np.asarray(value, dtype=float)
     except (TypeError, ValueError):
-        raise InputError(f"{name} must hold numbers, not {str(value)[:50]!r}") from None
+        raise InputError(f"{name} must hold numbers, not {literal(value)}") from None
     if not np.isfinite(array).all():
         raise InputError(f"{name} must be finite")
     if shape is not None and array.shape != shape:
@@ -51,5 +52,5 @@ def finite_array(name: str, value: Any, shape: tuple[int, ...] | None = None) ->
 
 
 def plain(value: Any) -> Any:
-    """Return a number as Python's, None as it is."""
+    """Return a number as a Python number; None stays None."""
     return None if value is None else np.asarray(value).item()

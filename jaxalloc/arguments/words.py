@@ -30,6 +30,12 @@ def unquoted(value: object, longest: int | None = _LONGEST_TEXT) -> str:
     return repr(text if longest is None else text[-longest:])[1:-1]
 
 
+def literal(value: object, longest: int = _LONGEST_QUOTE) -> str:
+    """Return a value as Python writes it, such as ``5``, ``'average'`` or ``[1, 2]``: on one line, and cut if long."""
+    text = " ".join(repr(value).split())
+    return text if len(text) <= longest else text[: longest - 3] + "..."
+
+
 def reason(error: BaseException) -> str:
     """Say why an operation failed, on one line: in the operating system's words, or else in the error's own."""
     text = " ".join((getattr(error, "strerror", None) or str(error)).split())

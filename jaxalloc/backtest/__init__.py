@@ -1,5 +1,6 @@
-"""Walk-forward backtests: portfolios decided on past windows, held on the rows after them.
+"""Walk-forward backtests: portfolios are decided on past windows and held on the rows after them.
 
-`run` allocates every window of every path and setting as one study; `simulation` holds the portfolios through the rows
-after their windows; `performance` measures what they returned; `results` is what it came to, and `files` its folder.
+`plan` checks the arguments; `run` allocates the windows of every path and setting as studies; `holding` holds the
+portfolios by `schedule`, as `simulation` says; `performance` and `comparison` measure and compare the returns; `walk`
+has the result, and `folder` its files.
 """

@@ -1,4 +1,4 @@
-"""A walk-forward's folder: written when it is done, and loaded again."""
+"""A walk-forward's folder: its identity, the files of its results, and how they are loaded."""
 
 from __future__ import annotations
 
@@ -12,65 +12,43 @@ import os
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 import pandas as pd
 
-from jaxalloc._version import __version__
 from jaxalloc.arguments.errors import InputError
 from jaxalloc.arguments.words import unquoted
+from jaxalloc.backtest.plan import WalkPlan
 from jaxalloc.backtest.schedule import Schedule
 from jaxalloc.backtest.walk import History, WalkForward
-from jaxalloc.markets.layout import label_text
-from jaxalloc.markets.panel import Panel
-from jaxalloc.settings.sweep import Sweep
+from jaxalloc.markets.source import Source
 from jaxalloc.storage.manifest import CHUNKS, LOCK, MANIFEST, STATE, read_manifest
 from jaxalloc.storage.parquet import arrays_from_parquet, arrays_to_table, to_parquet
 from jaxalloc.storage.reader import StoredStudy
 from jaxalloc.storage.writer import Store
-from jaxalloc.studies.folder import data_hash, load_study, put_frame, put_record
-from jaxalloc.universes.bootstrap import Bootstrap
+from jaxalloc.studies.folder import load_study, put_frame, put_record
+from jaxalloc.studies.identity import settings_entry, versions_entry
 
 KIND = "walk-forward"
 ALLOCATIONS, PATHS = "allocations", "paths"
 RECORD, HISTORY, DATES, WEIGHTS = "walk_forward.json", "history.parquet", "dates.parquet", "weights.parquet"
 
 
-def identity_of(
-    panel: Panel,
-    settings: Sweep,
-    schedule: Schedule,
-    costs_bps: float,
-    execution: str,
-    paths: Bootstrap | None,
-    previous: np.ndarray,
-    seed: int,
-    precision: int,
-) -> dict[str, Any]:
-    """What a walk-forward's numbers depend on; one that is resumed must agree in all of it."""
+def identity_of(plan: WalkPlan, source: Source) -> dict[str, Any]:
+    """Return a walk-forward's identity; a walk-forward that is resumed must agree in all of it."""
+    previous = np.ascontiguousarray(plan.previous, "<f8")
     return {
         "kind": KIND,
-        "data": {
-            "sha256": data_hash(panel),
-            "n_observations": panel.n_observations,
-            "n_assets": panel.n_assets,
-            "first": label_text(panel.dates[0]),
-            "last": label_text(panel.dates[-1]),
-        },
-        "settings": {
-            "config": dataclasses.asdict(settings.config),
-            "grid": {name: list(values) for name, values in settings.grid},
-        },
-        "schedule": dataclasses.asdict(schedule),
-        "costs_bps": costs_bps,
-        "execution": execution,
-        "paths": None if paths is None else paths.settings(),
-        "previous_weights": hashlib.sha256(np.ascontiguousarray(previous, "<f8").tobytes()).hexdigest()
-        if previous.any()
-        else None,
-        "seed": seed,
-        "precision": precision,
-        "versions": {"jaxalloc": __version__, "jax": jax.__version__, "numpy": np.__version__},
+        "data": source.data,
+        "settings": settings_entry(plan.settings),
+        "schedule": dataclasses.asdict(plan.schedule),
+        "costs_bps": plan.costs_bps,
+        "execution": plan.execution,
+        "paths": None if plan.paths is None else plan.paths.settings(),
+        "previous_weights": hashlib.sha256(previous.tobytes()).hexdigest() if previous.any() else None,
+        "seed": plan.seed,
+        "precision": plan.precision,
+        # portfolios are held in NumPy; the studies have the version of jaxlib
+        "versions": {name: version for name, version in versions_entry().items() if name != "jaxlib"},
     }
 
 
@@ -105,7 +83,7 @@ def write_results(walk: WalkForward, store: Store) -> None:
     put("summary.csv", walk.summary())
     put("rebalances.csv", walk.rebalances())
     put("returns.csv", walk.returns.set_axis(_column_names(walk), axis=1))
-    targets = [_with_points(walk, lambda g, profile=profile: walk.target(profile, g)) for profile in walk.profiles]
+    targets = [walk.over_points(lambda g, profile=profile: walk.target(profile, g), None) for profile in walk.profiles]
     put("target.csv", pd.concat(targets, keys=walk.profiles, names=["profile"]))
     if walk.path_figures is not None:
         put("paths.csv", walk.paths())
@@ -143,17 +121,20 @@ def load_walk_forward(folder: str | os.PathLike[str]) -> WalkForward:
     weights = weights.reshape(n_profiles, n_points, n_held, len(symbols)).swapaxes(0, 1)
     dates = pd.read_parquet(io.BytesIO(stored.result(DATES)), engine="pyarrow").index
     return WalkForward(
-        *(symbols, dates, allocations.settings, Schedule(**identity["schedule"]), identity["costs_bps"]),
-        *(identity["execution"], identity["seed"], identity["precision"], History(weights=weights, **arrays)),
+        symbols=symbols,
+        dates=dates,
+        settings=allocations.settings,
+        schedule=Schedule(**identity["schedule"]),
+        costs_bps=identity["costs_bps"],
+        execution=identity["execution"],
+        seed=identity["seed"],
+        precision=identity["precision"],
+        history=History(weights=weights, **arrays),
         path_figures=figures,
         allocations=allocations,
         path_allocations=None if identity["paths"] is None else load_study(stored.folder / PATHS),
         record=record,
     )
-
-
-def _with_points(walk: WalkForward, table: Any) -> pd.DataFrame:
-    return walk.allocations.over_points(table, None)
 
 
 def _column_names(walk: WalkForward) -> list[str]:

@@ -1,4 +1,4 @@
-"""What a series of returns was worth: annual figures, paired differences, the deflated Sharpe ratio. NumPy alone."""
+"""Series of returns measured: annual figures, paired differences, the deflated Sharpe ratio. NumPy alone."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-RETURN_MEASURES = ("annual_return", "volatility", "sharpe", "sortino", "max_drawdown", "calmar")
+from jaxalloc.settings.measures import RETURN_MEASURES
+
 COMPARED = ("annual_return", "volatility", "sharpe")  # what `difference_intervals` compares
 
 _EULER = 0.57721566490153286
-_TINY = 1e-300  # what a total loss leaves, for its logarithm
+_TINY = 1e-300  # of the wealth, left after a total loss so that it has a logarithm
 
 
 def performance(returns: np.ndarray, periods_per_year: Any, risk_free_rate: Any) -> dict[str, np.ndarray]:
@@ -52,8 +53,14 @@ def performance(returns: np.ndarray, periods_per_year: Any, risk_free_rate: Any)
     drawdown = (1 - wealth / np.maximum(np.maximum.accumulate(wealth, axis=-1), 1)).max(axis=-1)
     annual = wealth[..., -1] ** (a / n_days) - 1
     root = np.sqrt(a)
-    figures = (annual, root * deviation, root * _quotient(mean, deviation), root * _quotient(mean, downside))
-    return dict(zip(RETURN_MEASURES, (*figures, drawdown, _quotient(annual, drawdown)), strict=True))
+    return {
+        "annual_return": annual,
+        "volatility": root * deviation,
+        "sharpe": root * _quotient(mean, deviation),
+        "sortino": root * _quotient(mean, downside),
+        "max_drawdown": drawdown,
+        "calmar": _quotient(annual, drawdown),
+    }
 
 
 def _deviation(values: np.ndarray) -> np.ndarray:
@@ -98,43 +105,49 @@ def difference_intervals(
         For each of `COMPARED` a dictionary of (Q,) arrays: difference (of the series as they are), low, high, and
         share_above: the share of resamples in which the difference is above 0.
     """
-    whole = _compared(returns, np.ones((1, returns.shape[1])), periods_per_year, risk_free_rate)
-    drawn = _compared(returns, counts.astype(float), periods_per_year, risk_free_rate)
+    as_they_are = _compared(returns, np.ones((1, returns.shape[1])), periods_per_year, risk_free_rate)
+    resampled = _compared(returns, counts.astype(float), periods_per_year, risk_free_rate)
     tail = (1 - level) / 2
-    found = {}
+    intervals = {}
     for name in COMPARED:
-        apart = drawn[name][:, pairs[:, 0]] - drawn[name][:, pairs[:, 1]]
-        low, high = np.quantile(apart, [tail, 1 - tail], axis=0)
-        point = whole[name][0, pairs[:, 0]] - whole[name][0, pairs[:, 1]]
-        found[name] = {"difference": point, "low": low, "high": high, "share_above": (apart > 0).mean(axis=0)}
-    return found
+        drawn = resampled[name][:, pairs[:, 0]] - resampled[name][:, pairs[:, 1]]
+        low, high = np.quantile(drawn, [tail, 1 - tail], axis=0)
+        difference = as_they_are[name][0, pairs[:, 0]] - as_they_are[name][0, pairs[:, 1]]
+        intervals[name] = {
+            "difference": difference,
+            "low": low,
+            "high": high,
+            "share_above": (drawn > 0).mean(axis=0),
+        }
+    return intervals
 
 
 def _compared(returns: np.ndarray, counts: np.ndarray, a: np.ndarray, f: np.ndarray) -> dict[str, np.ndarray]:
     """(B, M) `COMPARED` of the resamples."""
     n_days = returns.shape[1]
     centre = returns.mean(axis=1)
-    apart = (returns - centre[:, None]).T  # about the mean, so that squares lose nothing
-    mean = counts @ apart / n_days
-    variance = np.maximum(counts @ apart**2 / n_days - mean**2, 0) * n_days / (n_days - 1)
+    centred = (returns - centre[:, None]).T  # so that the difference of squares loses no digits
+    mean = counts @ centred / n_days
+    variance = np.maximum(counts @ centred**2 / n_days - mean**2, 0) * n_days / (n_days - 1)
     volatility = np.sqrt(a * variance)
     growth = counts @ np.log(np.maximum(1 + returns, _TINY)).T
     annual = np.expm1(growth * a / n_days)
-    return dict(zip(COMPARED, (annual, volatility, _quotient(a * (mean + centre) - f, volatility)), strict=True))
+    sharpe = _quotient(a * (mean + centre) - f, volatility)
+    return {"annual_return": annual, "volatility": volatility, "sharpe": sharpe}
 
 
 # ---- deflated Sharpe ratio ------------------------------------------------------------------------------------------
 
 
 class Deflated(NamedTuple):
-    """Deflated Sharpe ratios of M series, of which the best was looked for.
+    """Deflated Sharpe ratios of M series, among which the best is chosen.
 
     Attributes:
         sharpe: (M,) per period.
         skewness: (M,) third standardised moment.
         kurtosis: (M,) fourth standardised moment, 3 for a normal distribution.
-        expected_maximum: () what the best of the trials would show by chance, per period; 0 for one trial.
-        deflated_sharpe: (M,) probability that the true Sharpe ratio is above 0, seen that so many were tried.
+        expected_maximum: () Sharpe ratio per period that the best of the trials would show by chance; 0 for one trial.
+        deflated_sharpe: (M,) probability that the true Sharpe ratio is above 0, given how many were tried.
     """
 
     sharpe: np.ndarray
@@ -197,15 +210,18 @@ def deflated_sharpe(returns: np.ndarray, periods_per_year: Any, risk_free_rate: 
     daily = np.broadcast_to(np.asarray(risk_free_rate, float) / np.asarray(periods_per_year, float), n_series)
     excess = returns - daily[:, None]
     sharpe = _quotient(excess.mean(axis=1), _deviation(returns))
-    apart = excess - excess.mean(axis=1, keepdims=True)
-    second = (apart**2).mean(axis=1)
-    skewness = _quotient((apart**3).mean(axis=1), second**1.5)
-    kurtosis = _quotient((apart**4).mean(axis=1), second**2)
+    centred = excess - excess.mean(axis=1, keepdims=True)
+    second = (centred**2).mean(axis=1)
+    skewness = _quotient((centred**3).mean(axis=1), second**1.5)
+    kurtosis = _quotient((centred**4).mean(axis=1), second**2)
     usable = sharpe[np.isfinite(sharpe)]
     maximum = expected_maximum_sharpe(float(usable.var(ddof=1)), n_trials) if len(usable) > 1 else 0.0
     return Deflated(
-        *(sharpe, skewness, kurtosis, maximum),
-        probabilistic_sharpe(sharpe, maximum, n_days, skewness, kurtosis),
+        sharpe=sharpe,
+        skewness=skewness,
+        kurtosis=kurtosis,
+        expected_maximum=maximum,
+        deflated_sharpe=probabilistic_sharpe(sharpe, maximum, n_days, skewness, kurtosis),
     )
 
 

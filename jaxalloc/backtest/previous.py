@@ -13,15 +13,15 @@ from jaxalloc.arguments.errors import InputError
 from jaxalloc.arguments.words import quote
 from jaxalloc.markets.files import as_number, load_table
 
-_SLACK = 1e-6  # by which weights may sum to more than 1: they are written with so many digits
+_SLACK = 1e-6  # by which weights may sum to more than 1, because files hold rounded numbers
 
 
 def read_weights(path: str | os.PathLike[str]) -> pd.Series | pd.DataFrame:
     """Read weights by symbol from a CSV or Parquet file, as `previous_weights` takes them.
 
     Args:
-        path: of a table whose first column holds the symbols. The others are one, ``weight``, of what every profile
-            holds; or one of each profile, by its name. An empty cell is a weight of 0.
+        path: of a table whose first column holds the symbols. Beside it there is one column ``weight``, for every
+            profile, or a column for each profile, by its name. An empty cell is a weight of 0.
 
     Returns:
         Series by symbol, or frame profile x symbol.
@@ -50,7 +50,7 @@ def read_weights(path: str | os.PathLike[str]) -> pd.Series | pd.DataFrame:
 
 
 def previous_weights(given: Any, symbols: list[str], profiles: tuple[str, ...]) -> np.ndarray:
-    """Return the (P, N) weights held before the first rebalance, 0 where nothing is said.
+    """Return the (P, N) weights held before the first rebalance, 0 for a symbol that is not given.
 
     Args:
         given: None (nothing is held); weights by symbol, a mapping or Series; or for each profile: a mapping of these
@@ -75,7 +75,7 @@ def previous_weights(given: Any, symbols: list[str], profiles: tuple[str, ...]) 
 
 
 def _by_profile(given: Any) -> dict[Any, Any] | None:
-    """Weights by profile; None if they are the same for all."""
+    """Weights by profile; None if all profiles have the same."""
     if isinstance(given, pd.DataFrame):
         return {name: given.loc[name] for name in given.index}
     if isinstance(given, Mapping) and any(isinstance(value, (Mapping, pd.Series)) for value in given.values()):

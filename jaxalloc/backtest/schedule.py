@@ -30,9 +30,9 @@ class Schedule:
     gap: int = 0
 
     def check(self) -> Schedule:
-        """Return itself in Python's numbers; raise `InputError` where one is out of range.
+        """Return the schedule with Python's numbers; raise `InputError` where one is out of range.
 
-        Window and step are the sampler's to check.
+        `RollingWindows.prepare` checks window and step.
         """
         gap = whole_number("gap", self.gap, 0)
         if not isinstance(self.expanding, bool):

@@ -1,9 +1,9 @@
 """Portfolios held between rebalances: drift, turnover and costs, for many paths at once, in NumPy.
 
-A path is an order of the panel's rows; without resampling there is one, the panel as it happened. Within a holding
+A path is an order of the panel's rows. The panel as it happened is one path; resampling adds others. Within a holding
 period asset i of a portfolio bought with weights x is worth x_i prod (1 + r_i), so a period is one cumulative product
-and one matrix product, and periods follow one another: the drifted weights at the end of one decide the next one's
-turnover.
+and one matrix product. Periods follow one another, because the drifted weights at the end of one decide the turnover
+of the next.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from jaxalloc.studies.totals import POSITIVE_WEIGHT
 
 
 class Market(NamedTuple):
-    """A panel as a holder sees it.
+    """A panel's returns, as holding portfolios needs them.
 
     Attributes:
         growth: (T, N) 1 + return; 1 where it is missing.
@@ -29,19 +29,19 @@ class Market(NamedTuple):
 
     @classmethod
     def of(cls, returns: np.ndarray) -> Market:
-        """Make one of (T, N) returns, NaN where missing."""
+        """Make a market of (T, N) returns, NaN where missing."""
         missing = np.isnan(returns)
-        return cls(1 + np.where(missing, 0, returns), missing if missing.any() else None)
+        return cls(growth=1 + np.where(missing, 0, returns), missing=missing if missing.any() else None)
 
 
 class Held(NamedTuple):
-    """What B paths of M portfolios came to; D days held, R rebalances.
+    """M portfolios held through B paths; D days held, R rebalances.
 
     Attributes:
         gross: (B, M, D) returns before costs.
         net: (B, M, D) returns after costs.
         turnover: (B, M, R) sum of |target - drifted| at each rebalance.
-        kept: (B, M, R) bool, whether there was no target, and what was held was kept.
+        kept: (B, M, R) bool, whether there was no target, so that the weights held before were kept.
         missing: (B, M, R) int, days times assets that were held while their return was missing.
         weights: (B, M, R, N) what was bought at each rebalance; None unless asked for.
         last: (B, M, N) weights after the last row, drifted.
@@ -69,13 +69,14 @@ def hold(
 
     At a rebalance the weights become the target's; the cost, ``cost_rate`` times the turnover, is paid out of wealth on
     the first day held: net = (1 - cost)(1 + gross) - 1. In between weights drift with the returns; a missing return
-    counts as 0. What is not invested (before the first valid target) is cash, without a return. Turnover counts assets
-    alone: the first purchase out of cash is 1.
+    counts as 0. The rest, up to 1, is cash without a return. Turnover counts assets alone, so that of the first
+    purchase out of cash is 1.
 
     Args:
         market: the panel.
         rows: (B, T) the panel's row on each of a path's days.
-        targets: (B, J, M, N) weights decided on each window, sum 1; NaN where nothing was: what is held is kept.
+        targets: (B, J, M, N) weights decided on each window, sum 1; NaN where a window has no portfolio, so that the
+            weights held before are kept.
         previous: (M, N) weights held before the first rebalance, sum at most 1; the rest is cash.
         schedule: of the J windows.
         cost_rate: cost of a turnover of 1, a fraction of wealth.
@@ -100,17 +101,36 @@ def hold(
         if market.missing is not None:
             gaps = market.missing[rows[:, low:high]].sum(axis=1)
             missing[..., j] = ((weights > POSITIVE_WEIGHT) * gaps[:, None]).sum(axis=2)
-        growth = np.cumprod(market.growth[rows[:, low:high]], axis=1)
-        wealth = weights @ growth.swapaxes(1, 2) + cash[..., None]
-        before = np.concatenate([np.ones((*shape, 1)), wealth[..., :-1]], axis=2)
-        # of a portfolio that has lost everything the return is 0 from then on
-        gross[..., days] = np.divide(wealth, before, out=np.ones_like(wealth), where=before > 0) - 1
+        gross[..., days], drifted = _grow(market.growth[rows[:, low:high]], weights, cash)
         net[..., days] = gross[..., days]
         paid = cost_rate * turnover[..., j]
         net[..., days.start] = (1 - paid) * (1 + gross[..., days.start]) - 1
-        grown, end = weights * growth[:, None, -1], wealth[..., -1:]
-        drifted = np.divide(grown, end, out=np.zeros_like(grown), where=end > 0)
-    return Held(gross, net, turnover, kept, missing, bought, np.array(drifted))
+    return Held(
+        gross=gross,
+        net=net,
+        turnover=turnover,
+        kept=kept,
+        missing=missing,
+        weights=bought,
+        last=np.array(drifted),
+    )
+
+
+def _grow(growth: np.ndarray, weights: np.ndarray, cash: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns (B, M, days) of portfolios through a holding period, and their drifted weights (B, M, N) at its end.
+
+    Args:
+        growth: (B, days, N) 1 + return.
+        weights: (B, M, N) at the start.
+        cash: (B, M) likewise.
+    """
+    growth = np.cumprod(growth, axis=1)
+    wealth = weights @ growth.swapaxes(1, 2) + cash[..., None]
+    before = np.concatenate([np.ones_like(wealth[..., :1]), wealth[..., :-1]], axis=2)
+    # a portfolio that has lost everything has returns of 0 from then on
+    returns = np.divide(wealth, before, out=np.ones_like(wealth), where=before > 0) - 1
+    grown, end = weights * growth[:, None, -1], wealth[..., -1:]
+    return returns, np.divide(grown, end, out=np.zeros_like(grown), where=end > 0)
 
 
 def concentrate(weights: np.ndarray, labels: np.ndarray, leads: np.ndarray) -> np.ndarray:
@@ -128,5 +148,5 @@ def concentrate(weights: np.ndarray, labels: np.ndarray, leads: np.ndarray) -> n
     places = np.arange(n_universes)[:, None] * n_assets + np.maximum(labels, 0)
     active = labels >= 0
     by_cluster = np.bincount(places[active], weights=weights[active], minlength=n_universes * n_assets)
-    found = np.where(leads & active, by_cluster[places], 0)
-    return np.where(np.isnan(weights[:, :1]), np.nan, found)
+    concentrated = np.where(leads & active, by_cluster[places], 0)
+    return np.where(np.isnan(weights[:, :1]), np.nan, concentrated)

@@ -1,4 +1,4 @@
-"""WalkForward: what a walk-forward came to."""
+"""WalkForward: the result of `walk_forward`."""
 
 from __future__ import annotations
 
@@ -11,26 +11,27 @@ import pandas as pd
 
 from jaxalloc.arguments.errors import InputError
 from jaxalloc.backtest import comparison
-from jaxalloc.backtest.comparison import COUNTS, FIGURES
+from jaxalloc.backtest.comparison import FEWEST_DAYS, Trials
 from jaxalloc.backtest.schedule import Schedule
+from jaxalloc.settings.measures import FIGURES, OF_WALKS
 from jaxalloc.settings.sweep import Sweep
 from jaxalloc.studies.study import Study
 from jaxalloc.universes.bootstrap import Method
 
 
 class History(NamedTuple):
-    """The panel walked through as it happened: G points, P profiles, D days held, R rebalances, N assets.
+    """The portfolios held through the panel as it happened: G points, P profiles, D days, R rebalances, N assets.
 
     Attributes:
         gross: (G, P, D) returns before costs.
         net: (G, P, D) returns after costs.
-        whole_net: (G, P, D) likewise of the whole portfolios where leads are executed, else (G, 0, D).
+        whole_net: (G, P, D) likewise of the whole portfolios where lead assets are executed, else (G, 0, D).
         turnover: (G, P, R) at each rebalance.
-        kept: (G, P, R) bool, whether the window had no portfolio, and what was held was kept.
+        kept: (G, P, R) bool, whether the window had no portfolio, so that the weights held before were kept.
         missing: (G, P, R) int, days times assets that were held while their return was missing.
         bets: (G, P, R) effective number of bets of the window's portfolio.
         weights: (G, P, R, N) bought at each rebalance.
-        target: (G, P, N) the last window's portfolio, as it is executed; what is held where that has none.
+        target: (G, P, N) the last window's portfolio, as it is executed; the current weights where that has none.
         current: (G, P, N) held after the last row.
         undecided: (G, P) bool, whether the last window has no portfolio.
         figures: (G, P, F) `FIGURES`.
@@ -129,7 +130,7 @@ class WalkForward:
             InputError: whole portfolios are what was executed; see `returns`.
         """
         if self.execution != "lead":
-            raise InputError("whole portfolios were executed: see returns")
+            raise InputError("whole portfolios were executed, so `returns` has theirs; execution='lead' has both")
         return self._by_column(self.history.whole_net, self.days)
 
     @property
@@ -241,12 +242,38 @@ class WalkForward:
         level: float = 0.95,
         seed: int | None = None,
     ) -> pd.DataFrame:
-        """Tell how sure the differences between profiles are; see `jaxalloc.backtest.comparison.differences`."""
-        return comparison.differences(self, base, n=n, method=method, block_length=block_length, level=level, seed=seed)
+        """Tell how sure the differences between profiles are; see `jaxalloc.backtest.comparison.differences`.
+
+        Args:
+            base: the profile to compare with, by default `WalkForward.base`. If there is one profile alone, the points
+                of a sweep are compared with its point `Sweep.home`.
+            n: number of resamples.
+            method: as `Bootstrap` takes it.
+            block_length: likewise; 21 by default, or the number of days if that is less.
+            level: of the intervals, between 0 and 1.
+            seed: of the resamples; by default that of the walk-forward.
+
+        Raises:
+            InputError: there is nothing to compare, too few days, or an argument is out of range.
+        """
+        number = self.number(self.base if base is None else base)
+        pairs = comparison.pairs_of(len(self.settings), len(self.profiles), number, self.settings.home)
+        seed = self.seed if seed is None else seed
+        return comparison.differences(
+            self._trials(), pairs, n=n, method=method, block_length=block_length, level=level, seed=seed
+        )
 
     def deflated_sharpe(self, n_trials: int | None = None) -> pd.DataFrame:
-        """Deflate the Sharpe ratios by how many were tried; see `jaxalloc.backtest.comparison.deflated_sharpe`."""
-        return comparison.deflated_sharpe(self, n_trials)
+        """Deflate the Sharpe ratios by how many were tried; see `jaxalloc.backtest.comparison.deflated_sharpe`.
+
+        The trials are all points and profiles, M of them; ``n_trials`` says how many were tried in all, if more.
+        """
+        return comparison.deflated_sharpe(self._trials(), n_trials)
+
+    @property
+    def can_compare(self) -> bool:
+        """Whether `differences` has anything to compare: two series of returns at least, on enough days."""
+        return self.schedule.n_days >= FEWEST_DAYS and len(self.settings) * len(self.profiles) > 1
 
     # ---- paths ----
 
@@ -261,30 +288,67 @@ class WalkForward:
         Raises:
             InputError: there are no paths.
         """
-        figures = comparison.of_paths(self)
+        figures = self._paths()
         index = pd.MultiIndex.from_product([range(len(figures)), self.profiles], names=["path", "profile"])
         return self.over_points(lambda g: self._figures(figures[:, g].reshape(-1, len(FIGURES)), index), at)
 
     def path_quantiles(
         self, quantiles: Sequence[float] = (0.05, 0.25, 0.5, 0.75, 0.95), at: int | None = None
     ) -> pd.DataFrame:
-        """Summarise the paths; see `jaxalloc.backtest.comparison.path_quantiles`."""
-        return comparison.path_quantiles(self, quantiles, at)
+        """Summarise the paths; see `jaxalloc.backtest.comparison.path_quantiles`.
+
+        Raises:
+            InputError: there are no paths, no such point, or a quantile is not between 0 and 1.
+        """
+        levels, figures = comparison.quantile_names(quantiles), self._paths()
+        return self.over_points(
+            lambda g: comparison.path_quantiles(
+                figures[:, g], self.history.figures[g], self.profiles, self.shown, levels
+            ),
+            at,
+        )
 
     def beats(self, base: str | None = None, at: int | None = None) -> pd.DataFrame:
-        """Tell how often a profile beats another on the same path; see `jaxalloc.backtest.comparison.beats`."""
-        return comparison.beats(self, base, at)
+        """Tell how often a profile beats another on the same path; see `jaxalloc.backtest.comparison.beats`.
+
+        Args:
+            base: the profile to compare with, `WalkForward.base` by default.
+            at: point of a sweep; all of them by default.
+
+        Raises:
+            InputError: there are no paths, no such profile or point, or one profile alone.
+        """
+        figures, number = self._paths(), self.number(self.base if base is None else base)
+        return self.over_points(lambda g: comparison.beats(figures[:, g], self.profiles, number, self.shown), at)
 
     # ---- inside ----
 
     @property
     def shown(self) -> list[str]:
-        """The measures of `summary` that apply here, of `jaxalloc.backtest.comparison.FIGURES`."""
+        """The measures of `summary` that apply here, of `jaxalloc.settings.measures.FIGURES`."""
         return [name for name in FIGURES if name != "tracking_error" or self.execution == "lead"]
 
     def _figures(self, figures: np.ndarray, index: pd.Index) -> pd.DataFrame:
         columns = {name: figures[:, FIGURES.index(name)] for name in self.shown}
-        return pd.DataFrame(columns, index=index).astype(dict.fromkeys(COUNTS, int))
+        counts = [measure.name for measure in OF_WALKS if measure.kind == "count"]
+        return pd.DataFrame(columns, index=index).astype(dict.fromkeys(counts, int))
+
+    def _paths(self) -> np.ndarray:
+        """The paths' figures; raise `InputError` if there are none."""
+        if self.path_figures is None:
+            raise InputError("there are no paths; give walk_forward paths=Bootstrap(...)")
+        return self.path_figures
+
+    def _trials(self) -> Trials:
+        """All series of returns, to be compared."""
+        configs = [self.settings.at(g) for g in range(len(self.settings)) for _ in self.profiles]
+        return Trials(
+            returns=self.history.net.reshape(len(configs), self.schedule.n_days),
+            figures=self.history.figures.reshape(len(configs), len(FIGURES)),
+            periods_per_year=np.array([config.periods_per_year for config in configs], float),
+            risk_free_rate=np.array([config.risk_free_rate for config in configs], float),
+            index=self._columns(),
+        )
 
     def key(self, series: int) -> tuple[Any, ...]:
         """Return the settings swept and the profile of a series, numbered over all points and profiles."""

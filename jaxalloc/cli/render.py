@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import functools
 import math
 import sys
 import textwrap
@@ -23,6 +24,7 @@ from rich.text import Text
 from jaxalloc.arguments.words import counted
 from jaxalloc.cli.documents import records
 from jaxalloc.cli.options import flag_of, in_flags
+from jaxalloc.settings.measures import UNIVERSE_MEASURE, Measure
 from jaxalloc.settings.status import Status
 
 if TYPE_CHECKING:
@@ -47,24 +49,20 @@ def percent(value: float) -> str:
     return f"{100 * value:.2f} %" if math.isfinite(value) else "-"
 
 
-def _number(value: float) -> str:
-    return f"{value:.1f}" if math.isfinite(value) else "-"
+# what a study shows of each profile
+_SHOWN = (
+    "volatility",
+    "expected_return",
+    "out_of_bag_sharpe",
+    "effective_assets",
+    "effective_clusters",
+    "turnover",
+)
 
 
-def ratio(value: float) -> str:
-    """A number with two decimals; a dash for none."""
-    return f"{value:.2f}" if math.isfinite(value) else "-"
-
-
-# what a study shows of each profile: in words, and how it is written
-_MEASURES: dict[str, tuple[str, Callable[[float], str]]] = {
-    "volatility": ("volatility", percent),
-    "expected_return": ("expected return", percent),
-    "out_of_bag_sharpe": ("Sharpe, out of bag", ratio),
-    "effective_assets": ("effective assets", _number),
-    "effective_clusters": ("effective clusters", _number),
-    "turnover": ("turnover", percent),
-}
+def written(measure: Measure) -> Callable[[float], str]:
+    """Return what writes a measure: per cent with two decimals, others as the registry says."""
+    return functools.partial(measure.write, digits=2)
 
 
 def plain(name: object) -> Text:
@@ -176,10 +174,10 @@ def print_study(study: Study, console: Console) -> None:
         console.print("", Text(profile, "bold"), sep="\n")
         _print_flags(study, profile, console)
         grid = empty_table("", ("estimate", "mean", "5 %", "50 %", "95 %", "lead in"))
-        for measure, (words, write) in _MEASURES.items():
-            row = figures.loc[(profile, measure)].to_dict()
+        for measure in (UNIVERSE_MEASURE[name] for name in _SHOWN):
+            row = figures.loc[(profile, measure.name)].to_dict()
             if row["n_universes"] or math.isfinite(row["point"]):  # without a resample nothing is left out
-                grid.add_row(words, *_spread(row, write))
+                grid.add_row(measure.heading, *_spread(row, written(measure)))
         grid.add_row(Text("weight of", style="dim"))
         for row in _heaviest(records(assets.loc[profile])):
             grid.add_row(plain(row["symbol"]), *_spread(row, percent), f"{100 * row['frequency_lead']:.0f} %")
@@ -255,7 +253,7 @@ def print_sweep(study: Study, console: Console, profiles: Sequence[str] = ()) ->
         columns = {
             "volatility": [percent(mean["volatility"]) for mean in means],
             "return": [percent(mean["expected_return"]) for mean in means],
-            "assets": [_number(mean["effective_assets"]) for mean in means],
+            "assets": [written(UNIVERSE_MEASURE["effective_assets"])(mean["effective_assets"]) for mean in means],
             "clusters": [f"{mean:.{int(resampled)}f}" if math.isfinite(mean) else "-" for mean in n_clusters],
             "turnover": [percent(mean["turnover"]) for mean in means],
             "flags": [f"{flag[profile]:,}" for flag in flags],

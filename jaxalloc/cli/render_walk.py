@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 from rich.text import Text
 
 from jaxalloc.arguments.words import counted
-from jaxalloc.backtest.comparison import can_compare
 from jaxalloc.cli.documents import records
-from jaxalloc.cli.render import empty_table, percent, plain, print_points, ratio
+from jaxalloc.cli.render import empty_table, percent, plain, print_points, written
 from jaxalloc.markets.layout import label_text
+from jaxalloc.settings.measures import WALK_MEASURE, Measure
 from jaxalloc.studies.totals import POSITIVE_WEIGHT
 
 if TYPE_CHECKING:
@@ -20,15 +20,7 @@ if TYPE_CHECKING:
 
     from jaxalloc.backtest.walk import WalkForward
 
-# what is shown of each profile: in words, and how it is written
-_FIGURES: dict[str, tuple[str, Callable[[float], str]]] = {
-    "annual_return": ("return", percent),
-    "volatility": ("volatility", percent),
-    "sharpe": ("Sharpe", ratio),
-    "max_drawdown": ("drawdown", percent),
-    "turnover": ("turnover", percent),
-    "cost": ("cost", percent),
-}
+_SHOWN = ("annual_return", "volatility", "sharpe", "max_drawdown", "turnover", "cost")
 _OF_PATHS = ("annual_return", "sharpe", "max_drawdown")
 _HOLDINGS = 5  # of each profile's target
 
@@ -51,7 +43,7 @@ def print_walk(walk: WalkForward, base: str, console: Console) -> None:
         _print_sweep(walk, console)
     else:
         _print_summary(walk, console)
-        if can_compare(walk):
+        if walk.can_compare:
             _print_differences(walk, base, console)
     _print_chance(walk, console)
     if walk.n_paths:
@@ -79,18 +71,17 @@ def _print_notes(walk: WalkForward, console: Console) -> None:
 
 
 def _print_summary(walk: WalkForward, console: Console) -> None:
-    shown = _figures(walk)
-    grid = empty_table("", [words for words, _ in shown.values()])
+    shown = _shown(walk)
+    grid = empty_table("", [measure.heading for measure in shown])
     for profile, row in walk.summary().to_dict(orient="index").items():
-        grid.add_row(plain(profile), *(write(row[name]) for name, (_, write) in shown.items()))
+        grid.add_row(plain(profile), *(written(measure)(row[measure.name]) for measure in shown))
     console.print("", grid, sep="\n")
 
 
-def _figures(walk: WalkForward) -> dict[str, tuple[str, Callable[[float], str]]]:
-    if walk.execution == "lead":  # apart from the whole portfolio, which matters more there than what trading cost
-        others = {name: written for name, written in _FIGURES.items() if name != "cost"}
-        return others | {"tracking_error": ("tracking", percent)}
-    return _FIGURES
+def _shown(walk: WalkForward) -> list[Measure]:
+    # of lead assets the distance from the whole portfolio matters more than what trading costs
+    names = (*_SHOWN[:-1], "tracking_error") if walk.execution == "lead" else _SHOWN
+    return [WALK_MEASURE[name] for name in names]
 
 
 def _print_sweep(walk: WalkForward, console: Console) -> None:
@@ -98,7 +89,7 @@ def _print_sweep(walk: WalkForward, console: Console) -> None:
     for profile in walk.profiles:
         console.print("", Text(profile, "bold"), sep="\n")
         rows = [walk.summary(g).loc[profile] for g in range(len(walk.settings))]
-        columns = {words: [write(row[name]) for row in rows] for name, (words, write) in _figures(walk).items()}
+        columns = {m.heading: [written(m)(row[m.name]) for row in rows] for m in _shown(walk)}
         fits &= print_points(walk.settings, columns, console)
     more = "" if fits else "a wider terminal shows more columns, "
     console.print(f"{more}--json everything: differences and their intervals too", style="dim")
@@ -114,10 +105,10 @@ def _print_differences(walk: WalkForward, base: str, console: Console) -> None:
         if profile == base:
             continue
         for measure, row in found.loc[profile].to_dict(orient="index").items():
-            words, write = _FIGURES[measure]
+            record = WALK_MEASURE[measure]
             name = profile if measure == "annual_return" else ""
-            ends = (signed(row[end], write) for end in ("difference", "low", "high"))
-            grid.add_row(plain(name), words, *ends, f"{100 * row['share_above']:.0f} %")
+            ends = (signed(row[end], written(record)) for end in ("difference", "low", "high"))
+            grid.add_row(plain(name), record.heading, *ends, f"{100 * row['share_above']:.0f} %")
     console.print(grid)
     console.print("where an interval contains 0, chance alone can explain the difference", style="dim")
 
@@ -156,13 +147,13 @@ def _print_paths(walk: WalkForward, base: str, console: Console) -> None:
     grid = empty_table("", ("", "history", "5 %", "50 %", "95 %", *last))
     for profile in walk.profiles:
         for measure in _OF_PATHS:
-            words, write = _FIGURES[measure]
+            record = WALK_MEASURE[measure]
             row: dict[Any, Any] = table.loc[(profile, measure)].to_dict()
-            cells = [write(row[name]) for name in ("history", "q05", "q50", "q95")]
+            cells = [written(record)(row[name]) for name in ("history", "q05", "q50", "q95")]
             if won is not None:
                 share = math.nan if profile == base else float(won.loc[profile, measure])
                 cells.append(f"{100 * share:.0f} %" if math.isfinite(share) else "-")
-            grid.add_row(plain(profile if measure == _OF_PATHS[0] else ""), words, *cells)
+            grid.add_row(plain(profile if measure == _OF_PATHS[0] else ""), record.heading, *cells)
     console.print(grid)
 
 

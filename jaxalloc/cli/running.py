@@ -189,8 +189,10 @@ def what_is_kept(folder: Path | None, total: int, command: Sequence[str], studie
         command: the command line that asked for it.
         studies: the folders of its studies, within ``folder``.
     """
+    if folder is None:
+        return []
     try:
-        manifests = [] if folder is None else [read_manifest(folder / name) for name in studies]
+        manifests = [read_manifest(folder / name) for name in studies]
     except InputError:
         return []
     kept = min(sum(_universes_in(manifest) for manifest in manifests if manifest is not None), total)

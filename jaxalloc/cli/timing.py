@@ -16,6 +16,7 @@ import numpy as np
 
 from jaxalloc.engine.scheduler import Chunk, Engine
 from jaxalloc.engine.stages import Items
+from jaxalloc.kernels.lanes.backend import Backend
 from jaxalloc.portfolios.result import Allocation
 from jaxalloc.settings.config import AllocationConfig
 from jaxalloc.universes.bootstrap import Bootstrap
@@ -72,7 +73,7 @@ class TimedEngine:
 
         An accelerator, which takes long to compile, meets those of a whole chunk, hundreds of thousands of universes.
         """
-        if self.engine.tiles.wide:
+        if self.engine.backend is Backend.ACCELERATOR:
             self.engine.start(Items(index=np.arange(self.quantum))).allocation()
             return
         few = min(self.quantum, _FEW)

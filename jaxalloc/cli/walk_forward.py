@@ -13,7 +13,6 @@ import typer
 from jaxalloc.arguments.errors import InputError
 from jaxalloc.arguments.numbers import whole_number
 from jaxalloc.arguments.words import quote
-from jaxalloc.backtest.comparison import can_compare
 from jaxalloc.backtest.folder import ALLOCATIONS, PATHS
 from jaxalloc.backtest.previous import read_weights
 from jaxalloc.backtest.run import Execution
@@ -276,7 +275,7 @@ def document(walk: WalkForward, base: str | None, folder: Path, report: Path | N
         "first_day": None if walk.days.empty else label_text(walk.days[0]),
         "last_day": None if walk.days.empty else label_text(walk.days[-1]),
         "summary": records(walk.summary()),
-        "differences": records(walk.differences(base)) if can_compare(walk) else [],
+        "differences": records(walk.differences(base)) if walk.can_compare else [],
         "deflated_sharpe": records(walk.deflated_sharpe()) if walk.schedule.n_days > 2 else [],
         "rebalances": records(rebalances),
         "target": targets,

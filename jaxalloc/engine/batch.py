@@ -73,17 +73,12 @@ def allocate_batch(
     results: dict[str, np.ndarray] = {}
     for start in range(0, len(masks), engine.chunk_size):
         part = slice(start, min(start + engine.chunk_size, len(masks)))
-        own = x[part] if x.ndim == 3 else None
-        chunk = engine.start(Items(weights=weights[part], mask=masks[part], returns=own), progress=progress)
-        found = chunk.allocation()
+        items = Items(weights=weights[part], mask=masks[part], returns=x[part] if x.ndim == 3 else None)
+        allocation = engine.start(items, progress=progress).allocation()
         for name in RESULT_FIELDS:
-            values = getattr(found, name)
+            values = getattr(allocation, name)
             results.setdefault(name, np.empty((len(masks), *values.shape[1:]), values.dtype))[part] = values
     return Allocation(**results)
-
-
-# A part of an accelerator has hundreds of thousands of slots. What goes to them and comes back is rounded up to a power
-# of two, so that few of them cost little, and few programs are compiled.
 
 
 # ---- arguments ------------------------------------------------------------------------------------------------------

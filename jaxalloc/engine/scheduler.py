@@ -18,6 +18,7 @@ from jaxalloc.arguments.arrays import cast
 from jaxalloc.arguments.errors import InputError
 from jaxalloc.engine.shapes import cluster_buckets, tiles
 from jaxalloc.engine.stages import Items, Shared, Work, buffer_shapes, empty_buffers, programs, share_returns
+from jaxalloc.kernels.lanes.backend import Backend, backend_of
 from jaxalloc.portfolios.allocation import split_profiles
 from jaxalloc.portfolios.estimates import Estimates
 from jaxalloc.portfolios.result import Allocation
@@ -85,12 +86,12 @@ class Chunk:
             CancelledError: `cancel` was called before they were.
         """
         try:
-            found = [part.result() for part in self._parts]
+            parts = [part.result() for part in self._parts]
         except BaseException:  # such as Ctrl-C, which comes to the thread that waits
             self.cancel()
             raise
-        solved = [part for part in found if part is not None]
-        if len(solved) < len(found):
+        solved = [part for part in parts if part is not None]
+        if len(solved) < len(parts):
             raise CancelledError
         return solved
 
@@ -104,8 +105,8 @@ class Chunk:
     def allocations(self) -> Iterator[Allocation]:
         """Yield the parts' results as NumPy arrays; those of a CPU are where they were, nothing is copied."""
         for part in self.parts:
-            whole = part.rows == len(part.results.status)
-            filled = part.results if whole else _head(part.results, part.rows)
+            is_full = part.rows == len(part.results.status)
+            filled = part.results if is_full else _head(part.results, part.rows)
             for leaf in jax.tree.leaves(filled):
                 leaf.copy_to_host_async()  # all are under way before the first is waited for
             yield jax.tree.map(lambda leaf, n=part.count: np.asarray(leaf)[:n], filled)
@@ -124,6 +125,7 @@ class Engine:
         tiles: how many are computed together.
         buckets: the sizes that clusters are padded to.
         devices: what computes, each one a part of a chunk at a time.
+        backend: their kind.
         programs: the tiles' functions, made here before several threads ask for them.
         shared: what all universes have in common, on each of them.
         threads: one for each device, to send it what it has to do: a CPU works on it in this order.
@@ -140,6 +142,7 @@ class Engine:
         draws: tuple[Draw, ...] | None = None,
         key: Array | None = None,
         keep_left_out: bool = False,
+        backend: Backend | None = None,
     ) -> None:
         """Take checked settings.
 
@@ -151,6 +154,7 @@ class Engine:
             draws: how universes are drawn from their numbers, and
             key: from which seed.
             keep_left_out: whether `Work.left_out` is wanted.
+            backend: the kind of device to compile for; by default that of the devices.
         """
         self.dtype = jnp.asarray(0.0).dtype
         self.config = cast_config(config, self.dtype)
@@ -158,11 +162,14 @@ class Engine:
         self.devices = _streams(compute_devices())
         self.programs = programs()
         gaps = None if draws is None or panel is None else jnp.asarray(~np.isfinite(panel), self.dtype)
-        shared = Shared(None if panel is None else share_returns(cast(panel, float)), gaps, draws, key)
+        shared = Shared(
+            panel=None if panel is None else share_returns(cast(panel, float)), gaps=gaps, draws=draws, key=key
+        )
         first = self.devices[0]
+        self.backend = backend_of(first.platform) if backend is None else backend
         memory = None if first.platform == "cpu" else (first.memory_stats() or {}).get("bytes_limit")
         table = 0 if shared.panel is None else shared.panel.outer.nbytes
-        self.tiles = tiles(self.n_assets, self.dtype, first.platform, memory, table)
+        self.tiles = tiles(self.n_assets, self.dtype, self.backend, memory, table)
         self.buckets = cluster_buckets(self.n_assets)
         wanted = self.tiles.capacity * len(self.devices) if chunk_size is None else chunk_size
         if not isinstance(wanted, (int, np.integer)) or isinstance(wanted, bool) or wanted < 1:
@@ -197,7 +204,7 @@ class Engine:
         settings = self._settings(numbers or {}, count)
         stop, turn = threading.Event(), threading.Lock()
 
-        def told(count: int) -> None:
+        def report(count: int) -> None:
             if progress is not None:
                 with turn:
                     progress(count)
@@ -205,7 +212,7 @@ class Engine:
         def compute(device: int, part: slice) -> Part | None:
             try:
                 with jax.enable_x64(self.dtype == np.float64):  # a thread has settings of its own
-                    return _Job(self, device, part, items, settings).go(each, told, stop)
+                    return _PartInWork(self, device, part, items, settings).compute(each, report, stop)
             except BaseException:
                 stop.set()
                 raise
@@ -225,7 +232,7 @@ class Engine:
         }
 
 
-class _Job:
+class _PartInWork:
     """One device's part of a chunk, on its way through both tiles."""
 
     def __init__(self, engine: Engine, device: int, part: slice, items: Items, settings: dict[str, np.ndarray]) -> None:
@@ -234,9 +241,9 @@ class _Job:
         self.count = part.stop - part.start
         # every slot holds some universe, so that the lanes of a part tile compute what is harmless
         capacity = engine.tiles.capacity
-        self.rows = _round_up(self.count, capacity) if engine.tiles.wide else capacity
+        self.rows = _round_up(self.count, capacity) if engine.backend is Backend.ACCELERATOR else capacity
         source = np.minimum(np.arange(part.start, part.start + self.rows), part.stop - 1)
-        kinds = Items(np.int32, engine.dtype, bool, engine.dtype)
+        kinds = Items(index=np.int32, weights=engine.dtype, mask=bool, returns=engine.dtype)
         sent = jax.device_put(
             (
                 Items(
@@ -251,15 +258,15 @@ class _Job:
         )
         self.items, config = sent if self.rows == capacity else _lengthened(sent, capacity)
         self.config = engine.config.replace(**config)
-        work, results = buffer_shapes(self.shared, self.items, self.config, engine._rows_left_out)
+        work, results = buffer_shapes(self.shared, self.items, self.config, engine._rows_left_out, engine.backend)
         estimates = engine.spare.pop(device, None)
-        self.work = Work(estimates or self._buffers(work.estimates), self._buffers(work.left_out))
+        self.work = Work(estimates=estimates or self._buffers(work.estimates), left_out=self._buffers(work.left_out))
         self.results = self._buffers(results)
 
     def _buffers(self, shapes: Any) -> Any:
         return jax.device_put(empty_buffers(shapes, self.engine.tiles.capacity), self.device)
 
-    def go(self, each: int, progress: Callable[[int], None], stop: threading.Event) -> Part | None:
+    def compute(self, each: int, progress: Callable[[int], None], stop: threading.Event) -> Part | None:
         """Compute the part, or give up where told to stop; ``each`` is how many slots parts have in use."""
         draw = self.engine.tiles.draw
         for start in range(0, each, draw):
@@ -273,8 +280,14 @@ class _Job:
             if stop.is_set():
                 return None
             self.results, solved = self.engine.programs.solve(
-                *(n_clusters, self.engine.tiles.observe, self.config, self.work.estimates, self.results),
-                *(lanes, np.int32(count)),
+                self.engine.backend,
+                n_clusters,
+                self.engine.tiles.observe,
+                self.config,
+                self.work.estimates,
+                self.results,
+                lanes,
+                np.int32(count),
             )
             if pending is not None:  # the device works on these tiles while the last ones are waited for
                 _wait(*pending, progress)
@@ -282,14 +295,27 @@ class _Job:
         if pending is not None:
             _wait(*pending, progress)
         self.engine.spare[self.number] = self.work.estimates
-        return Part(self.count, self.rows, self.device, self.work.left_out, self.results)
+        return Part(
+            count=self.count,
+            rows=self.rows,
+            device=self.device,
+            left_out=self.work.left_out,
+            results=self.results,
+        )
 
     def _estimate(self, start: int, count: int) -> None:
         """Fill so many slots from ``start`` on, no more than are drawn at once."""
         tiles = self.engine.tiles
         self.work = self.engine.programs.estimate(
-            *(tiles.draw, tiles.observe, self.shared, self.items, self.config, self.work),
-            *(np.int32(start), np.int32(count)),
+            self.engine.backend,
+            tiles.draw,
+            tiles.observe,
+            self.shared,
+            self.items,
+            self.config,
+            self.work,
+            np.int32(start),
+            np.int32(count),
         )
 
     def _assign(self) -> Iterator[Call]:
@@ -315,6 +341,11 @@ class _Job:
 
 
 def _round_up(count: int, most: int) -> int:
+    """The next power of two, at most ``most``.
+
+    A part of an accelerator has hundreds of thousands of slots. With few lengths of what goes to them and comes back,
+    few universes cost little, and few programs are compiled.
+    """
     return min(1 << (count - 1).bit_length(), most)
 
 

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxalloc.kernels.lanes.control import is_wide
+from jaxalloc.kernels.lanes.backend import Backend
 
 MAX_BUCKETS = 8
 # the table of a shared panel's outer products: N = 250 and two years fit, N = 431 and ten do not
@@ -42,13 +42,14 @@ class Tiles(NamedTuple):
     solve: dict[int, int]
     turns: dict[int, int]
 
-    @property
-    def wide(self) -> bool:
-        """Whether they are an accelerator's: parts then have far more slots than most chunks fill."""
-        return is_wide(min(self.solve.values()))
 
-
-def tiles(n_assets: int, dtype: Any, platform: str = "cpu", memory: int | None = None, table_bytes: int = 0) -> Tiles:
+def tiles(
+    n_assets: int,
+    dtype: Any,
+    backend: Backend = Backend.CPU,
+    memory: int | None = None,
+    table_bytes: int = 0,
+) -> Tiles:
     """Choose the tiles: large enough for a matrix product, small enough for the cache.
 
     A part of a chunk holds as many tiles as keep its covariances, N^2 numbers each, within 256 MiB, and at most 2,048
@@ -59,27 +60,41 @@ def tiles(n_assets: int, dtype: Any, platform: str = "cpu", memory: int | None =
     Args:
         n_assets: N.
         dtype: float32 or float64.
-        platform: ``"cpu"``, ``"gpu"`` or another of JAX's.
+        backend: the kind of device.
         memory: bytes of the device's memory, if known.
         table_bytes: size of a shared panel's table of outer products.
     """
     each = n_assets**2 * np.dtype(dtype).itemsize
     buckets = cluster_buckets(n_assets)
     turns = {k: _turns(k) for k in buckets}
-    if platform == "cpu":
+    if backend is Backend.CPU:
         # few covariances fit the cache
         tile, few = (64, 64) if n_assets <= 48 else (64, 16) if n_assets <= 128 else (32, 8)
         capacity = tile * int(np.clip(CHUNK_BYTES // (tile * each), 1, _MOST_UNIVERSES // tile))
         # a table that does not is fetched and packed for each product: the more universes share that, the better
         shared = min(_PRODUCT_BYTES // (each // 2), capacity, _MOST_DRAWN) if table_bytes > _NEAR_BYTES else tile
         draw = tile << max((shared // tile).bit_length() - 1, 0)
-        return Tiles(draw, tile, few, capacity // draw * draw, {k: _lanes(k) for k in buckets}, turns)
+        return Tiles(
+            draw=draw,
+            estimate=tile,
+            observe=few,
+            capacity=capacity // draw * draw,
+            solve={k: _lanes(k) for k in buckets},
+            turns=turns,
+        )
     budget = 2**30 if memory is None else memory // 8
     lanes = _power_of_two(budget // (4 * each), _FEWEST_LANES, _MOST_LANES)
     tile = lanes // 4
     results = 16 * n_assets * np.dtype(dtype).itemsize  # of a universe with four profiles, about
     capacity = lanes * int(np.clip(min(budget // each, _HOST_BYTES // results) // lanes, 1, _MOST_TILES))
-    return Tiles(tile, tile, tile, capacity, dict.fromkeys(buckets, lanes), dict.fromkeys(buckets, 1))
+    return Tiles(
+        draw=tile,
+        estimate=tile,
+        observe=tile,
+        capacity=capacity,
+        solve=dict.fromkeys(buckets, lanes),
+        turns=dict.fromkeys(buckets, 1),
+    )
 
 
 def _power_of_two(number: int, least: int, most: int) -> int:

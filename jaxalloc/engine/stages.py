@@ -2,7 +2,7 @@
 
 `jaxalloc.engine.batch` calls them, and says how universes pass through them. A tile's buffers are a part of a chunk's,
 with a slot for each universe. A program goes through several tiles in a loop of its own, because a call has a price: on
-a CPU XLA makes room for each constant and each operand of a sum anew, thousands of them, in 1 to 2 ms.
+a CPU it makes room for each constant and each operand of a sum anew, thousands of them, in 1 to 2 ms.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import numpy as np
 from jax import Array, lax
 
 from jaxalloc.engine.shapes import MAX_OUTER_BYTES
+from jaxalloc.kernels.lanes.backend import Backend, materialise
 from jaxalloc.kernels.lanes.compiling import compiler_options
 from jaxalloc.kernels.moments.panel import SharedPanel, share_panel
 from jaxalloc.portfolios.allocation import (
@@ -27,7 +28,15 @@ from jaxalloc.portfolios.allocation import (
     split_profiles,
     weigh_clusters,
 )
-from jaxalloc.portfolios.estimates import Estimates, Given, Observed, describe, observe, observe_shared, products_shared
+from jaxalloc.portfolios.estimates import (
+    Estimates,
+    Given,
+    Observed,
+    estimates_of,
+    observe,
+    observe_shared,
+    products_shared,
+)
 from jaxalloc.portfolios.result import PROFILE_FIELDS, RESULT_FIELDS, Allocation
 from jaxalloc.settings.config import AllocationConfig
 from jaxalloc.universes.universe import Draw, Drawn, draw_universe
@@ -91,7 +100,7 @@ def _draw(shared: Shared, item: Items, config: AllocationConfig) -> tuple[Drawn,
         assert shared.gaps is not None
         universe = draw_universe(shared.draws, shared.key, item.index, shared.gaps)
     else:
-        universe = Drawn(item.weights, item.mask, item.returns, None)
+        universe = Drawn(weights=item.weights, mask=item.mask, returns=item.returns, shock=None)
     if universe.returns is not None:
         return universe, None
     assert shared.panel is not None
@@ -109,23 +118,29 @@ def _observe(shared: Shared, drawn: tuple[Drawn, Array | None], config: Allocati
     return universe._replace(returns=None), observed
 
 
-def _describe(universe: Drawn, observed: Observed, config: AllocationConfig, rows_left_out: int) -> Work:
-    found = describe(observed, config, Given(), universe.shock)
-    return Work(found, universe.weights[:rows_left_out] == 0)
+def _estimate(
+    universe: Drawn, observed: Observed, config: AllocationConfig, rows_left_out: int, backend: Backend
+) -> Work:
+    """Make what a chunk's buffers hold of one universe."""
+    estimates = estimates_of(observed, config, Given(), universe.shock, backend)
+    return Work(estimates=estimates, left_out=universe.weights[:rows_left_out] == 0)
 
 
 def buffer_shapes(
-    shared: Shared, items: Items, config: AllocationConfig, rows_left_out: int
+    shared: Shared, items: Items, config: AllocationConfig, rows_left_out: int, backend: Backend
 ) -> tuple[Work, Allocation]:
     """Shapes of what one universe has in a chunk's buffers."""
     one = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), (items, config))
-    return _trace_one.eval_shape(shared, *one, rows_left_out)
+    return _allocate_one.eval_shape(shared, *one, rows_left_out, backend)
 
 
-@functools.partial(jax.jit, static_argnums=3)  # so that it is traced once
-def _trace_one(shared: Shared, item: Items, config: AllocationConfig, rows_left_out: int) -> tuple[Work, Allocation]:
-    work = _describe(*_observe(shared, _draw(shared, item, config), config), config, rows_left_out)
-    return work, solve(work.estimates, config, 1)
+@functools.partial(jax.jit, static_argnums=(3, 4))  # so that it is traced once
+def _allocate_one(
+    shared: Shared, item: Items, config: AllocationConfig, rows_left_out: int, backend: Backend
+) -> tuple[Work, Allocation]:
+    universe, observed = _observe(shared, _draw(shared, item, config), config)
+    work = _estimate(universe, observed, config, rows_left_out, backend)
+    return work, solve(work.estimates, config, 1, backend)
 
 
 def empty_buffers(shapes: Any, capacity: int) -> Any:
@@ -146,30 +161,33 @@ def _at(start: Array, count: int, leaves: Any) -> Any:
 
 
 def _estimate_tiles(
-    draw: int, few: int, shared: Shared, items: Items, config: AllocationConfig, work: Work, start: Array, count: Array
+    backend: Backend,
+    draw: int,
+    few: int,
+    shared: Shared,
+    items: Items,
+    config: AllocationConfig,
+    work: Work,
+    start: Array,
+    count: Array,
 ) -> Work:
     """Draw universes from ``start``, and fill the slots of so many of them, a ``few`` at a time."""
     drawn = jax.vmap(_draw, in_axes=(None, 0, 0))(shared, *_at(start, draw, (items, config)))
-    one = functools.partial(_describe, rows_left_out=work.left_out.shape[1])
+    estimate = functools.partial(_estimate, rows_left_out=work.left_out.shape[1], backend=backend)
 
     def fill(turn: Array, work: Work) -> Work:
         first = turn * few
         settings = _at(start + first, few, config)
         universes, observed = jax.vmap(_observe, in_axes=(None, 0, 0))(shared, _at(first, few, drawn), settings)
-
-        def cluster(_: Array, work: Work) -> Work:
-            found = jax.vmap(one)(universes, observed, settings)
-            put = functools.partial(lax.dynamic_update_slice_in_dim, start_index=start + first, axis=0)
-            return jax.tree.map(put, work, found)
-
-        # in a loop of its own, of one turn (which XLA does not know), because XLA's CPU backend would compute what
-        # clustering needs of the moments anew for each use of it
-        return lax.fori_loop(turn, turn + 1, cluster, work)
+        made = jax.vmap(estimate)(universes, materialise(observed), settings)
+        put = functools.partial(lax.dynamic_update_slice_in_dim, start_index=start + first, axis=0)
+        return jax.tree.map(put, work, made)
 
     return lax.fori_loop(0, count // few, fill, work)
 
 
 def _solve_tiles(
+    backend: Backend,
     n_clusters: int | None,
     few: int,
     config: AllocationConfig,
@@ -186,15 +204,20 @@ def _solve_tiles(
 
     def tile(turn: Array, carry: tuple[Allocation, Array]) -> tuple[Allocation, Array]:
         results, solved = carry
-        mine = slots[turn]
-        results = _solve_tile(n_clusters, few, config, estimates, results, mine)
-        return results, solved + jnp.sum(mine < len(estimates.active), dtype=jnp.int32)
+        results = _solve_tile(backend, n_clusters, few, config, estimates, results, slots[turn])
+        return results, solved + jnp.sum(slots[turn] < len(estimates.active), dtype=jnp.int32)
 
     return lax.fori_loop(0, count, tile, (results, jnp.int32(0)))
 
 
 def _solve_tile(
-    n_clusters: int | None, few: int, config: AllocationConfig, estimates: Estimates, results: Allocation, slots: Array
+    backend: Backend,
+    n_clusters: int | None,
+    few: int,
+    config: AllocationConfig,
+    estimates: Estimates,
+    results: Allocation,
+    slots: Array,
 ) -> Allocation:
     """Solve the universes in ``slots``, and put them there.
 
@@ -204,30 +227,30 @@ def _solve_tile(
     capacity, n_assets = estimates.active.shape
 
     def at(slot: Array) -> tuple[Estimates, AllocationConfig]:
-        # an idle lane finds the first one's universe, all of it one cluster: what every profile solves at once, and no
-        # covariance is gone through for it
+        # an idle lane gets the universe of the first one, all of it one cluster: every profile solves that at once, and
+        # no covariance is gone through for it
         idle = slot >= capacity
-        found, settings = jax.tree.map(lambda leaf: leaf[jnp.where(idle, slots[0], slot)], (estimates, config))
-        labels, count = jnp.minimum(found.labels, 0), jnp.int32(1)
-        labels, count = (jnp.where(idle, a, b) for a, b in ((labels, found.labels), (count, found.n_clusters)))
-        return found._replace(labels=labels, n_clusters=count), settings
+        universe, settings = jax.tree.map(lambda leaf: leaf[jnp.where(idle, slots[0], slot)], (estimates, config))
+        labels = jnp.where(idle, jnp.minimum(universe.labels, 0), universe.labels)
+        count = jnp.where(idle, jnp.int32(1), universe.n_clusters)
+        return universe._replace(labels=labels, n_clusters=count), settings
 
     def assets_at(slot: Array) -> tuple[Estimates, AllocationConfig]:
-        found, settings = at(slot)  # to these profiles clusters mean little
+        universe, settings = at(slot)  # to these profiles clusters mean little
         trivial = _trivial(n_assets, estimates.mean.dtype)
-        return jax.tree.map(lambda a, b: jnp.where(slot < capacity, a, b), found, trivial), settings
+        return jax.tree.map(lambda a, b: jnp.where(slot < capacity, a, b), universe, trivial), settings
 
     clustered, direct = split_profiles(config.profiles)
     if n_clusters is None:
-        solved, positions = jax.vmap(lambda slot: solve_assets(*assets_at(slot)))(slots), direct
+        solved, positions = jax.vmap(lambda slot: solve_assets(*assets_at(slot), backend))(slots), direct
     else:
         # read where they are: many covariances copied would go to the far cache and back
         few = min(few, len(slots))
-        layers = lax.map(lambda slot: reduce_to_clusters(*at(slot), n_clusters), slots, batch_size=few)
-        weigh = jax.vmap(lambda slot, layers: weigh_clusters(*at(slot), layers, n_clusters))
+        synthetic = lax.map(lambda slot: reduce_to_clusters(*at(slot), n_clusters, backend), slots, batch_size=few)
+        weigh = jax.vmap(lambda slot, synthetic: weigh_clusters(*at(slot), synthetic, n_clusters, backend))
         solved = lax.map(
-            lambda found: describe_portfolios(at(found[0])[0], n_clusters, *found[1]),
-            (slots, weigh(slots, layers)),
+            lambda weighed: describe_portfolios(at(weighed[0])[0], n_clusters, *weighed[1]),
+            (slots, weigh(slots, synthetic)),
             batch_size=few,
         )
         positions = clustered
@@ -271,6 +294,6 @@ def programs() -> Programs:
     """Make the tiles' functions, once: what they compile, all batches of a process share."""
     jit = functools.partial(jax.jit, compiler_options=compiler_options())
     return Programs(
-        estimate=jit(_estimate_tiles, static_argnums=(0, 1), donate_argnums=5),
-        solve=jit(_solve_tiles, static_argnums=(0, 1), donate_argnums=4),
+        estimate=jit(_estimate_tiles, static_argnums=(0, 1, 2), donate_argnums=6),
+        solve=jit(_solve_tiles, static_argnums=(0, 1, 2), donate_argnums=5),
     )

@@ -2,8 +2,9 @@
 
 Functions of `jaxalloc.figures.walks` and `jaxalloc.figures.comparisons`, and `walk_heatmap`, take a
 `jaxalloc.WalkForward`, the others a `jaxalloc.Study`; they return a `plotly.graph_objects.Figure` (extra ``report``).
-``at`` is a point's number in a sweep's grid; by default the one that has the settings which the sweep started from, see
-`jaxalloc.settings.sweep.Sweep.home`. Weights, returns, volatilities and frequencies are fractions, shown in per cent.
+``at`` is the number of a point of a sweep's grid; by default it is the point with the settings that the sweep started
+from, see `jaxalloc.settings.sweep.Sweep.home`. Weights, returns, volatilities and frequencies are fractions, shown in
+per cent.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What the figures share: Plotly where it is installed, colours by day and by night, words, and harmless labels."""
+"""What the figures share: Plotly where it is installed, colours for light and dark pages, and harmless labels."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from jaxalloc.arguments.errors import InputError
+from jaxalloc.arguments.words import literal
 from jaxalloc.portfolios.profiles import PROFILES
 
 if TYPE_CHECKING:
@@ -15,14 +16,14 @@ if TYPE_CHECKING:
 
     from jaxalloc.studies.study import Study
 
-# mid-tones that stand out from white and from near-black alike, and neighbours from each other without red or green; in
-# the order of the registry
+# One a profile, in the order of the registry. They are mid-tones, which stand out from white and from near-black, and
+# neighbours differ without red against green.
 _COLOURS = (
     *("#2f7fd6", "#d9772b", "#2a9d74", "#a267d6"),
     *("#8f7a5a", "#c2a21f", "#4aa8c0", "#c95b8b", "#6d78c9", "#7fa33a", "#b5543c", "#3f8f8f", "#b48ad0", "#5f7f9f"),
 )
 _PROFILE_COLOURS = dict(zip(PROFILES, itertools.cycle(_COLOURS), strict=False))
-_INITIALS = ("hrp", "herc", "nco")  # profiles that are called by them
+_INITIALS = ("hrp", "herc", "nco")  # profiles whose names are initials
 ACCENT = "#2f7fd6"
 MUTED = "#8a94a3"
 
@@ -45,23 +46,6 @@ _MODES: dict[str, dict[str, Any]] = {
     },
 }
 
-# measure -> its name in words, and Plotly's format of its values
-MEASURE_WORDS = {
-    "volatility": ("Volatility, annual", ".1%"),
-    "expected_return": ("Expected return, annual", ".1%"),
-    "sharpe": ("Sharpe ratio in sample", ".2f"),
-    "effective_assets": ("Effective number of assets", ".3~g"),
-    "effective_clusters": ("Effective number of clusters", ".3~g"),
-    "effective_bets": ("Effective number of bets", ".3~g"),
-    "concentration": ("Concentration (Herfindahl)", ".3f"),
-    "turnover": ("Turnover from the estimate", ".1%"),
-    "out_of_bag_return": ("Return out of bag, annual", ".1%"),
-    "out_of_bag_volatility": ("Volatility out of bag, annual", ".1%"),
-    "out_of_bag_sharpe": ("Sharpe ratio out of bag", ".2f"),
-    "n_clusters": ("Number of clusters", ".1f"),
-    "stability": ("Stability of the clusters", ".0%"),
-}
-
 
 def graph_objects() -> Any:
     """Return `plotly.graph_objects`.
@@ -77,7 +61,7 @@ def graph_objects() -> Any:
 
 
 def template(mode: str) -> dict[str, Any]:
-    """Return Plotly's template for ``"light"`` or ``"dark"``: every colour that depends on what lies behind."""
+    """Return Plotly's template for ``"light"`` or ``"dark"`` pages: every colour that depends on the background."""
     colours = _MODES[mode]
     axis = {
         "gridcolor": colours["grid"],
@@ -122,7 +106,7 @@ def _scale(colours: Sequence[str]) -> list[list[Any]]:
 
 
 def canvas(height: int, **layout: Any) -> go.Figure:
-    """Return an empty figure so many pixels high."""
+    """Return an empty figure, ``height`` pixels high."""
     figure = graph_objects().Figure()
     style(figure, height, **layout)
     return figure
@@ -145,13 +129,13 @@ def colour_of(profile: str) -> str:
 
 
 def faded(colour: str, opacity: float) -> str:
-    """Return a colour ``#rrggbb`` that lets through what lies behind."""
+    """Return a colour ``#rrggbb`` with an opacity of 0 to 1."""
     red, green, blue = (int(colour[k : k + 2], 16) for k in (1, 3, 5))
     return f"rgba({red},{green},{blue},{opacity:g})"
 
 
 def label(symbol: object, longest: int | None = None) -> str:
-    """Return a user's text for Plotly, which takes a subset of HTML for markup; cut to so many characters."""
+    """Return a user's text, escaped because Plotly reads some HTML as markup, and cut to ``longest`` characters."""
     text = "".join(c if c.isprintable() else " " for c in str(symbol))
     if longest is not None and len(text) > longest:
         text = text[: longest - 1] + "…"
@@ -159,7 +143,7 @@ def label(symbol: object, longest: int | None = None) -> str:
 
 
 def plain_name(name: str) -> str:
-    """Return a profile's or a setting's name in words; those made of initials in capitals."""
+    """Return the name of a profile or a setting in words; initials are in capitals."""
     return name.upper() if name in _INITIALS else name.replace("_", " ")
 
 
@@ -177,5 +161,5 @@ def point_of(study: Study, at: int | None) -> int:
 def check_profile(study: Study, profile: str) -> int:
     """Return the profile's position; raise `InputError` if the study has none of that name."""
     if profile not in study.profiles:
-        raise InputError(f"the study has no profile {profile!r}; it has {', '.join(study.profiles)}")
+        raise InputError(f"the study has no profile {literal(profile)}; it has {', '.join(study.profiles)}")
     return study.profiles.index(profile)

@@ -8,14 +8,14 @@ import numpy as np
 
 from jaxalloc.arguments.errors import InputError
 from jaxalloc.figures.canvas import ACCENT, MUTED, canvas, graph_objects, label, point_of
-from jaxalloc.figures.tree import Tree, correlation_at, outline, runs, tree_of
+from jaxalloc.figures.tree import Dendrogram, correlation_at, outline, runs, tree_of
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
     from jaxalloc.studies.study import Study
 
-NAMED = 45  # of more assets the names stand in the hover texts only
+NAMED = 45  # of more assets, the names are shown in the hover texts only
 _LONGEST = 14
 
 
@@ -49,7 +49,7 @@ def dendrogram(study: Study, at: int | None = None) -> go.Figure:
 
 
 def correlation(study: Study, at: int | None = None) -> go.Figure:
-    """Draw the point estimate's tree beside its correlations, in the order of the leaves, the clusters outlined.
+    """Draw the point estimate's tree and, in the order of its leaves, the correlations with the clusters outlined.
 
     Args:
         study: the study.
@@ -95,15 +95,15 @@ def correlation(study: Study, at: int | None = None) -> go.Figure:
 
 
 def co_association(study: Study, at: int | None = None) -> go.Figure:
-    """Draw how often two assets share a cluster, in the order of the tree's leaves, the estimate's clusters outlined.
+    """Draw how often two assets share a cluster, in the order of the tree's leaves, with the clusters outlined.
 
     Args:
         study: the study.
         at: point of a sweep's grid.
 
     Returns:
-        Figure with the share of universes, in per cent, rounded, among those where both assets are active, on the
-        axes x2, y. Where the study does not hold the correlations the assets stand in the order of their clusters.
+        Figure on the axes x2, y: in what share of the universes where both assets are active they share a cluster, in
+        per cent, rounded. Assets of a study without a tree are in the order of their clusters.
     """
     number = point_of(study, at)
     try:
@@ -111,23 +111,23 @@ def co_association(study: Study, at: int | None = None) -> go.Figure:
     except InputError:
         labels = study.estimate(number).cluster_labels
         order = np.lexsort((np.arange(len(labels)), labels))[::-1]
-        tree = Tree(order, np.zeros((0, 4)), np.sort(order), 0.0, labels[order])
+        tree = Dendrogram(assets=order, merges=np.zeros((0, 4)), columns=np.sort(order), cut=0.0, labels=labels[order])
     share = study.co_association(number).to_numpy()[np.ix_(tree.assets, tree.assets)]
     percent = np.rint(100 * share)
-    # a byte an entry, where none is missing; a list holds None
+    # an array of bytes cannot hold None, which stands for two assets that are never active together
     values: Any = percent.astype(np.int8) if np.isfinite(percent).all() else _with_gaps(percent)
     return _matrix(study, tree, values, 0, "together in")
 
 
 def cluster_counts(study: Study, at: int | None = None) -> go.Figure:
-    """Draw how many universes have how many clusters.
+    """Draw how often each number of clusters occurs.
 
     Args:
         study: the study.
         at: point of a sweep's grid.
 
     Returns:
-        Figure with a bar for each number of clusters: the share of valid universes; the estimate's is marked.
+        Figure with a bar for each number of clusters: its share of the valid universes. The estimate's is in colour.
     """
     number = point_of(study, at)
     counts = study.cluster_counts(number)
@@ -155,71 +155,49 @@ def cluster_counts(study: Study, at: int | None = None) -> go.Figure:
     return figure
 
 
-def _matrix(study: Study, tree: Tree, percent: Any, lowest: int, words: str) -> go.Figure:
-    """A symmetric matrix in the order of the leaves on the axes x2 (its columns) and y (its rows)."""
-    go, n = graph_objects(), len(tree.assets)
-    names, shown = _names(study, tree, n <= NAMED), n <= NAMED
+def _matrix(study: Study, tree: Dendrogram, percent: Any, lowest: int, words: str) -> go.Figure:
+    """A symmetric matrix in the order of the leaves, on the axes x2 (its columns) and y (its rows)."""
+    n = len(tree.assets)
+    shown = n <= NAMED
     alone = not len(tree.merges) or words != "correlation"
     figure = canvas(_height(n), showlegend=False)
+    bar = {"orientation": "h", "thickness": 8, "len": 0.3, "x": 1, "xanchor": "right", "y": 1.0, "yanchor": "bottom"}
+    bar |= {"ticklabelposition": "outside top", "ticksuffix": " %", "nticks": 3, "outlinewidth": 0}
     figure.add_trace(
-        go.Heatmap(
+        graph_objects().Heatmap(
             z=percent,
             zmin=lowest,
             zmax=100,
             autocolorscale=True,
             xaxis="x2",
             yaxis="y",
-            colorbar={
-                "orientation": "h",
-                "thickness": 8,
-                "len": 0.3,
-                "x": 1,
-                "xanchor": "right",
-                "y": 1.0,
-                "yanchor": "bottom",
-                "ticklabelposition": "outside top",
-                "ticksuffix": " %",
-                "nticks": 3,
-                "outlinewidth": 0,
-            },
+            colorbar=bar,
             hovertemplate=f"%{{y}}<br>%{{x}}<br>{words} %{{z}} %<extra></extra>",
         )
     )
+    axis = {
+        "range": [-0.5, n - 0.5],
+        "tickvals": np.arange(n),
+        "ticktext": _names(study, tree, shown),
+        "showticklabels": shown,
+        "showgrid": False,
+        "zeroline": False,
+    }
     figure.update_layout(
-        xaxis2={
-            "domain": [0 if alone else 0.25, 1],
-            "anchor": "y",
-            "range": [-0.5, n - 0.5],
-            "tickvals": np.arange(n),
-            "ticktext": names,
-            "showticklabels": shown,
-            "tickangle": -90,
-            "showgrid": False,
-            "zeroline": False,
-        },
-        yaxis={
-            "range": [-0.5, n - 0.5],
-            "tickvals": np.arange(n),
-            "ticktext": names,
-            "showticklabels": shown,
-            "side": "right",
-            "anchor": "x2",
-            "showgrid": False,
-            "zeroline": False,
-        },
+        xaxis2=axis | {"domain": [0 if alone else 0.25, 1], "anchor": "y", "tickangle": -90},
+        yaxis=axis | {"side": "right", "anchor": "x2"},
         margin={"t": 48},
     )
     for number, first, last in runs(tree.labels):
         if last > first and number >= 0:
             low, high = first - 0.5, last + 0.5
-            figure.add_shape(
-                type="rect", xref="x2", yref="y", x0=low, x1=high, y0=low, y1=high, line={"width": 1.5 if shown else 1}
-            )
+            line = {"width": 1.5 if shown else 1}
+            figure.add_shape(type="rect", xref="x2", yref="y", x0=low, x1=high, y0=low, y1=high, line=line)
     return figure
 
 
-def _branches(tree: Tree, reverse: bool) -> list[Any]:
-    """The dendrogram's lines: those that hold clusters together, and those above the cut."""
+def _branches(tree: Dendrogram, reverse: bool) -> list[Any]:
+    """The dendrogram's lines, those above the cut and those inside clusters."""
     go = graph_objects()
     below_across, below_along, above_across, above_along = outline(tree)
     width = 1.5 if len(tree.assets) <= NAMED else 1
@@ -241,8 +219,8 @@ def _branches(tree: Tree, reverse: bool) -> list[Any]:
     ]
 
 
-def _names(study: Study, tree: Tree, shown: bool) -> list[str]:
-    """Names of the leaves; where they stand in hover texts only, with the number of the cluster."""
+def _names(study: Study, tree: Dendrogram, shown: bool) -> list[str]:
+    """Names of the leaves; those for hover texts have the number of the cluster too."""
     if shown:
         return [label(study.symbols[asset], _LONGEST) for asset in tree.assets]
     pairs = zip(tree.assets, tree.labels, strict=True)

@@ -10,27 +10,16 @@ import numpy as np
 import pandas as pd
 
 from jaxalloc.arguments.errors import InputError
+from jaxalloc.arguments.words import literal
 from jaxalloc.backtest.performance import COMPARED
 from jaxalloc.figures.canvas import colour_of, faded, graph_objects, plain_name, style
+from jaxalloc.settings.measures import WALK_MEASURE
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
     from jaxalloc.backtest.walk import WalkForward
 
-# measure -> its name in words, and Plotly's format of its values
-WALK_WORDS = {
-    "annual_return": ("Return, annual", ".1%"),
-    "volatility": ("Volatility, annual", ".1%"),
-    "sharpe": ("Sharpe ratio", ".2f"),
-    "sortino": ("Sortino ratio", ".2f"),
-    "max_drawdown": ("Largest drawdown", ".1%"),
-    "calmar": ("Calmar ratio", ".2f"),
-    "turnover": ("Turnover a year", ".0%"),
-    "cost": ("Cost a year", ".2%"),
-    "effective_bets": ("Effective number of bets", ".3~g"),
-    "tracking_error": ("Tracking error, annual", ".1%"),
-}
 _DIGITS = 5
 _BOX = {"q1": "q25", "median": "q50", "q3": "q75", "mean": "mean", "lowerfence": "q05", "upperfence": "q95"}
 
@@ -40,8 +29,8 @@ def differences(walk: WalkForward, base: str | None = None, *, at: int | None = 
 
     Args:
         walk: the walk-forward.
-        base: the profile to compare with, by default `WalkForward.base`. If there is one profile alone, the points of a
-            sweep are compared with its point `Sweep.home`.
+        base: the profile to compare with, by default `WalkForward.base`. Where there is only one profile, the points of
+            a sweep are compared with its point `Sweep.home`.
         at: point of a sweep's grid, if there are several profiles.
 
     Returns:
@@ -66,8 +55,8 @@ def differences(walk: WalkForward, base: str | None = None, *, at: int | None = 
 def _add_intervals(
     figure: go.Figure, panel: int, measure: str, table: pd.DataFrame, names: list[str], colours: list[str]
 ) -> None:
-    """A row for each row of the table: the interval, and the difference in it."""
-    words, shape = WALK_WORDS[measure]
+    """Add a row for each row of the table: the interval, and the difference in it."""
+    words, shape = WALK_MEASURE[measure].words, WALK_MEASURE[measure].axis
     go = graph_objects()
     place: dict[str, Any] = {"row": panel, "col": 1}
     rows = np.arange(len(names))[::-1]
@@ -117,16 +106,16 @@ def path_boxes(
         at: point of a sweep's grid.
 
     Returns:
-        Figure with a panel a measure and a box a profile: quartiles, median, mean (dashed), whiskers from 5 to 95 %;
-        what happened is a diamond.
+        Figure with a panel for each measure and a box for each profile: quartiles, median, mean (dashed), and whiskers
+        from 5 to 95 %. A diamond marks what happened.
 
     Raises:
         InputError: there are no paths, no such point, or no such measure.
     """
-    known = [name for name in walk.shown if name in WALK_WORDS]
+    known = comparable(walk)
     unknown = [name for name in measures if name not in known]
     if unknown:
-        raise InputError(f"there is no measure {unknown[0]!r}; choose from {', '.join(known)}")
+        raise InputError(f"there is no measure {literal(unknown[0])}; choose from {', '.join(known)}")
     table: Any = walk.path_quantiles(at=point_number(walk, at))
     figure = _panels(len(measures), 30 * len(walk.profiles))
     for panel, measure in enumerate(measures, 1):
@@ -136,8 +125,8 @@ def path_boxes(
 
 
 def _add_boxes(figure: go.Figure, panel: int, measure: str, table: pd.DataFrame) -> None:
-    """A box for each profile, and what happened."""
-    words, shape = WALK_WORDS[measure]
+    """Add a box for each profile, and what happened."""
+    words, shape = WALK_MEASURE[measure].words, WALK_MEASURE[measure].axis
     go = graph_objects()
     place: dict[str, Any] = {"row": panel, "col": 1}
     rows = np.arange(len(table))[::-1]
@@ -178,20 +167,25 @@ def _add_boxes(figure: go.Figure, panel: int, measure: str, table: pd.DataFrame)
 # ---- what they share ------------------------------------------------------------------------------------------------
 
 
+def comparable(walk: WalkForward) -> list[str]:
+    """Return the measures of a walk-forward of which more or less is better, so that figures compare them."""
+    return [name for name in walk.shown if WALK_MEASURE[name].better]
+
+
 def point_number(walk: WalkForward, at: int | None) -> int:
     """Return the number of the point that a figure shows; raise `InputError` if there is none."""
     number = walk.settings.home if at is None else at
-    walk.target(walk.profiles[0], number)  # which says so if there is no such point
+    walk.target(walk.profiles[0], number)  # raises if there is no such point
     return number
 
 
 def short(value: float) -> float | None:
-    """A number in five digits; None for none."""
+    """A number in five digits; None if it is not finite."""
     return float(f"{value:.{_DIGITS}g}") if math.isfinite(value) else None
 
 
 def _panels(count: int, height: int) -> go.Figure:
-    """Panels above each other, each so many pixels high beside its axis."""
+    """Panels below each other, each ``height`` pixels high without its axis."""
     graph_objects()
     from plotly.subplots import make_subplots
 
@@ -213,7 +207,7 @@ def _axis(shape: str) -> str:
 
 
 def difference_table(walk: WalkForward, base: str | None, number: int) -> pd.DataFrame:
-    """`WalkForward.differences`; of a sweep of several profiles at a point, without the settings in its index."""
+    """Return `WalkForward.differences`; of a sweep of several profiles the rows of a point, without its settings."""
     table = walk.differences(base)
     if not walk.settings.names or len(walk.profiles) == 1:
         return table
@@ -222,12 +216,12 @@ def difference_table(walk: WalkForward, base: str | None, number: int) -> pd.Dat
 
 
 def series_name(walk: WalkForward, key: tuple[Any, ...], profile: bool = False) -> str:
-    """Say which series a key of settings and profile is: the point of a sweep, if that is in it, else the profile.
+    """Return the name of a series: the point of a sweep, if its key has one, else the profile.
 
     Args:
         walk: the walk-forward.
-        key: values of the settings swept, or none, and the profile.
-        profile: whether to name the profile beside the point too.
+        key: values of the settings swept, or none of them, and the profile.
+        profile: whether the profile is named in either case.
     """
     *point, name = key
     values = zip(walk.settings.names, point, strict=True) if point else ()

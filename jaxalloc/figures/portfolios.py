@@ -1,15 +1,16 @@
-"""Figures of portfolios: weights and how they spread, distributions of what portfolios come to, the sleeve."""
+"""Figures of portfolios: weights and their spread, distributions of measures, the barbell's sleeve."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from jaxalloc.arguments.errors import InputError
+from jaxalloc.arguments.words import literal
 from jaxalloc.figures.canvas import (
-    MEASURE_WORDS,
     MUTED,
     canvas,
     check_profile,
@@ -22,8 +23,8 @@ from jaxalloc.figures.canvas import (
     style,
 )
 from jaxalloc.portfolios.tables import asset_table
+from jaxalloc.settings.measures import MEASURES, UNIVERSE_MEASURE
 from jaxalloc.studies.histogram import MEASURE_BINS, bin_edges
-from jaxalloc.studies.measures import MEASURES
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -33,8 +34,8 @@ if TYPE_CHECKING:
 
 _LONGEST = 18
 _BARS = 48  # of a histogram
-_DRAWN = 0.98  # of a distribution: the rest are far-off values that would squeeze it
-# figures that are to be compared, in sample and out of bag
+_DRAWN = 0.98  # the share of a distribution that is drawn: extreme values would squeeze the rest
+# pairs that share an axis, because they are compared: in sample and out of bag
 _ONE_AXIS = (("volatility", "out_of_bag_volatility"), ("sharpe", "out_of_bag_sharpe"))
 
 
@@ -44,13 +45,13 @@ def weights(study: Study, profile: str, *, top: int = 25, at: int | None = None)
     Args:
         study: the study.
         profile: one of its profiles.
-        top: so many assets, those of the largest weights in the estimate or on average.
+        top: how many assets are shown: those of the largest weights, in the estimate or on average.
         at: point of a sweep's grid.
 
     Returns:
-        Figure with a row an asset, the heaviest on top: the estimate (dot), the middle half of the universes (thick
-        line) and 5 to 95 % of them (thin). Lead assets' names are bold; a dotted line marks the largest weight that
-        an asset may have.
+        Figure with a row for each asset, the heaviest on top: the estimate (dot), the weights in the middle half of the
+        universes (thick line) and those from 5 to 95 % (thin line). Lead assets' names are in bold. A dotted line marks
+        the largest weight that an asset may have.
 
     Raises:
         InputError: the study has no such profile or point.
@@ -96,11 +97,11 @@ def weights(study: Study, profile: str, *, top: int = 25, at: int | None = None)
 
 
 def boxes(study: Study, *, top: int = 12, at: int | None = None) -> go.Figure:
-    """Draw box plots of the weights over the universes, the profiles beside each other.
+    """Draw box plots of the weights over the universes, the profiles next to each other.
 
     Args:
         study: the study.
-        top: so many assets, those of the largest mean weight in any profile.
+        top: how many assets are shown: those of the largest mean weight in any profile.
         at: point of a sweep's grid.
 
     Returns:
@@ -151,95 +152,97 @@ def distributions(
     *,
     at: int | None = None,
 ) -> go.Figure:
-    """Draw how figures of the portfolios are distributed over the universes, the profiles above each other.
+    """Draw the distributions of measures of the portfolios over the universes.
 
     Args:
         study: the study.
-        measures: some of `jaxalloc.studies.measures.MEASURES`; `Study.profile_summary` explains them.
+        measures: some of `jaxalloc.settings.measures.MEASURES`; `Study.profile_summary` explains them.
         at: point of a sweep's grid.
 
     Returns:
-        Figure with a panel a measure: the share of universes in bins of equal width, from the study's own histogram,
-        and the point estimate as a dotted line. A measure that no universe has is left out; volatilities, and Sharpe
-        ratios, in sample and out of bag have one axis.
+        Figure with a panel for each measure: the share of universes in bins of equal width, from the study's own
+        histogram, and the point estimate as a dotted line. A measure that no universe has is left out. Volatilities in
+        sample and out of bag share an axis, and so do Sharpe ratios.
 
     Raises:
         InputError: a measure or the point is unknown, or no universe has any of the measures.
     """
     unknown = [measure for measure in measures if measure not in MEASURES]
     if unknown:
-        raise InputError(f"there is no measure {unknown[0]!r}; choose from {', '.join(MEASURES)}")
+        raise InputError(f"there is no measure {literal(unknown[0])}; choose from {', '.join(MEASURES)}")
     number = point_of(study, at)
     totals = study.totals[number]
-    histograms = totals.counts.measures
-    found = [name for name in measures if totals.measures.count[:, MEASURES.index(name)].any()]
-    if not found:
+    shown = [measure for measure in measures if totals.measures.count[:, MEASURES.index(measure)].any()]
+    if not shown:
         raise InputError(f"no universe has {', '.join(measures)}")
     graph_objects()
     from plotly.subplots import make_subplots
 
-    go = graph_objects()
-    figure = make_subplots(rows=len(found), cols=1, vertical_spacing=0.32 / len(found))
-    style(figure, 60 + 200 * len(found))
+    figure = make_subplots(rows=len(shown), cols=1, vertical_spacing=0.32 / len(shown))
+    style(figure, 60 + 200 * len(shown))
     estimates: dict[Any, Any] = study.profile_summary(number)["point"].to_dict()
-    ranges = {name: _drawn_range(histograms[:, MEASURES.index(name)]) for name in found}
-    for row, name in enumerate(found, 1):
-        alike = next((pair for pair in _ONE_AXIS if name in pair), (name,))
-        low, high = min(ranges[k][0] for k in alike if k in found), max(ranges[k][1] for k in alike if k in found)
-        edges = np.linspace(low, high, _BARS + 1)
-        shape = MEASURE_WORDS[name][1]
-        for p, profile in enumerate(study.profiles):
-            share = rebinned(histograms[p, MEASURES.index(name)], edges)
-            colour = colour_of(profile)
-            figure.add_trace(
-                go.Scatter(
-                    x=[float(f"{x:.5g}") for x in (edges[:-1] + edges[1:]) / 2],
-                    y=np.round(share, 4).tolist(),
-                    mode="lines",
-                    line={"shape": "hvh", "color": colour, "width": 1.5},
-                    fill="tozeroy",
-                    fillcolor=faded(colour, 0.15),
-                    name=plain_name(profile),
-                    legendgroup=profile,
-                    showlegend=row == 1,
-                    hovertemplate=f"{plain_name(profile)}<br>%{{x:{shape}}}: %{{y:.1%}} of universes<extra></extra>",
-                ),
-                row=row,
-                col=1,
-            )
-            own = float(estimates[profile, name])
-            if low <= own <= high and name != "turnover":  # of the estimate from itself
-                figure.add_trace(
-                    go.Scatter(
-                        x=[own, own],
-                        y=[0, round(float(share.max()), 4)],
-                        mode="lines",
-                        line={"color": colour, "width": 2, "dash": "dot"},
-                        legendgroup=profile,
-                        showlegend=False,
-                        name=f"{plain_name(profile)}, estimate",
-                        hovertemplate=f"{plain_name(profile)}, estimate: %{{x:{shape}}}<extra></extra>",
-                    ),
-                    row=row,
-                    col=1,
-                )
+    histograms = {measure: totals.counts.measures[:, MEASURES.index(measure)] for measure in shown}
+    ranges = {measure: _drawn_range(histograms[measure]) for measure in shown}
+    for row, measure in enumerate(shown, 1):
+        alike = next((pair for pair in _ONE_AXIS if measure in pair), (measure,))
+        low, high = min(ranges[k][0] for k in alike if k in shown), max(ranges[k][1] for k in alike if k in shown)
+        words, shape = UNIVERSE_MEASURE[measure].words, UNIVERSE_MEASURE[measure].axis
+        for profile, histogram in zip(study.profiles, histograms[measure], strict=True):
+            estimate = float(estimates[profile, measure])
+            if measure == "turnover" or not low <= estimate <= high:  # the estimate's turnover from itself is 0
+                estimate = math.nan
+            _add_histogram(figure, row, profile, histogram, np.linspace(low, high, _BARS + 1), estimate, shape)
         figure.update_xaxes(tickformat=shape.replace(".1%", ".0%" if high - low > 0.05 else ".1%"), row=row, col=1)
-        figure.update_xaxes(range=[low, high], title=MEASURE_WORDS[name][0], row=row, col=1)
+        figure.update_xaxes(range=[low, high], title=words, row=row, col=1)
         figure.update_yaxes(tickformat=".0%", rangemode="tozero", nticks=4, row=row, col=1)
     return figure
 
 
+def _add_histogram(
+    figure: go.Figure, row: int, profile: str, histogram: np.ndarray, edges: np.ndarray, estimate: float, shape: str
+) -> None:
+    """Add a profile's distribution to a panel, and a dotted line at the estimate unless that is NaN."""
+    go, name, colour = graph_objects(), plain_name(profile), colour_of(profile)
+    place: dict[str, Any] = {"row": row, "col": 1}
+    share = rebinned(histogram, edges)
+    steps = go.Scatter(
+        x=[float(f"{x:.5g}") for x in (edges[:-1] + edges[1:]) / 2],
+        y=np.round(share, 4).tolist(),
+        mode="lines",
+        line={"shape": "hvh", "color": colour, "width": 1.5},
+        fill="tozeroy",
+        fillcolor=faded(colour, 0.15),
+        name=name,
+        legendgroup=profile,
+        showlegend=row == 1,
+        hovertemplate=f"{name}<br>%{{x:{shape}}}: %{{y:.1%}} of universes<extra></extra>",
+    )
+    figure.add_trace(steps, **place)
+    if not math.isnan(estimate):
+        dotted = go.Scatter(
+            x=[estimate, estimate],
+            y=[0, round(float(share.max()), 4)],
+            mode="lines",
+            line={"color": colour, "width": 2, "dash": "dot"},
+            legendgroup=profile,
+            showlegend=False,
+            name=f"{name}, estimate",
+            hovertemplate=f"{name}, estimate: %{{x:{shape}}}<extra></extra>",
+        )
+        figure.add_trace(dotted, **place)
+
+
 def sleeve(study: Study, *, top: int = 25, at: int | None = None) -> go.Figure:
-    """Draw how often each asset was an aggressor of the barbell's sleeve.
+    """Draw how often each asset was in the barbell's sleeve.
 
     Args:
-        study: one that has the profile barbell.
-        top: so many assets, the most frequent ones.
+        study: a study with the profile barbell.
+        top: how many assets are shown: the most frequent ones, and all of the estimate's sleeve.
         at: point of a sweep's grid.
 
     Returns:
-        Figure with a bar an asset: the share of the universes in which it is active where it is in the sleeve. Those
-        of the point estimate's sleeve are in colour.
+        Figure with a bar for each asset: in what share of the universes where it is active it is in the sleeve. The
+        assets of the point estimate's sleeve are in colour.
 
     Raises:
         InputError: the study has no barbell, or no such point.
@@ -249,15 +252,15 @@ def sleeve(study: Study, *, top: int = 25, at: int | None = None) -> go.Figure:
     table = study.summary(number).loc["barbell"]
     own = study.estimate(number).aggressors
     share = np.nan_to_num(table["frequency_sleeve"].to_numpy(float))
-    shown = np.lexsort((-share, ~own))  # the estimate's own are always there
+    shown = np.lexsort((-share, ~own))  # the estimate's own sleeve is always shown
     shown = shown[: max(top, int(own.sum()))]
     shown = shown[(share[shown] > 0) | own[shown]]
     shown = shown[np.argsort(-share[shown], kind="stable")]
     go, n = graph_objects(), len(shown)
     rows = np.arange(n)[::-1]
     figure = canvas(70 + 21 * max(n, 1), barmode="overlay", bargap=0.3)
-    for mine, colour, name in ((True, colour_of("barbell"), "in the estimate's sleeve"), (False, MUTED, "not in it")):
-        chosen = own[shown] == mine
+    for inside, colour, name in ((True, colour_of("barbell"), "in the estimate's sleeve"), (False, MUTED, "not in it")):
+        chosen = own[shown] == inside
         figure.add_trace(
             go.Bar(
                 x=np.round(share[shown][chosen], 4),
@@ -267,7 +270,7 @@ def sleeve(study: Study, *, top: int = 25, at: int | None = None) -> go.Figure:
                 name=name,
                 text=[label(study.symbols[k], 60) for k in shown[chosen]],
                 textposition="none",
-                hovertemplate="%{text}: aggressor in %{x:.1%} of universes<extra></extra>",
+                hovertemplate="%{text}: in the sleeve in %{x:.1%} of universes<extra></extra>",
             )
         )
     names = [_bold(label(study.symbols[k], _LONGEST), bool(own[k])) for k in shown]
@@ -280,21 +283,21 @@ def sleeve(study: Study, *, top: int = 25, at: int | None = None) -> go.Figure:
 
 
 def heaviest(table: pd.DataFrame, top: int) -> pd.DataFrame:
-    """Return the rows of an asset summary of most weight, in the estimate or on average, by the estimate's weight."""
+    """Return the heaviest rows of an asset summary, in the estimate or on average, sorted by the estimate's weight."""
     point, mean = table["point"].fillna(0).to_numpy(float), table["mean"].fillna(0).to_numpy(float)
     chosen = np.argsort(-np.maximum(point, mean), kind="stable")[:top]
     return table.iloc[chosen[np.lexsort((-mean[chosen], -point[chosen]))]]
 
 
 def rebinned(histogram: np.ndarray, edges: np.ndarray) -> np.ndarray:
-    """Share of what a histogram of `MEASURE_BINS` holds in other bins: its own are cut where the edges fall in them.
+    """Return the shares of a histogram of `MEASURE_BINS` in other bins; a bin that an edge cuts is split evenly.
 
     Args:
         histogram: (bins,) counts.
         edges: (E,) ascending.
 
     Returns:
-        (E - 1,) fractions of the whole, all 0 if it is empty.
+        (E - 1,) fractions of all counts; all 0 if there are none.
     """
     total = histogram.sum()
     if not total:
@@ -308,7 +311,7 @@ def rebinned(histogram: np.ndarray, edges: np.ndarray) -> np.ndarray:
 
 
 def _drawn_range(histograms: np.ndarray) -> tuple[float, float]:
-    """From where to where profiles' histograms (P, bins) are drawn."""
+    """The range over which the profiles' histograms (P, bins) are drawn."""
     low, high = bin_edges(MEASURE_BINS)
     starts, stops = [], []
     for histogram in histograms:

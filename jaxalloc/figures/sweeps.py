@@ -1,4 +1,4 @@
-"""Figures of sweeps: a figure of the portfolios over the grid of settings."""
+"""Figures of sweeps: a measure of the portfolios over the grid of settings."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from jaxalloc.arguments.errors import InputError
-from jaxalloc.backtest.comparison import FIGURES
-from jaxalloc.figures.canvas import MEASURE_WORDS, canvas, check_profile, graph_objects, plain_name
-from jaxalloc.figures.comparisons import WALK_WORDS
-from jaxalloc.studies.measures import MEASURES
+from jaxalloc.arguments.words import literal
+from jaxalloc.figures.canvas import canvas, check_profile, graph_objects, plain_name
+from jaxalloc.figures.comparisons import comparable
+from jaxalloc.settings.measures import FIGURES, MEASURES, OF_CLUSTERS, UNIVERSE_MEASURE, WALK_MEASURE, Measure
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -21,23 +21,23 @@ if TYPE_CHECKING:
     from jaxalloc.settings.sweep import Sweep
     from jaxalloc.studies.study import Study
 
-_OF_CLUSTERS = ("n_clusters", "stability")
-_MOST_NUMBERS = 120  # cells; in more of them no numbers are written
+_OF_CLUSTERS = tuple(measure.name for measure in OF_CLUSTERS)
+_MOST_NUMBERS = 120  # cells that have their number written in them; more would be crowded
 
 
 def sweep_heatmap(study: Study, measure: str = "volatility", profile: str | None = None) -> go.Figure:
-    """Draw a figure of the portfolios at every point of a sweep's grid.
+    """Draw a measure of the portfolios at every point of a sweep's grid.
 
     Args:
-        study: of a sweep.
-        measure: one of `jaxalloc.studies.measures.MEASURES`, its mean over the universes; ``"n_clusters"``, the mean
+        study: a study of a sweep.
+        measure: one of `jaxalloc.settings.measures.MEASURES`, its mean over the universes; ``"n_clusters"``, the mean
             number of clusters; or ``"stability"``, the mean of `Study.cluster_stability` over the clusters.
-        profile: one of the study's profiles. By default all of them, which takes a sweep of one setting; measures of
-            clusters have none.
+        profile: one of the study's profiles. By default all of them, if one setting is swept. Measures of clusters have
+            no profile.
 
     Returns:
-        Figure: a heat map whose columns are the values of the last setting, its rows those of the others or, of one
-        setting, the profiles.
+        Figure: a heat map. Its columns are the values of the last setting; its rows are the values of the others or,
+        where one setting is swept, the profiles.
 
     Raises:
         InputError: the study is no sweep, or the measure or the profile does not fit it.
@@ -46,7 +46,7 @@ def sweep_heatmap(study: Study, measure: str = "volatility", profile: str | None
     if not settings.names:
         raise InputError("the study is no sweep: there is one point of settings")
     if measure not in (*MEASURES, *_OF_CLUSTERS):
-        raise InputError(f"there is no measure {measure!r}; choose from {', '.join((*MEASURES, *_OF_CLUSTERS))}")
+        raise InputError(f"there is no measure {literal(measure)}; choose from {', '.join((*MEASURES, *_OF_CLUSTERS))}")
     if measure in _OF_CLUSTERS:
         profile = None
         profiles: tuple[str, ...] = ("",)
@@ -58,36 +58,36 @@ def sweep_heatmap(study: Study, measure: str = "volatility", profile: str | None
     else:
         profiles = study.profiles
     values = np.array([[_value(study, measure, name, k) for k in range(len(settings))] for name in profiles])
-    return _heat_map(settings, profiles, values, *MEASURE_WORDS[measure])
+    return _heat_map(settings, profiles, values, UNIVERSE_MEASURE[measure])
 
 
 def walk_heatmap(walk: WalkForward, measure: str = "sharpe", profile: str | None = None) -> go.Figure:
-    """Draw a figure of the portfolios out of sample at every point of a sweep's grid.
+    """Draw a measure of the portfolios out of sample at every point of a sweep's grid.
 
     Args:
         walk: a walk-forward of a sweep.
         measure: one of the columns of `WalkForward.summary` that say something of returns or trading.
-        profile: one of its profiles. By default all of them, which takes a sweep of one setting.
+        profile: one of its profiles. By default all of them, if one setting is swept.
 
     Returns:
-        Figure: a heat map as that of `sweep_heatmap`.
+        Figure: a heat map like that of `sweep_heatmap`.
 
     Raises:
         InputError: the walk-forward is of no sweep, or the measure or the profile does not fit it.
     """
-    settings, known = walk.settings, [name for name in walk.shown if name in WALK_WORDS]
+    settings, known = walk.settings, comparable(walk)
     if not settings.names:
         raise InputError("the walk-forward is of no sweep: there is one point of settings")
     if measure not in known:
-        raise InputError(f"there is no measure {measure!r}; choose from {', '.join(known)}")
+        raise InputError(f"there is no measure {literal(measure)}; choose from {', '.join(known)}")
     if profile is None and len(settings.names) > 1:
         raise InputError(f"name the profile: a sweep of {len(settings.names)} settings has a heat map for each")
     chosen = walk.profiles if profile is None else (walk.profiles[walk.number(profile)],)
     values = [walk.history.figures[:, walk.number(name), FIGURES.index(measure)] for name in chosen]
-    return _heat_map(settings, chosen, np.stack(values), *WALK_WORDS[measure])
+    return _heat_map(settings, chosen, np.stack(values), WALK_MEASURE[measure])
 
 
-def _heat_map(settings: Sweep, profiles: Sequence[str], values: np.ndarray, words: str, shape: str) -> go.Figure:
+def _heat_map(settings: Sweep, profiles: Sequence[str], values: np.ndarray, measure: Measure) -> go.Figure:
     """A heat map of (profiles, points) values; see `sweep_heatmap`."""
     *others, (last, columns) = settings.grid
     combinations = list(itertools.product(*(values for _, values in others)))
@@ -103,9 +103,10 @@ def _heat_map(settings: Sweep, profiles: Sequence[str], values: np.ndarray, word
             zmid=0 if both else None,
             xgap=2,
             ygap=2,
-            texttemplate=f"%{{z:{shape}}}" if values.size <= _MOST_NUMBERS else None,
-            colorbar={"thickness": 10, "tickformat": shape, "outlinewidth": 0},
-            hovertemplate=f"{plain_name(last)} %{{x}}<br>%{{y}}<br>{words}: %{{z:{shape}}}<extra></extra>",
+            texttemplate=f"%{{z:{measure.axis}}}" if values.size <= _MOST_NUMBERS else None,
+            colorbar={"thickness": 10, "tickformat": measure.axis, "outlinewidth": 0},
+            hovertemplate=f"{plain_name(last)} %{{x}}<br>%{{y}}<br>"
+            f"{measure.words}: %{{z:{measure.axis}}}<extra></extra>",
         )
     )
     figure.update_xaxes(

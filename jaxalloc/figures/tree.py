@@ -1,4 +1,4 @@
-"""The point estimate's merge tree, from a study's correlations: heights, order of the leaves, where it is cut."""
+"""The tree of the point estimate, made from a study's correlations: merges, order of the leaves, and the cut."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from jaxalloc.figures.canvas import point_of
 if TYPE_CHECKING:
     from jaxalloc.studies.study import Study
 
-_MOST_ORDERED = 1500  # assets; the best order of more would take minutes
+_MOST_ORDERED = 1500  # assets whose leaves are put in the best order; that of more would take minutes
 
 
-class Tree(NamedTuple):
-    """A merge tree of the M assets that take part.
+class Dendrogram(NamedTuple):
+    """The merge tree of the M assets that take part, ready to be drawn.
 
     Attributes:
-        assets: (M,) their column numbers, in the order of the leaves, from the bottom up.
-        merges: (M - 1, 4) as `scipy.cluster.hierarchy.linkage`, its leaves the assets by column number.
-        columns: (M,) their column numbers, ascending: leaf m is the asset ``columns[m]``.
-        cut: height at which clusters are cut off.
-        labels: (M,) the clusters that the engine found, in the order of ``assets``.
+        assets: (M,) the assets' column numbers in the order of the leaves, from the bottom up.
+        merges: (M - 1, 4) merges as `scipy.cluster.hierarchy.linkage` gives them; its leaf m is ``columns[m]``.
+        columns: (M,) the assets' column numbers, ascending.
+        cut: height at which the tree is cut into clusters.
+        labels: (M,) the assets' clusters, as the engine has them, in the order of ``assets``.
     """
 
     assets: np.ndarray
@@ -33,8 +33,8 @@ class Tree(NamedTuple):
     labels: np.ndarray
 
 
-def tree_of(study: Study, at: int | None = None) -> Tree:
-    """Make the tree that the point estimate's clusters were cut from.
+def tree_of(study: Study, at: int | None = None) -> Dendrogram:
+    """Return the tree that the point estimate's clusters were cut from.
 
     Raises:
         InputError: the study does not hold the correlations, or fewer than two assets take part.
@@ -61,7 +61,7 @@ def tree_of(study: Study, at: int | None = None) -> Tree:
         cut = float(config.distance_threshold)
     else:
         cut = _height_of(merges[:, 2], int(config.max_clusters))
-    return Tree(order, merges, columns, cut, labels[order])
+    return Dendrogram(assets=order, merges=merges, columns=columns, cut=cut, labels=labels[order])
 
 
 def correlation_at(study: Study, number: int) -> np.ndarray:
@@ -70,17 +70,13 @@ def correlation_at(study: Study, number: int) -> np.ndarray:
     Raises:
         InputError: the study does not hold them.
     """
-    if study.correlation is None:
-        raise InputError(
-            "the study was stored by an earlier version, without the correlations; run it again to have them"
-        )
     if "ewma_decay" in study.settings.names and number != study.settings.home:
         raise InputError(f"the correlations are kept at point {study.settings.home} only: ewma_decay was swept")
     return study.correlation
 
 
 def _height_of(heights: np.ndarray, max_clusters: int) -> float:
-    """A height between the last merge that is made for so many clusters, and the next."""
+    """A height between the last merge that leaves at most ``max_clusters`` clusters, and the next merge."""
     made = len(heights) + 1 - max_clusters
     if made <= 0:
         return 0.0
@@ -88,10 +84,10 @@ def _height_of(heights: np.ndarray, max_clusters: int) -> float:
     return float((heights[made - 1] + after) / 2)
 
 
-def outline(tree: Tree) -> tuple[list[float | None], list[float | None], list[float | None], list[float | None]]:
-    """Return the lines of a dendrogram, with None between them: leaves' axis and heights, below the cut and above.
+def outline(tree: Dendrogram) -> tuple[list[float | None], list[float | None], list[float | None], list[float | None]]:
+    """Return the lines of a dendrogram: places and heights below the cut, then places and heights above it.
 
-    The leaf in place k of the order stands at k.
+    The k-th leaf of the order has the place k. None separates one line from the next.
     """
     n = len(tree.columns)
     place = np.empty(2 * n - 1)
@@ -109,7 +105,7 @@ def outline(tree: Tree) -> tuple[list[float | None], list[float | None], list[fl
 
 
 def runs(labels: np.ndarray) -> list[tuple[int, int, int]]:
-    """Return (label, first place, last place) of each stretch of one label."""
+    """Return (label, first place, last place) of each stretch of equal labels."""
     edges = np.flatnonzero(np.diff(labels)) + 1
     starts, stops = [0, *edges.tolist()], [*edges.tolist(), len(labels)]
     return [(int(labels[a]), a, b - 1) for a, b in zip(starts, stops, strict=True) if b > a]

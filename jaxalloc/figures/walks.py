@@ -1,4 +1,4 @@
-"""Figures of walk-forwards: wealth and what became of it, rebalance by rebalance, and holdings."""
+"""Figures of walk-forwards through time: wealth, drawdowns, volatility, turnover and holdings."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import pandas as pd
 
 from jaxalloc.arguments.errors import InputError
 from jaxalloc.arguments.numbers import whole_number
+from jaxalloc.arguments.words import literal
 from jaxalloc.figures.canvas import MUTED, canvas, colour_of, faded, graph_objects, label, plain_name
 from jaxalloc.figures.comparisons import point_number, short
 from jaxalloc.markets.layout import label_text
@@ -20,23 +21,23 @@ if TYPE_CHECKING:
 
     from jaxalloc.backtest.walk import WalkForward
 
-_MOST_POINTS = 400  # of a line: more than a screen shows apart
-_MOST_REBALANCES = 150  # that areas are drawn at
+_MOST_POINTS = 400  # points of a line; a screen shows no more
+_MOST_REBALANCES = 150  # rebalances at which areas are drawn
 _LONGEST = 18
-# what tells areas apart that lie on each other, from the bottom up; the last is for what is left
+# colours of stacked areas, from the bottom up
 _AREAS = ("#2f7fd6", "#d9772b", "#2a9d74", "#a267d6", "#c2a21f", "#4aa8c0", "#c95b8b", "#6d78c9", "#7fa33a", "#b5543c")
 
 
 def wealth(walk: WalkForward, *, log: bool = False, at: int | None = None) -> go.Figure:
-    """Draw what a wealth of 1 became, after costs.
+    """Draw the growth of a wealth of 1, after costs.
 
     Args:
         walk: the walk-forward.
-        log: whether equal heights are equal growth.
+        log: whether the axis is logarithmic: equal heights are equal growth.
         at: point of a sweep's grid.
 
     Returns:
-        Figure with a line a profile; long ones are thinned to each stretch's lowest and highest value.
+        Figure with a line for each profile; a long line is thinned to the lowest and highest value of each stretch.
 
     Raises:
         InputError: there is no such point, or no day on which portfolios are held.
@@ -48,14 +49,14 @@ def wealth(walk: WalkForward, *, log: bool = False, at: int | None = None) -> go
 
 
 def drawdowns(walk: WalkForward, *, at: int | None = None) -> go.Figure:
-    """Draw how far wealth lies below its highest until then: the lines of `wealth`, as losses.
+    """Draw how far wealth lies below its highest value so far.
 
     Args:
         walk: the walk-forward.
         at: point of a sweep's grid.
 
     Returns:
-        Figure with a line a profile, 0 at each new high.
+        Figure with a line for each profile, 0 at each new high.
 
     Raises:
         InputError: there is no such point, or no day on which portfolios are held.
@@ -68,18 +69,18 @@ def drawdowns(walk: WalkForward, *, at: int | None = None) -> go.Figure:
 
 
 def rolling_volatility(walk: WalkForward, *, days: int = 63, at: int | None = None) -> go.Figure:
-    """Draw the annual volatility of the returns after costs over so many days, up to each.
+    """Draw the annual volatility of the returns after costs over a rolling window.
 
     Args:
         walk: the walk-forward.
-        days: of the rolling window, at least 2; 63 is a quarter.
+        days: days of the window, at least 2; 63 is a quarter.
         at: point of a sweep's grid.
 
     Returns:
-        Figure with a line a profile, from the first day that has so many behind it.
+        Figure with a line for each profile, from the day on which the first window ends.
 
     Raises:
-        InputError: there is no such point, too few days, or ``days`` is none.
+        InputError: there is no such point, there are too few days, or ``days`` is out of range.
     """
     number, net = _net(walk, at)
     days = whole_number("days", days, 2)
@@ -100,7 +101,7 @@ def turnovers(walk: WalkForward, *, at: int | None = None) -> go.Figure:
         at: point of a sweep's grid.
 
     Returns:
-        Figure with a line a profile; the first rebalance is left out, for it buys the whole portfolio.
+        Figure with a line for each profile; the first rebalance is left out, because it buys the whole portfolio.
 
     Raises:
         InputError: there is no such point, or fewer than two rebalances.
@@ -121,29 +122,29 @@ def holdings(
     Args:
         walk: the walk-forward.
         profile: one of its profiles.
-        by: ``"clusters"`` adds up the weights of the assets of each cluster of the last window that has any, for
-            clusters change from window to window and have no names; ``"assets"`` shows assets.
-        top: so many of them, those of the largest mean weight; the rest are one area.
+        by: ``"assets"`` shows assets. ``"clusters"`` sums weights over clusters; because clusters change from window to
+            window, they are those of the last window that has any.
+        top: how many assets or clusters have an area: those of the largest mean weight. The rest are one area.
         at: point of a sweep's grid.
 
     Returns:
-        Figure with an area for each, the largest at the bottom, and the rest on top, cut off where it holds most of
-        the wealth; what lacks to 100 % is cash. A cluster is named after the asset in it of the largest mean weight. Of
-        many rebalances some are left out, evenly.
+        Figure with an area for each, the largest at the bottom, and the rest on top. What is missing to 100 % is cash.
+        Where the rest holds most of the wealth, its area is cut off. A cluster is named after its asset of the largest
+        mean weight. Of many rebalances, evenly spaced ones are drawn.
 
     Raises:
         InputError: there is no such profile or point, ``by`` is neither, or there is no rebalance.
     """
     p, number = walk.number(profile), point_number(walk, at)
     if by not in ("clusters", "assets"):
-        raise InputError(f"by must be 'clusters' or 'assets', not {by!r}")
+        raise InputError(f"by must be 'clusters' or 'assets', not {literal(by)}")
     whole_number("top", top, 1)
     weights = walk.history.weights[number, p]
     if not len(weights):
         raise InputError("no portfolio is held on any row, so there are no weights to draw")
     labels = _last_clusters(walk, number) if by == "clusters" else np.arange(len(walk.symbols))
     groups = [np.flatnonzero(labels == k) for k in range(labels.max(initial=-1) + 1)]
-    outside = np.flatnonzero(labels < 0)  # of the last window, yet held before
+    outside = np.flatnonzero(labels < 0)  # assets in none of these clusters; they may have been held before
     sums = (
         np.stack([weights[:, members].sum(axis=1) for members in groups], axis=1)
         if groups
@@ -164,9 +165,9 @@ def holdings(
         count = len(order[top:])
         what = f"{count} more" if count else "others"
         _area(figure, dates, rest[shown], what, MUTED)
-    told_apart = float(sums[:, order[:top]].sum(axis=1).max(initial=0.0))
-    # where hundreds of others hold nearly all, they are cut off for the rest to be seen
-    figure.update_yaxes(tickformat=".0%", range=[0, 1.0001 if told_apart > 0.5 else 1.2 * told_apart + 1e-4])
+    named = float(sums[:, order[:top]].sum(axis=1).max(initial=0.0))
+    # where hundreds of others hold nearly all, their area is cut off so that the named ones can be seen
+    figure.update_yaxes(tickformat=".0%", range=[0, 1.0001 if named > 0.5 else 1.2 * named + 1e-4])
     return figure
 
 
@@ -199,7 +200,7 @@ def _net(walk: WalkForward, at: int | None) -> tuple[int, np.ndarray]:
 
 
 def _lines(walk: WalkForward, values: np.ndarray, shape: str, index: pd.Index | None = None) -> go.Figure:
-    """A line a profile of (P, rows) values over time."""
+    """A figure with a line for each profile of (P, rows) values over time."""
     figure, go = canvas(360), graph_objects()
     index = walk.days if index is None else index
     for profile, series in zip(walk.profiles, values, strict=True):
@@ -219,14 +220,14 @@ def _lines(walk: WalkForward, values: np.ndarray, shape: str, index: pd.Index | 
 
 
 def thinned(values: np.ndarray, most: int) -> np.ndarray:
-    """Return which values a line of at most so many points keeps: the ends, each stretch's lowest and its highest.
+    """Return the positions that a thinned line keeps: both ends, and the lowest and highest value of each stretch.
 
     Args:
         values: (D,).
-        most: at least 4.
+        most: how many points the line may have, at least 4.
 
     Returns:
-        Ascending positions; all of them where there are not more.
+        Ascending positions; all of them if there are no more than ``most``.
 
     Example:
         >>> thinned(np.array([0.0, 3.0, 1.0, 2.0, -1.0, 0.5, 0.0]), 6).tolist()

@@ -1,7 +1,7 @@
-"""allocate(): one universe through both layers.
+"""allocate(): one universe, within its clusters and across them.
 
 `estimate` turns returns into what every profile shares (moments, clusters, scores); `solve` turns that into portfolios.
-They are apart because a batch sorts its universes by their number of clusters in between.
+They are separate because a batch sorts its universes by their number of clusters in between.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -20,7 +20,9 @@ from jax.core import Tracer
 from jaxalloc.arguments.arrays import as_array, to_device
 from jaxalloc.arguments.errors import InputError
 from jaxalloc.kernels.clusters.within import Synthetic, lead_assets, share_out, sum_by_cluster, synthesize
+from jaxalloc.kernels.lanes.backend import Backend, backend_in_use
 from jaxalloc.kernels.lanes.compiling import compiler_options
+from jaxalloc.kernels.lanes.precision import is_negligible
 from jaxalloc.kernels.lanes.products import dot
 from jaxalloc.kernels.solvers.capped_simplex import Bounds, bounds
 from jaxalloc.kernels.solvers.problem import Solution
@@ -32,9 +34,6 @@ from jaxalloc.portfolios.profiles import PROFILES, solve_profiles, weigh_assets
 from jaxalloc.portfolios.result import PROFILE_FIELDS, Allocation
 from jaxalloc.settings.config import AllocationConfig, cast_config, check_config
 from jaxalloc.settings.status import Status
-
-if TYPE_CHECKING:
-    pass
 
 
 def allocate(
@@ -90,9 +89,9 @@ def allocate(
     c = cast("observation_weights", np.ones(n_rows) if observation_weights is None else observation_weights, x.dtype)
     a = cast("asset_mask", np.ones(n_assets, bool) if asset_mask is None else asset_mask, bool)
     given = Given(
-        cast("mean", mean, x.dtype),
-        cast("covariance", covariance, x.dtype),
-        cast("clusters", clusters, jnp.int32, "biu"),
+        mean=cast("mean", mean, x.dtype),
+        covariance=cast("covariance", covariance, x.dtype),
+        clusters=cast("clusters", clusters, jnp.int32, "biu"),
     )
     wanted = {"observation_weights": (c, (n_rows,)), "asset_mask": (a, (n_assets,))}
     wanted |= {name: (value, (n_assets,)) for name, value in (("mean", given.mean), ("clusters", given.clusters))}
@@ -103,42 +102,43 @@ def allocate(
     arguments = x, cast_config(config, x.dtype), c, a, given
     # as part of another program it is compiled with that one's options
     traced = any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(arguments))
-    return _as_part(*arguments) if traced else _alone()(*arguments)
+    return (_as_part if traced else _alone())(backend_in_use(), *arguments)
 
 
-def _allocate(x: Array, config: AllocationConfig, c: Array, a: Array, given: Given) -> Allocation:
-    return solve(estimate(x, config, c, a, given), config, x.shape[1])
+def _allocate(backend: Backend, x: Array, config: AllocationConfig, c: Array, a: Array, given: Given) -> Allocation:
+    return solve(estimate(x, config, c, a, given, backend=backend), config, x.shape[1], backend)
 
 
-_as_part = jax.jit(_allocate)
+_as_part = jax.jit(_allocate, static_argnums=0)
 
 
 @functools.cache
 def _alone() -> Callable[..., Allocation]:
-    return jax.jit(_allocate, compiler_options=compiler_options(lone=True))
+    return jax.jit(_allocate, static_argnums=0, compiler_options=compiler_options(lone=True))
 
 
-def solve(estimates: Estimates, config: AllocationConfig, n_clusters: int) -> Allocation:
+def solve(estimates: Estimates, config: AllocationConfig, n_clusters: int, backend: Backend) -> Allocation:
     """Portfolios of one universe.
 
     Args:
         estimates: from `estimate`.
         config: settings with cast numbers.
         n_clusters: static size that clusters are padded to, at least the universe's K.
+        backend: static.
 
     Returns:
         `Allocation` of one universe.
     """
     clustered, direct = split_profiles(config.profiles)
-    found = [
-        *((solve_clusters(estimates, config, n_clusters),) if clustered else ()),
-        *((solve_assets(estimates, config),) if direct else ()),
+    parts = [
+        *((solve_clusters(estimates, config, n_clusters, backend),) if clustered else ()),
+        *((solve_assets(estimates, config, backend),) if direct else ()),
     ]
-    if len(found) == 1:
-        return found[0]
+    if len(parts) == 1:
+        return parts[0]
     order = np.argsort([*clustered, *direct])
-    joined = {name: jnp.concatenate([getattr(part, name) for part in found])[order] for name in PROFILE_FIELDS}
-    return dataclasses.replace(found[0], **joined)
+    joined = {name: jnp.concatenate([getattr(part, name) for part in parts])[order] for name in PROFILE_FIELDS}
+    return dataclasses.replace(parts[0], **joined)
 
 
 def split_profiles(names: tuple[str, ...]) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -147,19 +147,20 @@ def split_profiles(names: tuple[str, ...]) -> tuple[tuple[int, ...], tuple[int, 
     return tuple(i for i, kind in enumerate(kinds) if kind), tuple(i for i, kind in enumerate(kinds) if not kind)
 
 
-def solve_clusters(estimates: Estimates, config: AllocationConfig, n_clusters: int) -> Allocation:
+def solve_clusters(estimates: Estimates, config: AllocationConfig, n_clusters: int, backend: Backend) -> Allocation:
     """`solve` for those of the profiles that are solved over clusters.
 
     A batch takes the three steps by themselves: the first and the last go through covariances, and want few universes
-    at once, the one between them wants many.
+    at once; the one between them wants many.
     """
-    layers = reduce_to_clusters(estimates, config, n_clusters)
-    return describe_portfolios(estimates, n_clusters, *weigh_clusters(estimates, config, layers, n_clusters))
+    synthetic = reduce_to_clusters(estimates, config, n_clusters, backend)
+    portfolios, sleeve = weigh_clusters(estimates, config, synthetic, n_clusters, backend)
+    return describe_portfolios(estimates, n_clusters, portfolios, sleeve)
 
 
-def reduce_to_clusters(estimates: Estimates, config: AllocationConfig, n_clusters: int) -> Synthetic:
-    """The first step of `solve_clusters`: Layer 2, from assets to clusters."""
-    with jax.named_scope("layer_2"):
+def reduce_to_clusters(estimates: Estimates, config: AllocationConfig, n_clusters: int, backend: Backend) -> Synthetic:
+    """The first step of `solve_clusters`, within clusters: from assets to synthetic returns."""
+    with jax.named_scope("within_clusters"):
         return synthesize(
             estimates.mean,
             estimates.covariance,
@@ -167,50 +168,66 @@ def reduce_to_clusters(estimates: Estimates, config: AllocationConfig, n_cluster
             estimates.labels,
             config.risk_free_rate,
             n_clusters,
+            backend,
         )
 
 
 def weigh_clusters(
-    estimates: Estimates, config: AllocationConfig, layers: Synthetic, n_clusters: int
+    estimates: Estimates, config: AllocationConfig, synthetic: Synthetic, n_clusters: int, backend: Backend
 ) -> tuple[Portfolios, Sleeve | None]:
-    """The second step of `solve_clusters`: sleeve, bounds and Layer 1. It does not read the assets' covariance."""
+    """The second step of `solve_clusters`: sleeve, bounds, and weights across clusters.
+
+    It does not read the assets' covariance.
+    """
     config = config.replace(profiles=tuple(config.profiles[i] for i in split_profiles(config.profiles)[0]))
     sleeve = None
     if any(PROFILES[profile].sleeve for profile in config.profiles):
         with jax.named_scope("sleeve"):
             sleeve = choose_sleeve(
-                estimates.antifragility, estimates.labels, estimates.n_clusters, config.n_aggressors, n_clusters
+                estimates.antifragility,
+                estimates.labels,
+                estimates.n_clusters,
+                config.n_aggressors,
+                n_clusters,
+                backend,
             )
-    whole = bounds(layers.sizes, config.cluster_cap, config.asset_cap, config.slack)
-    rooms = [whole] * len(config.profiles)
+    all_clusters = bounds(synthetic.sizes, config.cluster_cap, config.asset_cap, config.slack)
+    limits = [all_clusters] * len(config.profiles)
     if sleeve is not None:
         # those of a barbell's core, as if the aggressor clusters did not exist
-        core_sizes = jnp.where(sleeve.clusters, 0, layers.sizes)
+        core_sizes = jnp.where(sleeve.clusters, 0, synthetic.sizes)
         core = bounds(core_sizes, config.cluster_cap, config.asset_cap, config.slack)
-        rooms = [core if PROFILES[profile].sleeve else whole for profile in config.profiles]
-    uppers = jnp.stack([room.upper for room in rooms])
-    solutions = solve_profiles(config.profiles, layers.covariance, layers.excess, uppers)
+        limits = [core if PROFILES[profile].sleeve else all_clusters for profile in config.profiles]
+    uppers = jnp.stack([limit.upper for limit in limits])
+    solutions = solve_profiles(config.profiles, synthetic.covariance, synthetic.excess, uppers, backend)
     with jax.named_scope("asset_weights"):
-        shared = jax.vmap(share_out, in_axes=(0, None, None, 0))(
-            solutions.weights, layers.inner, estimates.labels, jnp.stack([r.asset for r in rooms])
+        weights = jax.vmap(functools.partial(share_out, backend=backend), in_axes=(0, None, None, 0))(
+            solutions.weights, synthetic.inner, estimates.labels, jnp.stack([limit.asset for limit in limits])
         )
     parts = []
     for i, profile in enumerate(config.profiles):
         solution = jax.tree.map(lambda leaf, i=i: leaf[i], solutions)
         altered = PROFILES[profile].altered
         if altered == Status.RISK_REGULARIZED:
-            regularized = solution.altered | jnp.any(layers.riskless & (rooms[i].upper > 0))
+            regularized = solution.altered | jnp.any(synthetic.riskless & (limits[i].upper > 0))
             solution = solution._replace(altered=regularized)
-        status = _status(solution, rooms[i], altered, estimates)
-        limits = rooms[i].asset, rooms[i].cluster
-        part = Portfolios(shared[i], solution.weights, shared[i], *limits, solution.gap, solution.iterations, status)
+        part = Portfolios(
+            weights=weights[i],
+            cluster_weights=solution.weights,
+            ranking=weights[i],
+            asset_bound=limits[i].asset,
+            cluster_bound=limits[i].cluster,
+            gap=solution.gap,
+            iterations=solution.iterations,
+            status=_status(solution, limits[i], altered, estimates),
+        )
         if sleeve is not None and PROFILES[profile].sleeve:
             part = _add_sleeve(part, sleeve, config.aggressor_weight)
         parts.append(part)
     return _stacked(parts), sleeve
 
 
-def solve_assets(estimates: Estimates, config: AllocationConfig) -> Allocation:
+def solve_assets(estimates: Estimates, config: AllocationConfig, backend: Backend) -> Allocation:
     """`solve` for those of the profiles that weigh the assets themselves: no number of clusters shapes the program."""
     names = tuple(config.profiles[i] for i in split_profiles(config.profiles)[1])
     active, n = estimates.active, estimates.active.shape[0]
@@ -225,16 +242,23 @@ def solve_assets(estimates: Estimates, config: AllocationConfig) -> Allocation:
         labels=estimates.labels,
         upper=jnp.where(active, bound, 0),
         config=config,
+        backend=backend,
     )
     solutions, bounded = weigh_assets(names, assets)
     parts = []
     for i, name in enumerate(names):
         solution = jax.tree.map(lambda leaf, i=i: leaf[i], solutions)
-        weights = solution.weights
-        by_cluster = sum_by_cluster(weights, estimates.labels, n)
-        limits = jnp.where(bounded[i], bound, 1), jnp.ones_like(bound)
-        status = _own_status(solution, PROFILES[name].altered, estimates)
-        parts.append(Portfolios(weights, by_cluster, weights, *limits, solution.gap, solution.iterations, status))
+        part = Portfolios(
+            weights=solution.weights,
+            cluster_weights=sum_by_cluster(solution.weights, estimates.labels, n, backend),
+            ranking=solution.weights,
+            asset_bound=jnp.where(bounded[i], bound, 1),
+            cluster_bound=jnp.ones_like(bound),
+            gap=solution.gap,
+            iterations=solution.iterations,
+            status=_solution_status(solution, PROFILES[name].altered, estimates),
+        )
+        parts.append(part)
     return describe_portfolios(estimates, n, _stacked(parts), None)
 
 
@@ -281,15 +305,15 @@ def _add_sleeve(core: Portfolios, sleeve: Sleeve, aggressor_weight: Array) -> Po
     )
 
 
-def _status(solution: Solution, room: Bounds, altered: Status, estimates: Estimates) -> Array:
+def _status(solution: Solution, limit: Bounds, altered: Status, estimates: Estimates) -> Array:
     return (
-        _own_status(solution, altered, estimates)
-        | _bit(room.cap_relaxed, Status.CLUSTER_CAP_RELAXED)
-        | _bit(room.asset_raised, Status.ASSET_BOUND_RAISED)
+        _solution_status(solution, altered, estimates)
+        | _bit(limit.cap_relaxed, Status.CLUSTER_CAP_RELAXED)
+        | _bit(limit.asset_raised, Status.ASSET_BOUND_RAISED)
     )
 
 
-def _own_status(solution: Solution, altered: Status, estimates: Estimates) -> Array:
+def _solution_status(solution: Solution, altered: Status, estimates: Estimates) -> Array:
     return (
         _bit(estimates.dropped, Status.ASSET_DROPPED)
         | _bit(solution.altered, altered)
@@ -307,9 +331,9 @@ def describe_portfolios(estimates: Estimates, n_clusters: int, parts: Portfolios
     with jax.named_scope("statistics"):
         marginal = dot(parts.weights, estimates.covariance)
         variance = jnp.sum(parts.weights * marginal, axis=1)
-        # against what it would be without any hedging; a difference within rounding has no shares to speak of
+        # a variance that is all rounding has no shares to speak of
         unhedged = dot(parts.weights, jnp.sqrt(jnp.diagonal(estimates.covariance))) ** 2
-        positive = variance > 32 * jnp.finfo(variance.dtype).eps * unhedged
+        positive = ~is_negligible(variance, unhedged)
         share = parts.weights * marginal / jnp.where(positive, variance, 1)[:, None]
         contributions = jnp.where(positive[:, None], share, parts.weights)
         expected = dot(parts.weights, estimates.mean)

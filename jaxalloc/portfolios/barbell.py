@@ -11,6 +11,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jax import Array, lax
 
+from jaxalloc.kernels.lanes.backend import Backend
 from jaxalloc.kernels.lanes.control import over_pairs
 
 
@@ -36,7 +37,7 @@ def antifragility(skew: Array, gain: Array, active: Array) -> Array:
 
 
 def _minmax(z: Array, active: Array) -> Array:
-    """(z - min) / (max - min): exactly 1 and 0 at the ends, which two scores' ties hang on, whatever XLA fuses."""
+    """(z - min) / (max - min): exactly 1 and 0 at the ends, however it is compiled: ties depend on them."""
     index = jnp.arange(z.shape[0], dtype=jnp.int32)
     lowest = jnp.argmin(jnp.where(active, z, jnp.inf)).astype(jnp.int32)
     highest = jnp.argmax(jnp.where(active, z, -jnp.inf)).astype(jnp.int32)
@@ -46,7 +47,9 @@ def _minmax(z: Array, active: Array) -> Array:
     return jnp.where(spread > 0, ends, 0)
 
 
-def choose_sleeve(score: Array, labels: Array, n_clusters: Array, n_aggressors: Array, size: int) -> Sleeve:
+def choose_sleeve(
+    score: Array, labels: Array, n_clusters: Array, n_aggressors: Array, size: int, backend: Backend
+) -> Sleeve:
     """Pick the clusters of highest score, min(n_aggressors, max(1, K - 4), K - 1) of them, and their best assets.
 
     From K = 9 up that is all that were asked for (5); below, the core keeps the four clusters that a cap of 25 % needs.
@@ -58,6 +61,7 @@ def choose_sleeve(score: Array, labels: Array, n_clusters: Array, n_aggressors: 
         n_clusters: () int32 K.
         n_aggressors: () int32, how many are wanted.
         size: static, what K is padded to.
+        backend: static.
 
     Returns:
         `Sleeve`.
@@ -66,37 +70,32 @@ def choose_sleeve(score: Array, labels: Array, n_clusters: Array, n_aggressors: 
     asset = jnp.arange(n_assets, dtype=jnp.int32)
     cluster = jnp.arange(size, dtype=jnp.int32)
 
-    # By ranks, not by comparison with a maximum: XLA may compute a score anew for each use of it, with another last
-    # bit, and then nothing equals the maximum.
-    rank = _ranks(score)
+    # by ranks, not by comparison with a maximum, which a score that is computed anew might not equal
+    rank = _ranks(score, backend)
     by_score = jnp.zeros(n_assets, jnp.int32).at[rank].set(asset, unique_indices=True)
     place = jnp.where(labels >= 0, labels, size)
     best_rank = jnp.full(size, n_assets, jnp.int32).at[place].min(rank, mode="drop")
     best_asset = by_score[jnp.minimum(best_rank, n_assets - 1)]
     best_score = jnp.where(best_rank < n_assets, score[best_asset], -jnp.inf)
     count = jnp.minimum(n_aggressors, jnp.minimum(jnp.maximum(1, n_clusters - 4), n_clusters - 1))
-    clusters = (_ranks(best_score) < count) & (cluster < n_clusters)
+    clusters = (_ranks(best_score, backend) < count) & (cluster < n_clusters)
     assets = jnp.zeros(n_assets, bool).at[jnp.where(clusters, best_asset, n_assets)].set(True, mode="drop")
-    return Sleeve(clusters, assets, count, count < n_aggressors)
+    return Sleeve(clusters=clusters, assets=assets, size=count, fewer=count < n_aggressors)
 
 
-def _ranks(values: Array) -> Array:
+def _ranks(values: Array, backend: Backend) -> Array:
     """(M,) int32 place of each value, none of them NaN, from the largest down; equal ones in their order.
 
-    On a CPU, where a sort of many short rows takes five times as long, each is compared with one after the other, in a
-    loop, so that what is compared exists.
+    On a CPU each value is compared with one after the other, in a loop, which materialises what is compared. A sort of
+    many short rows would take five times as long.
     """
     index = jnp.arange(values.shape[0], dtype=jnp.int32)
-
-    def compare(values: Array) -> Array:
-        def count(j: Array, before: Array) -> Array:
-            other = lax.dynamic_index_in_dim(values, j, 0)
-            return before + ((other > values) | ((other == values) & (j < index))).astype(jnp.int32)
-
-        return over_pairs(values.shape[0], count, jnp.zeros_like(index))
-
-    def sort(values: Array) -> Array:
+    if backend is not Backend.CPU:
         order = jnp.argsort(values, descending=True, stable=True)
         return jnp.zeros_like(index).at[order].set(index, unique_indices=True)
 
-    return lax.platform_dependent(values, cpu=compare, default=sort)
+    def count(j: Array, before: Array) -> Array:
+        other = lax.dynamic_index_in_dim(values, j, 0)
+        return before + ((other > values) | ((other == values) & (j < index))).astype(jnp.int32)
+
+    return over_pairs(values.shape[0], count, jnp.zeros_like(index))

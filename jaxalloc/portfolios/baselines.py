@@ -16,13 +16,14 @@ from jaxalloc.kernels.clusters.distance import correlation_distance
 from jaxalloc.kernels.clusters.hierarchy import cluster_distance, herc_weights, hrp_weights, leaf_order
 from jaxalloc.kernels.clusters.linkage import linkage_matrix, merge_tree
 from jaxalloc.kernels.clusters.within import Synthetic, synthesize
+from jaxalloc.kernels.lanes.backend import Backend
 from jaxalloc.kernels.solvers.mean_variance import mean_variance_lanes
 from jaxalloc.kernels.solvers.problem import Correlation, Solution
-from jaxalloc.kernels.solvers.risk_parity import risk_parity_lanes
+from jaxalloc.kernels.solvers.risk_parity.solve import risk_parity_lanes
 from jaxalloc.settings.config import AllocationConfig
 
 # takes S (K, K, L) in parts, e (P, K, L) and u (P, K, L), all annual: P problems of each of L universes
-Solver = Callable[[Correlation, Array, Array], Solution]
+Solver = Callable[[Correlation, Array, Array, Backend], Solution]
 
 
 class Assets(NamedTuple):
@@ -36,6 +37,7 @@ class Assets(NamedTuple):
         labels: (N,) int32, clusters; -1 where inactive.
         upper: (N,) the asset bound; 0 where inactive.
         config: settings with cast numbers.
+        backend: static.
     """
 
     covariance: Array
@@ -45,6 +47,7 @@ class Assets(NamedTuple):
     labels: Array
     upper: Array
     config: AllocationConfig
+    backend: Backend
 
 
 class Posed(NamedTuple):
@@ -54,9 +57,9 @@ class Posed(NamedTuple):
     excess: Array
 
 
-def risk_parity_solver(risk: Correlation, excesses: Array, uppers: Array) -> Solution:
+def risk_parity_solver(risk: Correlation, excesses: Array, uppers: Array, backend: Backend) -> Solution:
     """`risk_parity_lanes` as a `Solver`: it has no use for rewards."""
-    return risk_parity_lanes(risk, uppers)
+    return risk_parity_lanes(risk, uppers, backend)
 
 
 def equal_weight(assets: Assets) -> Solution:
@@ -92,24 +95,24 @@ def herc(assets: Assets) -> Solution:
     sum of its sides' cluster variances, as skfolio and Riskfolio-Lib have it. Clusters that a caller gives are joined
     by ``config.linkage`` from where they are.
     """
-    n, layers = assets.active.shape[0], synthetic_clusters(assets)
+    n, clusters = assets.active.shape[0], synthetic_clusters(assets)
     distance = correlation_distance(assets.covariance, assets.config.distance)
-    between = cluster_distance(distance, assets.labels, layers.sizes, assets.config.linkage)
-    sizes = jnp.maximum(layers.sizes, 1)
-    tree = merge_tree(between, layers.sizes > 0, assets.config.linkage, sizes=sizes)
-    of_cluster = herc_weights(tree, jnp.diagonal(layers.covariance))
-    weights = layers.inner * of_cluster[jnp.clip(assets.labels, 0, n - 1)]
-    return _closed(weights)._replace(altered=jnp.any(layers.riskless))
+    between = cluster_distance(distance, assets.labels, clusters.sizes, assets.config.linkage, assets.backend)
+    sizes = jnp.maximum(clusters.sizes, 1)
+    tree = merge_tree(between, clusters.sizes > 0, assets.config.linkage, sizes=sizes)
+    of_cluster = herc_weights(tree, jnp.diagonal(clusters.covariance))
+    weights = clusters.inner * of_cluster[jnp.clip(assets.labels, 0, n - 1)]
+    return _closed(weights)._replace(altered=jnp.any(clusters.riskless))
 
 
 def asset_min_variance(assets: Assets) -> Posed:
     """Minimise w'Sigma w under the asset bound."""
-    return Posed(mean_variance_lanes, jnp.zeros_like(assets.mean))
+    return Posed(solver=mean_variance_lanes, excess=jnp.zeros_like(assets.mean))
 
 
 def asset_max_sharpe(assets: Assets) -> Posed:
     """Maximise excess return over volatility under the asset bound."""
-    return Posed(mean_variance_lanes, assets.excess)
+    return Posed(solver=mean_variance_lanes, excess=assets.excess)
 
 
 def max_diversification(assets: Assets) -> Posed:
@@ -117,12 +120,13 @@ def max_diversification(assets: Assets) -> Posed:
 
     Choueifaty & Coignard (2008), Toward Maximum Diversification, Journal of Portfolio Management 35(1).
     """
-    return Posed(mean_variance_lanes, jnp.where(assets.active, jnp.sqrt(jnp.diagonal(assets.covariance)), 0))
+    volatility = jnp.where(assets.active, jnp.sqrt(jnp.diagonal(assets.covariance)), 0)
+    return Posed(solver=mean_variance_lanes, excess=volatility)
 
 
 def asset_risk_parity(assets: Assets) -> Posed:
     """Equal risk contributions of the assets below the asset bound."""
-    return Posed(risk_parity_solver, jnp.zeros_like(assets.mean))
+    return Posed(solver=risk_parity_solver, excess=jnp.zeros_like(assets.mean))
 
 
 def _against(assets: Assets, risk: Array) -> Array:
@@ -134,14 +138,16 @@ def _against(assets: Assets, risk: Array) -> Array:
 def _closed(weights: Array) -> Solution:
     """A solution by formula, of weights that need not sum to 1 yet: nothing to converge, no gap."""
     total = jnp.sum(weights)
-    zero, no = jnp.zeros((), weights.dtype), jnp.bool_(False)
-    return Solution(weights / jnp.where(total > 0, total, 1), zero, jnp.int32(0), no, jnp.bool_(True))
+    return Solution(
+        weights=weights / jnp.where(total > 0, total, 1),
+        gap=jnp.zeros((), weights.dtype),
+        iterations=jnp.int32(0),
+        altered=jnp.bool_(False),
+        converged=jnp.bool_(True),
+    )
 
 
 def synthetic_clusters(assets: Assets) -> Synthetic:
     """Clusters by inverse variance, padded to N."""
     n, rate = assets.active.shape[0], assets.config.risk_free_rate
-    return synthesize(assets.mean, assets.covariance, assets.active, assets.labels, rate, n)
-
-
-# ---- nested clusters ------------------------------------------------------------------------------------------------
+    return synthesize(assets.mean, assets.covariance, assets.active, assets.labels, rate, n, assets.backend)

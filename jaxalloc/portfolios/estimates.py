@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxalloc.kernels.clusters.partition import Clusters, cluster_assets, given_clusters
+from jaxalloc.kernels.lanes.backend import Backend
 from jaxalloc.kernels.moments.panel import SharedPanel, panel_moments, weighted_products
 from jaxalloc.kernels.moments.sample import Moments, sample_moments
 from jaxalloc.kernels.moments.shock import Shock, shocked_moments
@@ -51,17 +52,30 @@ class Given(NamedTuple):
 
 
 def estimate(
-    x: Array, config: AllocationConfig, weights: Array, mask: Array, given: Given, shock: Shock | None = None
+    x: Array,
+    config: AllocationConfig,
+    weights: Array,
+    mask: Array,
+    given: Given,
+    shock: Shock | None = None,
+    *,
+    backend: Backend,
 ) -> Estimates:
     """Moments, clusters and scores of one universe (T, N) with its own returns, shocked where a shock is given."""
-    return describe(observe(x, config, weights, mask, given), config, given, shock)
+    return estimates_of(observe(x, config, weights, mask, given), config, given, shock, backend)
 
 
 def estimate_shared(
-    panel: SharedPanel, config: AllocationConfig, weights: Array, mask: Array, shock: Shock | None = None
+    panel: SharedPanel,
+    config: AllocationConfig,
+    weights: Array,
+    mask: Array,
+    shock: Shock | None = None,
+    *,
+    backend: Backend,
 ) -> Estimates:
     """`estimate` for a universe of a shared panel."""
-    return describe(observe_shared(panel, config, weights, mask), config, Given(), shock)
+    return estimates_of(observe_shared(panel, config, weights, mask), config, Given(), shock, backend)
 
 
 class Observed(NamedTuple):
@@ -79,7 +93,7 @@ def observe(x: Array, config: AllocationConfig, weights: Array, mask: Array, giv
         with jax.named_scope("shrinkage"):
             moments = shrink_sample(moments, x, weights, config.covariance)
     with jax.named_scope("antifragility"):
-        return Observed(moments, sample_tail_gain(x, weights, mask))
+        return Observed(moments=moments, tail=sample_tail_gain(x, weights, mask))
 
 
 def products_shared(panel: SharedPanel, config: AllocationConfig, weights: Array) -> Array:
@@ -97,14 +111,16 @@ def observe_shared(
     with jax.named_scope("shrinkage"):
         moments = shrink_panel(moments, panel, weights, config.covariance)
     with jax.named_scope("antifragility"):
-        return Observed(moments, panel_tail_gain(panel, weights))
+        return Observed(moments=moments, tail=panel_tail_gain(panel, weights))
 
 
 def _decay(config: AllocationConfig) -> Array | None:
     return config.ewma_decay if config.covariance == "ewma" else None
 
 
-def describe(observed: Observed, config: AllocationConfig, given: Given, shock: Shock | None) -> Estimates:
+def estimates_of(
+    observed: Observed, config: AllocationConfig, given: Given, shock: Shock | None, backend: Backend
+) -> Estimates:
     """The second half of `estimate`: annual moments, after the shock, clusters and scores."""
     moments, tail = observed
     active = moments.active
@@ -135,10 +151,19 @@ def describe(observed: Observed, config: AllocationConfig, given: Given, shock: 
         valid = valid & labels_ok
     else:
         with jax.named_scope("clusters"):
-            clusters = cluster_assets(covariance, active, config)
-    # one cluster: a batch sends it where a solve costs least
-    clusters = Clusters(jnp.where(valid, clusters.labels, 0), jnp.where(valid, clusters.count, 1))
-    return Estimates(mean, covariance, active, clusters.labels, clusters.count, score, moments.dropped, valid)
+            clusters = cluster_assets(covariance, active, config, backend)
+    # of an invalid universe one cluster: a batch sends it where a solve costs least
+    clusters = Clusters(labels=jnp.where(valid, clusters.labels, 0), count=jnp.where(valid, clusters.count, 1))
+    return Estimates(
+        mean=mean,
+        covariance=covariance,
+        active=active,
+        labels=clusters.labels,
+        n_clusters=clusters.count,
+        antifragility=score,
+        dropped=moments.dropped,
+        valid=valid,
+    )
 
 
 def _usable(covariance: Array, active: Array) -> Array:

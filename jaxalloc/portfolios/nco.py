@@ -8,12 +8,13 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from jaxalloc.kernels.clusters.within import sum_by_cluster, sum_by_pair
+from jaxalloc.kernels.lanes.precision import is_negligible, jitter
 from jaxalloc.kernels.lanes.products import dot
 from jaxalloc.kernels.solvers.mean_variance import mean_variance
 from jaxalloc.kernels.solvers.problem import Solution, accepted
 from jaxalloc.portfolios.baselines import Assets, synthetic_clusters
 
-_MOST_TURNS = 8  # of nested clusters' inner problem, of which nearly always one is enough
+_MOST_TURNS = 8  # inside the clusters, where nearly always one is enough
 
 
 def nco(assets: Assets) -> Solution:
@@ -52,11 +53,20 @@ class _Nested(NamedTuple):
 
 
 def _start_nested(assets: Assets) -> _Nested:
-    n, layers = assets.active.shape[0], synthetic_clusters(assets)
-    zero, no = jnp.zeros((), layers.inner.dtype), jnp.bool_(False)
-    scale = jnp.where(assets.active, jnp.diagonal(layers.covariance)[jnp.clip(assets.labels, 0, n - 1)], 1)
-    nothing = Solution(jnp.zeros_like(layers.inner), zero, jnp.int32(0), no, no)
-    return _Nested(jnp.int32(0), jnp.int32(0), layers.inner, scale, zero, assets.active, nothing)
+    n, clusters = assets.active.shape[0], synthetic_clusters(assets)
+    zero, no = jnp.zeros((), clusters.inner.dtype), jnp.bool_(False)
+    nothing = Solution(
+        weights=jnp.zeros_like(clusters.inner), gap=zero, iterations=jnp.int32(0), altered=no, converged=no
+    )
+    return _Nested(
+        stage=jnp.int32(0),
+        turn=jnp.int32(0),
+        inner=clusters.inner,
+        scale=jnp.where(assets.active, jnp.diagonal(clusters.covariance)[jnp.clip(assets.labels, 0, n - 1)], 1),
+        gap=zero,
+        open=assets.active,
+        solution=nothing,
+    )
 
 
 def _nested_turn(assets: Assets, state: _Nested) -> _Nested:
@@ -69,32 +79,32 @@ def _nested_turn(assets: Assets, state: _Nested) -> _Nested:
     mixed, sizes, riskless = _portfolios(assets, state.inner)
     covariance = jnp.where(across, mixed, blocks / state.scale[:, None])
     upper = jnp.where(across, sizes > 0, state.open).astype(blocks.dtype)
-    found = mean_variance(covariance, jnp.zeros_like(upper), upper)
+    result = mean_variance(covariance, jnp.zeros_like(upper), upper, assets.backend)
 
-    # inside: what each cluster got, as its own whole; one that got nothing stays as it was
+    # inside: each cluster's weights, scaled to sum 1; a cluster that got nothing keeps the weights it had
     of_asset = jnp.clip(labels, 0, n - 1)
-    total = sum_by_cluster(found.weights, labels, n)[of_asset]
+    total = sum_by_cluster(result.weights, labels, n, assets.backend)[of_asset]
     taken = ~across & state.open & (total > 0)
-    inner = jnp.where(taken, found.weights / jnp.where(total > 0, total, 1), state.inner)
+    inner = jnp.where(taken, result.weights / jnp.where(total > 0, total, 1), state.inner)
     gap, variance, solved = _inner_gaps(blocks, inner, assets)
     still_open = active & ~solved[of_asset]
     ready = ~jnp.any(still_open) | (state.turn >= _MOST_TURNS - 1)
 
     solution = Solution(
-        found.weights[of_asset] * state.inner,
-        jnp.maximum(found.gap, state.gap),
-        state.solution.iterations + found.iterations,
-        jnp.any(riskless),
-        found.converged & ~jnp.any(state.open),
+        weights=result.weights[of_asset] * state.inner,
+        gap=jnp.maximum(result.gap, state.gap),
+        iterations=state.solution.iterations + result.iterations,
+        altered=jnp.any(riskless),
+        converged=result.converged & ~jnp.any(state.open),
     )
     return _Nested(
-        jnp.where(across, 2, jnp.where(ready, 1, 0)).astype(jnp.int32),
-        state.turn + 1,
-        inner,
-        jnp.where(active, variance[of_asset], 1),
-        jnp.where(across, state.gap, gap),
-        jnp.where(across, state.open, still_open),
-        solution,
+        stage=jnp.where(across, 2, jnp.where(ready, 1, 0)).astype(jnp.int32),
+        turn=state.turn + 1,
+        inner=inner,
+        scale=jnp.where(active, variance[of_asset], 1),
+        gap=jnp.where(across, state.gap, gap),
+        open=jnp.where(across, state.open, still_open),
+        solution=solution,
     )
 
 
@@ -102,13 +112,12 @@ def _portfolios(assets: Assets, inner: Array) -> tuple[Array, Array, Array]:
     """Covariances (K, K) of the clusters' portfolios, the clusters' sizes, and which of them have no variance."""
     n, dtype = inner.shape[0], inner.dtype
     index = jnp.arange(n, dtype=jnp.int32)
-    mixed = sum_by_pair(assets.covariance, inner, assets.labels, n)
-    sizes = sum_by_cluster(assets.active.astype(dtype), assets.labels, n)
-    own = sum_by_cluster(inner**2 * jnp.diagonal(assets.covariance), assets.labels, n)
+    mixed = sum_by_pair(assets.covariance, inner, assets.labels, n, assets.backend)
+    sizes = sum_by_cluster(assets.active.astype(dtype), assets.labels, n, assets.backend)
+    members = sum_by_cluster(inner**2 * jnp.diagonal(assets.covariance), assets.labels, n, assets.backend)
     variance = jnp.diagonal(mixed)
-    riskless = (sizes > 0) & (variance <= 32 * jnp.finfo(dtype).eps * own)
-    # as in `inner.synthesize`: a hair of the members' own, so that it can be divided by
-    variance = jnp.where(riskless, (1e-10 if dtype == jnp.float64 else 1e-5) * own, variance)
+    riskless = (sizes > 0) & is_negligible(variance, members)
+    variance = jnp.where(riskless, jitter(dtype) * members, variance)
     variance = jnp.where(sizes > 0, variance, 1)
     mixed = jnp.where(index[:, None] == index[None, :], variance[None, :], (mixed + mixed.T) / 2)
     return mixed, sizes, riskless
@@ -125,10 +134,10 @@ def _inner_gaps(blocks: Array, inner: Array, assets: Assets) -> tuple[Array, Arr
     gradient = dot(blocks, inner)
     lowest = jnp.full(n, jnp.inf, dtype).at[jnp.where(labels >= 0, labels, n)].min(gradient, mode="drop")
     excess = jnp.maximum(gradient - lowest[jnp.clip(labels, 0, n - 1)], 0)
-    slack = sum_by_cluster(jnp.where(assets.active, inner * excess, 0), labels, n)
-    variance = sum_by_cluster(inner * gradient, labels, n)
-    gross = sum_by_cluster(inner * dot(jnp.abs(blocks), inner), labels, n)
-    risky = variance > 32 * eps * gross
+    slack = sum_by_cluster(jnp.where(assets.active, inner * excess, 0), labels, n, assets.backend)
+    variance = sum_by_cluster(inner * gradient, labels, n, assets.backend)
+    gross = sum_by_cluster(inner * dot(jnp.abs(blocks), inner), labels, n, assets.backend)
+    risky = ~is_negligible(variance, gross)
     safe = jnp.where(risky, variance, 1)
     gap = jnp.where(risky, slack / safe, 0)
     solved = gap <= jnp.maximum(accepted(dtype), 8 * eps * gross / safe)

@@ -8,9 +8,11 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax import Array, lax
+from jax import Array
 
 from jaxalloc.kernels.lanes.adapter import lanes_last
+from jaxalloc.kernels.lanes.backend import Backend, if_any
+from jaxalloc.kernels.lanes.precision import is_off
 from jaxalloc.kernels.solvers.mean_variance import mean_variance_lanes
 from jaxalloc.kernels.solvers.problem import Solution, correlate
 from jaxalloc.portfolios import baselines
@@ -24,7 +26,8 @@ class Profile(NamedTuple):
 
     Attributes:
         about: what it is, in words that follow its name.
-        solver: over clusters: the kernel of Layer 1; profiles that share one share its program. None for a baseline.
+        solver: over clusters: the kernel that weighs them; profiles with the same kernel share its program. None for a
+            profile that weighs the assets.
         weigh: over assets: what makes weights, or a problem, of a universe. None for a clustered profile.
         rewarded: whether a clustered one sees the excess returns; otherwise they are 0.
         sleeve: whether it is the core beside a barbell's sleeve, and leaves the aggressor clusters out.
@@ -40,7 +43,7 @@ class Profile(NamedTuple):
 
     @property
     def clustered(self) -> bool:
-        """Whether it is solved over clusters, in Layer 1."""
+        """Whether it is solved over clusters."""
         return self.weigh is None
 
 
@@ -93,27 +96,30 @@ PROFILES: dict[str, Profile] = {
 }
 
 
-def solve_profiles(names: tuple[str, ...], covariance: Array, excess: Array, uppers: Array) -> Solution:
-    """Solve Layer 1 for several clustered profiles of one universe.
+def solve_profiles(
+    names: tuple[str, ...], covariance: Array, excess: Array, uppers: Array, backend: Backend
+) -> Solution:
+    """Solve several clustered profiles of one universe, across its clusters.
 
     Args:
         names: P profiles.
         covariance: (K, K) S.
         excess: (K,) e = m - risk-free rate.
         uppers: (P, K) upper bounds of each profile.
+        backend: static.
 
     Returns:
         `Solution` with a leading axis P.
     """
-    return _in_lanes(names)(covariance, excess, uppers)
+    return _in_lanes(names, backend)(covariance, excess, uppers)
 
 
 @functools.cache
-def _in_lanes(names: tuple[str, ...]) -> Callable[[Array, Array, Array], Solution]:
-    return lanes_last(functools.partial(_solve, names))
+def _in_lanes(names: tuple[str, ...], backend: Backend) -> Callable[[Array, Array, Array], Solution]:
+    return lanes_last(functools.partial(_solve, names, backend))
 
 
-def _solve(names: tuple[str, ...], covariance: Array, excess: Array, uppers: Array) -> Solution:
+def _solve(names: tuple[str, ...], backend: Backend, covariance: Array, excess: Array, uppers: Array) -> Solution:
     """`solve_profiles` with lanes: (K, K, L), (K, L) and (P, K, L)."""
     risk = correlate(covariance)
     solutions: dict[str, Solution] = {}
@@ -123,7 +129,7 @@ def _solve(names: tuple[str, ...], covariance: Array, excess: Array, uppers: Arr
         rewards = jnp.stack([excess if PROFILES[name].rewarded else jnp.zeros_like(excess) for name in together])
         upper = jnp.stack([uppers[names.index(name)] for name in together])
         with jax.named_scope("_".join(together)):
-            solved = solver(risk, rewards, upper)
+            solved = solver(risk, rewards, upper, backend)
         for i, name in enumerate(together):
             solutions[name] = jax.tree.map(lambda leaf, i=i: leaf[i], solved)
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *(solutions[name] for name in names))
@@ -137,10 +143,9 @@ def weigh_assets(names: tuple[str, ...], assets: Assets) -> tuple[Solution, Arra
         assets: the universe.
 
     Returns:
-        `Solution` with a leading axis P, its weights out of a loop (see
-        `jaxalloc.kernels.clusters.within.lead_assets`); and (P,) bool, whether the asset bound applies.
+        `Solution` with a leading axis P, its weights materialised; and (P,) bool, whether the asset bound applies.
     """
-    found: dict[str, Solution] = {}
+    solved: dict[str, Solution] = {}
     posed: dict[str, Posed] = {}
     for name in names:
         weigh = PROFILES[name].weigh
@@ -150,38 +155,33 @@ def weigh_assets(names: tuple[str, ...], assets: Assets) -> tuple[Solution, Arra
         if isinstance(answer, Posed):
             posed[name] = answer
         else:
-            found[name] = answer
+            solved[name] = answer
     for solver in dict.fromkeys(problem.solver for problem in posed.values()):
         together = [name for name, problem in posed.items() if problem.solver is solver]
         rewards = jnp.stack([posed[name].excess for name in together])
         with jax.named_scope("_".join(together)):
-            solved = _posed_in_lanes(solver)(assets.covariance, rewards, assets.upper)
+            solutions = _posed_in_lanes(solver, assets.backend)(assets.covariance, rewards, assets.upper)
         for i, name in enumerate(together):
-            found[name] = jax.tree.map(lambda leaf, i=i: leaf[i], solved)
-    solutions = jax.tree.map(lambda *leaves: jnp.stack(leaves), *(found[name] for name in names))
+            solved[name] = jax.tree.map(lambda leaf, i=i: leaf[i], solutions)
+    solutions = jax.tree.map(lambda *leaves: jnp.stack(leaves), *(solved[name] for name in names))
     bounded = jnp.array([name in posed for name in names])
-    return solutions._replace(weights=_settled(solutions.weights, bounded)), bounded
+    return solutions._replace(weights=_scaled_to_one(solutions.weights, bounded)), bounded
 
 
 @functools.cache
-def _posed_in_lanes(solver: Solver) -> Callable[[Array, Array, Array], Solution]:
+def _posed_in_lanes(solver: Solver, backend: Backend) -> Callable[[Array, Array, Array], Solution]:
     def solve(covariance: Array, rewards: Array, upper: Array) -> Solution:
-        return solver(correlate(covariance), rewards, jnp.broadcast_to(upper[None], rewards.shape))
+        return solver(correlate(covariance), rewards, jnp.broadcast_to(upper[None], rewards.shape), backend)
 
     return lanes_last(solve)
 
 
-def _settled(weights: Array, bounded: Array) -> Array:
-    """Weights (P, N) out of a loop, which mends the sums that rounding has put off 1; those of a solver are left alone.
+def _scaled_to_one(weights: Array, bounded: Array) -> Array:
+    """Weights (P, N), materialised, scaled to sum 1 where rounding has put the sum off; a solver's are left alone."""
 
-    What is out of a loop exists: XLA may compute another formula's values anew for each of their uses, with another
-    last bit, and then a lead asset's weight would not be its cluster's highest.
-    """
+    def divide(weights: Array, off: Array) -> Array:
+        total = jnp.sum(weights, axis=1, keepdims=True)
+        return weights / jnp.where(off, total, 1)
 
-    def mend(state: tuple[Array, Array]) -> tuple[Array, Array]:
-        weights, off = state
-        total = jnp.sum(weights, axis=1)
-        return weights / jnp.where(off, total, 1)[:, None], jnp.zeros_like(off)
-
-    off = ~bounded & (jnp.abs(jnp.sum(weights, axis=1) - 1) > 8 * jnp.finfo(weights.dtype).eps)
-    return lax.while_loop(lambda state: jnp.any(state[1]), mend, (weights, off))[0]
+    off = ~bounded & is_off(jnp.sum(weights, axis=1))
+    return if_any(off[:, None], divide, weights)

@@ -15,7 +15,8 @@ from jaxalloc.portfolios.profiles import PROFILES
 from jaxalloc.portfolios.result import valid_universes
 from jaxalloc.portfolios.tables import asset_table, cluster_table
 from jaxalloc.report.text_table import TextTable
-from jaxalloc.report.words import WRITE, percent, sentence, stability_sentence
+from jaxalloc.report.words import NONE, percent, sentence, stability_sentence
+from jaxalloc.settings.measures import UNIVERSE_MEASURE
 from jaxalloc.settings.status import Status, explain
 from jaxalloc.studies.totals import BINDING, POSITIVE_WEIGHT
 
@@ -25,15 +26,15 @@ if TYPE_CHECKING:
     from jaxalloc.studies.study import Study
 
 TOP = 20  # assets in a figure
-_SHORT = {
-    "volatility": "Volatility",
-    "expected_return": "Return",
-    "sharpe": "Sharpe in sample",
-    "out_of_bag_sharpe": "Sharpe out of bag",
-    "effective_assets": "Effective assets",
-    "effective_clusters": "Effective clusters",
-    "turnover": "Turnover",
-}
+_SHOWN = (
+    "volatility",
+    "expected_return",
+    "sharpe",
+    "out_of_bag_sharpe",
+    "effective_assets",
+    "effective_clusters",
+    "turnover",
+)
 _CLUSTERS_SHOWN = 8  # rows of a table before the rest is folded
 _LISTED = 12  # names in a sentence
 
@@ -108,11 +109,12 @@ def _answer(study: Study, profile: str, at: int, summary: Any, measures: dict[An
 
 def _measures(measures: dict[Any, dict[Any, Any]]) -> TextTable:
     rows = []
-    for name, write in WRITE.items():
-        row = measures[name]
+    for name in _SHOWN:
+        measure, row = UNIVERSE_MEASURE[name], measures[name]
         if row["n_universes"] or math.isfinite(row["point"]):
-            own = write(row["point"]) if name != "turnover" else ""
-            rows.append((_SHORT[name], own, *(write(row[q]) for q in ("q50", "q05", "q95"))))
+            own = measure.write(row["point"], NONE) if name != "turnover" else ""
+            heading = measure.heading[:1].upper() + measure.heading[1:]
+            rows.append((heading, own, *(measure.write(row[q], NONE) for q in ("q50", "q05", "q95"))))
     return TextTable(("", "estimate", "median", "5 %", "95 %"), rows)
 
 

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 from jaxalloc import figures
 from jaxalloc.arguments.words import counted
-from jaxalloc.figures.canvas import MEASURE_WORDS, plain_name
+from jaxalloc.figures.canvas import plain_name
 from jaxalloc.figures.sweeps import sweep_heatmap
 from jaxalloc.portfolios.profiles import PROFILES
 from jaxalloc.report import again, study_content
 from jaxalloc.report.drawings import Drawings
 from jaxalloc.report.text_table import settings_table
 from jaxalloc.report.words import clusters_sentence, sampler_words
+from jaxalloc.settings.measures import UNIVERSE_MEASURE
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -91,7 +92,7 @@ def _sweep(study: Study, drawings: Drawings) -> list[dict[str, Any]]:
             drawn = drawings.add(f"sweep-{measure}-{profile or 'all'}", _swept(study, measure, profile))
             maps.append(drawn | {"name": plain_name(profile) if profile else ""})
         if maps:
-            found.append({"name": MEASURE_WORDS[measure][0], "maps": maps})
+            found.append({"name": UNIVERSE_MEASURE[measure].words, "maps": maps})
     return found
 
 

@@ -4,35 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from jaxalloc.arguments.words import counted
-from jaxalloc.backtest.comparison import can_compare
 from jaxalloc.figures.canvas import plain_name
-from jaxalloc.figures.comparisons import difference_table, series_name
+from jaxalloc.figures.comparisons import comparable, difference_table, series_name
 from jaxalloc.markets.layout import label_text
 from jaxalloc.portfolios.profiles import PROFILES
 from jaxalloc.report.text_table import TextTable
-from jaxalloc.report.words import NONE, number, percent, ratio, sentence
+from jaxalloc.report.words import NONE, percent, ratio, sentence
+from jaxalloc.settings.measures import WALK_MEASURE
 from jaxalloc.studies.totals import POSITIVE_WEIGHT
 
 if TYPE_CHECKING:
     from jaxalloc.backtest.walk import WalkForward
 
-# measure -> heading, and how it is written
-_FIGURES: dict[str, tuple[str, Callable[[float], str]]] = {
-    "annual_return": ("return", percent),
-    "volatility": ("volatility", percent),
-    "sharpe": ("Sharpe", ratio),
-    "sortino": ("Sortino", ratio),
-    "max_drawdown": ("drawdown", percent),
-    "calmar": ("Calmar", ratio),
-    "turnover": ("turnover", lambda value: percent(value, 0)),
-    "cost": ("cost", lambda value: percent(value, 2)),
-    "effective_bets": ("bets", number),
-    "tracking_error": ("tracking", percent),
-}
 _SHOWN_TRADES = 60  # of a profile's target
 _SHOWN_TRIALS = 30
 
@@ -62,7 +48,7 @@ class Trades:
 def verdicts(walk: WalkForward, base: str, at: int) -> list[Verdict]:
     """Say of each profile how it did, and whether it differs clearly from the base."""
     summary: dict[Any, dict[Any, Any]] = walk.summary(at).to_dict(orient="index")
-    several = can_compare(walk) and len(walk.profiles) > 1
+    several = walk.can_compare and len(walk.profiles) > 1
     apart = difference_table(walk, base, at) if several else None
     found = []
     for profile in walk.profiles:
@@ -126,24 +112,24 @@ def warnings(walk: WalkForward) -> list[str]:
 
 def summary(walk: WalkForward, at: int) -> TextTable:
     """Every figure of each profile."""
-    shown = {name: words for name, words in _FIGURES.items() if name in walk.shown}
+    shown = [WALK_MEASURE[name] for name in comparable(walk)]
     rows = []
     for profile, row in walk.summary(at).to_dict(orient="index").items():
-        rows.append((plain_name(str(profile)), *(write(row[name]) for name, (_, write) in shown.items())))
-    return TextTable(("", *(heading for heading, _ in shown.values())), rows)
+        rows.append((plain_name(str(profile)), *(measure.write(row[measure.name], NONE) for measure in shown)))
+    return TextTable(("", *(measure.heading for measure in shown)), rows)
 
 
 def difference_rows(walk: WalkForward, base: str, at: int) -> TextTable | None:
     """The differences and their intervals; None where nothing can be compared."""
-    if not can_compare(walk):
+    if not walk.can_compare:
         return None
     table: Any = difference_table(walk, base, at)
     rows = []
     for key, row in table.to_dict(orient="index").items():
         *series, measure = key
-        heading, write = _FIGURES[measure]
-        numbers = [write(row[name]) for name in ("base", "difference", "low", "high")]
-        rows.append((series_name(walk, tuple(series)), heading, *numbers, percent(row["share_above"], 0)))
+        record = WALK_MEASURE[measure]
+        numbers = [record.write(row[name], NONE) for name in ("base", "difference", "low", "high")]
+        rows.append((series_name(walk, tuple(series)), record.heading, *numbers, percent(row["share_above"], 0)))
     return TextTable(("", "", "base", "difference", "95 % from", "to", "above 0 in"), rows, words=2)
 
 
@@ -178,12 +164,12 @@ def beats(walk: WalkForward, base: str, at: int) -> TextTable | None:
     if not walk.n_paths or len(walk.profiles) < 2:
         return None
     table: Any = walk.beats(base, at)
-    shown = [name for name in _FIGURES if name in table.columns and name != "effective_bets"]
+    shown = [name for name in comparable(walk) if name != "effective_bets"]
     rows = [
         (plain_name(str(profile)), *(percent(row[name], 0) for name in shown))
         for profile, row in table.to_dict(orient="index").items()
     ]
-    return TextTable(("", *(_FIGURES[name][0] for name in shown)), rows)
+    return TextTable(("", *(WALK_MEASURE[name].heading for name in shown)), rows)
 
 
 def trades(walk: WalkForward, profile: str, at: int) -> Trades:

@@ -11,13 +11,13 @@ import numpy as np
 from jaxalloc import figures
 from jaxalloc.arguments.words import counted
 from jaxalloc.figures.canvas import plain_name
-from jaxalloc.figures.comparisons import WALK_WORDS
 from jaxalloc.figures.sweeps import walk_heatmap
 from jaxalloc.markets.layout import label_text
 from jaxalloc.report import again, walk_content
 from jaxalloc.report.drawings import Drawings
 from jaxalloc.report.text_table import settings_table
 from jaxalloc.report.words import sampler_words, sentence
+from jaxalloc.settings.measures import WALK_MEASURE
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -112,7 +112,7 @@ def _sweep(walk: WalkForward, drawings: Drawings) -> list[dict[str, Any]]:
         for profile in walk.profiles if len(walk.settings.names) > 1 else (None,):
             drawn = drawings.add(f"sweep-{measure}-{profile or 'all'}", _swept(walk, measure, profile))
             maps.append(drawn | {"name": plain_name(profile) if profile else ""})
-        found.append({"name": WALK_WORDS[measure][0], "maps": maps})
+        found.append({"name": WALK_MEASURE[measure].words, "maps": maps})
     return found
 
 

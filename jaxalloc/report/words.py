@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -34,25 +33,9 @@ def ratio(value: float) -> str:
     return f"{value:z.2f}" if math.isfinite(value) else NONE
 
 
-def number(value: float) -> str:
-    """A number with one decimal."""
-    return f"{value:.1f}" if math.isfinite(value) else NONE
-
-
 def sentence(words: str) -> str:
     """Return words as a sentence."""
     return f"{words[:1].upper()}{words[1:]}."
-
-
-WRITE: dict[str, Callable[[float], str]] = {
-    "volatility": percent,
-    "expected_return": percent,
-    "sharpe": ratio,
-    "out_of_bag_sharpe": ratio,
-    "effective_assets": number,
-    "effective_clusters": number,
-    "turnover": percent,
-}
 
 
 def stability_sentence(turnover: dict[Any, Any], n_universes: int, leads: float) -> str:
@@ -71,7 +54,7 @@ def stability_sentence(turnover: dict[Any, Any], n_universes: int, leads: float)
     verdict = next(words for limit, words in _VERDICTS if median < limit)
     text = (
         f"{verdict}: in half of the universes at least {percent(median, 0)} of the capital is placed differently from "
-        f"the estimate, in one of twenty at least {percent(high, 0)}."
+        f"the estimate, in one in twenty at least {percent(high, 0)}."
     )
     if math.isfinite(leads):
         share = percent(leads, 0)

@@ -1,1 +1,1 @@
-"""What may be chosen: settings, grids of them, and the status bits of a result."""
+"""What a user may choose: settings and grids of them; and the status bits of a result."""

@@ -1,4 +1,4 @@
-"""AllocationConfig: every setting of an allocation. Numbers are traced, choices are static."""
+"""AllocationConfig: every setting of an allocation. Numbers are traced, and choices are static."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jax.core import Tracer
 
 from jaxalloc.arguments.errors import InputError
+from jaxalloc.arguments.words import literal
 
 CLUSTER_PROFILES = ("min_variance", "risk_parity", "max_sharpe", "barbell")
 ASSET_PROFILES = (
@@ -44,10 +45,10 @@ class AllocationConfig:
     construction, because JAX rebuilds the record while tracing; `check_config` is called at the host's entry points.
 
     Attributes:
-        profiles: which portfolios to compute, in the order of the results' profile axis. Over clusters:
-            ``"min_variance"``, ``"risk_parity"``, ``"max_sharpe"``, ``"barbell"``. Over assets, to compare with:
+        profiles: which portfolios to compute, in the order of the results' profile axis. Over clusters they are
+            ``"min_variance"``, ``"risk_parity"``, ``"max_sharpe"`` and ``"barbell"``. Over assets, as baselines:
             ``"equal_weight"``, ``"inverse_variance"``, ``"inverse_volatility"``, ``"hrp"``, ``"herc"``, ``"nco"``,
-            ``"asset_min_variance"``, ``"asset_max_sharpe"``, ``"asset_risk_parity"``, ``"max_diversification"``.
+            ``"asset_min_variance"``, ``"asset_max_sharpe"``, ``"asset_risk_parity"`` and ``"max_diversification"``.
         linkage: ``"average"``, ``"single"``, ``"complete"`` or ``"ward"``.
         criterion: how the tree is cut: ``"distance"`` (at ``distance_threshold``) or ``"maxclust"`` (at the smallest
             height that leaves at most ``max_clusters``).
@@ -55,15 +56,18 @@ class AllocationConfig:
         covariance: how means and covariances are estimated: ``"sample"``; ``"ewma"``, with exponentially decaying
             observation weights; ``"ledoit_wolf"`` or ``"oas"``, the sample's with its correlations shrunk towards zero
             (see `jaxalloc.kernels.moments.shrinkage`).
-        ewma_decay: lambda of ``covariance="ewma"``, greater than 0 and at most 1: a row weighs lambda as much as the
-            next one. The default is RiskMetrics' for days (J.P. Morgan/Reuters 1996); 1 is the plain sample.
-        distance_threshold: cut height, in units of the distance, 0 to 1 (``ward`` heights may pass 1).
+        ewma_decay: lambda of ``covariance="ewma"``, greater than 0 and at most 1: each row weighs lambda times as much
+            as the next one. The default is that of RiskMetrics for daily data (J.P. Morgan/Reuters 1996); 1 gives the
+            plain sample.
+        distance_threshold: height at which the tree is cut, in units of the distance, 0 to 1; with linkage ``"ward"``
+            heights may exceed 1.
         max_clusters: largest number of clusters under ``criterion="maxclust"``.
-        cluster_cap: largest weight of a cluster, a fraction; relaxed to ``slack / K`` where K clusters need it.
-        asset_cap: largest weight of an asset, a fraction; relaxed to ``slack / N`` for N active assets.
-        slack: how much room the relaxed bounds leave, at least 1.
-        risk_free_rate: annual simple rate that maximum Sharpe subtracts from the mean.
-        periods_per_year: observations a year; annualises means and covariances.
+        cluster_cap: largest weight of a cluster, a fraction; with K clusters the cap is at least ``slack / K``.
+        asset_cap: largest weight of an asset, a fraction; with N active assets the cap is at least ``slack / N``.
+        slack: what the caps sum to where few clusters or assets force them to be widened, at least 1. Caps that sum to
+            1 leave no choice: every weight is then at its cap.
+        risk_free_rate: annual simple rate that maximum Sharpe subtracts from the mean return.
+        periods_per_year: observations a year, to annualise means and covariances.
         n_aggressors: clusters in the barbell's sleeve.
         aggressor_weight: weight of the barbell's sleeve, a fraction.
     """
@@ -97,7 +101,7 @@ jax.tree_util.register_dataclass(AllocationConfig, data_fields=NUMERIC_FIELDS, m
 def cast_config(config: AllocationConfig, dtype: Any) -> AllocationConfig:
     """Return ``config`` with every number as an array: counts int32, the rest ``dtype``.
 
-    A Python float, a NumPy scalar and a JAX scalar then trace alike, so none of them compiles a second program.
+    A Python float, a NumPy scalar and a JAX scalar then trace alike, so that none of them compiles a second program.
     """
     leaves = {
         name: jnp.asarray(getattr(config, name), jnp.int32 if name in _INTEGERS else dtype) for name in NUMERIC_FIELDS
@@ -108,7 +112,7 @@ def cast_config(config: AllocationConfig, dtype: Any) -> AllocationConfig:
 def check_config(config: AllocationConfig) -> AllocationConfig:
     """Return ``config``; raise `InputError` where a choice is unknown or a number is out of range.
 
-    Traced numbers are passed over: they have no value to check yet.
+    Traced numbers are not checked, because they have no value yet.
     """
     if not isinstance(config, AllocationConfig):
         raise InputError(f"config must be an AllocationConfig, not {type(config).__name__}")
@@ -135,7 +139,7 @@ def _is_count(number: float) -> bool:
 
 def _check_choices(config: AllocationConfig) -> None:
     if isinstance(config.profiles, str) or not isinstance(config.profiles, (tuple, list)):
-        raise InputError(f"profiles must be a tuple of names, such as ('risk_parity',), not {config.profiles!r}")
+        raise InputError(f"profiles must be a tuple of names, such as ('risk_parity',), not {literal(config.profiles)}")
     if not config.profiles:
         raise InputError(f"profiles is empty; choose from {', '.join(PROFILE_NAMES)}")
     for profile in config.profiles:
@@ -150,7 +154,7 @@ def _check_choices(config: AllocationConfig) -> None:
 
 def _check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
     if value not in choices:
-        raise InputError(f"unknown {name} {value!r}; choose from {', '.join(choices)}")
+        raise InputError(f"unknown {name} {literal(value)}; choose from {', '.join(choices)}")
 
 
 def _check_range(config: AllocationConfig, name: str, wanted: str, holds: Any) -> None:
@@ -163,4 +167,4 @@ def _check_range(config: AllocationConfig, name: str, wanted: str, holds: Any) -
     except (TypeError, ValueError, OverflowError):
         good = False
     if not good:
-        raise InputError(f"{name} must be {wanted}, not {value!r}")
+        raise InputError(f"{name} must be {wanted}, not {literal(value)}")

@@ -1,4 +1,4 @@
-"""sweep(): a grid of settings, one more axis of a study."""
+"""sweep(): a grid of settings, which is one more axis of a study."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 
 from jaxalloc.arguments.errors import InputError
+from jaxalloc.arguments.words import literal
 from jaxalloc.settings.config import NUMERIC_FIELDS, AllocationConfig, check_config
 
-# a number that is read under one choice only: varied under another, it would change nothing
+# numbers that are read under one choice only: under another choice, to vary them changes nothing
 _READ_UNDER = {
     "distance_threshold": ("criterion", "distance"),
     "max_clusters": ("criterion", "maxclust"),
@@ -29,7 +30,7 @@ class Sweep:
 
     Attributes:
         config: the settings that all points share, as Python numbers.
-        grid: names and values of those that vary, in order; the last varies fastest.
+        grid: names and values of the settings that vary, in order; the last varies fastest.
     """
 
     config: AllocationConfig
@@ -42,7 +43,7 @@ class Sweep:
 
     @property
     def points(self) -> list[tuple[Any, ...]]:
-        """The values of `names` at each point of the grid, G of them; without a grid one point, of no values."""
+        """The values of `names` at each of the G points of the grid; without a grid, one point without values."""
         return list(itertools.product(*(values for _, values in self.grid)))
 
     def __len__(self) -> int:
@@ -51,7 +52,7 @@ class Sweep:
 
     @property
     def home(self) -> int:
-        """The number of the point that has the settings of `config` itself; 0 where the grid has no such point."""
+        """The number of the point with the settings of `config` itself; 0 if the grid has no such point."""
         own = tuple(getattr(self.config, name) for name in self.names)
         return next((number for number, values in enumerate(self.points) if values == own), 0)
 
@@ -66,19 +67,19 @@ class Sweep:
 
 
 def sweep(config: AllocationConfig | None = None, **grid: Iterable[Any]) -> Sweep:
-    """Vary numbers of the settings over a grid; `jaxalloc.run_study` takes the result in place of one set of settings.
+    """Vary numbers of the settings over a grid, which `jaxalloc.run_study` takes in place of one set of settings.
 
-    Every universe is allocated at every point of the grid, as one batch: another point compiles nothing.
+    Every universe is allocated at every point of the grid, in one batch: a further point compiles nothing.
 
     Args:
-        config: the other settings; `AllocationConfig()` by default.
-        grid: values to try, by the name of a number of `AllocationConfig`.
+        config: the settings that do not vary; `AllocationConfig()` by default.
+        grid: the values to try of each number of `AllocationConfig` that varies.
 
     Returns:
         `Sweep` over every combination.
 
     Raises:
-        InputError: a name is unknown or no number, a value is out of range, or nothing would read it.
+        InputError: a name is unknown or no number, a value is out of range, or no other setting makes it matter.
 
     Example:
         >>> import jaxalloc as ja
@@ -93,9 +94,9 @@ def sweep(config: AllocationConfig | None = None, **grid: Iterable[Any]) -> Swee
             raise InputError(
                 f"{name} cannot be swept: it is not a number of the settings ({', '.join(NUMERIC_FIELDS)})"
             )
-        single = getattr(values, "ndim", 1) == 0  # an array of one number can be iterated by type only
+        single = getattr(values, "ndim", 1) == 0  # an array of one number is an Iterable that cannot be iterated
         if isinstance(values, (str, bytes)) or not isinstance(values, Iterable) or single:
-            raise InputError(f"{name} must be a list of values to sweep over, not {values!r}")
+            raise InputError(f"{name} must be a list of values to sweep over, not {literal(values)}")
         plain = []
         for value in values:
             changed = plain_config(check_config(base.replace(**{name: value})))
@@ -108,12 +109,19 @@ def sweep(config: AllocationConfig | None = None, **grid: Iterable[Any]) -> Swee
             choice, wanted = _READ_UNDER[name]
             chosen = getattr(base, choice)
             if wanted not in (chosen if isinstance(chosen, tuple) else (chosen,)):
-                raise InputError(f"{name} is read under {choice}={wanted!r} only: nothing would change")
+                raise InputError(f"{name} is read under {choice}='{wanted}' only: nothing would change")
         columns.append((name, tuple(plain)))
     return Sweep(base, tuple(columns))
 
 
+def as_sweep(config: AllocationConfig | Sweep | None) -> Sweep:
+    """Return settings as a grid, checked: one config is a grid of one point, None the default one."""
+    if isinstance(config, Sweep):
+        return config
+    return Sweep(plain_config(check_config(AllocationConfig() if config is None else config)))
+
+
 def plain_config(config: AllocationConfig) -> AllocationConfig:
-    """Return the settings with Python numbers, whatever they came as."""
+    """Return the settings with their numbers as Python's, whatever type they have."""
     numbers = {name: np.asarray(getattr(config, name)).item() for name in NUMERIC_FIELDS}
     return config.replace(profiles=tuple(config.profiles), **numbers)

@@ -1,1 +1,1 @@
-"""A folder of files that is whole whenever it is looked at."""
+"""A study's folder on disk, which is complete and valid whenever it is read."""

@@ -1,4 +1,4 @@
-"""CSV files that a spreadsheet opens without harm."""
+"""CSV files that are safe to open in a spreadsheet."""
 
 from __future__ import annotations
 
@@ -7,22 +7,20 @@ from typing import Any
 
 import pandas as pd
 
-# a cell that starts with one of these may be taken for a formula (OWASP, "CSV injection")
+# a spreadsheet may take a cell that starts with one of these for a formula (OWASP, "CSV injection")
 _FORMULA_STARTS = ("=", "+", "-", "@")
-
-
 _LINE_BREAKS = str.maketrans("\r\n", "  ")
 
 
 def write_csv(frame: pd.DataFrame, path: str | os.PathLike[str]) -> None:
-    """Write a frame as UTF-8 CSV that spreadsheets open without running anything in it.
+    """Write a frame as UTF-8 CSV in which a spreadsheet finds no formula.
 
-    An index with names is written as columns, another one is left out. Text (a symbol from a user's file) that begins
-    as a formula does, with = + - @, a tab or a line break, gets an apostrophe in front, and its line breaks become
-    spaces; so with column names.
+    An index with names is written as columns; an index without names is left out. Text that begins like a formula (with
+    = + - @, a tab or a line break) gets an apostrophe in front: it may be a symbol from a user's file. Line breaks
+    become spaces. The same holds for column names.
     """
     named = all(name is not None for name in frame.index.names)
-    # a symbol may be called as the index is
+    # a symbol may have the name of the index
     table = frame.reset_index(allow_duplicates=True) if named else frame
     safe = {
         position: column if pd.api.types.is_numeric_dtype(column.dtype) else column.map(_harmless)
@@ -35,7 +33,7 @@ def write_csv(frame: pd.DataFrame, path: str | os.PathLike[str]) -> None:
 def _harmless(cell: Any) -> Any:
     if not isinstance(cell, str):
         return cell
-    # a lone carriage return would end the row for some readers, and make a cell of what follows it
+    # for some readers a lone carriage return ends the row, and what follows it begins a cell
     text = cell.translate(_LINE_BREAKS)
     formula = cell.startswith(("\t", "\r", "\n")) or cell.lstrip().startswith(_FORMULA_STARTS)
     return f"'{text}" if formula else text

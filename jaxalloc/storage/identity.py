@@ -1,4 +1,4 @@
-"""What a study is made from and with, compared with what it is to be resumed with."""
+"""The identity of a stored study, compared with the one that it is to be resumed with."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def check_identity(then: dict[str, Any], now: dict[str, Any], name: str) -> None
 
 
 def _differences(then: Any, now: Any, path: str) -> Iterator[str]:
-    """Every entry that differs, with both values."""
+    """Name every entry that differs, with both values."""
     if isinstance(then, dict) and isinstance(now, dict):
         for key in then | now:
             inner = f"{path}.{unquoted(key)}" if path else unquoted(key)

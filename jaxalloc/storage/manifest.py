@@ -20,12 +20,12 @@ FORMAT, VERSION = "jaxalloc study", 1
 
 @dataclasses.dataclass(frozen=True)
 class FileRecord:
-    """A finished file.
+    """What a manifest says of a finished file.
 
     Attributes:
-        count: the rows of a chunk; the chunks that a state covers; 0 for a result.
-        size: bytes.
-        sha256: of the bytes, in hexadecimal.
+        count: the rows of a chunk; the number of chunks that a state covers; 0 for a result.
+        size: its length in bytes.
+        sha256: the SHA-256 of its bytes, in hexadecimal.
     """
 
     count: int
@@ -35,14 +35,14 @@ class FileRecord:
 
 @dataclasses.dataclass(frozen=True)
 class Manifest:
-    """What a store knows of itself.
+    """What a study's folder holds.
 
     Attributes:
         identity: what the study is made from and with, plain JSON values.
         chunks: the finished chunks by number, ascending.
         state: the running summary, if there is one.
-        results: the files of results by name; None for one that is being written or was found damaged.
-        finished: everything has been written.
+        results: the files of results by name; None for a file that is being written or was found damaged.
+        finished: whether everything has been written.
     """
 
     identity: dict[str, Any]
@@ -52,7 +52,7 @@ class Manifest:
     finished: bool = False
 
     def to_bytes(self) -> bytes:
-        """Return the text of ``manifest.json``."""
+        """Return the content of ``manifest.json``."""
         content = {
             "format": FORMAT,
             "version": VERSION,
@@ -66,10 +66,10 @@ class Manifest:
 
     @classmethod
     def from_bytes(cls, data: bytes, folder: str) -> Manifest:
-        """Read the text of the ``manifest.json`` of a folder, whose name is for messages.
+        """Return the manifest that `to_bytes` wrote; ``folder`` is the folder's name in messages.
 
         Raises:
-            InputError: it is damaged, another program's, or of a newer format.
+            InputError: it is damaged, another program's, or in another format.
         """
         content = None
         with contextlib.suppress(ValueError):
@@ -95,10 +95,10 @@ class Manifest:
 
 
 def read_manifest(folder: str | os.PathLike[str]) -> Manifest | None:
-    """Read a folder's manifest; None if there is none, that is, no store.
+    """Return a folder's manifest; None if it has none, because it holds no study.
 
     Raises:
-        InputError: it is damaged, another program's, of a newer format, or cannot be read.
+        InputError: it is damaged, another program's, in another format, or cannot be read.
     """
     path = Path(folder) / MANIFEST
     try:
@@ -118,23 +118,24 @@ def _checksum(content: dict[str, Any]) -> str:
 
 
 def file_name(number: int) -> str:
-    """Name the file of a chunk, or of a state after so many."""
+    """Return the name of the file of a chunk, or of the state after that many chunks."""
     return f"{number:06d}.parquet"
 
 
 def file_record(data: bytes, count: int = 0) -> FileRecord:
-    """Describe a file by its bytes."""
-    return FileRecord(count, len(data), hashlib.sha256(data).hexdigest())
+    """Return the record of a file with these bytes."""
+    return FileRecord(count=count, size=len(data), sha256=hashlib.sha256(data).hexdigest())
 
 
 def measured(path: Path, count: int = 0) -> FileRecord:
-    """What `file_record` says of a file's bytes, without holding them all."""
+    """Return the `file_record` of a file without reading all of it into memory."""
     with path.open("rb") as stream:
-        return FileRecord(count, os.fstat(stream.fileno()).st_size, hashlib.file_digest(stream, "sha256").hexdigest())
+        size = os.fstat(stream.fileno()).st_size
+        return FileRecord(count=count, size=size, sha256=hashlib.file_digest(stream, "sha256").hexdigest())
 
 
 def matches(path: Path, file: FileRecord) -> bool:
-    """Whether the file is as it was written."""
+    """Tell whether a file is as it was written."""
     try:
         return path.stat().st_size == file.size and measured(path, file.count) == file
     except OSError:
@@ -142,7 +143,7 @@ def matches(path: Path, file: FileRecord) -> bool:
 
 
 def read_verified(path: Path, file: FileRecord) -> bytes | None:
-    """The file's bytes; None if they are not as they were written."""
+    """Return a file's bytes; None if they are not as they were written."""
     try:
         data = path.read_bytes()
     except OSError:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def to_parquet(table: pa.Table, **options: Any) -> bytes:
-    """The table as a Parquet file; the same bytes for the same table."""
+    """Return a table as the bytes of a Parquet file."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -22,14 +22,14 @@ def to_parquet(table: pa.Table, **options: Any) -> bytes:
 
 
 def arrays_to_table(arrays: Mapping[str, np.ndarray]) -> pa.Table:
-    """A row per array: name, type, shape, and the numbers in C order, the lowest byte first."""
+    """Return a table with a row for each array: name, type, shape, and the numbers in C order, little-endian."""
     import pyarrow as pa
 
     rows: dict[str, list[Any]] = {"name": list(arrays), "dtype": [], "shape": [], "data": []}
     for name, values in arrays.items():
         array = np.asarray(values)
         if array.dtype.kind not in "biuf":
-            raise TypeError(f"{name!r} is an array of {array.dtype}, which is no kind of number that a state holds")
+            raise TypeError(f"{name!r} is an array of {array.dtype}: a state holds numbers and truth values only")
         array = array.astype(array.dtype.newbyteorder("<"), copy=False)
         rows["dtype"].append(array.dtype.str)
         rows["shape"].append(list(array.shape))
@@ -39,7 +39,7 @@ def arrays_to_table(arrays: Mapping[str, np.ndarray]) -> pa.Table:
 
 
 def arrays_from_parquet(data: bytes) -> dict[str, np.ndarray]:
-    """Read what `arrays_to_table` made, from the bytes of its Parquet file."""
+    """Return the arrays that `arrays_to_table` was given, from the bytes of its Parquet file."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class StoredStudy:
-    """A store as its manifest had it when it was opened, to read from: without the lock, so even while it grows."""
+    """A study's folder as its manifest was when it was opened. It is read without the lock, even while it grows."""
 
     folder: Path
     manifest: Manifest
@@ -31,7 +31,7 @@ class StoredStudy:
         """Open a folder to read.
 
         Raises:
-            InputError: there is no store there, or its manifest cannot be read.
+            InputError: no study is stored there, or its manifest cannot be read.
         """
         manifest = read_manifest(folder)
         if manifest is None:
@@ -39,7 +39,7 @@ class StoredStudy:
         return cls(Path(os.path.realpath(folder)), manifest)
 
     def chunk(self, number: int, columns: Iterable[str] | None = None) -> pa.Table:
-        """Return a finished chunk's table, all of it or these columns in this order, its checksum verified.
+        """Return a finished chunk's table, or these columns of it in this order; its checksum is verified.
 
         Raises:
             InputError: the chunk is not finished, or damaged.
@@ -66,7 +66,7 @@ class StoredStudy:
     def state(self) -> tuple[int, dict[str, np.ndarray]] | None:
         """Return the newest state: how many chunks it covers, and its arrays; None if there is none or it is damaged.
 
-        If a writer has replaced it since the store was opened, this is the newer one.
+        If a writer has replaced the state since the folder was opened, the newer one is returned.
         """
         file = self.manifest.state
         while file is not None:
@@ -78,7 +78,7 @@ class StoredStudy:
         return None
 
     def result(self, name: str) -> bytes:
-        """Return a result file's bytes, their checksum verified.
+        """Return a result file's bytes; their checksum is verified.
 
         Raises:
             InputError: there is no such result, or it is damaged.

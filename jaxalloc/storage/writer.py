@@ -1,17 +1,17 @@
-"""The folder of a long-running study: whatever stops the run, what it had finished is there and is found again.
+"""The folder of a long-running study: whatever stops the run, the chunks that it had finished are found again.
 
-A store's folder holds
+The folder holds
 
 - ``manifest.json``: what the study is made from and with (its identity), the size and SHA-256 of every finished file,
-  whether the study is finished, and a SHA-256 of all that;
+  whether the study is finished, and a SHA-256 of the manifest itself;
 - ``chunks/000000.parquet`` ...: one table per finished chunk;
-- ``state/000123.parquet``: the running summary after 123 chunks, one row per array; the newest only;
-- ``lock``: the writer's lock. There is one writer at a time, and the lock dies with its process;
-- files of results, as the caller names them.
+- ``state/000123.parquet``: the running summary after 123 chunks, one row per array; only the newest is kept;
+- ``lock``: the writer's lock. There is one writer at a time, and the lock ends with its process;
+- files of results, which the caller names.
 
 A file is written under a temporary name (``.NAME.jaxalloc.partial``), synced to disk and renamed; then its folder is
-synced; only then does the manifest, written in the same way, name it. So a file that the manifest names was whole when
-it was named, a file that it does not name counts for nothing, and damage done later shows in the checksum.
+synced. Only then does the manifest, which is written in the same way, name it. So a file that the manifest names was
+complete when it was named, a file that it does not name does not count, and later damage shows in the checksum.
 """
 
 from __future__ import annotations
@@ -60,15 +60,15 @@ _NUMBERED = re.compile(r"\d{6,}\.parquet", re.ASCII)
 
 
 class Store:
-    """A study's folder, open to write: a context manager that holds the folder's lock; made by `Store.open`.
+    """A study's folder, open to write: a context manager that holds the folder's lock. `Store.open` makes it.
 
-    Any method may be interrupted anywhere: the folder stays valid. `write_chunk` may be called from one thread while
-    another reads `done`.
+    Any method may be interrupted at any point, and the folder stays valid. `write_chunk` may be called from one thread
+    while another reads `done`.
 
     Attributes:
-        folder: where it is, symbolic links resolved.
-        damaged: the chunks that had been finished but whose files were missing or changed when the store was opened;
-            they are to be done again. A state that covers them is as good as it was.
+        folder: its path, with symbolic links resolved.
+        damaged: the finished chunks whose files were missing or changed when the folder was opened; they are to be done
+            again. A state that covers them is still valid.
     """
 
     def __init__(self, folder: Path, manifest: Manifest, damaged: tuple[int, ...], lock: BaseFileLock) -> None:
@@ -86,13 +86,13 @@ class Store:
         """Open a folder to write, and lock it.
 
         Args:
-            folder: a new or empty folder (its parents are made), or with ``resume`` or ``fresh`` a store's.
-            identity: what the study is made from and with: plain JSON values, in dictionaries at will.
-            resume: go on with the store that is there, if there is one; the identity must be the same.
-            fresh: remove what the store that is there has written, if there is one, and nothing else; then start.
+            folder: a new or empty folder (its parents are made too); with ``resume`` or ``fresh`` it may hold a study.
+            identity: what the study is made from and with: plain JSON values, which may be nested.
+            resume: go on with the study that is there, if there is one; its identity must be the same.
+            fresh: first remove the files of the study that is there, if there is one, and no other files.
 
         Raises:
-            InputError: the folder is at fault, another process is writing to it, or it has another identity.
+            InputError: the folder cannot be used, another process writes to it, or its study has another identity.
         """
         if resume and fresh:
             raise InputError("resume=True goes on and fresh=True starts again: choose one of them")
@@ -125,7 +125,7 @@ class Store:
         self.close()
 
     def close(self) -> None:
-        """Let go of the lock; waits for a write that is going on in another thread."""
+        """Release the lock, once a write that is going on in another thread is done."""
         with self._guard:
             lock, self._lock = self._lock, None
             if lock is not None:
@@ -138,20 +138,20 @@ class Store:
 
     @property
     def finished(self) -> bool:
-        """Everything has been written."""
+        """Whether everything has been written."""
         return self._manifest.finished
 
     @property
     def stored(self) -> StoredStudy:
-        """What has been written up to now, to read from."""
+        """What has been written so far, to read."""
         return StoredStudy(self.folder, self._manifest)
 
     def write_chunk(self, number: int, table: pa.Table) -> None:
         """Write a chunk's table; when this returns, the chunk is finished.
 
         Raises:
-            OSError: it could not be written; what was finished is kept.
-            ValueError: it is finished already.
+            OSError: it could not be written; what was finished before is kept.
+            ValueError: it is finished already, or the number is negative.
         """
         data = to_parquet(table)
         with self._guard:
@@ -162,14 +162,14 @@ class Store:
             self._enter(chunks=dict(sorted(chunks.items())))
 
     def save_state(self, n_chunks: int, arrays: Mapping[str, np.ndarray]) -> None:
-        """Write the running summary after ``n_chunks`` chunks, in place of the one before.
+        """Write the running summary after ``n_chunks`` chunks, in place of the earlier one.
 
         Args:
             n_chunks: how many chunks it covers.
-            arrays: of truth values, whole or real numbers, any shape; they come back bit for bit.
+            arrays: arrays of truth values, whole or real numbers, of any shape; they are read back bit for bit.
 
         Raises:
-            OSError: it could not be written; the one before is kept.
+            OSError: it could not be written; the earlier one is kept.
         """
         data = to_parquet(arrays_to_table(arrays), use_dictionary=False, write_statistics=False)
         file = file_record(data, n_chunks)
@@ -177,7 +177,7 @@ class Store:
         with self._guard:
             self._put(path, lambda partial: partial.write_bytes(data))
             self._enter(state=file)
-            with contextlib.suppress(OSError):  # what remains is removed when the store is opened again
+            with contextlib.suppress(OSError):  # what is left is removed when the folder is opened again
                 _discard_unnamed(path.parent, {path.name})
 
     def load_state(self) -> tuple[int, dict[str, np.ndarray]] | None:
@@ -185,15 +185,15 @@ class Store:
         return self.stored.state()
 
     def write_result(self, name: str, write: Callable[[Path], object]) -> None:
-        """Write a file of results, in place of the store's own one of that name if there is one.
+        """Write a file of results; a file of that name that the study wrote before is replaced.
 
         Args:
-            name: of the file in the store's folder.
-            write: writes it to the path that it is given, a temporary one.
+            name: the file's name in the folder.
+            write: writes the file to the path that it is given, which is temporary.
 
         Raises:
-            InputError: there is a file of that name that is not the store's.
-            OSError: it could not be written; what was finished is kept.
+            InputError: there is a file of that name that the study did not write.
+            OSError: it could not be written; what was finished before is kept.
         """
         if not name or Path(name).name != name or name.startswith(".") or name in (MANIFEST, LOCK, CHUNKS, STATE):
             raise ValueError(f"{name!r} is no name for a result")
@@ -202,7 +202,7 @@ class Store:
             if name not in self._manifest.results:
                 if os.path.lexists(path):
                     raise InputError(f"{unquoted(path)} is not the study's; nothing is overwritten: move it away")
-                # its own from now on, so that whatever happens next, it can be written again, or removed
+                # from now on the file is the study's own: whatever happens next, it may be replaced or removed
                 self._enter(results={**self._manifest.results, name: None})
             self._put(path, write)
             self._enter(results={**self._manifest.results, name: measured(path)})
@@ -213,7 +213,7 @@ class Store:
             self._enter(finished=True)
 
     def _enter(self, **changes: Any) -> None:
-        """Change the manifest, on the disk first."""
+        """Change the manifest, first on the disk and then here."""
         manifest = dataclasses.replace(self._manifest, **changes)
         self._put(self.folder / MANIFEST, lambda partial: partial.write_bytes(manifest.to_bytes()))
         self._manifest = manifest
@@ -227,7 +227,7 @@ class Store:
             n = len(self._manifest.chunks)
             failure = OSError(
                 f"{unquoted(path)}: could not be written ({reason(error)}); all finished chunks ({n}) are kept: "
-                "mend that, then run the study again with resume=True"
+                "correct that, then run the study again with resume=True"
             )
             failure.errno = error.errno
             raise failure from error
@@ -237,7 +237,7 @@ class Store:
 
 
 def _check_folder(folder: Path, may_be_store: bool) -> Manifest | None:
-    """The manifest of the store that is there; None if there is none yet."""
+    """The manifest of the study in a folder, None if there is none; raise if the folder cannot be used."""
     name = unquoted(folder)
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{name} is a file; nothing is overwritten: choose another folder, or delete it")
@@ -256,7 +256,7 @@ def _check_folder(folder: Path, may_be_store: bool) -> Manifest | None:
 
 
 def _is_blank(folder: Path) -> bool:
-    """Whether the folder holds at most what a writer leaves that is killed before its first manifest."""
+    """Whether the folder is empty, or holds only what a writer leaves if it is killed before its first manifest."""
     for path in folder.iterdir():
         if path.is_dir():
             if path.name not in (CHUNKS, STATE) or not all(_is_partial(inner) for inner in path.iterdir()):
@@ -267,7 +267,7 @@ def _is_blank(folder: Path) -> bool:
 
 
 def _missing_folders(folder: Path) -> list[Path]:
-    """The folders to make, from the outermost inwards."""
+    """The folders that are missing, from the outermost inwards."""
     return [path for path in (*reversed(folder.parents), folder, folder / CHUNKS, folder / STATE) if not path.exists()]
 
 
@@ -275,7 +275,7 @@ def _acquire(path: Path, name: str) -> BaseFileLock:
     """The lock, held."""
     from filelock import FileLock, Timeout
 
-    lock = FileLock(path, thread_local=False)  # it may be let go of in another thread
+    lock = FileLock(path, thread_local=False)  # it may be released in another thread
     try:
         lock.acquire(blocking=False)
     except Timeout:
@@ -288,34 +288,34 @@ def _acquire(path: Path, name: str) -> BaseFileLock:
 def _prepare(
     folder: Path, manifest: Manifest | None, identity: dict[str, Any], fresh: bool
 ) -> tuple[Manifest, tuple[int, ...]]:
-    """Make the folder a store, verified and without leftovers: its manifest, and which chunks were damaged."""
+    """Verify the folder's files and remove leftovers; return the manifest, and which chunks were damaged."""
     if manifest is None or fresh:
         for name in () if manifest is None else manifest.results:
             (folder / name).unlink(missing_ok=True)
-        found = Manifest(identity)
+        current = Manifest(identity)
     else:
         files = {n: file for n, file in manifest.chunks.items() if matches(folder / CHUNKS / file_name(n), file)}
         results = {
             name: file and (file if matches(folder / name, file) else None) for name, file in manifest.results.items()
         }
         whole = len(files) == len(manifest.chunks) and None not in results.values()
-        found = dataclasses.replace(manifest, chunks=files, results=results, finished=manifest.finished and whole)
-    if found != manifest:
-        _write_file(folder / MANIFEST, lambda partial: partial.write_bytes(found.to_bytes()))
-    # Only now that the manifest does not name them:
-    _discard_unnamed(folder / CHUNKS, {file_name(number) for number in found.chunks})
-    _discard_unnamed(folder / STATE, set() if found.state is None else {file_name(found.state.count)})
+        current = dataclasses.replace(manifest, chunks=files, results=results, finished=manifest.finished and whole)
+    if current != manifest:
+        _write_file(folder / MANIFEST, lambda partial: partial.write_bytes(current.to_bytes()))
+    # these files are removed only now that the manifest on the disk does not name them
+    _discard_unnamed(folder / CHUNKS, {file_name(number) for number in current.chunks})
+    _discard_unnamed(folder / STATE, set() if current.state is None else {file_name(current.state.count)})
     for path in filter(_is_partial, list(folder.iterdir())):
         path.unlink()
-    damaged = () if manifest is None or fresh else tuple(n for n in manifest.chunks if n not in found.chunks)
-    return found, damaged
+    damaged = () if manifest is None or fresh else tuple(n for n in manifest.chunks if n not in current.chunks)
+    return current, damaged
 
 
 # ---- files ----------------------------------------------------------------------------------------------------------
 
 
 def _write_file(path: Path, write: Callable[[Path], object]) -> None:
-    """`write_whole` under a temporary name that tells whose it is; the lock sees to it that one process uses it."""
+    """Write a file whole, under a temporary name that `_is_partial` knows; the lock keeps other processes off it."""
     write_whole(path, write, path.with_name(f".{path.name}{PARTIAL}"))
 
 
@@ -324,7 +324,7 @@ def _is_partial(path: Path) -> bool:
 
 
 def _discard_unnamed(folder: Path, names: set[str]) -> None:
-    """Remove partial files, and numbered ones but for these."""
+    """Remove partial files, and numbered files whose names are not among ``names``."""
     for path in list(folder.iterdir()):
         if _is_partial(path) or (_NUMBERED.fullmatch(path.name) and path.name not in names):
             path.unlink()

@@ -17,7 +17,8 @@ from jaxalloc.portfolios.estimates import Given, observe
 from jaxalloc.portfolios.profiles import PROFILES
 from jaxalloc.portfolios.result import Allocation
 from jaxalloc.settings.config import AllocationConfig, cast_config
-from jaxalloc.studies.measures import MEASURES, Reference, measure_universes
+from jaxalloc.settings.measures import MEASURES
+from jaxalloc.studies.measures import Reference, measure_universes
 from jaxalloc.studies.plan import Plan
 from jaxalloc.studies.totals import Partial, reduce_universes, to_host
 from jaxalloc.universes.samplers import holds_out, steps
@@ -26,11 +27,11 @@ from jaxalloc.universes.universe import WHOLE_PANEL, seed_key
 if TYPE_CHECKING:
     import pyarrow as pa
 
-_FEW_POINTS = 4  # of a sweep's grid: so many partials may wait on the device
+_FEW_POINTS = 4  # of a sweep's grid, whose partials may stay on the device until the chunk is done
 
 
 class ChunkResult(NamedTuple):
-    """What a chunk comes to, on the host.
+    """The results of a chunk, on the host.
 
     Attributes:
         table: a row a universe, or None if the study keeps no universes.
@@ -42,7 +43,13 @@ class ChunkResult(NamedTuple):
 
 
 class Pending(NamedTuple):
-    """A chunk in work on the devices."""
+    """A chunk in work on the devices.
+
+    Attributes:
+        start: its first universe.
+        stop: one past its last.
+        chunk: the engine's.
+    """
 
     start: int
     stop: int
@@ -50,10 +57,13 @@ class Pending(NamedTuple):
 
 
 class Runner:
-    """A plan made ready: programs and panel on the devices. Use it where x64 is as the plan's precision wants it."""
+    """Computes a plan's chunks, with its programs and panel on the devices.
+
+    Use it where JAX's x64 mode is on if and only if the plan's precision is 64.
+    """
 
     def __init__(self, plan: Plan) -> None:
-        """Put the panel on the devices; nothing of the study is computed yet."""
+        """Put the panel on the devices."""
         self.plan = plan
         n_rows, n_assets = plan.returns.shape
         draws = steps(plan.sampler, n_rows)
@@ -72,7 +82,7 @@ class Runner:
         )
         self._sleeves = tuple(PROFILES[profile].sleeve for profile in config.profiles)
         self._whole = self.engine
-        if simulated:  # its point estimate is of the panel all the same
+        if simulated:  # the panel's own portfolios still need the panel
             whole = plan.returns
             self._whole = Engine(whole.shape, config, panel=whole, draws=(), key=seed_key(plan.seed))
         self._references: dict[Device, Reference] = {}
@@ -89,17 +99,17 @@ class Runner:
 
     @functools.cached_property
     def estimate(self) -> Allocation:
-        """The point estimate at every point of the grid: the whole panel's portfolios, leading axis G."""
-        size, found = self._whole.chunk_size, []
+        """The panel's own portfolios at every point of the grid, leading axis G."""
+        size, parts = self._whole.chunk_size, []
         for start in range(0, len(self.plan.settings), size):
             points = np.arange(start, min(start + size, len(self.plan.settings)))
             items = Items(index=np.full(len(points), WHOLE_PANEL))
-            found.append(self._whole.start(items, self.plan.settings.numbers(points)).allocation())
-        return jax.tree.map(lambda *leaves: np.concatenate(leaves), *found)
+            parts.append(self._whole.start(items, self.plan.settings.numbers(points)).allocation())
+        return jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
 
     @functools.cached_property
     def correlation(self) -> np.ndarray:
-        """(N, N) correlations of the whole panel at the point `Sweep.home`; NaN where an asset takes no part."""
+        """(N, N) correlations of the whole panel at the point `Sweep.home`; NaN for an asset with a gap."""
         config = self.plan.settings.at(self.plan.settings.home)
         complete = np.isfinite(self.plan.returns).all(axis=0)
         dtype = self.engine.dtype
@@ -116,60 +126,63 @@ class Runner:
         start = number * self.chunk_size
         stop = min(start + self.chunk_size, plan.n_universes)
         points, index = np.divmod(np.arange(start, stop), plan.n_draws)
-        return Pending(start, stop, self.engine.start(Items(index=index), plan.settings.numbers(points), progress))
+        chunk = self.engine.start(Items(index=index), plan.settings.numbers(points), progress)
+        return Pending(start=start, stop=stop, chunk=chunk)
 
     def finish(self, pending: Pending) -> ChunkResult:
         """Wait for a chunk, measure its universes, and bring it to the host."""
-        with jax.enable_x64(self.plan.precision == 64):  # whatever thread this is
-            figures, partials = self._measure(pending)
+        with jax.enable_x64(self.plan.precision == 64):  # the mode belongs to the thread, and this may be another one
+            measures, partials = self._measure(pending)
         partials = [(point, to_host(partial)) for point, partial in partials]
         if self.plan.keep != "weights":
-            return ChunkResult(None, partials)
-        parts = zip(pending.chunk.parts, figures, strict=True)
-        measured = np.concatenate([np.asarray(found)[: part.count] for part, found in parts])
-        return ChunkResult(self._table(pending, pending.chunk.allocation(), measured), partials)
+            return ChunkResult(table=None, partials=partials)
+        parts = zip(pending.chunk.parts, measures, strict=True)
+        on_host = np.concatenate([np.asarray(array)[: part.count] for part, array in parts])
+        return ChunkResult(table=self._table(pending, pending.chunk.allocation(), on_host), partials=partials)
 
     def _measure(self, pending: Pending) -> tuple[list[jax.Array], list[tuple[int, Partial]]]:
-        """Measures of each part's universes, and what they add to the totals, on the devices."""
+        """Each part's measures (capacity, P, M), and what its universes add to the totals, on the devices."""
         plan, block = self.plan, self.engine.tiles.estimate
-        points = np.arange(pending.start, pending.stop) // plan.n_draws
-        figures, partials, first = [], [], 0
+        all_points = np.arange(pending.start, pending.stop) // plan.n_draws
+        measures, partials, first = [], [], 0
         for part in pending.chunk.parts:
-            mine = np.resize(points[first : first + part.count], self.engine.tiles.capacity).astype(np.int32)
+            points = np.resize(all_points[first : first + part.count], self.engine.tiles.capacity).astype(np.int32)
             reference = self._references[part.device]
-            found = measure_universes(block, part.results, part.left_out, mine, reference)
-            for point in np.unique(mine[: part.count]):
-                low, high = np.searchsorted(mine[: part.count], [point, point + 1]).astype(np.int32)
-                partial = reduce_universes(block, self._sleeves, part.results, found, low, high)
-                # its histograms are large, and of many points only what they hold is kept
+            backend = self.engine.backend
+            measured = measure_universes(block, part.results, part.left_out, points, reference, backend)
+            for point in np.unique(points[: part.count]):
+                low, high = np.searchsorted(points[: part.count], [point, point + 1]).astype(np.int32)
+                partial = reduce_universes(block, self._sleeves, part.results, measured, low, high)
+                # its whole histograms are large, so those of many points are fetched at once and kept sparse
                 partials.append((int(point), to_host(partial) if len(plan.settings) > _FEW_POINTS else partial))
-            figures.append(found)
+            measures.append(measured)
             first += part.count
-        return figures, partials
+        return measures, partials
 
     def _make_references(self) -> dict[Device, Reference]:
         """What universes are compared with, on each device."""
         plan, dtype = self.plan, self.engine.dtype
         returns = plan.returns if holds_out(plan.sampler) else plan.returns[:0]
         missing = ~np.isfinite(returns)
-        numbers = [plan.settings.at(point) for point in range(len(plan.settings))]
+        configs = [plan.settings.at(point) for point in range(len(plan.settings))]
         reference = Reference(
-            self.estimate.weights.astype(dtype),
-            np.where(missing, 0, returns).astype(dtype),
-            missing.astype(dtype),
-            np.array([config.periods_per_year for config in numbers], dtype),
-            np.array([config.risk_free_rate for config in numbers], dtype),
+            weights=self.estimate.weights.astype(dtype),
+            returns=np.where(missing, 0, returns).astype(dtype),
+            missing=missing.astype(dtype),
+            periods_per_year=np.array([config.periods_per_year for config in configs], dtype),
+            risk_free_rate=np.array([config.risk_free_rate for config in configs], dtype),
         )
         return {device: jax.device_put(reference, device) for device in self.engine.devices}
 
-    def _table(self, pending: Pending, found: Allocation, figures: np.ndarray) -> pa.Table:
+    def _table(self, pending: Pending, result: Allocation, measures: np.ndarray) -> pa.Table:
+        """The chunk's table; `jaxalloc.studies.run` lists its columns."""
         import pyarrow as pa
 
         points, index = np.divmod(np.arange(pending.start, pending.stop), self.plan.n_draws)
-        n_assets = found.weights.shape[2]
-        leads = np.zeros(found.weights.shape, bool)
-        universe, profile, cluster = np.nonzero(found.lead_assets >= 0)
-        leads[universe, profile, found.lead_assets[universe, profile, cluster]] = True
+        n_assets = result.weights.shape[2]
+        leads = np.zeros(result.weights.shape, bool)
+        universe, profile, cluster = np.nonzero(result.lead_assets >= 0)
+        leads[universe, profile, result.lead_assets[universe, profile, cluster]] = True
 
         def listed(values: np.ndarray) -> pa.Array:
             flat = pa.array(np.ascontiguousarray(values).reshape(-1))
@@ -178,18 +191,21 @@ class Runner:
         columns: dict[str, Any] = {
             "point": points.astype(np.int32),
             "universe": index,
-            "n_clusters": found.n_clusters,
-            "cluster_labels": listed(found.cluster_labels),
-            "aggressors": listed(found.aggressors),
+            "n_clusters": result.n_clusters,
+            "cluster_labels": listed(result.cluster_labels),
+            "aggressors": listed(result.aggressors),
         }
         for p, name in enumerate(self.plan.settings.config.profiles):
-            columns[f"{name}.weights"] = listed(found.weights[:, p])
+            columns[f"{name}.weights"] = listed(result.weights[:, p])
             columns[f"{name}.leads"] = listed(leads[:, p])
-            columns |= {f"{name}.{measure}": figures[:, p, m] for m, measure in enumerate(MEASURES)}
-            columns[f"{name}.optimality_gap"] = found.optimality_gap[:, p]
-            columns[f"{name}.status"] = found.status[:, p]
+            columns |= {f"{name}.{measure}": measures[:, p, m] for m, measure in enumerate(MEASURES)}
+            columns[f"{name}.optimality_gap"] = result.optimality_gap[:, p]
+            columns[f"{name}.status"] = result.status[:, p]
         return pa.table(
-            {name: np.ascontiguousarray(c) if isinstance(c, np.ndarray) else c for name, c in columns.items()}
+            {
+                name: np.ascontiguousarray(column) if isinstance(column, np.ndarray) else column
+                for name, column in columns.items()
+            }
         )
 
 
@@ -209,13 +225,18 @@ Consume = Callable[[int, ChunkResult], None]
 
 
 class Computer(Protocol):
-    """Who computes the chunks: this process, or workers elsewhere."""
+    """What computes a plan's chunks: this process's devices, or workers elsewhere.
+
+    Attributes:
+        chunk_size: universes of a chunk.
+        device: what computes.
+    """
 
     chunk_size: int
     device: str
 
     def estimate(self) -> Allocation:
-        """Return the point estimates."""
+        """Return the panel's own portfolios, leading axis G."""
         ...
 
     def correlation(self) -> np.ndarray:

@@ -1,7 +1,7 @@
-"""A study's chunks as tasks on a Dask cluster: the workers compute, and whoever runs the study writes.
+"""A study's chunks as tasks for Dask workers: the workers compute, and the process that runs the study writes.
 
-Each task carries all that it needs, so that the scheduler gives the chunks of a lost worker to another one. One worker
-a GPU with one thread is what it is meant for; in a worker with more, chunks wait for each other.
+A task carries all that it needs, so the scheduler gives the chunks of a lost worker to another one. Use one worker with
+one thread for each GPU; in a worker with more threads chunks wait for each other.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ if TYPE_CHECKING:
     from distributed import Client
 
 _TIMEOUT = 30.0  # seconds to reach a scheduler, and to wait for its first worker
-_AHEAD = 2  # chunks that are given out for each worker: one in work, one to go on with
+_AHEAD = 2  # chunks given out to each worker: one in work, and the next one
 
 
 @contextlib.contextmanager
-def on_cluster(plan: Plan, dask: Client | str) -> Iterator[Cluster]:
-    """Yield what computes a plan's chunks on a cluster.
+def dask_workers(plan: Plan, dask: Client | str) -> Iterator[DaskWorkers]:
+    """Yield the workers of a Dask cluster, ready to compute a plan.
 
     Args:
         plan: the study.
@@ -59,11 +59,11 @@ def on_cluster(plan: Plan, dask: Client | str) -> Iterator[Cluster]:
             client.wait_for_workers(1, timeout=_TIMEOUT)
         except TimeoutError:
             raise InputError(f"dask: the scheduler has had no worker for {_TIMEOUT:.0f} seconds; start one") from None
-        yield Cluster(plan, client)
+        yield DaskWorkers(plan, client)
 
 
-class Cluster:
-    """Computes a plan's chunks on a cluster.
+class DaskWorkers:
+    """Computes a plan's chunks on the workers of a Dask cluster.
 
     Attributes:
         chunk_size: universes of a chunk.
@@ -71,14 +71,14 @@ class Cluster:
     """
 
     def __init__(self, plan: Plan, client: Client) -> None:
-        """Ask a worker what suits its device."""
+        """Ask a worker for the chunk size that suits its device."""
         self._client = client
-        self._run = uuid.uuid4().hex  # tasks of another run are others, even of the same plan
-        self.chunk_size, self.device = self._submit(_describe, plan, "describe").result()
+        self._run = uuid.uuid4().hex  # no run takes the tasks of another one, even of the same plan
+        self.chunk_size, self.device = self._submit(_device_of, plan, "describe").result()
         self._plan = dataclasses.replace(plan, chunk_size=self.chunk_size)
 
     def estimate(self) -> Allocation:
-        """Return the point estimates."""
+        """Return the panel's own portfolios, leading axis G."""
         return self._submit(_estimate, self._shared(), "estimate").result()
 
     def correlation(self) -> np.ndarray:
@@ -93,7 +93,7 @@ class Cluster:
         todo = iter(numbers)
         try:
             while True:
-                # as workers come and go
+                # counted anew each time, because workers come and go
                 ahead = _AHEAD * max(1, len(self._client.scheduler_info(n_workers=-1)["workers"]))
                 for number in todo:
                     task = self._submit(_chunk, plan, number, number, self.chunk_size, self.device)
@@ -108,11 +108,11 @@ class Cluster:
                 progress(min(self.chunk_size, self._plan.n_universes - number * self.chunk_size))
         finally:
             if waiting:
-                with contextlib.suppress(Exception):  # the scheduler may be what has gone
+                with contextlib.suppress(Exception):  # the scheduler itself may be gone
                     self._client.cancel([task for _, task in waiting])
 
     def _shared(self) -> Any:
-        """The plan as a task of its own: sent once, and made again where the worker that held it is lost."""
+        """The plan as a task of its own: sent once, and sent again where the worker that held it is lost."""
         return self._submit(_same, self._plan, "plan")
 
     def _submit(self, function: Callable[..., Any], plan: Any, name: Any, *arguments: Any) -> Any:
@@ -123,7 +123,7 @@ class Cluster:
 # ---- on a worker ----------------------------------------------------------------------------------------------------
 
 _lock = threading.Lock()
-_ready: list[tuple[Plan, Runner]] = []  # the last plan, whose programs and panel are on the devices
+_ready: list[tuple[Plan, Runner]] = []  # the last plan; its programs and panel are on the devices
 
 
 def _same(plan: Plan) -> Plan:
@@ -138,7 +138,7 @@ def _runner(plan: Plan) -> Iterator[Runner]:
         yield _ready[0][1]
 
 
-def _describe(plan: Plan) -> tuple[int, str]:
+def _device_of(plan: Plan) -> tuple[int, str]:
     with jax.enable_x64(plan.precision == 64):
         return Runner(plan).chunk_size, device_name()
 

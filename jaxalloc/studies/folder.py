@@ -1,25 +1,19 @@
-"""A study's folder: its identity, the files of its results, and how it is loaded again."""
+"""A study's folder: the files of its results, and how they are loaded."""
 
 from __future__ import annotations
 
-import dataclasses
 import functools
-import hashlib
 import io
 import json
 import os
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-import jax
 import numpy as np
 import pandas as pd
 
-from jaxalloc._version import __version__
 from jaxalloc.arguments.errors import InputError
 from jaxalloc.arguments.words import unquoted
-from jaxalloc.markets.layout import label_text
-from jaxalloc.markets.panel import Panel
 from jaxalloc.portfolios.result import RESULT_FIELDS, Allocation, universe_of, valid_universes
 from jaxalloc.portfolios.tables import ASSET_COLUMNS, CLUSTER_COLUMNS, asset_table, cluster_table
 from jaxalloc.settings.config import AllocationConfig
@@ -28,13 +22,11 @@ from jaxalloc.settings.sweep import Sweep
 from jaxalloc.storage.csv import write_csv
 from jaxalloc.storage.reader import StoredStudy
 from jaxalloc.storage.writer import Store
-from jaxalloc.studies.plan import Plan
 from jaxalloc.studies.study import Study
 from jaxalloc.studies.totals import Totals
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
 
 RECORD, CORRELATION = "study.json", "correlation.parquet"
 
@@ -56,7 +48,7 @@ def load_study(folder: str | os.PathLike[str]) -> Study:
             f"the summary in {unquoted(folder)} is damaged; run the study again with resume=True to redo it"
         )
     record = json.loads(stored.result(RECORD))
-    names = record.pop("symbols")
+    symbols = record.pop("symbols")
     del record["status_counts"], record["point_status"]
     identity = stored.manifest.identity
     settings = identity["settings"]
@@ -64,7 +56,7 @@ def load_study(folder: str | os.PathLike[str]) -> Study:
     grid = tuple((name, tuple(values)) for name, values in settings["grid"].items())
     estimates, totals = unpack(state[1])
     return Study(
-        symbols=names,
+        symbols=symbols,
         settings=Sweep(AllocationConfig(**base), grid),
         n=identity["n"],
         seed=identity["seed"],
@@ -73,12 +65,12 @@ def load_study(folder: str | os.PathLike[str]) -> Study:
         totals=totals,
         record=record,
         tables=reader_of(stored) if identity["keep"] == "weights" else None,
-        correlation=_read_correlation(stored),
+        correlation=pd.read_parquet(io.BytesIO(stored.result(CORRELATION)), engine="pyarrow").to_numpy(),
     )
 
 
 def pack(estimates: Allocation, totals: list[Totals]) -> dict[str, np.ndarray]:
-    """Point estimates and totals as named arrays."""
+    """Return the panel's own portfolios and the totals as named arrays."""
     arrays = {f"estimate.{name}": np.asarray(getattr(estimates, name)) for name in RESULT_FIELDS}
     for point, total in enumerate(totals):
         arrays |= {f"{point}.{name}": array for name, array in total.arrays().items()}
@@ -86,65 +78,19 @@ def pack(estimates: Allocation, totals: list[Totals]) -> dict[str, np.ndarray]:
 
 
 def unpack(arrays: dict[str, np.ndarray]) -> tuple[Allocation, list[Totals]]:
-    """Point estimates and totals from what `pack` gave."""
+    """Return the panel's own portfolios and the totals from what `pack` returned."""
     estimates = Allocation(**{name: arrays[f"estimate.{name}"] for name in RESULT_FIELDS})
     totals = []
     for point in range(len(estimates.status)):
         prefix = f"{point}."
-        mine = {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
-        totals.append(Totals.from_arrays(mine))
+        named = {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
+        totals.append(Totals.from_arrays(named))
     return estimates, totals
 
 
 def reader_of(stored: StoredStudy) -> Callable[..., Iterator[pa.Table]]:
-    """A `Study`'s tables, read from its folder when they are asked for."""
+    """Return what reads a study's tables from its folder."""
     return lambda names: (table for _, table in stored.chunks(names))
-
-
-def _read_correlation(stored: StoredStudy) -> np.ndarray | None:
-    """The panel's correlations; None if the study was stored before they were."""
-    if CORRELATION not in stored.manifest.results:
-        return None
-    return pd.read_parquet(io.BytesIO(stored.result(CORRELATION)), engine="pyarrow").to_numpy()
-
-
-def identity_of(panel: Panel, plan: Plan, device: str) -> dict[str, Any]:
-    """What a study's numbers depend on; one that is resumed must agree in all of it."""
-    import jaxlib.version
-
-    return {
-        "data": {
-            "sha256": data_hash(panel),
-            "n_observations": panel.n_observations,
-            "n_assets": panel.n_assets,
-            "first": label_text(panel.dates[0]),
-            "last": label_text(panel.dates[-1]),
-        },
-        "settings": {
-            "config": dataclasses.asdict(plan.settings.config),
-            "grid": {name: list(values) for name, values in plan.settings.grid},
-        },
-        "sampler": plan.sampler.settings(),
-        "n": plan.n_draws,
-        "seed": plan.seed,
-        "precision": plan.precision,
-        "keep": plan.keep,
-        "chunk_size": plan.chunk_size,
-        "versions": {
-            "jaxalloc": __version__,
-            "jax": jax.__version__,
-            "jaxlib": jaxlib.version.__version__,
-            "numpy": np.__version__,
-        },
-        "device": device,
-    }
-
-
-def data_hash(panel: Panel) -> str:
-    """SHA-256 of a panel's symbols, dates and returns (all gaps are alike), in hexadecimal."""
-    values = np.where(np.isnan(panel.values), np.nan, panel.values)
-    labels = json.dumps([panel.symbols, [str(date) for date in panel.dates]])
-    return hashlib.sha256(labels.encode() + np.ascontiguousarray(values, "<f8").tobytes()).hexdigest()
 
 
 def put_frame(store: Store, name: str, frame: pd.DataFrame) -> None:
@@ -162,16 +108,15 @@ def put_record(store: Store, name: str, record: dict[str, Any]) -> None:
 
 
 def write_results(study: Study, store: Store) -> None:
-    """Write the files that the module's docstring lists, the record last."""
+    """Write the files that `jaxalloc.studies.run` lists, the record last."""
     put = functools.partial(put_frame, store)
     put("summary.csv", study.summary())
     put("profiles.csv", study.profile_summary())
     if not study.settings.names:
         put("stability.csv", study.cluster_stability())
         put("co_association.parquet", study.co_association())
-    if study.correlation is not None:
-        names = pd.Index(study.symbols, name="symbol")
-        put(CORRELATION, pd.DataFrame(study.correlation, index=names, columns=names.rename(None)))
+    names = pd.Index(study.symbols, name="symbol")
+    put(CORRELATION, pd.DataFrame(study.correlation, index=names, columns=names.rename(None)))
     put("point_assets.csv", _point_tables(study, asset_table, ASSET_COLUMNS))
     put("point_clusters.csv", _point_tables(study, cluster_table, CLUSTER_COLUMNS))
     record = study.record | {
@@ -190,7 +135,7 @@ def write_results(study: Study, store: Store) -> None:
 
 
 def _point_tables(study: Study, table: Callable[..., pd.DataFrame], columns: tuple[str, ...]) -> pd.DataFrame:
-    """The point estimate's table of every profile, index "profile"; empty if the whole panel is no valid universe."""
+    """The own portfolios' table of every profile, index "profile"; empty if the whole panel is no valid universe."""
 
     def one(point: int) -> pd.DataFrame:
         estimate, config = universe_of(study.estimates, point), study.settings.at(point)

@@ -1,4 +1,4 @@
-"""Histograms of which only the bins that hold something are kept."""
+"""Bins over floating-point numbers, and histograms that keep their bins only where something is in them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Bins(NamedTuple):
     Attributes:
         low: exponent of the smallest number that is not 0.
         high: exponent past that of the largest.
-        bits: leading bits of the mantissa that are told apart.
+        bits: leading bits of the mantissa that choose the bin.
         signed: whether there are bins below 0.
     """
 
@@ -35,15 +35,13 @@ class Bins(NamedTuple):
         return self.half * (2 if self.signed else 1) + 1
 
 
-WEIGHT_BINS = Bins(-20, 1, 7, signed=False)
-
-
-MEASURE_BINS = Bins(-30, 20, 8, signed=True)
+WEIGHT_BINS = Bins(low=-20, high=1, bits=7, signed=False)
+MEASURE_BINS = Bins(low=-30, high=20, bits=8, signed=True)
 
 
 def bin_of(values: Array, bins: Bins) -> Array:
-    """The bin of each number, int32; numbers beyond the largest are in the last, those too small in that of 0."""
-    # float32 has enough of the mantissa, and its bits do not depend on the precision of the study
+    """Return the bin of each number, int32; one beyond the largest is in the last bin, one too small in that of 0."""
+    # float32 has enough bits of the mantissa, and does not depend on the precision of the study
     size = jnp.abs(values).astype(jnp.float32)
     pattern = lax.bitcast_convert_type(size, jnp.int32) >> (23 - bins.bits)
     place = pattern - ((bins.low + 127) << bins.bits) + 1
@@ -52,7 +50,7 @@ def bin_of(values: Array, bins: Bins) -> Array:
 
 
 def bin_edges(bins: Bins) -> tuple[np.ndarray, np.ndarray]:
-    """Lower and upper edge of every bin; those of 0 are 0."""
+    """Return the lower and upper edge of every bin; those of 0 are 0."""
     place = np.arange(bins.half + 1)
     edge = np.ldexp(1 + (place % (1 << bins.bits)) / (1 << bins.bits), bins.low + (place >> bins.bits))
     low, high = np.concatenate([[0], edge[:-1]]), np.concatenate([[0], edge[1:]])
@@ -62,12 +60,12 @@ def bin_edges(bins: Bins) -> tuple[np.ndarray, np.ndarray]:
 
 
 class Histogram:
-    """A histogram of which only the bins that hold something are kept.
+    """A histogram without its empty bins.
 
     Attributes:
-        shape: of the whole, the bins last.
-        bins: (held,) flat positions, ascending.
-        held: (held,) what they hold.
+        shape: of the whole array, the bins last.
+        bins: (B,) flat positions of the bins that are not empty, ascending.
+        held: (B,) what they hold.
     """
 
     def __init__(self, shape: tuple[int, ...], bins: np.ndarray, held: np.ndarray) -> None:
@@ -76,7 +74,7 @@ class Histogram:
 
     @classmethod
     def of(cls, dense: Any) -> Histogram:
-        """Make one of a whole array."""
+        """Make a histogram of a whole array."""
         array = np.asarray(dense)
         flat = array.ravel()
         bins = np.flatnonzero(flat)

@@ -1,4 +1,4 @@
-"""This process computes a study's chunks."""
+"""A study's chunks, computed by this process."""
 
 from __future__ import annotations
 
@@ -13,8 +13,15 @@ from jaxalloc.studies.chunks import Consume, Pending, Runner, device_name
 from jaxalloc.studies.plan import Plan
 
 
-class Local:
-    """This process computes: a chunk is fetched and written while the devices work on the next."""
+class LocalDevices:
+    """Computes a plan's chunks on this process's devices.
+
+    A chunk is fetched and written while the devices compute the next one.
+
+    Attributes:
+        chunk_size: universes of a chunk.
+        device: what computes.
+    """
 
     def __init__(self, plan: Plan) -> None:
         """Put the panel on the devices."""
@@ -23,7 +30,7 @@ class Local:
         self.device = device_name()
 
     def estimate(self) -> Allocation:
-        """Return the point estimates."""
+        """Return the panel's own portfolios, leading axis G."""
         return self.runner.estimate
 
     def correlation(self) -> np.ndarray:
@@ -32,20 +39,20 @@ class Local:
 
     def run(self, numbers: list[int], consume: Consume, progress: Callable[[int], None]) -> None:
         """Compute chunks and hand them over, in this order."""
-        behind: Future[None] | None = None
-        begun: deque[Pending] = deque(maxlen=2)  # the chunk that is waited for, and the next
+        writing: Future[None] | None = None  # of the chunk before the last one begun
+        begun: deque[Pending] = deque(maxlen=2)
         with ThreadPoolExecutor(1) as pool:
             try:
                 for number in numbers:
                     begun.append(self.runner.start(number, progress))
-                    if behind is not None:
-                        behind.result()
-                    behind = pool.submit(lambda n, p: consume(n, self.runner.finish(p)), number, begun[-1])
-                if behind is not None:
-                    behind.result()
+                    if writing is not None:
+                        writing.result()
+                    writing = pool.submit(lambda n, p: consume(n, self.runner.finish(p)), number, begun[-1])
+                if writing is not None:
+                    writing.result()
             except BaseException:
                 for pending in begun:
                     pending.chunk.cancel()
-                if behind is not None:  # a chunk that is computed is kept
-                    behind.exception()
+                if writing is not None:  # a computed chunk is kept
+                    writing.exception()
                 raise

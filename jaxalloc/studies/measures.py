@@ -1,14 +1,7 @@
-"""Thousands of universes reduced on the device to figures whose size does not grow with their number.
+"""The measures of a universe's portfolios, each formula once, for JAX's arrays and for NumPy's.
 
-`reduce_universes` turns a range of a chunk's universes into a `Partial`; `Totals` adds partials up on the host. Counts
-are whole numbers, whose sums know no order. Means and squared deviations are taken block by block, blocks that start at
-fixed universes, and are merged in the order of the universes (Chan, Golub and LeVeque, 1983): another chunk or number
-of devices gives the same bits.
-
-Quantiles come from histograms. A bin holds the numbers that share sign, exponent and the first bits of the mantissa;
-its width is 2**-7 (0.8 %) of a weight and 2**-8 (0.4 %) of any other figure. An order statistic is placed inside its
-bin by its rank there, so it is off by less than the bin's width; weights below 2**-20 (1e-6), and other figures below
-2**-30 in size, count as 0.
+`measure_universes` measures a chunk's universes on the device, `measure_estimate` the panel's own portfolios on the
+host. `jaxalloc.settings.measures` says what the measures are called and in which order they stand.
 """
 
 from __future__ import annotations
@@ -18,33 +11,26 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array, lax
 
 from jaxalloc.kernels.clusters.within import sum_by_cluster
+from jaxalloc.kernels.lanes.backend import Backend
 from jaxalloc.kernels.lanes.products import dot
 from jaxalloc.portfolios.result import Allocation
+from jaxalloc.settings.config import AllocationConfig
+from jaxalloc.settings.measures import MEASURES
 
-FEWEST_LEFT_OUT = 20  # rows that out-of-bag figures need
-MEASURES = (
-    "volatility",
-    "expected_return",
-    "sharpe",
-    "effective_assets",
-    "effective_clusters",
-    "effective_bets",
-    "concentration",
-    "turnover",
-    "out_of_bag_return",
-    "out_of_bag_volatility",
-    "out_of_bag_sharpe",
-)
+FEWEST_LEFT_OUT = 20  # rows that out-of-bag measures need
+
+Namespace = Any  # `jax.numpy` or `numpy`
 
 
 class Reference(NamedTuple):
     """What universes are compared with.
 
     Attributes:
-        weights: (G, P, N) the point estimate's for each of G settings; NaN if it is invalid.
+        weights: (G, P, N) the panel's own portfolios at each of G points; NaN where it has none.
         returns: (T, N) the panel, 0 where missing; (0, N) where there is no out-of-bag.
         missing: (T, N) 1.0 where the panel has no return; likewise.
         periods_per_year: (G,) rows a year.
@@ -57,54 +43,102 @@ class Reference(NamedTuple):
     periods_per_year: Any
     risk_free_rate: Any
 
+    def at(self, point: Any) -> Reference:
+        """Return the reference of one point, without the axis G."""
+        return self._replace(
+            weights=self.weights[point],
+            periods_per_year=self.periods_per_year[point],
+            risk_free_rate=self.risk_free_rate[point],
+        )
 
-def measures(result: Allocation, left_out: Array, point: Array, reference: Reference) -> Array:
-    """(P, M) `MEASURES` of one universe; NaN where one has no meaning.
+
+def _in_sample(xp: Namespace, result: Allocation, shares: Any, estimated: Any, risk_free_rate: Any) -> dict[str, Any]:
+    """(P,) measures of one universe by its own estimates, by name; NaN where one has no meaning.
 
     Args:
+        xp: the namespace of the arrays.
         result: of the universe, without a batch axis.
-        left_out: (T,) bool, the rows that it does not hold.
-        point: () int32, which of the settings are its own.
-        reference: what to compare with.
+        shares: (P, K) each cluster's share in the variance.
+        estimated: (P, N) weights of the panel's own portfolios, from which turnover is measured.
+        risk_free_rate: annual simple rate.
     """
     x = result.weights
-    reference = reference._replace(
-        weights=reference.weights[point],
-        periods_per_year=reference.periods_per_year[point],
-        risk_free_rate=reference.risk_free_rate[point],
-    )
     active = result.cluster_labels >= 0
-    herfindahl = jnp.sum(x**2, axis=1)
-    by_cluster = jnp.sum(result.cluster_weights**2, axis=1)
-    moved = jnp.where(active[None, :], jnp.abs(x - reference.weights), 0)
-    turnover = jnp.where(jnp.isnan(x[:, 0]), jnp.nan, jnp.sum(moved, axis=1) / 2)
+    herfindahl = xp.sum(x**2, axis=1)
+    by_cluster = xp.sum(result.cluster_weights**2, axis=1)
+    moved = xp.where(active[None, :], xp.abs(x - estimated), 0)
     some = result.volatility > 0
-    excess = result.expected_return - reference.risk_free_rate
-    sharpe = jnp.where(some, excess / jnp.where(some, result.volatility, 1), jnp.nan)
-    columns = [result.volatility, result.expected_return, sharpe, 1 / herfindahl, 1 / by_cluster]
-    columns += [_effective_bets(result), herfindahl, turnover]
-    return jnp.stack(columns + list(_out_of_bag(x, left_out, reference)), axis=1)
+    excess = result.expected_return - risk_free_rate
+    return {
+        "volatility": result.volatility,
+        "expected_return": result.expected_return,
+        "sharpe": xp.where(some, excess / xp.where(some, result.volatility, 1), xp.nan),
+        "effective_assets": 1 / herfindahl,
+        "effective_clusters": 1 / by_cluster,
+        "effective_bets": _effective_bets(xp, shares),
+        "concentration": herfindahl,
+        "turnover": xp.where(xp.isnan(x[:, 0]), xp.nan, xp.sum(moved, axis=1) / 2),
+    }
 
 
-def _effective_bets(result: Allocation) -> Array:
-    """(P,) exponential of the entropy of the clusters' shares in the variance; shares below 0 count as 0."""
-    size = result.cluster_labels.shape[0]
-    shares = jax.vmap(lambda shares: sum_by_cluster(shares, result.cluster_labels, size))(result.risk_contributions)
+def _effective_bets(xp: Namespace, shares: Any) -> Any:
+    """(P,) exponential of the entropy of (P, K) shares; shares below 0 count as 0."""
     some = shares > 0  # none in an invalid universe
-    total = jnp.sum(jnp.where(some, shares, 0), axis=1)
-    shares = jnp.where(some, shares, 1) / jnp.where(total > 0, total, 1)[:, None]
-    entropy = -jnp.sum(jnp.where(some, shares * jnp.log(shares), 0), axis=1)
-    return jnp.where(total > 0, jnp.exp(entropy), jnp.nan)
+    total = xp.sum(xp.where(some, shares, 0), axis=1)
+    shares = xp.where(some, shares, 1) / xp.where(total > 0, total, 1)[:, None]
+    entropy = -xp.sum(xp.where(some, shares * xp.log(shares), 0), axis=1)
+    return xp.where(total > 0, xp.exp(entropy), xp.nan)
 
 
-def _out_of_bag(x: Array, left_out: Array, reference: Reference) -> tuple[Array, Array, Array]:
+def _stacked(xp: Namespace, measures: dict[str, Any]) -> Any:
+    """(P, M) `MEASURES` from (P,) measures by name; NaN where one is not there."""
+    absent = xp.full_like(measures["volatility"], xp.nan)
+    return xp.stack([measures.get(name, absent) for name in MEASURES], axis=1)
+
+
+# ---- on the device --------------------------------------------------------------------------------------------------
+
+
+@functools.partial(jax.jit, static_argnums=(0, 5))
+def measure_universes(
+    block: int, results: Allocation, left_out: Array, points: Array, reference: Reference, backend: Backend
+) -> Array:
+    """Measure a chunk's universes, a block at a time.
+
+    Args:
+        block: static, divides C.
+        results: `Allocation`, leading axis C.
+        left_out: (C, T) bool, the rows that each universe does not hold; (C, 0) where there is no out-of-bag.
+        points: (C,) int32, each universe's point of the grid.
+        reference: what to compare with.
+        backend: static.
+
+    Returns:
+        (C, P, M) `MEASURES`; NaN where one has no meaning.
+    """
+    n_blocks = points.shape[0] // block
+    blocks = jax.tree.map(lambda leaf: leaf.reshape(n_blocks, block, *leaf.shape[1:]), (results, left_out, points))
+    one = jax.vmap(functools.partial(_measure_universe, backend=backend), in_axes=(0, 0, 0, None))
+    measured = lax.map(lambda part: one(part[0], part[1], part[2], reference), blocks)
+    return measured.reshape(-1, *measured.shape[2:])
+
+
+def _measure_universe(
+    result: Allocation, left_out: Array, point: Array, reference: Reference, backend: Backend
+) -> Array:
+    reference, labels = reference.at(point), result.cluster_labels
+    shares = jax.vmap(lambda each: sum_by_cluster(each, labels, labels.shape[0], backend))(result.risk_contributions)
+    measured = _in_sample(jnp, result, shares, reference.weights, reference.risk_free_rate)
+    if left_out.shape[0]:
+        measured |= _out_of_bag(result.weights, left_out, reference)
+    return _stacked(jnp, measured)
+
+
+def _out_of_bag(x: Array, left_out: Array, reference: Reference) -> dict[str, Array]:
     """Annual return, volatility and Sharpe ratio (P,) of constant weights over the rows left out."""
-    if left_out.shape[0] == 0:
-        none = jnp.full(x.shape[0], jnp.nan, x.dtype)
-        return none, none, none
     held = jnp.nan_to_num(x)
     path = dot(held, reference.returns.T)
-    # a row counts in which every asset that is held has a return
+    # a row counts if every asset that is held has a return in it
     seen = left_out[None, :] & (dot((held > 0).astype(x.dtype), reference.missing.T) == 0)
     count = jnp.sum(seen, axis=1, dtype=x.dtype)
     enough = (count >= FEWEST_LEFT_OUT) & ~jnp.isnan(x[:, 0])
@@ -113,19 +147,29 @@ def _out_of_bag(x: Array, left_out: Array, reference: Reference) -> tuple[Array,
     annual = reference.periods_per_year * mean
     volatility = jnp.sqrt(reference.periods_per_year * squares / jnp.maximum(count - 1, 1))
     sharpe = (annual - reference.risk_free_rate) / jnp.where(volatility > 0, volatility, 1)
-    defined = enough & (volatility > 0)
-    nan = jnp.nan
-    return jnp.where(enough, annual, nan), jnp.where(enough, volatility, nan), jnp.where(defined, sharpe, nan)
+    return {
+        "out_of_bag_return": jnp.where(enough, annual, jnp.nan),
+        "out_of_bag_volatility": jnp.where(enough, volatility, jnp.nan),
+        "out_of_bag_sharpe": jnp.where(enough & (volatility > 0), sharpe, jnp.nan),
+    }
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def measure_universes(block: int, results: Allocation, left_out: Array, points: Array, reference: Reference) -> Array:
-    """(C, P, M) `measures` of a chunk's universes, computed a block at a time."""
-    one = jax.vmap(measures, in_axes=(0, 0, 0, None))
-    n_blocks = points.shape[0] // block
-    blocks = jax.tree.map(lambda leaf: leaf.reshape(n_blocks, block, *leaf.shape[1:]), (results, left_out, points))
-    found = lax.map(lambda part: one(part[0], part[1], part[2], reference), blocks)
-    return found.reshape(-1, *found.shape[2:])
+# ---- on the host ----------------------------------------------------------------------------------------------------
 
 
-# ---- totals, on the host --------------------------------------------------------------------------------------------
+def measure_estimate(estimate: Allocation, config: AllocationConfig) -> np.ndarray:
+    """Measure the panel's own portfolios in float64: no row is out of bag, and their turnover from themselves is 0.
+
+    Args:
+        estimate: NumPy arrays without a batch axis.
+        config: the settings that they were computed with.
+
+    Returns:
+        (P, M) `MEASURES`; NaN where one has no meaning.
+    """
+    wide = jax.tree.map(lambda leaf: np.asarray(leaf, float) if leaf.dtype.kind == "f" else leaf, estimate)
+    active = wide.cluster_labels >= 0
+    labels = wide.cluster_labels[active]
+    shares = np.stack([np.bincount(labels, each[active], minlength=1) for each in wide.risk_contributions])
+    with np.errstate(invalid="ignore"):
+        return _stacked(np, _in_sample(np, wide, shares, wide.weights, config.risk_free_rate))

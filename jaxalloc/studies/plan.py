@@ -1,13 +1,21 @@
-"""Plan: all that a study's numbers depend on."""
+"""Plan: all that a study's numbers depend on, checked."""
 
 from __future__ import annotations
 
 import dataclasses
+from typing import Any, Literal, get_args
 
 import numpy as np
 
+from jaxalloc.arguments.errors import InputError
+from jaxalloc.arguments.numbers import check_seed, whole_number
+from jaxalloc.markets.panel import Panel
 from jaxalloc.settings.sweep import Sweep
-from jaxalloc.universes.samplers import Product
+from jaxalloc.universes.samplers import Product, Sampler
+
+Keep = Literal["weights", "summary"]
+
+_MOST_SUMMARIES = 2**33  # bytes that the summaries of a sweep's points may take
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -39,5 +47,61 @@ class Plan:
 
     @property
     def n_universes(self) -> int:
-        """All of them: universe i is draw i % n_draws at point i // n_draws."""
+        """All universes: universe i is draw i % n_draws at point i // n_draws."""
         return self.n_draws * len(self.settings)
+
+
+def make_plan(
+    panel: Panel,
+    sampler: Sampler | None,
+    settings: Sweep,
+    *,
+    seed: Any,
+    precision: Any,
+    keep: Any = "weights",
+    chunk_size: Any = "auto",
+) -> Plan:
+    """Check a study's arguments, and make its plan of them.
+
+    Args:
+        panel: returns per period.
+        sampler: of the universes; None where the panel itself is the one universe.
+        settings: one point or more.
+        seed: as `run_study` takes it.
+        precision: likewise.
+        keep: likewise.
+        chunk_size: likewise.
+
+    Raises:
+        InputError: an argument is out of range, or does not fit the panel.
+    """
+    if sampler is not None and not isinstance(sampler, Sampler):
+        raise InputError(f"sampler must be one that draws universes, such as Bootstrap(n=1000), not {sampler!r}")
+    returns, config = panel.values, settings.config
+    product = Product(() if sampler is None else sampler.parts).prepare(panel, len(returns), config.periods_per_year)
+    if "periods_per_year" in settings.names and any(part.first for part in product.parts):
+        raise InputError("periods_per_year cannot be swept over simulated returns, whose moments it scales")
+    _check_room(settings, returns.shape[1])
+    if precision not in (32, 64):
+        raise InputError(f"precision must be 32 or 64 bits, not {precision!r}")
+    if keep not in get_args(Keep):
+        raise InputError(f"keep must be one of {', '.join(get_args(Keep))}, not {keep!r}")
+    return Plan(
+        returns=returns,
+        sampler=product,
+        settings=settings,
+        seed=check_seed(seed),
+        precision=precision,
+        keep=keep,
+        chunk_size=None if chunk_size in ("auto", None) else whole_number("chunk_size", chunk_size, 1),
+    )
+
+
+def _check_room(settings: Sweep, n_assets: int) -> None:
+    # of a point: co-association and both-active counts, and what the histograms hold
+    room = len(settings) * n_assets * (16 * n_assets + 2**13 * len(settings.config.profiles))
+    if room > _MOST_SUMMARIES:
+        raise InputError(
+            f"the summaries of {len(settings):,} points for {n_assets} assets take about {room / 2**30:.0f} GiB "
+            "of memory; sweep over fewer values at a time"
+        )

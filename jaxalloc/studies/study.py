@@ -1,4 +1,4 @@
-"""Study: what a study came to."""
+"""Study: the result of `run_study`."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ from jaxalloc.arguments.errors import InputError
 from jaxalloc.portfolios.result import Allocation, universe_of
 from jaxalloc.settings.config import AllocationConfig
 from jaxalloc.settings.sweep import Sweep
-from jaxalloc.studies import tables as summary
+from jaxalloc.studies import tables
+from jaxalloc.studies.measures import measure_estimate
 from jaxalloc.studies.totals import Totals
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-# takes names of columns, gives the tables of the chunks in order
+# takes names of columns, returns the tables of the chunks in order
 Tables = Callable[[Sequence[str]], Iterable["pa.Table"]]
 
 
@@ -38,14 +39,13 @@ class Study:
         n: B, the number of draws.
         seed: with a universe's number, what it was drawn from.
         precision: 64 or 32, the bits of the numbers that it was computed with.
-        estimates: the point estimates, `Allocation` of the whole panel with leading axis G. Assets with a gap take no
-            part.
+        estimates: the panel's own portfolios, `Allocation` with leading axis G. An asset with a gap has weight 0.
         totals: G `Totals`, what the universes add up to.
         record: what it was computed from and with, plain values: settings, sampler, seed, precision, a hash of the
             data, versions, device, time.
-        tables: gives the chunks' tables; None if the study keeps no universes.
-        correlation: (N, N) of the whole panel, as the settings at the point `Sweep.home` estimate it; NaN where an
-            asset takes no part. None if the study was stored before correlations were.
+        tables: returns the chunks' tables; None if the study keeps no universes.
+        correlation: (N, N) of the whole panel, as the settings at the point `Sweep.home` estimate it; NaN for an asset
+            with a gap.
     """
 
     symbols: list[str]
@@ -57,7 +57,7 @@ class Study:
     totals: list[Totals]
     record: dict[str, Any]
     tables: Tables | None
-    correlation: np.ndarray | None = None
+    correlation: np.ndarray
 
     @property
     def config(self) -> AllocationConfig:
@@ -76,11 +76,11 @@ class Study:
 
     @property
     def point(self) -> Allocation:
-        """The point estimate, without a batch axis; of a sweep at its first point."""
+        """The panel's own portfolios, without a batch axis; of a sweep at its first point."""
         return self.estimate(0)
 
     def estimate(self, at: int = 0) -> Allocation:
-        """Return the point estimate, `Allocation` of the whole panel without a batch axis."""
+        """Return the panel's own portfolios at a point, `Allocation` without a batch axis."""
         return universe_of(self.estimates, self._point(at))
 
     def weights(self, profile: str, at: int | None = None) -> pd.DataFrame:
@@ -107,31 +107,40 @@ class Study:
         Raises:
             InputError: the study keeps no universes.
         """
-        return summary.universe_table(self, at)
+        columns = self.columns(*tables.universe_columns(self.profiles), at=at)
+        return tables.universe_table(columns, self.settings)
 
     def summary(self, at: int | None = None) -> pd.DataFrame:
         """Summarise each asset's weight, per profile; see `jaxalloc.studies.tables.asset_summary` for the columns."""
-        return summary.asset_summary(self, at)
+        return self.over_points(
+            lambda g: tables.asset_summary(self.totals[g], self.estimates.weights[g], self.symbols, self.profiles), at
+        )
 
     def profile_summary(self, at: int | None = None) -> pd.DataFrame:
         """Summarise each profile's portfolios; see `jaxalloc.studies.tables.profile_summary` for the columns."""
-        return summary.profile_summary(self, at)
+
+        def one(g: int) -> pd.DataFrame:
+            estimated = measure_estimate(universe_of(self.estimates, g), self.settings.at(g))
+            return tables.profile_summary(self.totals[g], estimated, self.profiles)
+
+        return self.over_points(one, at)
 
     def status_counts(self, at: int | None = None) -> pd.DataFrame:
         """Count the universes with each `Status` bit: index "profile", a column a bit."""
-        return summary.status_counts(self, at)
+        return self.over_points(lambda g: tables.status_counts(self.totals[g], self.profiles), at)
 
     def cluster_counts(self, at: int | None = None) -> pd.Series:
         """Count the valid universes by their number of clusters: index "n_clusters"."""
-        return summary.cluster_counts(self, at)
+        return pd.Series(self.over_points(lambda g: tables.cluster_counts(self.totals[g]), at)["universes"])
 
     def co_association(self, at: int = 0) -> pd.DataFrame:
         """Tabulate how often two assets share a cluster; see `jaxalloc.studies.tables.co_association`."""
-        return summary.co_association(self, self._point(at))
+        return tables.co_association(self.totals[self._point(at)], self.symbols)
 
     def cluster_stability(self, at: int = 0) -> pd.DataFrame:
-        """Tell how well the point estimate's clusters hold; see `jaxalloc.studies.tables.cluster_stability`."""
-        return summary.cluster_stability(self, self._point(at))
+        """Tell how well the panel's own clusters hold; see `jaxalloc.studies.tables.cluster_stability`."""
+        g = self._point(at)
+        return tables.cluster_stability(self.totals[g], self.estimates.cluster_labels[g], self.symbols)
 
     def columns(self, *names: str, at: int | None = None) -> dict[str, np.ndarray]:
         """Return columns of the chunks' tables, a row a universe: (rows,) or (rows, N), of all points or of one.
@@ -141,13 +150,13 @@ class Study:
         """
         if self.tables is None:
             raise InputError("the study keeps summaries only; run it with keep='weights' to have its universes")
-        found: dict[str, list[np.ndarray]] = {name: [] for name in names}
+        parts: dict[str, list[np.ndarray]] = {name: [] for name in names}
         chosen = None if at is None else self._point(at)
         for table in self.tables(list(dict.fromkeys(("point", *names)))):
-            taken = slice(None) if chosen is None else table["point"].to_numpy() == chosen
+            rows = slice(None) if chosen is None else table["point"].to_numpy() == chosen
             for name in names:
-                found[name].append(column_values(table[name])[taken])
-        return {name: np.concatenate(parts) for name, parts in found.items()}
+                parts[name].append(column_values(table[name])[rows])
+        return {name: np.concatenate(arrays) for name, arrays in parts.items()}
 
     def over_points(self, table: Callable[[int], pd.DataFrame], at: int | None) -> pd.DataFrame:
         """Return the table of one point, or those of all below each other, the settings swept as first levels."""
@@ -175,7 +184,7 @@ class Study:
 
 
 def column_values(column: pa.ChunkedArray) -> np.ndarray:
-    """A column as an array: (rows,), or of lists of N (rows, N)."""
+    """Return a column as an array: (rows,), or (rows, N) of lists of N."""
     parts = []
     for part in column.chunks:
         if hasattr(part.type, "list_size"):
@@ -185,10 +194,10 @@ def column_values(column: pa.ChunkedArray) -> np.ndarray:
     return np.concatenate(parts)
 
 
-def in_memory(tables: list[pa.Table]) -> Tables:
-    """Tables that are held in memory."""
+def in_memory(chunks: list[pa.Table]) -> Tables:
+    """Return what selects columns of chunks' tables that are in memory."""
 
-    def give(names: Sequence[str]) -> Iterator[pa.Table]:
-        return (table.select(list(names)) for table in tables)
+    def select(names: Sequence[str]) -> Iterator[pa.Table]:
+        return (table.select(list(names)) for table in chunks)
 
-    return give
+    return select

@@ -1,4 +1,4 @@
-"""Bootstrap resamples of a panel's rows, one by one or in blocks."""
+"""Bootstrap: resamples of a panel's rows, drawn one by one or in blocks."""
 
 from __future__ import annotations
 
@@ -15,22 +15,23 @@ from jax import Array
 
 from jaxalloc.arguments.errors import InputError
 from jaxalloc.arguments.numbers import check_seed, plain, whole_number
+from jaxalloc.arguments.words import literal
 from jaxalloc.universes.samplers import Product, Sampler, steps
-from jaxalloc.universes.universe import MOST_UNIVERSES, Draw, Kernel, Universe, draw_universe, seed_key
+from jaxalloc.universes.universe import MOST_UNIVERSES, Draw, Kernel, Universe, draw_universe, seed_key, whole_panel
 
 if TYPE_CHECKING:
     from jaxalloc.markets.panel import Panel
 
 Method = Literal["iid", "circular", "stationary", "moving"]
 
-_BLOCK = 256  # universes of one call of a kernel of `Bootstrap`: another range of indices compiles nothing
+_BLOCK = 256  # resamples that `Bootstrap.counts` draws in one call, so that another range compiles nothing
 
 
 @dataclasses.dataclass(frozen=True)
 class Bootstrap(Sampler):
-    """Resamples of a universe's T rows, with replacement, each T rows long.
+    """Resamples of a universe's T rows, drawn with replacement, each T rows long.
 
-    Every resample is a vector of counts: how often each row is in it.
+    A resample is a vector of counts: how often it holds each row.
 
     - ``"iid"``: every row on its own (Efron, 1979).
     - ``"circular"``: blocks of ``block_length`` rows from uniform starts, the rows wrapped into a circle (Politis and
@@ -41,10 +42,10 @@ class Bootstrap(Sampler):
       with probability 1 / block_length (Politis and Romano, 1994).
 
     Attributes:
-        n: number of resamples, at least 1; None in a product: one for each universe before it.
+        n: number of resamples, at least 1. In a product it may be None: one for each universe before it.
         method: one of the four above.
-        block_length: rows in a block, 1 to T; None (and required so) for ``"iid"``. A whole number, except that the
-            mean length of ``"stationary"`` need not be. ``"auto"``: `optimal_block_length` of the panel.
+        block_length: rows of a block, 1 to T; for ``"iid"`` it must be None. It is a whole number, except for
+            ``"stationary"``, whose mean length need not be whole. ``"auto"`` takes `optimal_block_length` of the panel.
 
     Example:
         >>> bootstrap = Bootstrap(n=1000, method="circular", block_length=5)
@@ -77,12 +78,14 @@ class Bootstrap(Sampler):
         if self.n is not None:
             whole_number("n, the number of resamples,", self.n, 1)
         if self.method not in get_args(Method):
-            raise InputError(f"unknown bootstrap method {self.method!r}; choose from {', '.join(get_args(Method))}")
+            raise InputError(
+                f"unknown bootstrap method {literal(self.method)}; choose from {', '.join(get_args(Method))}"
+            )
         if self.method == "iid":
             if self.block_length is not None:
                 raise InputError(
-                    f"block_length is {self.block_length!r}, but the iid bootstrap has no blocks: leave it out, or "
-                    "choose the method circular, stationary or moving"
+                    f"block_length is {literal(self.block_length)}, but the iid bootstrap has no blocks: leave it out, "
+                    "or choose the method circular, stationary or moving"
                 )
             return
         if self.block_length is None:
@@ -90,7 +93,7 @@ class Bootstrap(Sampler):
         wanted = "a number" if self.method == "stationary" else "a whole number"
         if not _is_length(self.block_length, n_rows, whole=self.method != "stationary"):
             raise InputError(
-                f"block_length must be {wanted} from 1 to {n_rows}, the panel's rows, not {self.block_length!r}"
+                f"block_length must be {wanted} from 1 to {n_rows}, the panel's rows, not {literal(self.block_length)}"
             )
 
     def counts(self, n_rows: int, seed: int, start: int, stop: int) -> np.ndarray:
@@ -103,7 +106,7 @@ class Bootstrap(Sampler):
             stop: one past the last, at most ``n``.
 
         Returns:
-            (stop - start, T) int32 counts; each row of it sums to T.
+            (stop - start, T) int32 counts; each row sums to T.
 
         Raises:
             InputError: a setting, the seed or the range is at fault.
@@ -111,7 +114,7 @@ class Bootstrap(Sampler):
         return self._drawn(_count_block, n_rows, seed, start, stop)
 
     def rows(self, n_rows: int, seed: int, start: int, stop: int) -> np.ndarray:
-        """Draw resamples ``start`` to ``stop - 1`` as paths: their rows in the order in which they follow one another.
+        """Draw resamples ``start`` to ``stop - 1`` as paths: their rows in the order in which they were drawn.
 
         Args:
             n_rows: T, rows of the panel.
@@ -120,7 +123,7 @@ class Bootstrap(Sampler):
             stop: one past the last, at most ``n``.
 
         Returns:
-            (stop - start, T) int32 rows of the panel; `counts` says how often each is there.
+            (stop - start, T) int32 rows of the panel; `counts` counts them.
 
         Raises:
             InputError: a setting, the seed or the range is at fault.
@@ -149,7 +152,7 @@ class Bootstrap(Sampler):
     def draw(self) -> tuple[Kernel, Any]:
         """Return the kernel of the method, and the length of a block (or the chance that a row starts one)."""
         length = 1.0 if self.block_length is None else float(self.block_length)
-        # divided here, because a device need not round a float32 quotient as another does
+        # divided on the host, because devices may round a float32 quotient differently
         number = np.float32(1 / length) if self.method == "stationary" else np.int32(length)
         return _RESAMPLE[self.method], number
 
@@ -162,11 +165,12 @@ class Bootstrap(Sampler):
 def optimal_block_length(returns: np.ndarray, method: Method) -> float:
     """Choose the length of a bootstrap's blocks by the rule of Politis and White (2004).
 
-    Corrected by Patton, Politis and White (2009); computed by the package `arch` for each column, and averaged.
+    The rule is that corrected by Patton, Politis and White (2009). The package `arch` computes it for each column; the
+    result is the average.
 
     Args:
-        returns: (T, N) returns; columns with a gap and constant ones are left out.
-        method: ``"stationary"`` gives the mean length, the others a whole number, rounded up.
+        returns: (T, N) returns; columns with a gap and constant columns are left out.
+        method: ``"stationary"`` gives the mean length; the others give a whole number, rounded up.
 
     Returns:
         The length, 1 to T.
@@ -243,9 +247,8 @@ def _count_block(draws: tuple[Draw, ...], key: Array, index: Array, n_rows: int)
 def _row_block(draws: tuple[Draw, ...], key: Array, index: Array, n_rows: int) -> Array:
     """(len(index), T) int32 rows of the resamples ``index``, in their order."""
     (draw,) = draws
-    rows, length = jnp.arange(n_rows, dtype=jnp.int32), jnp.int32(n_rows)
-    panel = Universe(rows, length, jnp.ones(1, bool), None, None)
-    # from the key that `draw_universe` gives a first step
+    panel = whole_panel(n_rows, 1)
+    # the key is the one that `draw_universe` gives to a first step
     return jax.vmap(lambda i: draw.kernel(draw.numbers, jax.random.fold_in(key, i), i, panel).rows)(index)
 
 

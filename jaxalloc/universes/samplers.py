@@ -1,10 +1,10 @@
 """The ways to draw universes from a panel, and their products.
 
 A sampler is a record of settings; nothing is checked on construction. `Sampler.prepare` checks it against a panel and
-settles what depends on that, and `Sampler.draws` gives the traced code that the engine runs (see
-`jaxalloc.universes.universe`). ``a * b * c`` is a product: every universe of ``a``, changed in every way that ``b``
-has, and so on; the last changes fastest. A sampler with ``n=None`` draws anew for each universe of the samplers
-before it.
+settles what depends on the panel. `Sampler.draw` gives the traced code that the engine runs (see
+`jaxalloc.universes.universe`). ``a * b * c`` is a product: every universe of ``a``, changed in every way of ``b``, and
+so on; the last factor changes fastest. A sampler with ``n=None`` draws anew for each universe of the samplers before
+it.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from jax import Array
 
 from jaxalloc.arguments.errors import InputError
 from jaxalloc.arguments.numbers import plain, whole_number
+from jaxalloc.arguments.words import literal
 from jaxalloc.universes.universe import MOST_UNIVERSES, Draw, Kernel, Universe
 
 if TYPE_CHECKING:
@@ -31,10 +32,9 @@ class Sampler(abc.ABC):
     """A way to draw universes.
 
     Attributes:
-        once: whether a product takes one of its kind at most.
-        first: whether it makes the rows that the others draw from, and so stands first in a product.
-        leaves_out: whether the rows that a universe does not hold are left out by chance (True), on purpose (False),
-            or this sampler has nothing to do with it (None).
+        once: whether a product takes at most one sampler of this kind.
+        first: whether it makes the rows that the others draw from, and so comes first in a product.
+        leaves_out: whether this sampler leaves rows out by chance (True), on purpose (False), or not at all (None).
     """
 
     once: ClassVar[bool] = False
@@ -43,15 +43,15 @@ class Sampler(abc.ABC):
 
     @abc.abstractmethod
     def count(self, n_rows: int) -> int | None:
-        """Return the number of universes for a panel of ``n_rows`` rows; None: one for each of those before it."""
+        """Return the number of universes for a panel of ``n_rows`` rows; None for one per universe before it."""
 
     @abc.abstractmethod
     def prepare(self, panel: Panel, n_rows: int, periods_per_year: float) -> Sampler:
-        """Return the sampler with all that depends on the panel settled.
+        """Return the sampler with everything settled that depends on the panel.
 
         Args:
             panel: the panel.
-            n_rows: rows that a universe has at most when this sampler's turn comes.
+            n_rows: the most rows that a universe has before this sampler.
             periods_per_year: rows a year.
 
         Raises:
@@ -60,23 +60,23 @@ class Sampler(abc.ABC):
 
     @abc.abstractmethod
     def draw(self) -> tuple[Kernel, Any]:
-        """Return the traced function that draws, and the numbers it wants. Of a prepared sampler."""
+        """Return the traced function that draws, and its numbers. The sampler must be prepared."""
 
     @abc.abstractmethod
     def settings(self) -> dict[str, Any]:
-        """Return name and settings as plain values, for a record in JSON."""
+        """Return the name and the settings as plain values, for a record in JSON."""
 
     def rows_after(self, n_rows: int) -> int:
-        """Return the rows that a universe has at most after this sampler, of ``n_rows`` before."""
+        """Return the most rows that a universe has after this sampler, given the most before it."""
         return n_rows
 
     @property
     def parts(self) -> tuple[Sampler, ...]:
-        """The factors of a product, in order; of any other sampler itself."""
+        """The factors of a product, in order; any other sampler is its own only factor."""
         return (self,)
 
     def __mul__(self, other: Sampler) -> Product:
-        """Every universe of this sampler in every way of ``other``."""
+        """Return the product: every universe of this sampler, changed in every way of ``other``."""
         if not isinstance(other, Sampler):
             return NotImplemented
         return Product(self.parts + other.parts)
@@ -86,8 +86,8 @@ class Sampler(abc.ABC):
 class Product(Sampler):
     """Every combination of several samplers, such as ``Bootstrap(1000) * RandomSubsets(30) * Stress(...)``.
 
-    They apply in order; the last changes fastest. Parametric, if there is one, stands first; rolling windows and
-    stress occur once at most. The product of nothing is the panel itself, one universe.
+    The factors apply in order; the last changes fastest. `Parametric`, if there is one, comes first; `RollingWindows`
+    and `Stress` occur at most once. The empty product is one universe, the panel itself.
 
     Attributes:
         factors: the samplers.
@@ -155,15 +155,16 @@ def steps(product: Product, n_rows: int) -> tuple[Draw, ...]:
     for part in product.parts:
         sizes.append(part.count(n_rows))
         n_rows = part.rows_after(n_rows)
+    drawn = [part.draw() for part in product.parts]
     strides = [math.prod(size or 1 for size in sizes[position + 1 :]) for position in range(len(sizes))]
     return tuple(
-        Draw(*part.draw(), np.int32(stride), np.int32(size or 0))
-        for part, size, stride in zip(product.parts, sizes, strides, strict=True)
+        Draw(kernel=kernel, numbers=numbers, stride=np.int32(stride), size=np.int32(size or 0))
+        for (kernel, numbers), size, stride in zip(drawn, sizes, strides, strict=True)
     )
 
 
 def holds_out(product: Product) -> bool:
-    """Tell whether the rows that a universe does not hold are out-of-bag: left out by chance alone, in a bootstrap."""
+    """Tell whether rows that a universe does not hold are out of bag: left out by chance, and none on purpose."""
     ways = {part.leaves_out for part in product.parts}
     return True in ways and False not in ways
 
@@ -172,11 +173,12 @@ def holds_out(product: Product) -> bool:
 class RollingWindows(Sampler):
     """Windows of consecutive rows, one after the other through time.
 
-    Window j holds rows j step to j step + window - 1; expanding, rows 0 to j step + window - 1. There are as many as
-    fit: floor((T - window) / step) + 1. In a product after a `Bootstrap` they roll over each resampled path.
+    Window j holds rows j step to j step + window - 1; if expanding, rows 0 to j step + window - 1. There are
+    floor((T - window) / step) + 1 windows, as many as fit. In a product after a `Bootstrap` they roll over each
+    resampled path.
 
     Attributes:
-        window: rows of a window, or of the first one, at least 2.
+        window: rows of a window, or of the first window if they expand, at least 2.
         step: rows from one window to the next, at least 1.
         expanding: whether the windows grow from the first row on.
 
@@ -206,15 +208,15 @@ class RollingWindows(Sampler):
         whole_number("step", self.step, 1)
         whole_number("window", self.window, 2)
         if self.window > n_rows:
-            raise InputError(f"window must be at most {n_rows}, the panel's rows, not {self.window!r}")
+            raise InputError(f"window must be at most {n_rows}, the panel's rows, not {literal(self.window)}")
         return self
 
     def draw(self) -> tuple[Kernel, Any]:
-        """Return the kernel, and window, step and whether the first row stays."""
+        """Return the kernel, and window, step and whether windows expand."""
         return _window, (np.int32(self.window), np.int32(self.step), np.bool_(self.expanding))
 
     def settings(self) -> dict[str, Any]:
-        """Return name and settings as plain values."""
+        """Return the name and the settings as plain values."""
         numbers = {"window": plain(self.window), "step": plain(self.step), "expanding": bool(self.expanding)}
         return {"sampler": "RollingWindows"} | numbers
 
@@ -229,11 +231,11 @@ def _window(numbers: tuple[Array, Array, Array], key: Array, index: Array, unive
 
 @dataclasses.dataclass(frozen=True)
 class RandomSubsets(Sampler):
-    """Random sets of assets: every one of the sets of ``size`` assets is as likely.
+    """Random sets of assets: all sets of ``size`` assets are equally likely.
 
     Attributes:
-        size: number of assets of a subset, 1 to N. Where an asset lacks a return the subset goes without it.
-        n: number of subsets; None in a product: one for each universe before it.
+        size: number of assets of a subset, 1 to N. An asset that lacks a return takes no part in its subset.
+        n: number of subsets. In a product it may be None: one for each universe before it.
 
     Example:
         >>> import jaxalloc as ja
@@ -254,7 +256,7 @@ class RandomSubsets(Sampler):
             whole_number("n, the number of subsets,", self.n, 1)
         whole_number("size", self.size, 1)
         if self.size > panel.n_assets:
-            raise InputError(f"size must be at most {panel.n_assets}, the panel's assets, not {self.size!r}")
+            raise InputError(f"size must be at most {panel.n_assets}, the panel's assets, not {literal(self.size)}")
         return self
 
     def draw(self) -> tuple[Kernel, Any]:
@@ -262,14 +264,14 @@ class RandomSubsets(Sampler):
         return _subset, np.int32(self.size)
 
     def settings(self) -> dict[str, Any]:
-        """Return name and settings as plain values."""
+        """Return the name and the settings as plain values."""
         return {"sampler": "RandomSubsets", "size": plain(self.size), "n": plain(self.n)}
 
 
 def _subset(size: Array, key: Array, index: Array, universe: Universe) -> Universe:
     n_assets = universe.mask.shape[0]
     lots = jax.random.bits(key, (n_assets,), jnp.uint32)
-    # the rank of each asset's lot; of two equal lots the first asset's is lower
+    # the rank of each asset's lot; of two equal lots the first asset's ranks lower
     rank = (
         jnp.zeros(n_assets, jnp.int32)
         .at[jnp.argsort(lots, stable=True)]

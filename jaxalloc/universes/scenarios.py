@@ -15,6 +15,7 @@ from jax import Array
 
 from jaxalloc.arguments.errors import InputError
 from jaxalloc.arguments.numbers import finite_array, one_number, plain, whole_number
+from jaxalloc.arguments.words import literal
 from jaxalloc.kernels.moments.shock import Shock
 from jaxalloc.universes.samplers import Sampler
 from jaxalloc.universes.universe import Kernel, Universe
@@ -24,22 +25,22 @@ if TYPE_CHECKING:
 
 Distribution = Literal["gaussian", "student_t"]
 
-_MOST_DEGREES = 1e30  # of freedom: Gaussian by far, and a float32
+_MOST_DEGREES = 1e30  # of freedom: in effect Gaussian, and within the range of float32
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Parametric(Sampler):
     """Simulated returns: independent rows of a multivariate Gaussian or Student-t distribution.
 
-    Mean and covariance are the panel's, or given. The t distribution has one mixing variable a row, so that all assets
-    have their wild days together, and is scaled to the covariance asked for:
+    Mean and covariance are the panel's, unless they are given. The t distribution has one mixing variable per row, so
+    that all assets have their extreme days together. It is scaled to have the covariance:
     x = mean + sqrt((nu - 2) / chi2_nu) L z, with L L' the covariance.
 
     Attributes:
         n: number of simulated panels, at least 1.
         distribution: ``"gaussian"`` or ``"student_t"``.
-        degrees_of_freedom: nu > 2 of the t distribution; without effect on the Gaussian.
-        n_observations: rows of a simulated panel; as many as the panel has by default.
+        degrees_of_freedom: nu > 2 of the t distribution; the Gaussian ignores it.
+        n_observations: rows of a simulated panel; by default as many as the panel has.
         mean: (N,) annual mean returns in place of the panel's.
         covariance: (N, N) annual covariance in place of the panel's; positive semidefinite.
 
@@ -74,10 +75,10 @@ class Parametric(Sampler):
             whole_number("n, the number of simulated panels,", self.n, 1)
         if self.distribution not in get_args(Distribution):
             choices = ", ".join(get_args(Distribution))
-            raise InputError(f"unknown distribution {self.distribution!r}; choose from {choices}")
+            raise InputError(f"unknown distribution {literal(self.distribution)}; choose from {choices}")
         freedom = one_number("degrees_of_freedom", self.degrees_of_freedom)
         if np.float32(min(freedom, _MOST_DEGREES)) <= 2:
-            raise InputError(f"degrees_of_freedom must be greater than 2, not {self.degrees_of_freedom!r}")
+            raise InputError(f"degrees_of_freedom must be greater than 2, not {literal(self.degrees_of_freedom)}")
         rows = panel.n_observations if self.n_observations is None else self.n_observations
         whole_number("n_observations", rows, 2)
         x, n_assets = panel.values, panel.n_assets
@@ -102,7 +103,7 @@ class Parametric(Sampler):
         return kernel, (mean, factor, np.float32(min(self.degrees_of_freedom, _MOST_DEGREES)))
 
     def settings(self) -> dict[str, Any]:
-        """Return name and settings as plain values."""
+        """Return the name and the settings as plain values."""
         return {
             "sampler": "Parametric",
             "n": plain(self.n),
@@ -137,19 +138,19 @@ def _student(n_rows: int) -> Kernel:
 
 
 def _own(universe: Universe, mean: Array, factor: Array, normal: Array, scale: Array) -> Universe:
-    """Give the universe returns of its own. The drawn numbers are float32 in either precision."""
+    """Give the universe returns of its own; the random numbers are float32 in either precision."""
     n_rows = normal.shape[0]
     z = (normal * scale).astype(factor.dtype)
     returns = mean[None, :] + jnp.matmul(z, factor.T, precision=jax.lax.Precision.HIGHEST)
     rows = jnp.arange(n_rows, dtype=jnp.int32)
-    return Universe(rows, jnp.int32(n_rows), universe.mask, returns, universe.shock)
+    return universe._replace(rows=rows, length=jnp.int32(n_rows), returns=returns)
 
 
 _SIMULATE: dict[Distribution, Callable[[int], Kernel]] = {"gaussian": _gaussian, "student_t": _student}
 
 
 def _square_root(covariance: np.ndarray) -> np.ndarray:
-    """L with L L' = covariance, which may be singular; raise unless it is symmetric and positive semidefinite."""
+    """L with L L' = covariance, which may be singular; raise unless that is symmetric and positive semidefinite."""
     if not np.allclose(covariance, covariance.T, rtol=1e-8, atol=1e-12):
         raise InputError("covariance must be symmetric")
     deviation = np.sqrt(np.maximum(np.diagonal(covariance), 0))
@@ -157,7 +158,7 @@ def _square_root(covariance: np.ndarray) -> np.ndarray:
     values, vectors = np.linalg.eigh((covariance + covariance.T) / 2 / np.outer(safe, safe))
     if values.min() < -1e-8 * max(values.max(), 1):
         raise InputError("covariance must be positive semidefinite")
-    # an asset without variance gets none, not what its row of the vectors is off by
+    # an asset without variance gets exactly none, where the product of rounded factors would give it a little
     return deviation[:, None] * vectors * np.sqrt(np.maximum(values, 0))
 
 
@@ -165,16 +166,16 @@ def _square_root(covariance: np.ndarray) -> np.ndarray:
 class Stress(Sampler):
     """Scenarios in which volatilities, correlations and means are not what they were.
 
-    A setting is one number for all scenarios or a sequence of S numbers, one a scenario; in place of a number an (N,)
-    array may stand for the assets (volatility, mean): shape (S, N). A scenario with volatility 1, correlation 0 and
-    mean 0 changes nothing. See `jaxalloc.kernels.moments.shock.Shock` for how each acts on moments and scores.
+    Each setting is one number for all scenarios, or a sequence of S numbers, one for each scenario. Volatility and mean
+    may also be arrays (S, N), with a number for each scenario and asset. A scenario with volatility 1, correlation 0
+    and mean 0 changes nothing. `jaxalloc.kernels.moments.shock.Shock` says how each acts on moments and scores.
 
     Attributes:
         volatility: factor on each asset's volatility, greater than 0.
-        correlation: -1 to 1: a positive c moves each correlation the fraction c of its way to one, a negative one the
-            fraction -c of its way to zero; both keep the matrix positive semidefinite.
+        correlation: c from -1 to 1. A positive c moves each correlation by the fraction c of its way to one, a negative
+            c by the fraction -c of its way to zero. Both keep the matrix positive semidefinite.
         mean: annual return added to each asset's mean, a fraction.
-        names: S names of the scenarios, for the record; numbers by default.
+        names: S names of the scenarios, for the record; by default they are numbered.
 
     Example:
         >>> crisis = Stress(volatility=(1.0, 1.5, 2.0), correlation=(0.0, 0.3, 0.6), mean=(0.0, -0.1, -0.3))
@@ -233,7 +234,7 @@ class Stress(Sampler):
         return _stress, self._arrays
 
     def settings(self) -> dict[str, Any]:
-        """Return name and settings as plain values."""
+        """Return the name and the settings as plain values."""
         values = zip(("volatility", "correlation", "mean"), self._values(), strict=True)
         plain = {name: np.asarray(value, float).tolist() for name, value in values}
         return {"sampler": "Stress"} | plain | {"names": None if self.names is None else list(self.names)}
@@ -241,4 +242,5 @@ class Stress(Sampler):
 
 def _stress(numbers: tuple[Array, Array, Array], key: Array, index: Array, universe: Universe) -> Universe:
     volatility, correlation, mean = numbers
-    return universe._replace(shock=Shock(volatility[index], correlation[index], mean[index]))
+    shock = Shock(volatility=volatility[index], correlation=correlation[index], mean=mean[index])
+    return universe._replace(shock=shock)

@@ -1,9 +1,9 @@
 """What a universe is before anything is estimated from it, and how one is drawn: traced code, for one universe.
 
 A universe starts as the whole panel. Each `Draw` of a study changes it in turn: which rows it holds and in what order,
-which assets, returns of its own, a shock. What is drawn for universe i depends on the seed and i alone: the key is the
-seed's with i folded in, and every draw names its integer or float type, so that neither the precision nor the chunk
-nor the device changes it.
+which assets it has, returns of its own, or a shock. What is drawn for universe i depends on nothing but the seed and i:
+its key is the seed's key with i folded in, and every draw names its integer or float type. So neither the precision nor
+the chunk nor the device changes a draw.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ from jax import Array
 from jaxalloc.kernels.lanes.products import dot
 from jaxalloc.kernels.moments.shock import Shock
 
-MOST_UNIVERSES = 2**31 - 1  # they are numbered in int32
-WHOLE_PANEL = -1  # the number of the universe that nothing is drawn for
+MOST_UNIVERSES = 2**31 - 1  # universes are numbered in int32
+WHOLE_PANEL = -1  # the number of the universe for which nothing is drawn
 
 
 class Universe(NamedTuple):
     """A universe in the making.
 
     Attributes:
-        rows: (T,) int32, its observations in the order of time, as rows of the panel.
-        length: () int32, how many of them count; the rest is padding.
+        rows: (T,) int32, its observations in the order of time, as rows of the panel or of ``returns``.
+        length: () int32, how many of the rows count; the rest is padding.
         mask: (N,) bool, its assets.
-        returns: (T, N) returns of its own in place of the panel's, whose rows are then meant; or None.
-        shock: what its moments are put through, or None.
+        returns: (T, N) returns of its own in place of the panel's; None if it has none.
+        shock: the shock to its moments; None if there is none.
     """
 
     rows: Array
@@ -42,7 +42,7 @@ class Universe(NamedTuple):
     shock: Shock | None
 
 
-# takes the numbers of a draw, a key, the index and the universe so far
+# a function of the numbers of a draw, a key, the index and the universe so far
 Kernel = Callable[[Any, Array, Array, Universe], Universe]
 
 
@@ -51,10 +51,10 @@ class Draw:
     """One step in drawing a universe; a JAX pytree whose kernel is static.
 
     Attributes:
-        kernel: what it does: a function of the numbers, a key, the index and the universe so far.
-        numbers: pytree of arrays that the kernel wants.
-        stride: () int32, how many universes in a row have the same index here.
-        size: () int32, number of indices, which come round again and again; 0 where there is no end to them.
+        kernel: the function that draws.
+        numbers: pytree of arrays, the kernel's first argument.
+        stride: () int32, how many consecutive universes have the same index in this step.
+        size: () int32, number of indices, after which they start again from 0; 0 if they are unlimited.
     """
 
     kernel: Kernel
@@ -70,10 +70,10 @@ class Drawn(NamedTuple):
     """A universe as the engine takes it.
 
     Attributes:
-        weights: (T,) observation weights: how often it holds each row.
-        mask: (N,) bool, its assets that have a return in every row it holds.
+        weights: (T,) observation weights: how often the universe holds each row.
+        mask: (N,) bool, those of its assets that have a return in every row that it holds.
         returns: (T, N) or None, as in `Universe`.
-        shock: or None, as in `Universe`.
+        shock: as in `Universe`.
     """
 
     weights: Array
@@ -83,7 +83,7 @@ class Drawn(NamedTuple):
 
 
 def seed_key(seed: int) -> Array:
-    """Return the key of a seed, whatever generator JAX's settings name."""
+    """Return the key of a seed; JAX's settings do not change its generator."""
     return jax.random.key(seed, impl="threefry2x32")
 
 
@@ -93,18 +93,18 @@ def draw_universe(draws: tuple[Draw, ...], seed_key: Array, index: Array, gaps: 
     Args:
         draws: the steps, in order.
         seed_key: () key of the seed.
-        index: () int32, the universe's number, or `WHOLE_PANEL`, for which the draws do nothing (a draw that gives
-            universes their own returns cannot be left out).
+        index: () int32, the universe's number, or `WHOLE_PANEL`, for which the draws change nothing. (A draw that gives
+            universes returns of their own always applies.)
         gaps: (T, N) 1.0 where the panel has no return, else 0.
 
     Returns:
         `Drawn`, its weights in the dtype of ``gaps``.
     """
     n_rows, n_assets = gaps.shape
-    panel = Universe(jnp.arange(n_rows, dtype=jnp.int32), jnp.int32(n_rows), jnp.ones(n_assets, bool), None, None)
+    panel = whole_panel(n_rows, n_assets)
     universe = panel
     for step, draw in enumerate(draws):
-        # the first draws from the seed's key as it does alone, so that a product holds the same resamples
+        # the first step draws from the seed's own key, so that a product has the same resamples as its first factor
         key = seed_key if step == 0 else jax.random.fold_in(seed_key, np.uint32(2**32 - step))
         own = jnp.maximum(index, 0) // draw.stride
         own = jnp.where(draw.size > 0, own % jnp.maximum(draw.size, 1), own)
@@ -118,12 +118,19 @@ def draw_universe(draws: tuple[Draw, ...], seed_key: Array, index: Array, gaps: 
     held = (position < universe.length).astype(gaps.dtype)
     weights = jnp.zeros(gaps_held.shape[0], gaps.dtype).at[universe.rows].add(held)
     complete = dot((weights > 0).astype(gaps.dtype), gaps_held) == 0
-    return Drawn(weights, universe.mask & complete, universe.returns, universe.shock)
+    return Drawn(weights=weights, mask=universe.mask & complete, returns=universe.returns, shock=universe.shock)
+
+
+def whole_panel(n_rows: int, n_assets: int) -> Universe:
+    """Return the universe that every draw starts from: all rows of the panel, in order, and all assets."""
+    rows = jnp.arange(n_rows, dtype=jnp.int32)
+    return Universe(rows=rows, length=jnp.int32(n_rows), mask=jnp.ones(n_assets, bool), returns=None, shock=None)
 
 
 def _unless(condition: Array, drawn: Universe, panel: Universe) -> Universe:
     """``drawn``, or the whole panel where ``condition`` holds."""
     if drawn.shock is not None:
         zeros = jnp.zeros_like(drawn.shock.mean)
-        panel = panel._replace(shock=Shock(zeros + 1, jnp.zeros_like(drawn.shock.correlation), zeros))
+        correlation = jnp.zeros_like(drawn.shock.correlation)
+        panel = panel._replace(shock=Shock(volatility=zeros + 1, correlation=correlation, mean=zeros))
     return jax.tree.map(lambda a, b: jnp.where(condition, b, a), drawn, panel)

@@ -6,8 +6,11 @@ One market of 6 assets and 130 days and one set of profiles almost throughout, s
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
-from collections.abc import Mapping
+import sys
+import types
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +23,14 @@ import scipy.stats
 
 import jaxalloc as ja
 from jaxalloc.arguments.errors import InputError
-from jaxalloc.backtest import run as run_module
+from jaxalloc.backtest import holding as holding_module
+from jaxalloc.backtest import plan as plan_module
 from jaxalloc.backtest.performance import expected_maximum_sharpe, performance, probabilistic_sharpe
 from jaxalloc.backtest.previous import previous_weights
 from jaxalloc.backtest.schedule import Schedule
 from jaxalloc.backtest.simulation import Market, concentrate, hold
 from jaxalloc.backtest.walk import History, WalkForward
+from jaxalloc.markets import source as source_module
 from jaxalloc.settings.status import Status
 
 N, T, WINDOW, STEP = 6, 130, 40, 15
@@ -372,13 +377,89 @@ def test_quantiles_and_wins_over_paths(resampled: WalkForward) -> None:
 
 
 def test_blocks_and_chunks_of_paths_change_no_bit(resampled: WalkForward, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run_module, "_BLOCK_BYTES", 1)  # a path at a time
+    monkeypatch.setattr(holding_module, "_BLOCK_BYTES", 1)  # a path at a time
     other = walk(paths=PATHS, costs_bps=20, gap=1, execution="lead", chunk_size=11)
     assert other.path_figures is not None
     assert resampled.path_figures is not None
     assert other.path_figures.tobytes() == resampled.path_figures.tobytes()
     for name in History._fields:
         assert getattr(other.history, name).tobytes() == getattr(resampled.history, name).tobytes(), name
+
+
+@pytest.mark.parametrize("block_bytes", [1, 2**27])
+def test_the_panel_is_hashed_once_and_each_path_drawn_once(
+    block_bytes: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hashed, prepared, drawn = [], [], []
+    data_hash, prepare, rows = source_module.data_hash, ja.Bootstrap.prepare, ja.Bootstrap.rows
+
+    def hashing(panel: ja.Panel) -> str:
+        hashed.append(panel)
+        return data_hash(panel)
+
+    def preparing(self: ja.Bootstrap, *arguments: Any) -> ja.Bootstrap:
+        prepared.append(self)
+        return prepare(self, *arguments)
+
+    def drawing(self: ja.Bootstrap, n_rows: int, seed: int, start: int, stop: int) -> np.ndarray:
+        drawn.extend(range(start, stop))
+        return rows(self, n_rows, seed, start, stop)
+
+    monkeypatch.setattr(holding_module, "_BLOCK_BYTES", block_bytes)
+    monkeypatch.setattr(source_module, "data_hash", hashing)
+    monkeypatch.setattr(ja.Bootstrap, "prepare", preparing)
+    monkeypatch.setattr(ja.Bootstrap, "rows", drawing)
+    found = walk(config=ja.sweep(CONFIG, cluster_cap=[0.3, 0.5]), paths=PATHS, out=tmp_path / "walk")
+    assert (len(hashed), len(prepared)) == (1, 1)
+    assert drawn == list(range(found.n_paths))
+    for folder in ("", "allocations", "paths"):
+        manifest = json.loads((tmp_path / "walk" / folder / "manifest.json").read_text())
+        assert manifest["identity"]["data"]["sha256"] == data_hash(hashed[0])
+
+
+ROOMS = (  # in the order of imports
+    *("arguments", "settings", "markets", "storage", "kernels", "universes", "portfolios", "engine", "studies"),
+    "backtest",
+)
+
+
+def rooms_entered(panel: ja.Panel, compute: Callable[[], object]) -> list[str]:
+    """The room of each call of a function of the package that is given the panel, or an array of its returns."""
+    values, package, entered = panel.values, Path(ja.__file__).parent, []
+
+    def is_panel(value: object) -> bool:
+        array = isinstance(value, np.ndarray) and value.shape == values.shape and value.dtype == values.dtype
+        return value is panel or (array and np.array_equal(value, values))
+
+    def look(frame: types.FrameType, event: str, _: object) -> None:
+        code = frame.f_code
+        if event == "call" and Path(code.co_filename).is_relative_to(package):
+            names = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
+            if any(is_panel(frame.f_locals.get(name)) for name in names):
+                entered.append(Path(code.co_filename).relative_to(package).parts[0])
+
+    sys.setprofile(look)
+    try:
+        compute()
+    finally:
+        sys.setprofile(None)
+    return entered
+
+
+@pytest.mark.parametrize(
+    "compute",
+    [
+        lambda panel: ja.run_study(panel, PATHS, CONFIG, chunk_size=64),
+        lambda panel: walk(panel),
+        lambda panel: walk(panel, paths=PATHS),
+    ],
+    ids=["study", "walk-forward", "paths"],
+)
+def test_a_panel_seldom_goes_back_to_an_earlier_room(compute: Callable[[ja.Panel], object]) -> None:
+    panel = ja.read_returns(MARKET)
+    ranks = [ROOMS.index(room) for room in rooms_entered(panel, lambda: compute(panel))]
+    assert {"markets", "universes", "engine", "studies"} <= {ROOMS[rank] for rank in ranks}
+    assert sum(after < before for before, after in itertools.pairwise(ranks)) <= 6
 
 
 # ---- sweeps ---------------------------------------------------------------------------------------------------------
@@ -606,7 +687,7 @@ def test_wrong_previous_weights(given: Any, message: str) -> None:
         ({"paths": ja.Bootstrap(5, "circular", 500)}, "block_length must be"),
         ({"seed": -1}, "seed must be"),
         ({"precision": 16}, "precision must be 32 or 64"),
-        ({"resume": True}, "resume and fresh are about a walk-forward in a folder"),
+        ({"resume": True}, "resume and fresh need the folder of a walk-forward"),
     ],
 )
 def test_wrong_arguments_are_one_line(changes: dict[str, Any], message: str) -> None:
@@ -616,7 +697,7 @@ def test_wrong_arguments_are_one_line(changes: dict[str, Any], message: str) -> 
 
 
 def test_more_weights_than_memory_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run_module, "_MOST_WEIGHTS", 8 * 2 * 6 * N)
+    monkeypatch.setattr(plan_module, "_MOST_WEIGHTS", 8 * 2 * 6 * N)
     walk()
     with pytest.raises(InputError, match="the weights of 2 points on 6 rebalances take about"):
         walk(config=ja.sweep(CONFIG, asset_cap=[0.3, 0.5]))

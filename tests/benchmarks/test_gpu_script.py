@@ -13,14 +13,14 @@ PROGRAM = """HloModule jit__solve_tiles, is_scheduled=true
 }
 
 ENTRY %main {
-  %loop_add_fusion.2 = f32[8]{0} fusion(%p), kind=kLoop, metadata={op_name="jit(_solve_tiles)/while/body/layer_2/add"}
+  %loop_add_fusion.2 = f32[8]{0} fusion(%p), kind=kLoop, metadata={op_name="jit(_solve_tiles)/body/within_clusters/add"}
   %copy.3 = f32[8]{0} copy(%loop_add_fusion.2)
 }
 """
 
 
 def test_kernels_belong_to_the_stage_that_asked_for_them() -> None:
-    scopes = gpu.scopes_of([PROGRAM, PROGRAM.replace("_solve_", "_estimate_").replace("layer_2", "moments")])
+    scopes = gpu.scopes_of([PROGRAM, PROGRAM.replace("_solve_", "_estimate_").replace("within_clusters", "moments")])
     assert set(scopes) == {"jit__solve_tiles", "jit__estimate_tiles"}
     assert gpu.stage_of("loop_add_fusion_2", scopes["jit__solve_tiles"]) == "clusters' covariances"
     assert gpu.stage_of("loop_add_fusion_2", scopes["jit__estimate_tiles"]) == "moments"

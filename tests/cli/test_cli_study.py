@@ -40,7 +40,7 @@ def test_study_writes_a_folder_and_prints_a_summary(run: Run, file: Path, market
     mean = wanted.profile_summary()["mean"]["risk_parity"]
     for words, text in {
         "volatility": f"{100 * mean['volatility']:.2f} %",
-        "Sharpe, out of bag": f"{mean['out_of_bag_sharpe']:.2f}",
+        "Sharpe out of bag": f"{mean['out_of_bag_sharpe']:.2f}",
         "effective clusters": f"{mean['effective_clusters']:.1f}",
         "turnover": f"{100 * mean['turnover']:.2f} %",
     }.items():

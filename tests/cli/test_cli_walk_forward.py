@@ -295,7 +295,7 @@ def test_ctrl_c_names_the_command_that_goes_on(run: Run, file: Path, market: pd.
         def interrupt(*_: Any) -> None:
             raise KeyboardInterrupt
 
-        patch.setattr(run_module._Job, "history", interrupt)
+        patch.setattr(run_module, "hold_history", interrupt)
         _, err = run(*WALK, "--paths", "4", status=130)
     found = re.fullmatch(
         r"jaxalloc: interrupted; 20 of 20 universes are kept in market-walk-forward; resume with: jaxalloc (.*)\n", err

@@ -16,6 +16,7 @@ from jaxalloc.engine.batch import allocate_batch
 from jaxalloc.engine.scheduler import Engine
 from jaxalloc.engine.shapes import MAX_BUCKETS, Tiles, chunk_bytes, cluster_buckets, tiles
 from jaxalloc.engine.stages import Items, buffer_shapes, empty_buffers
+from jaxalloc.kernels.lanes.backend import Backend
 from jaxalloc.settings.config import NUMERIC_FIELDS, AllocationConfig
 
 DEFAULT = AllocationConfig()
@@ -36,22 +37,26 @@ def test_a_batch_of_few_clusters_does_not_pay_for_n() -> None:
     assert all(b / a <= 1.3 for a, b in pairwise(cluster_buckets(250)[5:]))  # where a step costs K^3
 
 
-@pytest.mark.parametrize(("platform", "memory"), [("cpu", None), ("gpu", None), ("gpu", 2**36)])
-def test_chunks_are_whole_tiles_within_their_memory(platform: str, memory: int | None) -> None:
-    most = 2**28 if platform == "cpu" else 2**30 if memory is None else memory // 8
+@pytest.mark.parametrize(
+    ("backend", "memory"), [(Backend.CPU, None), (Backend.ACCELERATOR, None), (Backend.ACCELERATOR, 2**36)]
+)
+def test_chunks_are_whole_tiles_within_their_memory(backend: Backend, memory: int | None) -> None:
+    most = 2**28 if backend is Backend.CPU else 2**30 if memory is None else memory // 8
     for n_assets in (1, 12, 100, 250, 1000, 3000):
         for kind in (np.float32, np.float64):
             table = 252 * n_assets * (n_assets + 1) // 2 * np.dtype(kind).itemsize
-            chosen = tiles(n_assets, kind, platform, memory, table)
+            chosen = tiles(n_assets, kind, backend, memory, table)
             assert (
                 chosen.capacity % chosen.draw == chosen.draw % chosen.estimate == chosen.estimate % chosen.observe == 0
             )
             assert chosen.capacity >= chosen.draw >= chosen.estimate >= 1
-            assert chosen.draw >= tiles(n_assets, kind, platform, memory, 0).draw == chosen.estimate
+            assert chosen.draw >= tiles(n_assets, kind, backend, memory, 0).draw == chosen.estimate
             assert set(chosen.solve) == set(chosen.turns) == set(cluster_buckets(n_assets))
             assert min(chosen.turns.values()) >= 1
             of_covariances = chosen.capacity * n_assets**2 * np.dtype(kind).itemsize
-            least = max(chosen.solve.values()) if chosen.wide else chosen.estimate  # a part is at least one tile
+            least = (
+                max(chosen.solve.values()) if backend is Backend.ACCELERATOR else chosen.estimate
+            )  # a part is at least one tile
             assert chosen.capacity % least == 0
             assert chosen.capacity == least or of_covariances <= most
 
@@ -63,7 +68,9 @@ def test_a_chunk_takes_the_memory_that_the_formula_says(rows: int, dtype: Any) -
             engine = Engine((9, n_assets), DEFAULT.replace(profiles=profiles), panel=np.zeros((9, n_assets)))
             items = Items(weights=np.ones((64, 9), dtype), mask=np.ones((64, n_assets), bool))
             settings = {name: np.full(64, getattr(engine.config, name)) for name in NUMERIC_FIELDS}
-            buffers = empty_buffers(buffer_shapes(engine.shared[0], items, engine.config.replace(**settings), rows), 64)
+            config = engine.config.replace(**settings)
+            shapes = buffer_shapes(engine.shared[0], items, config, rows, engine.backend)
+            buffers = empty_buffers(shapes, 64)
             held = sum(leaf.nbytes for leaf in jax.tree.leaves(buffers))
             assert held == 64 * chunk_bytes(n_assets, len(profiles), dtype, rows)
 
@@ -115,22 +122,25 @@ def _compare_tiles(tolerance: float, monkeypatch: pytest.MonkeyPatch) -> None:
     counts = rng.multinomial(n_rows, np.full(n_rows, 1 / n_rows), size=count).astype(float)
     narrow = allocate_batch(panel, DEFAULT, counts)
 
-    def accelerator(n: int, dtype: Any, *_: Any) -> Tiles:
+    def with_little_memory(n: int, dtype: Any, backend: Backend, *_: Any) -> Tiles:
         each = n * n * np.dtype(dtype).itemsize
-        return tiles(n, dtype, "gpu", 8 * 4 * 2048 * each)
+        return tiles(n, dtype, backend, 8 * 4 * 2048 * each)
 
-    monkeypatch.setattr("jaxalloc.engine.batch.tiles", accelerator)
-    chosen = Engine(panel.shape, DEFAULT, panel=panel).tiles
-    assert chosen.wide
-    assert chosen.capacity > count > max(chosen.solve.values()) > chosen.estimate >= 512
-    wide = allocate_batch(panel, DEFAULT, counts)
+    monkeypatch.setattr("jaxalloc.engine.scheduler.tiles", with_little_memory)
+    engine = Engine(panel.shape, DEFAULT, panel=panel, backend=Backend.ACCELERATOR)
+    assert engine.tiles.capacity > count > max(engine.tiles.solve.values()) > engine.tiles.estimate >= 512
+
+    def allocation(counts: np.ndarray) -> ja.Allocation:
+        masks = np.ones((len(counts), n_assets), bool)
+        return engine.start(Items(weights=counts, mask=masks)).allocation()
+
+    wide = allocation(counts)
     np.testing.assert_array_equal(wide.cluster_labels, narrow.cluster_labels)
     np.testing.assert_array_equal(wide.status, narrow.status)
     assert not np.any(wide.status & ja.Status.NOT_CONVERGED)
     np.testing.assert_allclose(wide.weights, narrow.weights, atol=tolerance)
     for part in (slice(0, 3), slice(2040, 2500)):
-        few = allocate_batch(panel, DEFAULT, counts[part])
-        assert same_bits(few, pick(wide, part)) == []
+        assert same_bits(allocation(counts[part]), pick(wide, part)) == []
 
 
 def test_universes_drawn_in_one_product_are_those_drawn_alone(x64: Any) -> None:

@@ -37,6 +37,7 @@ import jaxalloc as ja
 from jaxalloc.arguments.errors import InputError
 from jaxalloc.engine.batch import allocate_batch
 from jaxalloc.kernels.clusters.within import share_out
+from jaxalloc.kernels.lanes.backend import Backend
 from jaxalloc.portfolios.allocation import allocate
 from jaxalloc.portfolios.result import Allocation
 from jaxalloc.settings.config import AllocationConfig
@@ -60,7 +61,7 @@ def test_shares_equal_the_oracle_s(dtype: Any, tol: Tolerance) -> None:
         full = rng.choice([0.0, 0.3, 0.9, 0.999999, 1.0], len(sizes))
         totals[i, : len(sizes)] = sizes * beta[i] * full * rng.uniform(0.9, 1, len(sizes)) ** (full < 1)
     totals, inner, beta = cast(dtype, totals, inner, beta)
-    found = host(batched(share_out)(totals, inner, labels.astype(np.int32), beta))
+    found = host(batched(share_out, backend=Backend.CPU)(totals, inner, labels.astype(np.int32), beta))
     for i in range(128):
         active = labels[i] >= 0
         expected = oracles.asset_weights(
@@ -84,7 +85,7 @@ def test_members_of_a_full_cluster_are_all_at_the_bound(dtype: Any) -> None:
     inner = np.stack([oracles.inverse_variance(10 ** rng.uniform(-2, 0, N), labels[0]) for _ in range(128)])
     inner, beta = cast(dtype, inner, rng.uniform(0.05, 0.14, 128))
     totals = (sizes[None, :].astype(dtype) * beta[:, None]).astype(dtype)
-    found = host(batched(share_out)(totals, inner, labels.astype(np.int32), beta))
+    found = host(batched(share_out, backend=Backend.CPU)(totals, inner, labels.astype(np.int32), beta))
     np.testing.assert_array_equal(found, np.broadcast_to(beta[:, None], (128, N)))
 
 

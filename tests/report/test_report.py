@@ -23,12 +23,12 @@ from jaxalloc import figures
 from jaxalloc.figures.canvas import label
 from jaxalloc.figures.portfolios import rebinned
 from jaxalloc.figures.tree import runs, tree_of
+from jaxalloc.kernels.lanes.backend import Backend
 from jaxalloc.portfolios.result import Allocation
 from jaxalloc.report.again import command_line, without_places
 from jaxalloc.report.words import stability_sentence
-from jaxalloc.studies.folder import CORRELATION
 from jaxalloc.studies.histogram import MEASURE_BINS, bin_edges
-from jaxalloc.studies.measures import MEASURES, Reference, measure_universes
+from jaxalloc.studies.measures import Reference, measure_universes
 from jaxalloc.studies.study import Study
 from jaxalloc.studies.totals import Totals, reduce_universes
 
@@ -139,7 +139,6 @@ def test_boxes_are_the_quantiles(study: Study) -> None:
 
 def test_correlation_and_tree_are_the_panels(study: Study) -> None:
     figure, tree = figures.correlation(study), tree_of(study)
-    assert study.correlation is not None
     np.testing.assert_allclose(study.correlation, np.corrcoef(MARKET.to_numpy().T), atol=1e-12)
     order = tree.assets
     np.testing.assert_array_equal(figure.data[0].z, np.rint(100 * study.correlation[np.ix_(order, order)]))
@@ -167,7 +166,6 @@ def test_correlations_are_as_the_settings_estimate_them() -> None:
         config = CONFIG.replace(covariance=choice, ewma_decay=0.97, profiles=("risk_parity",))
         study = ja.run_study(MARKET, None, config)
         scale = np.sqrt(np.diagonal(found))
-        assert study.correlation is not None
         np.testing.assert_allclose(study.correlation, found / np.outer(scale, scale), atol=1e-9)
     swept = ja.run_study(MARKET, None, ja.sweep(config.replace(covariance="ewma"), ewma_decay=[0.9, 0.97]))
     np.testing.assert_allclose(swept.correlation, decayed / np.outer(*[np.sqrt(np.diagonal(decayed))] * 2), atol=1e-9)
@@ -289,7 +287,6 @@ def test_figures_are_of_the_settings_own_point_unless_told(swept: Study) -> None
         (lambda s: figures.weights(s, "barbell", at=1), "points 0 to 0, not 1"),
         (lambda s: figures.distributions(s, ["volume"]), "no measure 'volume'; choose from volatility"),
         (lambda s: figures.sweep_heatmap(s), "the study is no sweep"),
-        (lambda s: figures.dendrogram(dataclasses.replace(s, correlation=None)), "stored by an earlier version"),
     ],
 )
 def test_figures_refuse_in_one_line(study: Study, make: Callable[[Study], Any], message: str) -> None:
@@ -404,57 +401,11 @@ def test_a_sweep_has_its_heat_maps(swept: Study, tmp_path: Path) -> None:
 # ---- what a study lacks ---------------------------------------------------------------------------------------------
 
 
-def without_later_measures(arrays: dict[str, np.ndarray], lacking: tuple[str, ...]) -> dict[str, np.ndarray]:
-    """What the totals of older stores held."""
-    kept = [k for k, name in enumerate(MEASURES) if name not in lacking]
-    p = arrays["measures.count"].shape[0]
-    dense = np.zeros((p, len(MEASURES), MEASURE_BINS.count), np.int64)
-    dense.ravel()[arrays["counts.measures.bins"]] = arrays["counts.measures.held"]
-    old = dense[:, kept]
-    bins = np.flatnonzero(old)
-    spreads = {name: array[:, kept] for name, array in arrays.items() if name.startswith("measures.")}
-    return arrays | spreads | {"counts.measures.bins": bins, "counts.measures.held": old.ravel()[bins]}
-
-
-@pytest.mark.parametrize("lacking", [("sharpe", "effective_bets"), ("effective_bets",)])
-def test_totals_of_an_older_store_lack_the_later_measures_only(study: Study, lacking: tuple[str, ...]) -> None:
-    arrays = study.totals[0].arrays()
-    old = Totals.from_arrays(without_later_measures(arrays, lacking))
-    now = dataclasses.replace(study, totals=[old]).profile_summary()
-    for name in MEASURES:
-        table, whole = (frame.xs(name, level="measure") for frame in (now, study.profile_summary()))
-        if name in lacking:
-            assert not old.measures.count[:, MEASURES.index(name)].any()
-            assert table["mean"].isna().all()
-        else:
-            pd.testing.assert_frame_equal(table, whole)
-
-
-def test_page_of_an_older_store_says_what_is_missing(study: Study, tmp_path: Path) -> None:
-    totals = [Totals.from_arrays(without_later_measures(study.totals[0].arrays(), ("sharpe", "effective_bets")))]
-    old = dataclasses.replace(study, totals=totals, correlation=None)
-    text = " ".join(Reader(own_part(written(old, tmp_path))).text.split())
-    assert "No figure: the study was stored by an earlier version, without the correlations" in text
-    assert "Sharpe out of bag" in text
-
-
-def test_a_store_without_correlations_loads(folder: Path, study: Study) -> None:
-    from jaxalloc.storage.reader import StoredStudy
-    from jaxalloc.studies.folder import _read_correlation
-
-    stored = StoredStudy.open(folder)
-    results = {name: file for name, file in stored.manifest.results.items() if name != CORRELATION}
-    older = dataclasses.replace(stored, manifest=dataclasses.replace(stored.manifest, results=results))
-    assert _read_correlation(older) is None
-    np.testing.assert_array_equal(_read_correlation(stored), study.correlation)
-
-
 def test_gaps_leave_assets_out_of_the_estimate_and_the_page_whole(tmp_path: Path) -> None:
     frame = MARKET.copy()
     frame.iloc[5, 0] = frame.iloc[90, 3] = np.nan
     panel = ja.read_returns(frame, missing="mask")
     study = ja.run_study(panel, ja.RollingWindows(60, 30), CONFIG)
-    assert study.correlation is not None
     assert np.flatnonzero(np.isnan(np.diagonal(study.correlation))).tolist() == [0, 3]
     assert len(tree_of(study).assets) == N - 2
     text = Reader(own_part(written(study, tmp_path))).text
@@ -516,12 +467,23 @@ def large(n_assets: int = 500, apart: bool = False) -> Study:
     totals = Totals(p, n_assets)
     with jax.enable_x64(True):
         left_out = np.ones((block, 40), bool)
-        found = measure_universes(block, batch, left_out, np.zeros(block, np.int32), reference)
+        found = measure_universes(block, batch, left_out, np.zeros(block, np.int32), reference, Backend.CPU)
         sleeves = (False, False, False, True)
         totals.add(reduce_universes(block, sleeves, batch, found, np.int32(0), np.int32(block)))
     symbols = [f"ASSET.{k:04d}" for k in range(n_assets)]
     record = {"notes": [], "sampler": {"sampler": "Bootstrap", "n": block, "method": "iid", "block_length": None}}
-    return Study(symbols, ja.sweep(config), block, 0, 64, estimates, [totals], record, None, np.corrcoef(returns.T))
+    return Study(
+        symbols=symbols,
+        settings=ja.sweep(config),
+        n=block,
+        seed=0,
+        precision=64,
+        estimates=estimates,
+        totals=[totals],
+        record=record,
+        tables=None,
+        correlation=np.corrcoef(returns.T),
+    )
 
 
 @pytest.mark.parametrize("apart", [False, True])

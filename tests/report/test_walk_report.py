@@ -18,12 +18,12 @@ import pytest
 
 import jaxalloc as ja
 from jaxalloc import figures
-from jaxalloc.backtest.comparison import FIGURES
 from jaxalloc.backtest.schedule import Schedule
 from jaxalloc.backtest.walk import WalkForward
 from jaxalloc.figures.canvas import colour_of
 from jaxalloc.figures.walks import thinned
 from jaxalloc.report.walk_content import walk_sentence
+from jaxalloc.settings.measures import FIGURES
 
 pytest.importorskip("plotly")
 

@@ -874,7 +874,7 @@ def test_a_file_that_does_not_fit_is_an_error_and_the_rest_is_kept(what: str, pa
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert done.stdout == (
         f"{folder / path}: could not be written (File too large); all finished chunks (1) are kept: "
-        "mend that, then run the study again with resume=True\n"
+        "correct that, then run the study again with resume=True\n"
     )
     assert set(contents(folder)) == {"manifest.json", "lock", "chunks/000000.parquet", "state/000001.parquet"}
     with Store.open(folder, {"seed": 1}, resume=True) as store:

@@ -20,7 +20,7 @@ import jaxalloc as ja
 from jaxalloc.arguments.errors import InputError
 from jaxalloc.datasets import synthetic_market
 from jaxalloc.storage.writer import Store
-from jaxalloc.studies.dask import on_cluster
+from jaxalloc.studies.dask import dask_workers
 from jaxalloc.studies.study import Study
 
 distributed = pytest.importorskip("distributed")
@@ -186,5 +186,5 @@ def test_a_scheduler_without_workers_is_an_error(tmp_path: Path, monkeypatch: py
     with contextlib.closing(LocalCluster(tmp_path)) as empty:
         address = json.loads(empty.scheduler_file.read_text())["address"]
         plan: Any = None
-        with pytest.raises(InputError, match="no worker"), on_cluster(plan, address):
+        with pytest.raises(InputError, match="no worker"), dask_workers(plan, address):
             pass

@@ -20,14 +20,16 @@ from helpers import TOLERANCES, Array, N, T, market
 from hypothesis import given
 from hypothesis import strategies as st
 
+from jaxalloc.kernels.lanes.backend import Backend
 from jaxalloc.markets.panel import Panel
 from jaxalloc.portfolios.result import Allocation
 from jaxalloc.settings.config import AllocationConfig
+from jaxalloc.settings.measures import MEASURES
 from jaxalloc.settings.status import Status
 from jaxalloc.settings.sweep import Sweep, plain_config, sweep
 from jaxalloc.studies.chunks import Runner
 from jaxalloc.studies.histogram import MEASURE_BINS, WEIGHT_BINS, Bins, bin_edges, bin_of
-from jaxalloc.studies.measures import FEWEST_LEFT_OUT, MEASURES, Reference, measure_universes
+from jaxalloc.studies.measures import FEWEST_LEFT_OUT, Reference, measure_universes
 from jaxalloc.studies.plan import Plan
 from jaxalloc.studies.study import Study
 from jaxalloc.studies.totals import BINDING, BITS, POSITIVE_WEIGHT, Totals, reduce_universes, spread_table
@@ -149,7 +151,15 @@ class Case(NamedTuple):
         panel = Panel(pd.DataFrame(self.values, columns=[f"A{i}" for i in range(self.values.shape[1])]))
         years = self.settings.config.periods_per_year
         product = Product(self.sampler.parts).prepare(panel, len(self.values), years)
-        return Plan(self.values, product, self.settings, self.seed, precision, "weights", chunk_size)
+        return Plan(
+            returns=self.values,
+            sampler=product,
+            settings=self.settings,
+            seed=self.seed,
+            precision=precision,
+            keep="weights",
+            chunk_size=chunk_size,
+        )
 
 
 def gappy(*gaps: tuple[Any, Any]) -> Array:
@@ -404,7 +414,18 @@ def test_rows_in_which_a_held_asset_has_no_return_are_left_out() -> None:
 def test_stability_and_co_association_are_those_of_the_labels(name: str) -> None:
     case, found = CASES[name], run(name)
     symbols = [f"A{i}" for i in range(N)]
-    study = Study(symbols, case.settings, case.plan().n_draws, case.seed, 64, found.estimate, found.totals, {}, None)
+    study = Study(
+        symbols=symbols,
+        settings=case.settings,
+        n=case.plan().n_draws,
+        seed=case.seed,
+        precision=64,
+        estimates=found.estimate,
+        totals=found.totals,
+        record={},
+        tables=None,
+        correlation=np.full((len(symbols), len(symbols)), np.nan),
+    )
     for point in range(len(case.settings)):
         universes, _ = of_point(case, found, point)
         labels = universes.cluster_labels
@@ -611,7 +632,7 @@ def test_one_asset_and_a_range_of_universes(x64: Any) -> None:
     reference = Reference(np.ones((2, 2, 1)), returns, np.zeros((rows, 1)), np.full(2, 4.0), np.array([0.5, 0.25]))
     found = one_asset(count)
     points = (np.arange(count) >= 8).astype(np.int32)
-    figures = measure_universes(block, found, left_out, points, reference)
+    figures = measure_universes(block, found, left_out, points, reference, Backend.CPU)
     totals = Totals(2, 1)
     totals.add(reduce_universes(block, (False, True), found, figures, np.int32(3), np.int32(14)))
     counts = totals.counts
@@ -641,7 +662,9 @@ def test_one_asset_and_a_range_of_universes(x64: Any) -> None:
 def test_a_path_without_variance_has_no_sharpe_ratio(x64: Any) -> None:
     found = one_asset(4)
     reference = Reference(np.ones((1, 2, 1)), np.full((20, 1), 0.25), np.zeros((20, 1)), np.full(1, 4.0), np.zeros(1))
-    figures = np.asarray(measure_universes(4, found, np.ones((4, 20), bool), np.zeros(4, np.int32), reference))
+    figures = np.asarray(
+        measure_universes(4, found, np.ones((4, 20), bool), np.zeros(4, np.int32), reference, Backend.CPU)
+    )
     assert figures[0, 0, OUT_OF_BAG : OUT_OF_BAG + 2].tolist() == [1, 0]
     assert np.isnan(figures[0, 0, OUT_OF_BAG + 2])
     assert np.isnan(figures[1]).all()

@@ -221,7 +221,17 @@ def soak(n: int, n_assets: int = 60, n_rows: int = 126, report: Callable[[int], 
     panel = ja.Panel(pd.DataFrame(mixed_market(n_assets, n_rows)).rename(columns="A{}".format))
     with jax.enable_x64(True):
         prepared = Product(sampler.parts).prepare(panel, n_rows, 252)
-        runner = Runner(Plan(panel.values, prepared, Sweep(ja.AllocationConfig()), 0, 64, "summary", None))
+        runner = Runner(
+            Plan(
+                returns=panel.values,
+                sampler=prepared,
+                settings=Sweep(ja.AllocationConfig()),
+                seed=0,
+                precision=64,
+                keep="summary",
+                chunk_size=None,
+            )
+        )
         seen = dict.fromkeys([str(bit.name) for bit in Status], 0) | {"universes": 0, "sleeves": 0}
         for number in range(runner.n_chunks):
             check(runner.start(number).chunk.allocation(), seen)

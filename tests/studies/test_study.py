@@ -31,6 +31,7 @@ from jaxalloc.arguments.errors import InputError
 from jaxalloc.datasets import synthetic_market
 from jaxalloc.engine.batch import allocate_batch
 from jaxalloc.markets.panel import Panel, read_returns
+from jaxalloc.markets.source import data_hash
 from jaxalloc.portfolios.allocation import allocate
 from jaxalloc.portfolios.result import RESULT_FIELDS, Allocation
 from jaxalloc.settings.config import AllocationConfig
@@ -38,9 +39,10 @@ from jaxalloc.settings.status import Status
 from jaxalloc.settings.sweep import sweep
 from jaxalloc.storage import writer as store_module
 from jaxalloc.storage.manifest import read_manifest
-from jaxalloc.studies import run as study_module
+from jaxalloc.studies import compute as compute_module
 from jaxalloc.studies.chunks import Runner
-from jaxalloc.studies.folder import data_hash, load_study
+from jaxalloc.studies.folder import load_study
+from jaxalloc.studies.local import LocalDevices
 from jaxalloc.studies.run import run_study
 from jaxalloc.studies.study import Study
 from jaxalloc.universes.bootstrap import Bootstrap
@@ -592,7 +594,7 @@ def chunk_files(folder: Path) -> dict[str, tuple[int, int]]:
 def chunks_computed(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
     """The chunks that are computed meanwhile; -1 stands for the point estimate."""
     numbers: list[int] = []
-    start, estimate = Runner.start, study_module.Local.estimate
+    start, estimate = Runner.start, LocalDevices.estimate
 
     def counted(self: Runner, number: int, *arguments: Any) -> Any:
         numbers.append(number)
@@ -604,7 +606,7 @@ def chunks_computed(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
 
     with monkeypatch.context() as patch:
         patch.setattr(Runner, "start", counted)
-        patch.setattr(study_module.Local, "estimate", estimated)
+        patch.setattr(LocalDevices, "estimate", estimated)
         yield numbers
 
 
@@ -849,7 +851,7 @@ def test_chunks_without_a_running_summary_are_summed_up_again(
 ) -> None:
     """What a crash leaves: chunks that no state covers."""
     with monkeypatch.context() as patch:
-        patch.setattr(study_module._Run, "_save", lambda self: None)
+        patch.setattr(compute_module._Run, "_save", lambda self: None)
         with pytest.raises(KeyboardInterrupt):
             resume(tmp_path / "study", progress=Interruption(200, KeyboardInterrupt()))
     before = chunk_files(tmp_path / "study")
@@ -864,8 +866,8 @@ def test_chunks_without_a_running_summary_are_summed_up_again(
 def test_a_running_summary_is_saved_on_the_way(
     saved: tuple[Study, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(study_module, "_SECONDS_BETWEEN_STATES", 0.0)
-    monkeypatch.setattr(study_module, "_SHARE_OF_SAVING", np.inf)
+    monkeypatch.setattr(compute_module, "_SECONDS_BETWEEN_STATES", 0.0)
+    monkeypatch.setattr(compute_module, "_SHARE_OF_SAVING", np.inf)
     counts: list[int] = []
     save = store_module.Store.save_state
 
@@ -1016,14 +1018,14 @@ def test_a_full_disk_costs_nothing_that_was_finished(
 @pytest.mark.parametrize("chunk", [0, 2, 4])
 def test_an_error_of_the_writer_surfaces(chunk: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Chunks are written in a thread of their own, the last one after all is computed."""
-    consume, wrong = study_module._Run._consume, RuntimeError("wrong")
+    consume, wrong = compute_module._Run._consume, RuntimeError("wrong")
 
     def failing(self: Any, number: int, result: Any) -> None:
         if number == chunk:
             raise wrong
         consume(self, number, result)
 
-    monkeypatch.setattr(study_module._Run, "_consume", failing)
+    monkeypatch.setattr(compute_module._Run, "_consume", failing)
     for arguments in ({}, {"out": tmp_path / "study"}, {"keep": "summary"}):
         with pytest.raises(RuntimeError) as error:
             run(sampler=LONGER, **arguments)
@@ -1171,10 +1173,10 @@ def test_what_others_put_into_it_stays(tmp_path: Path) -> None:
         ({"precision": 16}, "precision must be 32 or 64 bits, not 16"),
         ({"keep": "all"}, "keep must be one of weights, summary, not 'all'"),
         ({"seed": -1}, "seed must be a whole number"),
-        ({"chunk_size": 0}, "chunk_size must be a whole number, at least 1, not 0"),
-        ({"chunk_size": "large"}, "chunk_size must be a whole number, at least 1, not 'large'"),
-        ({"sampler": 1000}, r"sampler must draw universes, such as Bootstrap\(n=1000\), not be 1000"),
-        ({"sampler": Bootstrap}, "sampler must draw universes"),
+        ({"chunk_size": 0}, "chunk_size must be a whole number at least 1, not 0"),
+        ({"chunk_size": "large"}, "chunk_size must be a whole number at least 1, not 'large'"),
+        ({"sampler": 1000}, r"sampler must be one that draws universes, such as Bootstrap\(n=1000\), not 1000"),
+        ({"sampler": Bootstrap}, "sampler must be one that draws universes"),
         ({"sampler": Bootstrap(10, "moving", T + 1)}, "block_length must be a whole number from 1 to 252"),
         ({"sampler": Bootstrap(10) * Parametric(10)}, "put it first"),
         ({"config": CONFIG.replace(cluster_cap=2)}, "cluster_cap must be"),

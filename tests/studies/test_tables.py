@@ -16,14 +16,16 @@ import pytest
 
 from jaxalloc.arguments.errors import InputError
 from jaxalloc.datasets import synthetic_market
+from jaxalloc.kernels.lanes.backend import Backend
 from jaxalloc.markets.panel import read_returns
 from jaxalloc.portfolios.result import RESULT_FIELDS, Allocation, weights_frame
 from jaxalloc.portfolios.tables import ASSET_COLUMNS, CLUSTER_COLUMNS, asset_table, cluster_table
 from jaxalloc.settings.config import AllocationConfig
+from jaxalloc.settings.measures import MEASURES
 from jaxalloc.settings.status import Status
 from jaxalloc.settings.sweep import Sweep, sweep
 from jaxalloc.storage.csv import write_csv
-from jaxalloc.studies.measures import MEASURES, Reference, measure_universes
+from jaxalloc.studies.measures import Reference, measure_universes
 from jaxalloc.studies.run import run_study
 from jaxalloc.studies.study import Study, in_memory
 from jaxalloc.studies.tables import QUANTILES
@@ -224,18 +226,28 @@ def handmade(point: Allocation | None = None, dtype: type[np.floating] = np.floa
     estimates = jax.tree.map(lambda x: np.asarray(x)[None], allocation() if point is None else point)
     missing, one = np.isnan(returns), np.ones(1, dtype)
     reference = Reference(
-        *(estimates.weights.astype(dtype), np.nan_to_num(returns).astype(dtype), missing.astype(dtype)),
-        *(252 * one, 0.02 * one),
+        weights=estimates.weights.astype(dtype),
+        returns=np.nan_to_num(returns).astype(dtype),
+        missing=missing.astype(dtype),
+        periods_per_year=252 * one,
+        risk_free_rate=0.02 * one,
     )
     totals = Totals(2, 5)
     with jax.enable_x64(dtype is np.float64):
-        figures = measure_universes(BLOCK, batch, left_out, np.zeros(n, np.int32), reference)
+        figures = measure_universes(BLOCK, batch, left_out, np.zeros(n, np.int32), reference, Backend.CPU)
         partial = reduce_universes(BLOCK, (False, True), batch, figures, np.int32(0), np.int32(n))
     totals.add(jax.tree.map(np.asarray, partial))
     study = Study(
-        *(SYMBOLS, Sweep(CONFIG.replace(risk_free_rate=0.02)), n, 0, 64, estimates, [totals]),
+        symbols=SYMBOLS,
+        settings=Sweep(CONFIG.replace(risk_free_rate=0.02)),
+        n=n,
+        seed=0,
+        precision=64,
+        estimates=estimates,
+        totals=[totals],
         record={},
         tables=in_memory([as_table(batch, np.asarray(figures))]),
+        correlation=np.eye(5),
     )
     return Handmade(study, batch, left_out, returns)
 

@@ -23,7 +23,8 @@ from jax import Array, lax
 from jaxalloc.kernels.clusters.distance import inverse_volatility, likeness, scaled, to_distance
 from jaxalloc.kernels.clusters.linkage import lance_williams, merge_tree, roots
 from jaxalloc.kernels.lanes.adapter import all_at_once
-from jaxalloc.kernels.lanes.control import in_turns, is_wide, over_steps
+from jaxalloc.kernels.lanes.backend import Backend
+from jaxalloc.kernels.lanes.control import in_turns, over_steps
 
 _WORD = 32
 _SMALL = (4, 8)  # rows of the lanes' tables
@@ -31,7 +32,7 @@ _LEAST_LANES = 64  # for fewer a step takes hardly less time
 _ASSETS_A_LANE = 26  # of a tile: some turns a table for markets that fall apart into many components
 _LARGE = (16, 40, 128)  # rows of the tables for what is in larger components, before one of all assets
 _GROUP = 8  # universes that go through the first of these at once, or an eighth of a tile
-_WIDE_TURNS = 4  # of all universes of an accelerator's tile, through each of them
+_TURNS = 4  # in which all universes of an accelerator's tile go through each of them
 
 
 class Components(NamedTuple):
@@ -48,7 +49,9 @@ class Components(NamedTuple):
     size: Array
 
 
-def threshold_roots(covariance: Array, active: Array, stop: Array, linkage: str, kind: str = "correlation") -> Array:
+def threshold_roots(
+    covariance: Array, active: Array, stop: Array, linkage: str, kind: str = "correlation", *, backend: Backend
+) -> Array:
     """Clusters that merging at or below a height leaves, each known by its first asset.
 
     Args:
@@ -57,18 +60,19 @@ def threshold_roots(covariance: Array, active: Array, stop: Array, linkage: str,
         stop: () the height.
         linkage: ``"average"``, ``"single"``, ``"complete"`` or ``"ward"``.
         kind: of `jaxalloc.kernels.clusters.distance.correlation_distance`.
+        backend: static.
 
     Returns:
         (N,) int32, the first asset of each asset's cluster. Ties are broken by the first indices.
     """
-    return all_at_once(functools.partial(_roots, linkage=linkage, kind=kind))(covariance, active, stop)
+    return all_at_once(functools.partial(_roots, linkage=linkage, kind=kind, backend=backend))(covariance, active, stop)
 
 
-def _roots(covariance: Array, active: Array, stop: Array, linkage: str, kind: str) -> Array:
+def _roots(covariance: Array, active: Array, stop: Array, linkage: str, kind: str, backend: Backend) -> Array:
     """`threshold_roots` for U universes, the first axis of every array."""
     universes, n = active.shape
     inverse = jax.vmap(inverse_volatility)(covariance)
-    near = functools.partial(_near_components, kind=kind, wide=is_wide(universes))
+    near = functools.partial(_near_components, kind=kind, backend=backend)
     parts = jax.vmap(near)(covariance, inverse, active, stop)
     root = jnp.broadcast_to(jnp.arange(n, dtype=jnp.int32), (universes, n))
     lanes = max(_LEAST_LANES, universes * n // _ASSETS_A_LANE)
@@ -87,13 +91,13 @@ def _roots(covariance: Array, active: Array, stop: Array, linkage: str, kind: st
 
         # an accelerator's table is of a size that its rounds take little longer than their kernels take to start
         few = max(1, max(_GROUP, universes // _GROUP) * _LARGE[0] // rows)
-        width = universes // _WIDE_TURNS if is_wide(universes) else min(universes, few)
+        width = min(universes, few) if backend is Backend.CPU else -(-universes // _TURNS)
         root = in_turns((count > fewer) & (count <= rows), width, merge, root)
     return root
 
 
 def _near_components(
-    covariance: Array, inverse: Array, active: Array, stop: Array, kind: str, wide: bool
+    covariance: Array, inverse: Array, active: Array, stop: Array, kind: str, backend: Backend
 ) -> Components:
     """Components of the active assets within the threshold of each other."""
     # Correlations tell which those are without N^2 roots. A pair too many, by rounding, does no harm: what merges is
@@ -101,7 +105,7 @@ def _near_components(
     near = _bits(likeness(covariance, inverse, kind) >= 1 - 2 * stop**2 - 16 * jnp.finfo(stop.dtype).eps)
     itself = _bits(jnp.eye(active.shape[0], dtype=bool))
     both = jnp.where(active[None], _bits(active[:, None]), jnp.uint32(0))
-    return _components((near | _transposed(near)) & both | itself, wide)
+    return _components((near | _transposed(near)) & both | itself, backend)
 
 
 def _bits(table: Array) -> Array:
@@ -126,11 +130,8 @@ def _transposed(bits: Array) -> Array:
     return square.reshape(words, -1)[:, :n]
 
 
-def _components(neighbours: Array, wide: bool = False) -> Components:
-    """Components of a graph, given each asset's neighbours, and itself, as bits (W, N); symmetric.
-
-    ``wide`` is for many graphs at once on an accelerator (see `jaxalloc.kernels.lanes.control.over_steps`).
-    """
+def _components(neighbours: Array, backend: Backend) -> Components:
+    """Components of a graph, given each asset's neighbours, and itself, as bits (W, N); symmetric."""
     words, n = neighbours.shape
 
     def through(k: Array, reached: Array) -> Array:  # Warshall (1962): who reaches k reaches what k does
@@ -138,7 +139,7 @@ def _components(neighbours: Array, wide: bool = False) -> Components:
         reaches = (lax.dynamic_index_in_dim(reached, word, keepdims=False) >> bit) & 1 == 1
         return reached | jnp.where(reaches[None], lax.dynamic_index_in_dim(reached, k, 1), jnp.uint32(0))
 
-    reached = over_steps(n, through, neighbours, wide)
+    reached = over_steps(n, through, neighbours, backend)
     index = jnp.arange(n, dtype=jnp.int32)
     word = jnp.arange(words, dtype=jnp.int32)[:, None]
     own_word, own_bit = index[None] // _WORD, jnp.uint32(1) << (index[None] % _WORD).astype(jnp.uint32)
@@ -146,7 +147,7 @@ def _components(neighbours: Array, wide: bool = False) -> Components:
     before = reached & jnp.where(word < own_word, ~jnp.uint32(0), inside)
     lowest = _WORD - 1 - lax.clz(reached & (~reached + 1)).astype(jnp.int32)
     first = jnp.min(jnp.where(reached > 0, _WORD * word + lowest, n), axis=0)
-    return Components(first, _count(before), _count(reached))
+    return Components(first=first, place=_count(before), size=_count(reached))
 
 
 def _count(bits: Array) -> Array:
@@ -203,8 +204,8 @@ class _Lanes(NamedTuple):
         table: (M, M, L) distances, infinite where there is no cluster.
         sizes: (M, L) assets of each cluster.
         root: (M, L) first row of each row's cluster.
-        keeps: (L,) the first row of the last merge, M if there was none. The table is the one before it: so XLA, which
-            would compute the union's distances anew for each entry that they go to, has them at hand.
+        keeps: (L,) the first row of the last merge, M if there was none. The table is the one before that merge, so
+            that the loop materialises the union's distances before they go to the table's entries.
         goes: (L,) the row that it absorbed.
         union: (M, L) distances from their union.
         on: (L,) whether there was a merge.
@@ -254,19 +255,27 @@ def _merge_lanes(table: Array, stop: Array, linkage: str) -> Array:
         union = lance_williams(from_one, from_two, n_one, n_two, state.sizes, height, linkage)
         keeps, goes = jnp.minimum(one, two), jnp.maximum(one, two)
         return _Lanes(
-            table,
-            jnp.where((row == keeps) & on, n_one + n_two, state.sizes),
-            jnp.where(on & (state.root == goes), keeps, state.root),
-            jnp.where(on, keeps, rows),
-            jnp.where(on, goes, rows),
-            jnp.where(row == keeps, jnp.inf, union),
-            on,
+            table=table,
+            sizes=jnp.where((row == keeps) & on, n_one + n_two, state.sizes),
+            root=jnp.where(on & (state.root == goes), keeps, state.root),
+            keeps=jnp.where(on, keeps, rows),
+            goes=jnp.where(on, goes, rows),
+            union=jnp.where(row == keeps, jnp.inf, union),
+            on=on,
         )
 
     everywhere = jnp.ones((rows, lanes), table.dtype)
     nothing = jnp.full(lanes, rows, jnp.int32)
     root = jnp.broadcast_to(row, (rows, lanes))
-    start = _Lanes(table, everywhere, root, nothing, nothing, everywhere, jnp.ones(lanes, bool))
+    start = _Lanes(
+        table=table,
+        sizes=everywhere,
+        root=root,
+        keeps=nothing,
+        goes=nothing,
+        union=everywhere,
+        on=jnp.ones(lanes, bool),
+    )
     return lax.while_loop(lambda state: jnp.any(state.on), merge, start).root
 
 

@@ -13,9 +13,11 @@ from __future__ import annotations
 import jax.numpy as jnp
 from jax import Array, lax
 
-from jaxalloc.kernels.clusters.linkage import Tree
+from jaxalloc.kernels.clusters.linkage import MergeTree
 from jaxalloc.kernels.clusters.within import sum_by_pair
 from jaxalloc.kernels.lanes.adapter import lanes_last
+from jaxalloc.kernels.lanes.backend import Backend, materialise
+from jaxalloc.kernels.lanes.precision import is_negligible, jitter
 
 
 def leaf_order(tree: Array) -> Array:
@@ -82,7 +84,7 @@ def hrp_weights(covariance: Array, order: Array, active: Array | None = None) ->
 
     A list of m assets is split into its first m // 2 and the rest. The variance v of a half is that of its inverse
     variance portfolio, and the first half gets the share 1 - v_1 / (v_1 + v_2) of the list's weight. A half whose
-    portfolio has no variance is taken to have a hair of its members' own, 1e-10 in float64 and 1e-5 in float32.
+    portfolio has no variance is given the `jitter` of its members'.
 
     All lists of a level are split at once, and what the halves' variances add up is added up once: about 2 N^2 steps.
 
@@ -105,7 +107,6 @@ def hrp_weights(covariance: Array, order: Array, active: Array | None = None) ->
     # a table with a place for each path through the halves, so that those of a level are neighbours in it
     path = jnp.arange(1 << depth, dtype=jnp.int32)
 
-    # loops, because XLA's CPU backend would compute places anew for each entry of the table, and those for each sum
     def halve(step: Array, ends: tuple[Array, Array]) -> tuple[Array, Array]:
         low, high = ends
         middle = low + (high - low) // 2
@@ -115,7 +116,7 @@ def hrp_weights(covariance: Array, order: Array, active: Array | None = None) ->
     low, high = lax.fori_loop(0, depth, halve, (jnp.zeros_like(path), jnp.full_like(path, count)))
     used = high > low  # one asset, or none
     asset = order.astype(jnp.int32)[jnp.minimum(low, n - 1)]
-    table = lax.map(lambda row: jnp.where(row[1] & used, covariance[row[0]][asset], 0), (asset, used))
+    table = materialise(jnp.where(used[:, None] & used[None, :], covariance[asset[:, None], asset[None, :]], 0))
     return jnp.zeros(n, covariance.dtype).at[jnp.where(used, asset, n)].set(_bisect(table), mode="drop")
 
 
@@ -126,13 +127,12 @@ def _bisect_lanes(covariance: Array) -> Array:
     used = variance > 0
     smallest = jnp.min(jnp.where(used, variance, jnp.inf), axis=0)
     inverse = jnp.where(used, smallest / jnp.where(used, variance, 1), 0)
-    hair = 1e-10 if dtype == jnp.float64 else 1e-5
     # sums over the lists of a level: of inverse variances, of their portfolio's covariances, of its own variances
     total, table, own = inverse, covariance * inverse[:, None] * inverse[None], inverse * inverse * variance
     shares = []
     while total.shape[0] > 1:
         spread = _diagonal(table)
-        spread = jnp.where(spread <= 32 * jnp.finfo(dtype).eps * own, hair * own, spread)
+        spread = jnp.where(is_negligible(spread, own), jitter(dtype) * own, spread)
         exists = total > 0
         spread = jnp.where(exists, spread / jnp.where(exists, total, 1) ** 2, 0)
         first, second = spread[::2], spread[1::2]
@@ -158,7 +158,7 @@ def _diagonal(table: Array) -> Array:
     return jnp.moveaxis(jnp.diagonal(table), -1, 0)
 
 
-def cluster_distance(distance: Array, labels: Array, sizes: Array, linkage: str) -> Array:
+def cluster_distance(distance: Array, labels: Array, sizes: Array, linkage: str, backend: Backend) -> Array:
     """Distances between clusters as a linkage has them: what its merges inside the clusters leave to those above.
 
     Args:
@@ -166,6 +166,7 @@ def cluster_distance(distance: Array, labels: Array, sizes: Array, linkage: str)
         labels: (N,) int32, -1 for an asset without a cluster.
         sizes: (K,) number of assets of each cluster, 0 where there is none.
         linkage: ``"average"``, ``"single"``, ``"complete"`` or ``"ward"``.
+        backend: static.
 
     Returns:
         (K, K) symmetric; of no meaning on the diagonal and where there is no cluster.
@@ -178,15 +179,15 @@ def cluster_distance(distance: Array, labels: Array, sizes: Array, linkage: str)
         return sign * jnp.full((k, k), jnp.inf, distance.dtype).at[place].min(rows.T, mode="drop").T
     pairs, ones = jnp.maximum(sizes[:, None] * sizes[None, :], 1), jnp.ones(n, distance.dtype)
     if linkage == "average":
-        return sum_by_pair(distance, ones, labels, k) / pairs
+        return sum_by_pair(distance, ones, labels, k, backend) / pairs
     # Ward's height is the distance of the centres, which follows from mean squared distances, times a size
-    mean = sum_by_pair(distance**2, ones, labels, k) / pairs
+    mean = sum_by_pair(distance**2, ones, labels, k, backend) / pairs
     inside = jnp.diagonal(mean) / 2
     both = jnp.maximum(sizes[:, None] + sizes[None, :], 1)
     return jnp.sqrt(jnp.maximum(2 * pairs / both * (mean - inside[:, None] - inside[None, :]), 0))
 
 
-def herc_weights(tree: Tree, risk: Array) -> Array:
+def herc_weights(tree: MergeTree, risk: Array) -> Array:
     """Split a portfolio down a tree of clusters, at each branching in inverse proportion to the risks of the sides.
 
     The risk of a side is the sum of its clusters' risks.

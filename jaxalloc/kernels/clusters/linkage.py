@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 
-class Tree(NamedTuple):
+class MergeTree(NamedTuple):
     """A merge tree. A cluster is known by its first asset, and a merge by the asset that it absorbs.
 
     Attributes:
@@ -36,7 +36,7 @@ def merge_tree(
     stop: Array | float = jnp.inf,
     sizes: Array | None = None,
     compacting: bool = True,
-) -> Tree:
+) -> MergeTree:
     """Merge tree of the active assets, up to height ``stop``.
 
     Args:
@@ -49,16 +49,16 @@ def merge_tree(
             tables is compiled.
 
     Returns:
-        `Tree`. Ties are broken by the first indices.
+        `MergeTree`. Ties are broken by the first indices.
     """
     n = distance.shape[0]
     index = jnp.arange(n, dtype=jnp.int32)
-    apart = active[:, None] & active[None, :] & (index[:, None] != index[None, :])
+    pair = active[:, None] & active[None, :] & (index[:, None] != index[None, :])
     # a table that is not symmetric to the bit could leave no reciprocal pair
-    table = jnp.where(apart, jnp.maximum(distance, distance.T), jnp.inf)
-    tree = Tree(index, jnp.full(n, jnp.inf, distance.dtype), jnp.zeros(n, jnp.int32))
+    table = jnp.where(pair, jnp.maximum(distance, distance.T), jnp.inf)
+    tree = MergeTree(parent=index, height=jnp.full(n, jnp.inf, distance.dtype), round=jnp.zeros(n, jnp.int32))
     counts = jnp.ones(n, distance.dtype) if sizes is None else sizes
-    state = _Stage(table, counts, index, tree, jnp.int32(0))
+    state = _Stage(table=table, sizes=counts, assets=index, tree=tree, rounds=jnp.int32(0))
     rows = _stage_sizes(n) if compacting else (n,)
     for size, smaller in zip(rows, (*rows[1:], 0), strict=True):
         state = _stage(state, size, smaller, linkage, jnp.asarray(stop, distance.dtype))
@@ -71,7 +71,7 @@ class _Stage(NamedTuple):
     table: Array
     sizes: Array
     assets: Array
-    tree: Tree
+    tree: MergeTree
     rounds: Array
 
 
@@ -98,36 +98,38 @@ def _stage(state: _Stage, size: int, smaller: int, linkage: str, stop: Array) ->
         state = _compact(state, _alive(state.table, stop), size)
     rows = jnp.arange(size, dtype=jnp.int32)
     height = jnp.full(size, jnp.inf, state.table.dtype)
-    grown = Tree(rows, height, jnp.zeros(size, jnp.int32))
+    grown = MergeTree(parent=rows, height=height, round=jnp.zeros(size, jnp.int32))
 
-    def merge_round(carry: tuple[Array, Array, Tree, Array, Array]) -> tuple[Array, Array, Tree, Array, Array]:
+    def merge_round(
+        carry: tuple[Array, Array, MergeTree, Array, Array],
+    ) -> tuple[Array, Array, MergeTree, Array, Array]:
         table, sizes, tree, number, _ = carry
         nearest = jnp.min(table, axis=1)
-        # min and compare: XLA's argmin costs many times its min on a CPU
+        # a minimum and a comparison, since an argmin is dear
         neighbour = jnp.min(jnp.where(table == nearest[:, None], rows[None, :], size - 1), axis=1)
         mutual = (neighbour[neighbour] == rows) & (nearest <= stop) & jnp.isfinite(nearest)
         keeps, goes = mutual & (rows < neighbour), mutual & (rows > neighbour)
-        tree = Tree(
-            jnp.where(goes, neighbour, tree.parent),
-            jnp.where(goes, nearest, tree.height),
-            jnp.where(goes, number, tree.round),
+        tree = MergeTree(
+            parent=jnp.where(goes, neighbour, tree.parent),
+            height=jnp.where(goes, nearest, tree.height),
+            round=jnp.where(goes, number, tree.round),
         )
         table, sizes = _merge(table, sizes, keeps, goes, neighbour, nearest, linkage)
         return table, sizes, tree, number + 1, jnp.sum(_alive(table, stop), dtype=jnp.int32)
 
-    def merging(carry: tuple[Array, Array, Tree, Array, Array]) -> Array:
+    def merging(carry: tuple[Array, Array, MergeTree, Array, Array]) -> Array:
         return carry[4] > smaller
 
     alive = jnp.sum(_alive(state.table, stop), dtype=jnp.int32)
     start = (state.table, state.sizes, grown, state.rounds, alive)
     table, sizes, grown, rounds, _ = lax.while_loop(merging, merge_round, start)
     merged = jnp.where(grown.parent != rows, state.assets, state.tree.parent.shape[0])  # others are dropped
-    tree = Tree(
-        state.tree.parent.at[merged].set(state.assets[grown.parent], mode="drop"),
-        state.tree.height.at[merged].set(grown.height, mode="drop"),
-        state.tree.round.at[merged].set(grown.round, mode="drop"),
+    tree = MergeTree(
+        parent=state.tree.parent.at[merged].set(state.assets[grown.parent], mode="drop"),
+        height=state.tree.height.at[merged].set(grown.height, mode="drop"),
+        round=state.tree.round.at[merged].set(grown.round, mode="drop"),
     )
-    return _Stage(table, sizes, state.assets, tree, rounds)
+    return _Stage(table=table, sizes=sizes, assets=state.assets, tree=tree, rounds=rounds)
 
 
 def _alive(table: Array, stop: Array) -> Array:
@@ -152,8 +154,8 @@ def _merge(
 ) -> tuple[Array, Array]:
     """Update the distances and sizes for all pairs of one round.
 
-    The rows are merged, the table is transposed, and the same again: once for rows, once for columns. Written as a
-    loop of two because XLA's CPU backend would compute the first half anew for each entry of the second.
+    The rows are merged, the table is transposed, and the same again: once for rows, once for columns. A loop of the two
+    materialises the first half before the second.
     """
     index = jnp.arange(keeps.shape[0], dtype=jnp.int32)
     partner = jnp.where(keeps, neighbour, index)
@@ -202,7 +204,7 @@ def lance_williams(
     return jnp.sqrt(jnp.maximum(squared, 0))
 
 
-def roots(tree: Tree, height: Array) -> Array:
+def roots(tree: MergeTree, height: Array) -> Array:
     """First asset (N,) int32 of each asset's cluster, once the merges at or below ``height`` () are made."""
     n = tree.parent.shape[0]
     root = jnp.where(tree.height <= height, tree.parent, jnp.arange(n, dtype=jnp.int32))
@@ -211,7 +213,7 @@ def roots(tree: Tree, height: Array) -> Array:
     return root
 
 
-def maxclust_height(tree: Tree, active: Array, max_clusters: Array) -> Array:
+def maxclust_height(tree: MergeTree, active: Array, max_clusters: Array) -> Array:
     """Smallest height of the tree that leaves at most ``max_clusters`` clusters; below every merge if none is needed.
 
     Args:
@@ -268,7 +270,7 @@ def linkage_matrix(distance: Array, linkage: str = "average", active: Array | No
     return lax.fori_loop(0, n - 1, merge, state)[0]
 
 
-def _monotone(tree: Tree) -> Array:
+def _monotone(tree: MergeTree) -> Array:
     """Heights (N,) raised so that no merge lies below a merge inside it."""
     n = tree.height.shape[0]
     index = jnp.arange(n, dtype=jnp.int32)

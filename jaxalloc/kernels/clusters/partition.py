@@ -9,7 +9,8 @@ from jax import Array
 
 from jaxalloc.kernels.clusters.components import threshold_roots
 from jaxalloc.kernels.clusters.distance import correlation_distance
-from jaxalloc.kernels.clusters.linkage import Tree, maxclust_height, merge_tree, roots
+from jaxalloc.kernels.clusters.linkage import MergeTree, maxclust_height, merge_tree, roots
+from jaxalloc.kernels.lanes.backend import Backend
 from jaxalloc.settings.config import AllocationConfig
 
 _ONE_TABLE = 32  # assets: so few are merged in one table in hardly more time, and with less to compile
@@ -22,7 +23,7 @@ class Clusters(NamedTuple):
     count: Array
 
 
-def cut(tree: Tree, active: Array, height: Array) -> Clusters:
+def cut(tree: MergeTree, active: Array, height: Array) -> Clusters:
     """Flat clusters: the partition that the merges at or below ``height`` leave.
 
     Args:
@@ -41,16 +42,17 @@ def label_by_first(root: Array, active: Array) -> Clusters:
     index = jnp.arange(root.shape[0], dtype=jnp.int32)
     first = active & (root == index)
     number = jnp.cumsum(first, dtype=jnp.int32) - 1
-    return Clusters(jnp.where(active, number[root], -1), jnp.sum(first, dtype=jnp.int32))
+    return Clusters(labels=jnp.where(active, number[root], -1), count=jnp.sum(first, dtype=jnp.int32))
 
 
-def cluster_assets(covariance: Array, active: Array, config: AllocationConfig) -> Clusters:
+def cluster_assets(covariance: Array, active: Array, config: AllocationConfig, backend: Backend) -> Clusters:
     """Cluster the active assets as ``config`` says: distance, linkage, criterion and its threshold.
 
     Args:
         covariance: (N, N), symmetric up to rounding.
         active: (N,) bool.
         config: distance, linkage, criterion, distance_threshold, max_clusters.
+        backend: static.
 
     Returns:
         `Clusters`.
@@ -62,7 +64,8 @@ def cluster_assets(covariance: Array, active: Array, config: AllocationConfig) -
     if active.shape[0] <= _ONE_TABLE:
         tree = merge_tree(correlation_distance(covariance, config.distance), active, config.linkage, threshold)
         return cut(tree, active, threshold)
-    return label_by_first(threshold_roots(covariance, active, threshold, config.linkage, config.distance), active)
+    root = threshold_roots(covariance, active, threshold, config.linkage, config.distance, backend=backend)
+    return label_by_first(root, active)
 
 
 def given_clusters(labels: Array, active: Array) -> tuple[Clusters, Array]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -25,9 +25,9 @@ def lanes_last(kernel: Callable[..., Any], shared: int = 0) -> Callable[..., Any
     """
 
     def lanes_first(*arguments: Array) -> Any:
-        own = (jnp.moveaxis(argument, 0, -1) for argument in arguments[shared:])
-        found = kernel(*arguments[:shared], *own)
-        return jax.tree.map(lambda leaf: jnp.moveaxis(leaf, -1, 0), found)
+        moved = (jnp.moveaxis(argument, 0, -1) for argument in arguments[shared:])
+        result = kernel(*arguments[:shared], *moved)
+        return jax.tree.map(lambda leaf: jnp.moveaxis(leaf, -1, 0), result)
 
     return all_at_once(lanes_first, shared)
 
@@ -42,24 +42,23 @@ def all_at_once(kernel: Callable[..., Any], shared: int = 0) -> Callable[..., An
 
     @many.def_vmap
     def _(axis_size: int, batched: list[bool], *arguments: Array) -> tuple[Any, Any]:
-        whole = [
-            argument if is_batched else jnp.broadcast_to(argument[None], (axis_size, *argument.shape))
-            for argument, is_batched in zip(arguments[shared:], batched[shared:], strict=True)
-        ]
-        common = arguments[:shared]
-        if any(batched[:shared]):  # nothing is shared after all
-            common = [
+        def with_axis(arguments: Sequence[Array], batched: list[bool]) -> list[Array]:
+            return [
                 argument if is_batched else jnp.broadcast_to(argument[None], (axis_size, *argument.shape))
-                for argument, is_batched in zip(common, batched[:shared], strict=True)
+                for argument, is_batched in zip(arguments, batched, strict=True)
             ]
-            found = lax.map(lambda each: many(*each), (*common, *whole))
+
+        universes = with_axis(arguments[shared:], batched[shared:])
+        if any(batched[:shared]):  # nothing is shared after all
+            common = with_axis(arguments[:shared], batched[:shared])
+            result = lax.map(lambda each: many(*each), (*common, *universes))
         else:
-            found = many(*common, *(argument.reshape(-1, *argument.shape[2:]) for argument in whole))
-            found = jax.tree.map(lambda leaf: leaf.reshape(axis_size, -1, *leaf.shape[1:]), found)
-        return found, jax.tree.map(lambda leaf: True, found)
+            result = many(*arguments[:shared], *(values.reshape(-1, *values.shape[2:]) for values in universes))
+            result = jax.tree.map(lambda leaf: leaf.reshape(axis_size, -1, *leaf.shape[1:]), result)
+        return result, jax.tree.map(lambda leaf: True, result)
 
     def one(*arguments: Array) -> Any:
-        own = (jnp.asarray(argument)[None] for argument in arguments[shared:])
-        return jax.tree.map(lambda leaf: leaf[0], many(*arguments[:shared], *own))
+        universe = (jnp.asarray(argument)[None] for argument in arguments[shared:])
+        return jax.tree.map(lambda leaf: leaf[0], many(*arguments[:shared], *universe))
 
     return one

@@ -1,12 +1,17 @@
 """Universes as lanes: the last axis of every array, where a processor's vector units run.
 
-`jax.vmap` puts the axis of universes first, and XLA's CPU backend then works on short rows of one universe after the
-other. The solvers of Layer 1 are written with lanes last instead: the same step for many universes side by side, each
-reduction over a leading axis. That is also what keeps a universe's bits from hanging on its lane. (With universes first
-and few clusters LLVM vectorises over universes with strided loads, and leaves the last lanes to scalar code that rounds
-otherwise: measured.)
+`jax.vmap` puts the axis of universes first, and a CPU then works on short rows of one universe after the other. The
+kernels here put lanes last instead: the same step for many universes side by side, each reduction over a leading axis.
+That also keeps a universe's bits from depending on its lane. (With universes first and few clusters the compiler
+vectorises over universes with strided loads, and leaves the last lanes to scalar code that rounds differently:
+measured.)
 
-Arrays here have shape (K, ..., L), numbers (L,); without lanes the same code serves one universe, (K, ...) and ().
+No kernel reduces across lanes, with two exceptions, both in this module: a loop asks whether any lane wants another
+turn, and `in_groups` and `in_turns` pack the lanes that want the same work. (What needs the number of its turn gets it
+from the loop.)
+
+Arrays have shape (K, ..., L), numbers (L,); without lanes the same code serves one universe, (K, ...) and ().
+`jaxalloc.kernels.lanes.backend` explains what the compiler makes of a loop.
 """
 
 from __future__ import annotations
@@ -18,45 +23,36 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
+from jaxalloc.kernels.lanes.backend import Backend, if_any
+
 State = TypeVar("State")
 Problem = TypeVar("Problem")
 
-_WIDE = 512  # lanes: no tile of a CPU has as many, also where several problems' are put side by side
-_GROUP = 8  # lanes of a group at least, a processor's vector of float64; where this part of all is more, as many:
-_SHARE = 8
+PACKING = "packing"  # scope of the code that packs lanes, which may reduce across them
+_FEWEST = 8  # lanes of a group: a processor's vector of float64
+_SHARE = 8  # a group has at least one in so many of the lanes
 
 
-def while_any(more: Callable[[State], Array], body: Callable[[State], State], state: State) -> State:
+def while_any(
+    more: Callable[[Array, State], Array], body: Callable[[Array, State], State], state: State, first: int = 0
+) -> State:
     """`lax.while_loop` for every lane by itself: it runs as long as any lane wants more, and the others stay put.
 
     Args:
-        more: from the state to (L,) bool.
-        body: from the state to the next.
+        more: from the number of the turn to come, () int32, and the state to (L,) bool. All lanes that want more have
+            had as many turns.
+        body: from the number of the turn and the state to the next state.
         state: pytree of arrays (..., L).
+        first: number of the first turn.
     """
 
-    def step(carry: tuple[State, Array]) -> tuple[State, Array]:
-        state, on = carry
-        state = choose(on, body(state), state)
-        return state, on & more(state)
+    def step(carry: tuple[Array, State, Array]) -> tuple[Array, State, Array]:
+        turn, state, on = carry
+        state = choose(on, body(turn, state), state)
+        return turn + 1, state, on & more(turn + 1, state)
 
-    return lax.while_loop(lambda carry: jnp.any(carry[1]), step, (state, more(state)))[0]
-
-
-def change_where(wanted: Array, change: Callable[[State, Array], State], state: State) -> State:
-    """``change`` in the lanes where it is wanted: a loop of at most one turn, and of none where no lane wants it.
-
-    Args:
-        wanted: (L,) bool.
-        change: from the state and ``wanted`` to the next state. It must use one of them: XLA would take what depends on
-            neither for a constant, and compute it before the loop, for all.
-        state: pytree of arrays (..., L).
-    """
-
-    def turn(carry: tuple[State, Array]) -> tuple[State, Array]:
-        return change(*carry), jnp.zeros_like(carry[1])
-
-    return while_any(lambda carry: carry[1], turn, (state, wanted))[0]
+    turn = jnp.int32(first)
+    return lax.while_loop(lambda carry: jnp.any(carry[2]), step, (turn, state, more(turn, state)))[1]
 
 
 def in_groups(
@@ -64,39 +60,36 @@ def in_groups(
     work: Callable[[Problem, State, Array], State],
     problem: Problem,
     state: State,
+    backend: Backend,
     share: int = _SHARE,
 ) -> State:
-    """``work`` in the lanes where it is wanted, gathered into groups of few lanes; where none wants it it is not done.
+    """``work`` in the lanes that want it, packed into groups of few lanes; where none wants it no work is done.
 
-    For what few lanes of a tile need, and what would take as long for one of them as for all.
+    For what few lanes of a tile need, and what takes as long for one lane as for all.
 
     Args:
         wanted: (L,) bool.
         work: from the problem and the state of a group's lanes, and which of them count, to their next state.
-        problem: pytree of arrays (..., L) that stay as they are; or (..., L / P), the same for P lanes of the state, as
-            many lanes apart.
+        problem: pytree of arrays (..., L) that stay as they are; or (..., L / P), where P lanes of the state, L / P
+            apart, have the same problem.
         state: pytree of arrays (..., L).
-        share: a group has one in so many of the lanes, if they are an accelerator's: more where fewer want it.
+        backend: static.
+        share: on an accelerator a group has one in so many of the lanes: more where fewer lanes want it.
     """
     lanes = wanted.shape[0]
-    if one_group(lanes):
+    if is_one_group(lanes):
         problem = jax.tree.map(lambda leaf: jnp.concatenate([leaf] * (lanes // leaf.shape[-1]), axis=-1), problem)
-        return change_where(wanted, lambda state, wanted: work(problem, state, wanted), state)
+        return if_any(wanted, lambda state, wanted: work(problem, state, wanted), state)
 
-    width = max(_GROUP, lanes // (share if is_wide(lanes) else _SHARE))
+    width = max(_FEWEST, lanes // (_SHARE if backend is Backend.CPU else share))
 
     def turn(carry: tuple[State, Array]) -> tuple[State, Array]:
         state, left = carry
-        place = jnp.cumsum(left, dtype=jnp.int32)
-        # the lane that is the j-th of those left, or one past the last
-        if is_wide(lanes):  # of many, comparisons would be the square
-            chosen = _numbers(left, place, width)
-        else:
-            chosen = jnp.sum(place[:, None] <= jnp.arange(width, dtype=jnp.int32), axis=0, dtype=jnp.int32)
+        chosen = _first_lanes(left, width, backend)
 
         def gather(values: Any) -> Any:
-            some = jnp.minimum(chosen, lanes - 1)
-            return jax.tree.map(lambda leaf: jnp.take(leaf, some % leaf.shape[-1], axis=-1, mode="clip"), values)
+            lane = jnp.minimum(chosen, lanes - 1)
+            return jax.tree.map(lambda leaf: jnp.take(leaf, lane % leaf.shape[-1], axis=-1, mode="clip"), values)
 
         done = work(gather(problem), gather(state), chosen < lanes)
         state = jax.tree.map(lambda leaf, new: leaf.at[..., chosen].set(new, mode="drop"), state, done)
@@ -105,14 +98,18 @@ def in_groups(
     return lax.while_loop(lambda carry: jnp.any(carry[1]), turn, (state, wanted))[0]
 
 
-def one_group(lanes: int) -> bool:
-    """Whether `in_groups` would take so many lanes together."""
-    return lanes <= _GROUP
+def is_one_group(lanes: int) -> bool:
+    """Whether `in_groups` takes so many lanes together."""
+    return lanes <= _FEWEST
 
 
-def is_wide(lanes: int) -> bool:
-    """Whether a tile is an accelerator's: so wide that some of its lanes want whatever lanes may want."""
-    return lanes >= _WIDE
+def _first_lanes(wanted: Array, width: int, backend: Backend) -> Array:
+    """(width,) int32, the first lanes that are wanted (L,), in order; then L, or more, where there are no more."""
+    with jax.named_scope(PACKING):
+        place = jnp.cumsum(wanted, dtype=jnp.int32)
+        if backend is Backend.CPU:  # of an accelerator's many lanes comparisons would be the square
+            return jnp.sum(place[:, None] <= jnp.arange(width, dtype=jnp.int32), axis=0, dtype=jnp.int32)
+        return _numbers(wanted, place, width)
 
 
 def in_turns(wanted: Array, width: int, work: Callable[[Array, State], State], state: State) -> State:
@@ -126,10 +123,11 @@ def in_turns(wanted: Array, width: int, work: Callable[[Array, State], State], s
         state: pytree of arrays.
     """
     items = wanted.shape[0]
-    # more than one turn takes: where one takes all, XLA would take the work for a constant and do it before the loop
+    # room for one turn more than all items take: otherwise the work of a single turn is hoisted out of the loop
     room = width * (1 + -(-items // width))
-    place = jnp.cumsum(wanted, dtype=jnp.int32)
-    numbers = _numbers(wanted, place, room)
+    with jax.named_scope(PACKING):
+        place = jnp.cumsum(wanted, dtype=jnp.int32)
+        numbers = _numbers(wanted, place, room)
 
     def turn(carry: tuple[State, Array]) -> tuple[State, Array]:
         state, done = carry
@@ -154,19 +152,36 @@ def choose(condition: Array, yes: State, no: State) -> State:
 
 
 def over_pairs(count: int, step: Callable[[Array, State], State], state: State) -> State:
-    """`lax.fori_loop` from 0 to ``count``, two steps a turn: half as many kernels for a CPU to start."""
+    """`lax.fori_loop` from 0 to ``count``, two steps a turn: half as many kernels to start."""
     state = lax.fori_loop(0, count // 2, lambda j, now: step(2 * j + 1, step(2 * j, now)), state)
     return step(jnp.int32(count - 1), state) if count % 2 else state
 
 
-def over_steps(count: int, step: Callable[[Array, State], State], state: State, wide: bool) -> State:
+def over_steps(count: int, step: Callable[[Array, State], State], state: State, backend: Backend) -> State:
     """`lax.fori_loop` from 0 to ``count`` for a step that reads all over what it changes.
+
+    On an accelerator it goes two steps a turn, of which the second writes where the state was before the first: no
+    state is copied.
 
     Args:
         count: of steps.
         step: from its number and the state to the next state.
         state: pytree of arrays.
-        wide: whether they are of an accelerator's tile. XLA copies there each new state to where the last one was; of
-            two steps a turn the second one writes there.
+        backend: static.
     """
-    return over_pairs(count, step, state) if wide else lax.fori_loop(0, count, step, state)
+    if backend is Backend.CPU:
+        return lax.fori_loop(0, count, step, state)
+    return over_pairs(count, step, state)
+
+
+def over_short_steps(count: int, step: Callable[[Array, State], State], state: State, backend: Backend) -> State:
+    """`over_steps` for very short steps: on a CPU their number has no sign, so that indices need no check."""
+    if backend is not Backend.CPU:
+        return over_pairs(count, step, state)
+
+    def turn(carry: tuple[Array, State]) -> tuple[Array, State]:
+        number, state = carry
+        return number + 1, step(number, state)
+
+    most = jnp.uint32(count)
+    return lax.while_loop(lambda carry: carry[0] < most, turn, (jnp.uint32(0), state))[1]

@@ -1,23 +1,25 @@
-"""Linear algebra in plain lax: products at full precision, and a solver that calls no LAPACK.
+"""Systems of linear equations in plain lax: a solver that calls no LAPACK.
 
-On the CPU, jaxlib spreads batched LAPACK calls over XLA's thread pool, where two concurrent programs can wait for each
-other for ever; and a batched call's bits depend on the batch. The elimination below has neither problem.
+On the CPU jaxlib spreads batched LAPACK calls over a thread pool, where two concurrent programs can wait for each other
+for ever; and a batched call's bits depend on the batch. The elimination below has neither problem.
 """
 
 from __future__ import annotations
 
+import functools
 import itertools
 
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from jaxalloc.kernels.lanes.control import is_wide, over_steps
+from jaxalloc.kernels.lanes.backend import Backend
+from jaxalloc.kernels.lanes.control import over_steps
 from jaxalloc.kernels.lanes.products import positions
 
 
-@jax.jit
-def solve_positive_definite(matrix: Array, rhs: Array) -> Array:
+@functools.partial(jax.jit, static_argnums=2)
+def solve_positive_definite(matrix: Array, rhs: Array, backend: Backend) -> Array:
     """Solve matrix X = rhs by elimination without pivoting.
 
     Without pivoting the elimination is stable for a symmetric positive definite matrix. A column that depends on the
@@ -31,6 +33,7 @@ def solve_positive_definite(matrix: Array, rhs: Array) -> Array:
     Args:
         matrix: (K, K) symmetric positive semidefinite, unit scale on its diagonal; lanes may follow, (K, K, L).
         rhs: (K, R) right-hand sides; (K, R, L).
+        backend: static.
 
     Returns:
         (K, R) the solution; (K, R, L).
@@ -41,7 +44,7 @@ def solve_positive_definite(matrix: Array, rhs: Array) -> Array:
     table = jnp.concatenate([matrix, rhs], axis=1)
     blocks = []
     for low, high in itertools.pairwise(_edges(size)):
-        table = _eliminate(table, tiny * scale[low:], high - low)
+        table = _eliminate(table, tiny * scale[low:], high - low, backend)
         blocks.append(table[: high - low])
         table = table[high - low :, high - low :]
     solution = jnp.zeros((0, *rhs.shape[1:]), rhs.dtype)
@@ -58,7 +61,7 @@ def _edges(size: int) -> list[int]:
     return [size * b // n_blocks for b in range(n_blocks + 1)]
 
 
-def _eliminate(table: Array, tiny: Array, pivots: int) -> Array:
+def _eliminate(table: Array, tiny: Array, pivots: int, backend: Backend) -> Array:
     """Gauss-Jordan over the first ``pivots`` columns of a table (n, columns, ...): left as they are, read no more."""
     index = positions(table.shape[0], table)
 
@@ -70,4 +73,4 @@ def _eliminate(table: Array, tiny: Array, pivots: int) -> Array:
         row = row * jnp.where(dependent, 0, 1 / jnp.where(dependent, 1, pivot))
         return jnp.where(index == k, row[None], table - column[:, None] * row[None])
 
-    return over_steps(pivots, step, table, is_wide(table.shape[-1]))
+    return over_steps(pivots, step, table, backend)

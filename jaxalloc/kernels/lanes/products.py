@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
+from jaxalloc.kernels.lanes.backend import Backend
 from jaxalloc.kernels.lanes.control import over_pairs
 
 HIGHEST = lax.Precision.HIGHEST  # JAX's float32 products may run in TF32 on a GPU; every product here says no
@@ -18,27 +19,23 @@ def dot(a: Array, b: Array) -> Array:
     return jnp.matmul(a, b, precision=HIGHEST)
 
 
-@functools.partial(jax.jit, static_argnums=2)  # traced once a shape, not at each of its many uses
-def matvec(matrix: Array, x: Array, absolute: bool = False) -> Array:
+@functools.partial(jax.jit, static_argnums=(2, 3))  # traced once a shape, not at each of its many uses
+def matvec(matrix: Array, x: Array, backend: Backend, absolute: bool = False) -> Array:
     """Product of a symmetric (K, K, L), or of its absolute values, and (K, L).
 
-    On a CPU two rows after two, each multiplied by an entry of the vector and added up: the sum stays in the nearest
-    cache, and no reduction is asked of XLA, whose sums over a middle axis take two to four times as long. (Of a single
-    row a step, LLVM makes code that takes up to seven times as long where lanes are few.)
+    On a CPU the rows, each multiplied by an entry of the vector, are added up two at a time, and the sum stays in the
+    nearest cache. (One row a step takes up to seven times as long where lanes are few.)
     """
     size = jnp.abs if absolute else lambda values: values
 
-    def by_rows(matrix: Array, x: Array) -> Array:
-        def add(j: Array, total: Array) -> Array:
-            row, entry = (lax.dynamic_index_in_dim(values, j, 0, keepdims=False) for values in (matrix, x))
-            return total + size(row) * entry[None]
-
-        return over_pairs(x.shape[0], add, jnp.zeros_like(x))
-
-    def at_once(matrix: Array, x: Array) -> Array:
+    if backend is not Backend.CPU:
         return jnp.sum(size(matrix) * x[None], axis=1)
 
-    return lax.platform_dependent(matrix, x, cpu=by_rows, default=at_once)
+    def add(j: Array, total: Array) -> Array:
+        row, entry = (lax.dynamic_index_in_dim(values, j, 0, keepdims=False) for values in (matrix, x))
+        return total + size(row) * entry[None]
+
+    return over_pairs(x.shape[0], add, jnp.zeros_like(x))
 
 
 def positions(size: int, like: Array) -> Array:

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
+from jaxalloc.kernels.lanes.backend import if_any
 from jaxalloc.kernels.lanes.products import divisor, dot
 from jaxalloc.kernels.moments.sample import (
     Moments,
@@ -73,7 +74,15 @@ def share_panel(returns: Array, max_outer_bytes: int) -> SharedPanel:
     descending = jnp.take_along_axis(filled, order, axis=0)
     missing = (~finite).astype(returns.dtype)
     return SharedPanel(
-        *(centred, centre, centred**3, missing, outer, filled, order, descending), _longest_run(descending)
+        centred=centred,
+        centre=centre,
+        cubed=centred**3,
+        missing=missing,
+        outer=outer,
+        returns=filled,
+        order=order,
+        descending=descending,
+        most_repeated=_longest_run(descending),
     )
 
 
@@ -156,7 +165,19 @@ def panel_moments(
     third = jnp.where(active, raw_third - 3 * first * raw_second + 2 * first**3, 0)
     valid = weights_ok & ~missing & (n >= 2) & jnp.any(active)
     dropped = jnp.any(mask & ~active)
-    return reject_unusable(Moments(n, mean, covariance, plain_mean, plain_variance, third, active, dropped, valid))
+    return reject_unusable(
+        Moments(
+            count=n,
+            mean=mean,
+            covariance=covariance,
+            plain_mean=plain_mean,
+            plain_variance=plain_variance,
+            third=third,
+            active=active,
+            dropped=dropped,
+            valid=valid,
+        )
+    )
 
 
 def _second_moments(panel: SharedPanel, c: Array, products: Array | None) -> Array:
@@ -181,14 +202,9 @@ def _unpack(packed: Array, n: int) -> Array:
 def _constant_columns(panel: SharedPanel, used: Array) -> Array:
     """`is_constant` for a shared panel.
 
-    A universe with more different rows than any value has in any column has no constant column; the others, a window
-    or a panel with many gaps, are looked at, in a loop of at most one turn.
+    A universe that uses more rows than hold one and the same value in any column has no constant column. The others,
+    windows and universes of a panel with many gaps, are looked at.
     """
-
-    def look(state: tuple[Array, Array]) -> tuple[Array, Array]:
-        # `state[1]` is True here; without it XLA would see a constant and compute it before the loop, for all
-        return is_constant(panel.returns, used & state[1]), jnp.bool_(False)
-
     doubtful = jnp.sum(used, dtype=jnp.int32) <= panel.most_repeated
     none = jnp.zeros(panel.returns.shape[1], bool)
-    return lax.while_loop(lambda state: state[1], look, (none, doubtful))[0]
+    return if_any(doubtful, lambda _, doubtful: is_constant(panel.returns, used & doubtful), none)

@@ -84,7 +84,19 @@ def sample_moments(returns: Array, weights: Array, mask: Array, decay: Array | N
         weights_ok = weights_ok & ~in_one_row(recent)
     valid = weights_ok & ~missing & (n >= 2) & jnp.any(active)
     dropped = jnp.any(mask & ~active)
-    return reject_unusable(Moments(n, mean, covariance, plain_mean, plain_variance, third, active, dropped, valid))
+    return reject_unusable(
+        Moments(
+            count=n,
+            mean=mean,
+            covariance=covariance,
+            plain_mean=plain_mean,
+            plain_variance=plain_variance,
+            third=third,
+            active=active,
+            dropped=dropped,
+            valid=valid,
+        )
+    )
 
 
 def decayed_weights(weights: Array, decay: Array) -> Array:

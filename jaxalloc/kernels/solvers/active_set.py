@@ -7,13 +7,15 @@ table; larger tables take the universes with more of them, in groups.
 
 from __future__ import annotations
 
+import functools
 import itertools
 from typing import NamedTuple
 
 import jax.numpy as jnp
 from jax import Array
 
-from jaxalloc.kernels.lanes.control import in_groups, is_wide, one_group, while_any
+from jaxalloc.kernels.lanes.backend import Backend
+from jaxalloc.kernels.lanes.control import in_groups, is_one_group, while_any
 from jaxalloc.kernels.lanes.elimination import solve_positive_definite
 from jaxalloc.kernels.lanes.products import divisor, dot, matvec, positions
 from jaxalloc.kernels.solvers.problem import Scaled, rounding
@@ -24,16 +26,22 @@ _SMALL = 24  # clusters at most that count as few: they want fewer exchanges tog
 
 
 class _Face(NamedTuple):
-    """State of the active set: the point, which entries sit at 0 and at their bound, and whether that changed."""
+    """State of the active set.
+
+    Attributes:
+        y: (K, L) the point.
+        at_zero: (K, L) bool, the entries held at 0.
+        at_upper: (K, L) bool, the entries held at their bound.
+        changed: (L,) bool, whether the last exchange changed either set.
+    """
 
     y: Array
     at_zero: Array
     at_upper: Array
     changed: Array
-    step: Array
 
 
-def active_set(problem: Scaled, y: Array, proximal: Array) -> Array:
+def active_set(problem: Scaled, y: Array, proximal: Array, backend: Backend) -> Array:
     """Solve the optimality conditions on the face of ``y``, exchanging bounds until their signs agree.
 
     On the free entries F the optimum has C y = alpha e - beta a; entries at a bound stay there unless the sign of
@@ -46,35 +54,38 @@ def active_set(problem: Scaled, y: Array, proximal: Array) -> Array:
         problem: with lanes.
         y: (K, L) where to start.
         proximal: () what is added to C's diagonal where a step is solved for: it bounds the step, and moves no optimum.
+        backend: static.
 
     Returns:
         (K, L) the last point, which may lie outside the feasible set.
     """
-    lanes = jnp.zeros(y.shape[1:], jnp.int32)
-    start = _Face(y, y <= 0, (y >= problem.upper) & (problem.upper > 0), lanes == 0, lanes)
+    at_upper = (y >= problem.upper) & (problem.upper > 0)
+    start = _Face(y=y, at_zero=y <= 0, at_upper=at_upper, changed=jnp.ones(y.shape[1:], bool))
 
-    def exchange(problem: Scaled, face: _Face, wanted: Array, most: int = _EXCHANGES) -> _Face:
-        def more(face: _Face) -> Array:
-            return wanted & face.changed & (face.step < most)
+    def exchange(problem: Scaled, face: _Face, wanted: Array, first: int, most: int) -> _Face:
+        def more(turn: Array, face: _Face) -> Array:
+            return wanted & face.changed & (turn < most)
 
-        return while_any(more, lambda face: _solve_face(problem, face, proximal), face)
+        return while_any(more, lambda _, face: _solve_face(problem, face, proximal, backend), face, first)
 
-    if one_group(len(lanes)):
-        return exchange(problem, start, start.changed).y
-    face = exchange(problem, start, start.changed, most=1 if len(y) <= _SMALL else 3)  # those that most universes need
-    return in_groups(face.changed, exchange, problem, face).y
+    if is_one_group(y.shape[1]):
+        return exchange(problem, start, start.changed, 0, _EXCHANGES).y
+    common = 1 if len(y) <= _SMALL else 3  # exchanges that most universes need
+    face = exchange(problem, start, start.changed, 0, common)
+    further = functools.partial(exchange, first=common, most=_EXCHANGES)
+    return in_groups(face.changed, further, problem, face, backend).y
 
 
-def _solve_face(problem: Scaled, face: _Face, proximal: Array) -> _Face:
+def _solve_face(problem: Scaled, face: _Face, proximal: Array, backend: Backend) -> _Face:
     """One exchange."""
     c, a, b, e = problem
     zero, full = face.at_zero, face.at_upper
     free = ~(zero | full)
     y = jnp.where(zero, 0, jnp.where(full, b, face.y))
-    gradient = matvec(c, y)
-    step, alpha, beta = _face_step(problem, y, gradient, free, full, proximal)
+    gradient = matvec(c, y, backend)
+    step, alpha, beta = _face_step(problem, y, gradient, free, full, proximal, backend)
     y = y + step
-    gradient = gradient + matvec(c, step)
+    gradient = gradient + matvec(c, step, backend)
     multiplier = gradient - alpha * e + beta * a
     wrong = jnp.where(b > 0, jnp.where(zero, -multiplier, jnp.where(full, multiplier, 0)), 0)
     # a multiplier that is 0 but for rounding holds its bound: let go, it would come and go for ever
@@ -83,11 +94,11 @@ def _solve_face(problem: Scaled, face: _Face, proximal: Array) -> _Face:
     new_zero = (zero & ~let_go) | (free & (y < 0))
     new_full = (full & ~let_go) | (free & (y > b))
     changed = jnp.any((new_zero != zero) | (new_full != full), axis=0)
-    return _Face(y, new_zero, new_full, changed, face.step + 1)
+    return _Face(y=y, at_zero=new_zero, at_upper=new_full, changed=changed)
 
 
 def _face_step(
-    problem: Scaled, y: Array, gradient: Array, free: Array, full: Array, proximal: Array
+    problem: Scaled, y: Array, gradient: Array, free: Array, full: Array, proximal: Array, backend: Backend
 ) -> tuple[Array, Array, Array]:
     """Step on the free entries to the optimum of the face, with the multipliers alpha and beta.
 
@@ -101,9 +112,9 @@ def _face_step(
         return jnp.sum(x, axis=0)
 
     rhs = jnp.where(free[:, None], jnp.stack([gradient, a, e], axis=1), 0)
-    solved = _solve_free(c, rhs, free, proximal)
+    solved = _solve_free(c, rhs, free, proximal, backend)
     r, q, p = solved[:, 0], solved[:, 1], solved[:, 2]
-    pull = jnp.where(free, matvec(c, jnp.where(full, y, 0)), 0)
+    pull = jnp.where(free, matvec(c, jnp.where(full, y, 0), backend), 0)
     held = total(jnp.where(full, a * y, 0))
     # rows of the two equations: coefficients of alpha and of -beta, and the right-hand side
     sum_alpha, sum_beta, sum_value = total(a * p), total(a * q), 1 - total(a * y) + total(a * r)
@@ -128,7 +139,7 @@ def _face_step(
     return alpha * p - beta * q - r, alpha, beta
 
 
-def _solve_free(matrix: Array, rhs: Array, free: Array, proximal: Array) -> Array:
+def _solve_free(matrix: Array, rhs: Array, free: Array, proximal: Array, backend: Backend) -> Array:
     """Solve (matrix_FF + proximal) X_F = rhs_F for the free entries F; X is 0 elsewhere.
 
     Few clusters are free at an optimum, whatever K. So they are gathered into a small table and solved there; the
@@ -137,25 +148,25 @@ def _solve_free(matrix: Array, rhs: Array, free: Array, proximal: Array) -> Arra
     size, lanes = free.shape
     tables = _tables(size)
     if len(tables) == 1 or (lanes == 1 and size <= _SMALL):
-        return _solve_masked(matrix, rhs, free, proximal)
+        return _solve_masked(matrix, rhs, free, proximal, backend)
     count = jnp.sum(free, axis=0, dtype=jnp.int32)
-    slot = _earlier(free)
-    solution = _solve_in_table(matrix, rhs, free, slot, count, proximal, tables[0])
+    slot = _earlier(free, backend)
+    solution = _solve_in_table(matrix, rhs, free, slot, count, proximal, tables[0], backend)
     for smaller, rows in itertools.pairwise(tables):
 
         def larger(problem: tuple[Array, ...], _: Array, wanted: Array, rows: int = rows) -> Array:
             matrix, rhs, free, slot, count = problem
-            return _solve_in_table(matrix, rhs, free & wanted, slot, count, proximal, rows)
+            return _solve_in_table(matrix, rhs, free & wanted, slot, count, proximal, rows, backend)
 
         fits = (count > smaller) & (count <= rows)
-        solution = in_groups(fits, larger, (matrix, rhs, free, slot, count), solution)
+        solution = in_groups(fits, larger, (matrix, rhs, free, slot, count), solution, backend)
     return solution
 
 
-def _earlier(free: Array) -> Array:
+def _earlier(free: Array, backend: Backend) -> Array:
     """(K, L) int32, how many free entries come before each."""
     size = free.shape[0]
-    if is_wide(free.shape[-1]):  # as a product, which an accelerator is made for; such small numbers are exact in it
+    if backend is not Backend.CPU:  # as a product, which an accelerator is made for; it is exact for small numbers
         return dot(jnp.tri(size, k=-1, dtype=jnp.float32), free.astype(jnp.float32)).astype(jnp.int32)
     row = positions(size, free[None])
     return jnp.sum(jnp.where((row > jnp.swapaxes(row, 0, 1)) & free[None], 1, 0), axis=1, dtype=jnp.int32)
@@ -173,11 +184,11 @@ def _tables(size: int) -> tuple[int, ...]:
 
 
 def _solve_in_table(
-    matrix: Array, rhs: Array, free: Array, slot: Array, count: Array, proximal: Array, rows: int
+    matrix: Array, rhs: Array, free: Array, slot: Array, count: Array, proximal: Array, rows: int, backend: Backend
 ) -> Array:
     """`_solve_free` in a table of so many rows, which must be enough; entry i has row ``slot[i]``."""
     if rows == free.shape[0]:
-        return _solve_masked(matrix, rhs, free, proximal)
+        return _solve_masked(matrix, rhs, free, proximal, backend)
     taken = positions(rows, matrix) == jnp.where(free, slot, rows)[None]  # (rows, K, L): table row r holds entry i
     chosen = jnp.sum(jnp.where(taken, jnp.swapaxes(positions(free.shape[0], matrix), 0, 1), 0), axis=1)
     used = positions(rows, free) < count
@@ -186,16 +197,16 @@ def _solve_in_table(
     flat = matrix.reshape(size * size, *free.shape[1:])
     table = jnp.take_along_axis(flat, places, axis=0, mode="clip").reshape(rows, rows, *free.shape[1:])
     own = jnp.take_along_axis(rhs, chosen[:, None], axis=0, mode="clip")
-    small = _solve_masked(table, own, used, proximal)
+    small = _solve_masked(table, own, used, proximal, backend)
     back = jnp.take_along_axis(small, jnp.minimum(slot, rows - 1)[:, None], axis=0, mode="clip")
     return jnp.where(free[:, None], back, 0)
 
 
-def _solve_masked(matrix: Array, rhs: Array, free: Array, proximal: Array) -> Array:
+def _solve_masked(matrix: Array, rhs: Array, free: Array, proximal: Array, backend: Backend) -> Array:
     rows = positions(free.shape[0], matrix)
     block = jnp.where(free[:, None] & free[None], matrix, 0)
     # at least of rounding size, which bounds the step where the face is singular
     least = 4 * free.shape[0] * float(jnp.finfo(matrix.dtype).eps)
     diagonal = jnp.where(free, 1 + jnp.maximum(least, proximal.astype(matrix.dtype)), 1)
     block = jnp.where(rows == jnp.swapaxes(rows, 0, 1), diagonal[:, None], block)
-    return solve_positive_definite(block, jnp.where(free[:, None], rhs, 0))
+    return solve_positive_definite(block, jnp.where(free[:, None], rhs, 0), backend)

@@ -1,4 +1,4 @@
-"""The feasible set of Layer 1: caps, bounds, the capped simplex, its projection and its linear programs.
+"""The feasible set across clusters: caps, bounds, the capped simplex, its projection and its linear programs.
 
 Everything is written for one universe, vectors (K,) and numbers (), and takes lanes as well: (K, L) and (L,).
 """
@@ -11,7 +11,9 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from jaxalloc.kernels.lanes.control import change_where, while_any
+from jaxalloc.kernels.lanes.backend import if_any
+from jaxalloc.kernels.lanes.control import while_any
+from jaxalloc.kernels.lanes.precision import is_off
 
 _FEW = 100  # entries that are compared with one another
 _MAX_STEPS = 200  # each search below ends in a handful of steps; the limit only guards against NaN
@@ -63,22 +65,28 @@ def bounds(sizes: Array, cluster_cap: Array, asset_cap: Array, slack: Array) -> 
     def full(b: Array) -> Array:
         return sizes * b >= kappa
 
-    def step(state: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
-        b, _, i = state
+    def step(_: Array, state: tuple[Array, Array]) -> tuple[Array, Array]:
+        b, _ = state
         capped = full(b)
         free_assets = jnp.sum(jnp.where(capped, 0, sizes), axis=0)
         n_capped = jnp.sum(capped & (sizes > 0), axis=0, dtype=dtype)
         target = (slack - kappa * n_capped) / jnp.maximum(free_assets, 1)
         new = jnp.where(free_assets > 0, jnp.maximum(b, target), b)
-        return new, b, i + 1
+        return new, b
 
-    def moving(state: tuple[Array, Array, Array]) -> Array:
-        b, previous, i = state
-        return raised & (b > previous) & (i < _MAX_STEPS)
+    def moving(turn: Array, state: tuple[Array, Array]) -> Array:
+        b, previous = state
+        return raised & (b > previous) & (turn < _MAX_STEPS)
 
-    risen, _, _ = while_any(moving, step, (beta, jnp.full_like(beta, -1), jnp.zeros(beta.shape, jnp.int32)))
+    risen, _ = while_any(moving, step, (beta, jnp.full_like(beta, -1)))
     beta = jnp.where(raised, risen, beta)
-    return Bounds(jnp.minimum(kappa, sizes * beta), kappa, beta, kappa > cluster_cap, raised)
+    return Bounds(
+        upper=jnp.minimum(kappa, sizes * beta),
+        cluster=kappa,
+        asset=beta,
+        cap_relaxed=kappa > cluster_cap,
+        asset_raised=raised,
+    )
 
 
 @jax.jit
@@ -107,8 +115,8 @@ def project(point: Array, upper: Array, normal: Array | None = None) -> Array:
     excess = jnp.sum(jnp.where(movable, a * point, 0), axis=0) - 1
     start = excess / jnp.maximum(jnp.sum(jnp.where(movable, a * a, 0), axis=0), eps)
 
-    def step(state: tuple[Array, Array, Array, Array, Array]) -> tuple[Array, Array, Array, Array, Array]:
-        mu, lower, higher, _, i = state
+    def step(_: Array, state: tuple[Array, Array, Array, Array]) -> tuple[Array, Array, Array, Array]:
+        mu, lower, higher, _ = state
         moved = point - mu * a
         y = jnp.clip(moved, 0, upper)
         excess = jnp.sum(a * y, axis=0) - 1
@@ -120,14 +128,14 @@ def project(point: Array, upper: Array, normal: Array | None = None) -> Array:
         inside = (slope > 0) & (newton > lower) & (newton < higher)
         new = jnp.where(inside, newton, lower + (higher - lower) / 2)
         done = (jnp.abs(excess) <= 2 * eps) | (new == mu) | ((newton == mu) & (slope > 0))
-        return jnp.where(done, mu, new), lower, higher, done, i + 1
+        return jnp.where(done, mu, new), lower, higher, done
 
-    def searching(state: tuple[Array, Array, Array, Array, Array]) -> Array:
-        return ~state[3] & (state[4] < _MAX_STEPS)
+    def searching(turn: Array, state: tuple[Array, Array, Array, Array]) -> Array:
+        return ~state[3] & (turn < _MAX_STEPS)
 
     start = jnp.clip(start, low, high)
     idle = jnp.zeros(start.shape, bool)
-    mu, *_ = while_any(searching, step, (start, low, high, idle, jnp.zeros(start.shape, jnp.int32)))
+    mu, *_ = while_any(searching, step, (start, low, high, idle))
     return jnp.clip(point - mu * a, 0, upper)
 
 
@@ -174,8 +182,8 @@ def _marginal_cost(cost: Array, upper: Array) -> tuple[Array, Array, Array]:
     """The least cost at which the entries up to it hold 1; the entries below it, and those up to it.
 
     Few entries are compared with one another, K^2 steps; for many it is found by bisection, until floating point has
-    nothing between its ends. (A sort is slow on a CPU.) Masks, because XLA may compute a cost anew for each use of it,
-    with another last bit: one that is compared inside a loop is the loop's own.
+    nothing between its ends. The result is masks, made by the loop that compares the costs: compared once more outside
+    of it, a cost that is computed anew might round differently (see `jaxalloc.kernels.lanes.backend`).
     """
     movable = upper > 0
     exists = jnp.any(movable, axis=0)
@@ -225,5 +233,4 @@ def settle(weights: Array, upper: Array) -> Array:
         moving = jnp.sum(jnp.where(free, weights, 0), axis=0)
         scale = jnp.where(moving > 0, (1 - fixed) / jnp.where(moving > 0, moving, 1), 1)
         weights = jnp.clip(jnp.where(free, weights * jnp.maximum(scale, 0), weights), 0, upper)
-    off = jnp.abs(jnp.sum(weights, axis=0) - 1) > 8 * jnp.finfo(upper.dtype).eps
-    return change_where(off, lambda found, _: project(found, upper), weights)
+    return if_any(is_off(jnp.sum(weights, axis=0)), lambda weights, _: project(weights, upper), weights)

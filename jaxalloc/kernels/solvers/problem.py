@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 from jax import Array
 
+from jaxalloc.kernels.lanes.backend import Backend
 from jaxalloc.kernels.lanes.products import divisor, matvec, positions
 
 
@@ -15,12 +16,12 @@ class Correlation(NamedTuple):
 
     Attributes:
         matrix: (K, K, L) C, unit diagonal.
-        rough: (K, K, L) C in float32.
+        float32_matrix: (K, K, L) C in float32.
         sigma: (K, L) volatilities; 1 where S has no variance.
     """
 
     matrix: Array
-    rough: Array
+    float32_matrix: Array
     sigma: Array
 
 
@@ -32,7 +33,7 @@ def correlate(covariance: Array) -> Correlation:
     sigma = jnp.sqrt(jnp.where(variance > 0, variance, 1))
     inverse = 1 / sigma
     matrix = jnp.where(same, 1, covariance * inverse[:, None] * inverse[None])
-    return Correlation(matrix, matrix.astype(jnp.float32), sigma)
+    return Correlation(matrix=matrix, float32_matrix=matrix.astype(jnp.float32), sigma=sigma)
 
 
 class Solution(NamedTuple):
@@ -77,12 +78,12 @@ def rounding(dtype: Any) -> float:
     return (64 if jnp.dtype(dtype) == jnp.float64 else 8) * float(jnp.finfo(dtype).eps)
 
 
-def variance_of(problem: Scaled, y: Array) -> Array:
+def variance_of(problem: Scaled, y: Array, backend: Backend) -> Array:
     """Variance (L,) of ``y`` (K, L): y'Cy."""
-    return jnp.sum(y * matvec(problem.correlation, y), axis=0)
+    return jnp.sum(y * matvec(problem.correlation, y, backend), axis=0)
 
 
-def ratio_of(problem: Scaled, y: Array) -> Array:
+def ratio_of(problem: Scaled, y: Array, backend: Backend) -> Array:
     """Variance over reward (L,) of ``y`` (K, L): y'Cy / e'y; 0 where there is no positive reward."""
     reward = jnp.sum(problem.excess * y, axis=0)
-    return jnp.where(reward > 0, variance_of(problem, y) / divisor(reward), 0)
+    return jnp.where(reward > 0, variance_of(problem, y, backend) / divisor(reward), 0)

@@ -17,6 +17,7 @@ import jaxalloc as ja
 from jaxalloc.kernels.clusters.components import _bits, _components, _transposed, threshold_roots
 from jaxalloc.kernels.clusters.distance import correlation_distance
 from jaxalloc.kernels.clusters.linkage import merge_tree, roots
+from jaxalloc.kernels.lanes.backend import Backend
 from jaxalloc.kernels.lanes.control import in_turns
 from jaxalloc.settings.config import LINKAGES
 
@@ -25,12 +26,13 @@ SIZES = (1, 2, 3, 4, 5, 8, 9, 16, 17, 33)  # of components: below, at and above 
 LARGEST = (70, 28)
 
 
+@pytest.mark.parametrize("backend", Backend)
 @pytest.mark.parametrize("n", [1, 2, 31, 32, 33, 65, 100])
-def test_components_are_scipy_s(n: int) -> None:
+def test_components_are_scipy_s(n: int, backend: Backend) -> None:
     rng = np.random.default_rng(n)
     edges = rng.random((24, n, n)) < np.linspace(0, 4 / n, 24)[:, None, None]
     edges |= edges.transpose(0, 2, 1) | np.eye(n, dtype=bool)
-    found = host(jax.jit(jax.vmap(lambda graph: _components(_bits(graph))))(edges))
+    found = host(jax.jit(jax.vmap(lambda graph: _components(_bits(graph), backend)))(edges))
     for i, graph in enumerate(edges):
         _, labels = csgraph.connected_components(graph, directed=False)
         same = labels[:, None] == labels[None, :]
@@ -76,6 +78,10 @@ def by_tree(covariance: Any, active: Any, stop: Any, linkage: str, kind: str = "
     return jnp.where(active, roots(tree, stop), jnp.arange(active.shape[0], dtype=jnp.int32))
 
 
+def by_components(covariance: Any, active: Any, stop: Any, **settings: Any) -> Any:
+    return threshold_roots(covariance, active, stop, **settings, backend=Backend.CPU)
+
+
 def run(how: Any, covariances: Array, active: Array | None = None, stop: Any = STOP, **settings: Any) -> Array:
     count, n = covariances.shape[:2]
     stops = np.broadcast_to(np.asarray(stop, covariances.dtype), count)
@@ -87,7 +93,7 @@ def run(how: Any, covariances: Array, active: Array | None = None, stop: Any = S
     "linkage", [pytest.param(name, marks=[pytest.mark.slow] * (name in ("single", "complete"))) for name in LINKAGES]
 )
 def test_components_of_every_size_give_scipy_s_clusters(linkage: str, x64: Any) -> None:
-    found = run(threshold_roots, markets(), linkage=linkage)
+    found = run(by_components, markets(), linkage=linkage)
     for root, covariance in zip(found, markets(), strict=True):
         expected = oracles.clusters(oracles.correlation_distance(covariance), linkage, STOP)
         np.testing.assert_array_equal(oracles.relabel(root), expected)
@@ -97,7 +103,7 @@ def test_components_of_every_size_give_scipy_s_clusters(linkage: str, x64: Any) 
 
 def test_single_precision_gives_the_tree_s_clusters() -> None:
     covariances = markets().astype(np.float32)
-    found = run(threshold_roots, covariances, linkage="average")
+    found = run(by_components, covariances, linkage="average")
     np.testing.assert_array_equal(found, run(by_tree, covariances, linkage="average"))
 
 
@@ -105,7 +111,7 @@ def test_each_universe_has_its_own_threshold_and_assets(x64: Any) -> None:
     covariances = np.repeat(markets()[[0, 11]], 6, axis=0)
     active = np.random.default_rng(5).random(covariances.shape[:2]) < 0.8
     stops = np.tile([0.0, 0.15, 0.3, 0.5, 0.7, 1.0], 2)
-    found = run(threshold_roots, covariances, active, stops, linkage="average")
+    found = run(by_components, covariances, active, stops, linkage="average")
     np.testing.assert_array_equal(found, run(by_tree, covariances, active, stops, linkage="average"))
     np.testing.assert_array_equal(found[~active], np.nonzero(~active)[1])
     assert (found[0] == np.arange(100)).all()
@@ -116,7 +122,7 @@ def test_assets_without_variance_are_uncorrelated(x64: Any) -> None:
     covariances = markets().copy()
     covariances[:, :3], covariances[:, :, :3] = 0, 0
     stops = np.tile([STOP, 0.72], 6)  # their distance is sqrt(1/2)
-    found = run(threshold_roots, covariances, stop=stops, linkage="single")
+    found = run(by_components, covariances, stop=stops, linkage="single")
     np.testing.assert_array_equal(found, run(by_tree, covariances, stop=stops, linkage="single"))
     assert (found[::2, 1] == 1).all()
     assert (found[1::2, 1] == 0).all()
@@ -132,14 +138,14 @@ def test_bits_are_transposed(n: int) -> None:
 def test_a_covariance_need_be_symmetric_up_to_rounding_only(dtype: Any) -> None:
     covariances = markets(40).astype(dtype)
     towards = np.where(np.random.default_rng(4).random(covariances.shape) < 0.5, -np.inf, np.inf).astype(dtype)
-    found = run(threshold_roots, np.nextafter(covariances, towards), linkage="average")
-    np.testing.assert_array_equal(found, run(threshold_roots, covariances, linkage="average"))
+    found = run(by_components, np.nextafter(covariances, towards), linkage="average")
+    np.testing.assert_array_equal(found, run(by_components, covariances, linkage="average"))
 
 
 def test_inverse_assets_are_near_by_absolute_correlation(x64: Any) -> None:
     signs = np.where(np.random.default_rng(2).random(40) < 0.5, -1.0, 1.0)
     settings: dict[str, Any] = {"linkage": "average", "kind": "absolute"}
-    found = run(threshold_roots, markets(40) * signs[:, None] * signs, **settings)
+    found = run(by_components, markets(40) * signs[:, None] * signs, **settings)
     np.testing.assert_array_equal(found, run(by_tree, markets(40), **settings))
 
 
@@ -149,13 +155,13 @@ def test_neighbours_and_place_change_nothing(dtype: Any) -> None:
     distance = np.triu(rng.choice([0.25, 0.35, 0.45, 0.9, 0.9, 0.9, 0.9, 0.9], (16, 40, 40)), 1)
     distance[:, :16, 16:] = 0.9
     covariances = (0.04 * (1 - 2 * (distance + distance.transpose(0, 2, 1)) ** 2)).astype(dtype)
-    found = run(threshold_roots, covariances, linkage="average")
+    found = run(by_components, covariances, linkage="average")
     for order in (rng.permutation(16), np.full(16, 3), np.full(16, 7)):
-        np.testing.assert_array_equal(run(threshold_roots, covariances[order], linkage="average"), found[order])
+        np.testing.assert_array_equal(run(by_components, covariances[order], linkage="average"), found[order])
 
 
 def test_vmaps_inside_one_another_and_none(x64: Any) -> None:
-    covariances, kernel = markets(40)[:4, :12, :12], partial(threshold_roots, linkage="average")
+    covariances, kernel = markets(40)[:4, :12, :12], partial(by_components, linkage="average")
     active, stops = np.ones((4, 12), bool), np.full(4, STOP)
     found = run(by_tree, covariances, linkage="average")
     np.testing.assert_array_equal(jax.jit(kernel)(covariances[0], active[0], STOP), found[0])

@@ -21,6 +21,7 @@ from jaxalloc.kernels.clusters.components import threshold_roots
 from jaxalloc.kernels.clusters.distance import correlation_distance
 from jaxalloc.kernels.clusters.linkage import linkage_matrix, maxclust_height, merge_tree
 from jaxalloc.kernels.clusters.partition import cluster_assets, cut, given_clusters, label_by_first
+from jaxalloc.kernels.lanes.backend import Backend
 from jaxalloc.settings.config import LINKAGES, AllocationConfig
 
 THRESHOLDS = np.array([0.0, 0.25, 0.4, 0.5, 0.65, 1.0])
@@ -195,7 +196,7 @@ def test_settings_choose_the_linkage_and_the_cut(linkage: str, criterion: str, x
 
     def clusters(distance: Any, a: Any, threshold: Any, most: Any) -> Any:
         config = AllocationConfig(linkage=linkage, criterion=criterion, distance_threshold=threshold, max_clusters=most)
-        return cluster_assets(1 - 2 * distance**2, a, config)
+        return cluster_assets(1 - 2 * distance**2, a, config, Backend.CPU)
 
     found = host(jax.jit(jax.vmap(clusters, in_axes=(0, 0, None, None)))(distances, active, 0.45, np.int32(5)))
     for i, distance in enumerate(distances):
@@ -351,7 +352,8 @@ def test_ties_inside_components_do_so_too(x64: Any) -> None:
 
     def partition(distance: Any, threshold: Any) -> Any:
         active = jnp.ones(6, bool)
-        return label_by_first(threshold_roots(1 - 2 * distance**2, active, threshold, "average"), active)
+        root = threshold_roots(1 - 2 * distance**2, active, threshold, "average", backend=Backend.CPU)
+        return label_by_first(root, active)
 
     thresholds = np.array([0.31, 0.453, 0.557])
     found = host(jax.jit(jax.vmap(jax.vmap(partition, (None, 0)), (0, None)))(distances, thresholds))

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxalloc.kernels.lanes.backend import Backend
 from jaxalloc.kernels.lanes.elimination import solve_positive_definite
 from jaxalloc.kernels.lanes.products import matvec
 
@@ -21,15 +22,16 @@ def system(size: int, n_rhs: int, lanes: int, dtype: Any) -> tuple[np.ndarray, n
     return matrix.astype(dtype), rng.standard_normal((size, n_rhs, lanes)).astype(dtype)
 
 
-def solve(matrix: Any, rhs: Any) -> Any:
+def solve(matrix: Any, rhs: Any, backend: Backend = Backend.CPU) -> Any:
     with jax.numpy_rank_promotion("allow"):  # as in `jaxalloc.kernels.lanes.adapter.lanes_last`
-        return jax.jit(solve_positive_definite)(matrix, rhs)
+        return solve_positive_definite(matrix, rhs, backend)
 
 
+@pytest.mark.parametrize("backend", Backend)
 @pytest.mark.parametrize("size", [1, 2, 5, 12, 25, 60])
-def test_solutions_are_numpys(size: int, dtype: Any) -> None:
+def test_solutions_are_numpys(size: int, backend: Backend, dtype: Any) -> None:
     matrix, rhs = system(size, 3, 8, dtype)
-    found = np.asarray(solve(matrix, rhs), np.float64)
+    found = np.asarray(solve(matrix, rhs, backend), np.float64)
     first = [np.moveaxis(part.astype(np.float64), -1, 0) for part in (matrix, rhs)]
     expected = np.moveaxis(np.linalg.solve(*first), 0, -1)
     np.testing.assert_allclose(found, expected, rtol=0, atol=np.finfo(dtype).eps * 200 * np.abs(expected).max())
@@ -52,11 +54,12 @@ def test_equal_lanes_have_equal_bits(lanes: int, dtype: Any) -> None:
         assert (found == found[..., :1]).all(), size
 
 
+@pytest.mark.parametrize("backend", Backend)
 @pytest.mark.parametrize("absolute", [False, True])
 @pytest.mark.parametrize("size", [1, 2, 5, 34])
-def test_products_are_numpys(size: int, absolute: bool, dtype: Any) -> None:
+def test_products_are_numpys(size: int, absolute: bool, backend: Backend, dtype: Any) -> None:
     matrix, x = system(size, 1, 16, dtype)
     with jax.numpy_rank_promotion("allow"):
-        found = jax.jit(lambda matrix, x: matvec(matrix, x, absolute=absolute))(matrix, x[:, 0])
+        found = matvec(matrix, x[:, 0], backend, absolute=absolute)
     expected = np.einsum("ijl,jl->il", np.abs(matrix) if absolute else matrix, x[:, 0])
     np.testing.assert_allclose(found, expected, atol=np.finfo(dtype).eps * 8 * size)

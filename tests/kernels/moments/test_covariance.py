@@ -31,6 +31,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 import jaxalloc as ja
+from jaxalloc.kernels.lanes.backend import Backend
 from jaxalloc.kernels.moments.panel import panel_moments, share_panel
 from jaxalloc.kernels.moments.sample import Moments, sample_moments
 from jaxalloc.kernels.moments.shock import Shock, shocked_moments
@@ -337,7 +338,9 @@ def test_a_program_holds_its_own_choice_alone() -> None:
     products, powers = {}, {}
     for choice in COVARIANCES:
         config = cast_config(AllocationConfig(covariance=choice), np.float32)
-        jaxpr = jax.make_jaxpr(estimate_shared)(panel, config, jnp.ones(T), jnp.ones(N, bool))
+        jaxpr = jax.make_jaxpr(partial(estimate_shared, backend=Backend.CPU))(
+            panel, config, jnp.ones(T), jnp.ones(N, bool)
+        )
         names = [equation.primitive.name for equation in equations(jaxpr.jaxpr)]
         products[choice], powers[choice] = names.count("dot_general"), names.count("pow")
     assert products["oas"] == products["sample"]
@@ -350,7 +353,7 @@ def test_a_program_holds_its_own_choice_alone() -> None:
 
 
 def _solve(estimates: Any, config: AllocationConfig) -> Any:
-    return solve(estimates, config, estimates.active.shape[0])
+    return solve(estimates, config, estimates.active.shape[0], Backend.CPU)
 
 
 def portfolios(estimates: Any, config: AllocationConfig) -> Any:
@@ -366,7 +369,7 @@ def test_portfolios_equal_the_oracle_s(choice: str, dtype: Any, tol: Tolerance) 
     returns, weights, masks = universes()
     index = np.r_[0:12, 24:48:2]
     x, c = cast(dtype, returns[index], weights[index])
-    estimates = batched(estimate, axes=(0, None, 0, 0, None))(x, numbers, c, masks[index], Given())
+    estimates = batched(estimate, axes=(0, None, 0, 0, None), backend=Backend.CPU)(x, numbers, c, masks[index], Given())
     found, seen = portfolios(estimates, numbers), 0
     for j, i in enumerate(index):
         answer = oracles.allocate(returns[i], config, weights[i], masks[i])
@@ -385,7 +388,7 @@ def test_a_shared_panel_s_portfolios_equal_the_oracle_s(choice: str, x64: Any) -
     numbers = cast_config(config, x64)
     returns, weights = market(21, 12), np.concatenate([draws(21, 12), fractions(21, 12)])
     panel = jitted(share_panel, max_outer_bytes=2**20)(returns)
-    engine = batched(estimate_shared, axes=(None, None, 0, None))
+    engine = batched(estimate_shared, axes=(None, None, 0, None), backend=Backend.CPU)
     found = portfolios(engine(panel, numbers, weights, np.ones(12, bool)), numbers)
     for i, c in enumerate(weights):
         answer = oracles.allocate(returns, config, c)
@@ -425,7 +428,7 @@ def test_a_covariance_of_the_caller_s_takes_the_place_of_every_choice(x64: Any) 
     own = 252 * np.cov(market(22)[:30], rowvar=False)
     for choice in COVARIANCES:
         config = cast_config(AllocationConfig(covariance=choice), x64)
-        found = host(jitted(estimate)(market(22), config, np.ones(T), ALL, Given(covariance=own)))
+        found = host(jitted(estimate, backend=Backend.CPU)(market(22), config, np.ones(T), ALL, Given(covariance=own)))
         np.testing.assert_allclose(found.covariance, own, rtol=1e-14)
         np.testing.assert_allclose(found.mean, 252 * oracles.estimates(market(22), None, choice)[0], rtol=1e-9)
 
@@ -461,13 +464,13 @@ def test_volatility_and_mean_are_those_of_changed_returns(choice: str, dtype: An
     config = cast_config(AllocationConfig(covariance=choice), dtype)
     returns, weights = market(30), fractions(30)
     shock = shock_of(30)
-    own = batched(estimate, axes=(0, None, 0, None, None, None))
+    own = batched(estimate, axes=(0, None, 0, None, None, None), backend=Backend.CPU)
     changed = np.stack([changed_returns(returns, c, shock[0], shock[2]) for c in weights])
     x, y, c = cast(dtype, np.repeat(returns[None], BATCH, axis=0), changed, weights)
     expected = host(own(y, config, c, ALL, Given(), None))
     found = {"own": host(own(x, config, c, ALL, Given(), cast_shock(dtype, shock)))}
     panel = jitted(share_panel, max_outer_bytes=2**22)(x[0])
-    shared = batched(estimate_shared, axes=(None, None, 0, None, None))
+    shared = batched(estimate_shared, axes=(None, None, 0, None, None), backend=Backend.CPU)
     found["shared"] = host(shared(panel, config, c, ALL, cast_shock(dtype, shock)))
     for name, estimates in found.items():
         deviation = np.sqrt(np.diagonal(expected.covariance, axis1=1, axis2=2))
@@ -558,8 +561,8 @@ def test_no_shock_is_as_if_there_were_none(choice: str, dtype: Any, tol: Toleran
     config = cast_config(AllocationConfig(covariance=choice), dtype)
     x, c = cast(dtype, market(35), draws(35)[0])
     still = cast_shock(dtype, (np.ones(N), 0.0, np.zeros(N)))
-    plain = host(jitted(estimate)(x, config, c, ALL, Given()))
-    found = host(jitted(estimate)(x, config, c, ALL, Given(), still))
+    plain = host(jitted(estimate, backend=Backend.CPU)(x, config, c, ALL, Given()))
+    found = host(jitted(estimate, backend=Backend.CPU)(x, config, c, ALL, Given(), still))
     for name in ("labels", "n_clusters", "active", "valid"):
         np.testing.assert_array_equal(getattr(found, name), getattr(plain, name))
     for name in ("mean", "covariance", "antifragility"):
@@ -574,7 +577,9 @@ def test_a_shock_comes_after_the_choice_and_after_what_is_given(x64: Any) -> Non
         config = cast_config(AllocationConfig(covariance=choice), x64)
         mean, covariance = (252 * moment for moment in oracles.estimates(market(36), c, choice))
         for from_caller in (Given(), Given(covariance=own)):
-            found = host(jitted(estimate)(market(36), config, c, ALL, from_caller, cast_shock(x64, shock)))
+            found = host(
+                jitted(estimate, backend=Backend.CPU)(market(36), config, c, ALL, from_caller, cast_shock(x64, shock))
+            )
             base = covariance if from_caller.covariance is None else own
             expected = oracles.shocked(mean, base, *shock)
             np.testing.assert_allclose(found.mean, expected[0], rtol=1e-9)
@@ -586,7 +591,7 @@ def test_correlation_1_makes_one_cluster_and_minus_1_as_many_as_assets(dtype: An
     x, c = cast(dtype, market(38), np.ones(T))
     for correlation, count in ((1.0, 1), (-1.0, N)):
         shock = cast_shock(dtype, (np.ones(N), correlation, np.zeros(N)))
-        found = host(jitted(estimate)(x, config, c, ALL, Given(), shock))
+        found = host(jitted(estimate, backend=Backend.CPU)(x, config, c, ALL, Given(), shock))
         assert found.n_clusters == count
 
 
@@ -597,7 +602,9 @@ def test_inactive_assets_stay_at_0_and_their_shock_is_never_read(x64: Any) -> No
     volatility[~mask], shift[~mask] = np.nan, np.inf
     returns = np.where(mask, market(39), np.nan)
     found = host(
-        jitted(estimate)(returns, config, np.ones(T), mask, Given(), cast_shock(x64, (volatility, correlation, shift)))
+        jitted(estimate, backend=Backend.CPU)(
+            returns, config, np.ones(T), mask, Given(), cast_shock(x64, (volatility, correlation, shift))
+        )
     )
     assert found.valid
     for values in (found.mean, found.covariance, found.covariance.T, found.antifragility):
@@ -616,7 +623,7 @@ def test_a_shock_that_is_no_number_makes_its_universe_invalid(bad: dict[str, flo
     for name, value in bad.items():
         field = getattr(shocks, name)
         field[1, *([2] if field.ndim == 2 else [])] = value
-    mapped = batched(estimate, axes=(None, None, None, None, None, 0))
+    mapped = batched(estimate, axes=(None, None, None, None, None, 0), backend=Backend.CPU)
     found = host(mapped(market(40), config, np.ones(T), ALL, Given(), shocks))
     np.testing.assert_array_equal(found.valid, [True, False, True])
     for leaf in jax.tree.leaves(found):

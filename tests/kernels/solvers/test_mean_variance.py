@@ -13,7 +13,7 @@ import oracles
 import pytest
 from helpers import TOLERANCES, ULPS, Array, Tolerance, batched, cast, host
 
-from jaxalloc.kernels.lanes.control import is_wide
+from jaxalloc.kernels.lanes.backend import Backend
 from jaxalloc.kernels.solvers.mean_variance import max_sharpe, mean_variance, min_variance, optimality_gap
 from jaxalloc.kernels.solvers.problem import Solution
 
@@ -23,7 +23,9 @@ K, BATCH = 12, 96
 def solve(S: Array, e: Array, u: Array) -> Solution:
     """`mean_variance` of up to 96 problems, always in a batch of 96, so that every test runs one program."""
     rows = np.resize(np.arange(len(S)), BATCH)
-    return jax.tree.map(lambda leaf: leaf[: len(S)], host(batched(mean_variance)(S[rows], e[rows], u[rows])))
+    return jax.tree.map(
+        lambda leaf: leaf[: len(S)], host(batched(mean_variance, backend=Backend.CPU)(S[rows], e[rows], u[rows]))
+    )
 
 
 def embed(S: Array, e: Array, u: Array) -> tuple[Array, Array, Array]:
@@ -142,13 +144,12 @@ def test_gaps_are_within_the_accuracy_table(size: int, dtype: Any, tol: Toleranc
 
 
 @pytest.mark.parametrize("dtype", [pytest.param(np.float64, marks=pytest.mark.slow), np.float32], indirect=True)
-def test_as_many_lanes_as_an_accelerator_has(dtype: Any, tol: Tolerance) -> None:
-    """There some always want a second block, and go on in groups."""
+def test_an_accelerator_s_program_and_as_many_lanes_as_it_has(dtype: Any, tol: Tolerance) -> None:
+    """There some lanes always want a second block, and go on in groups."""
     made = problems(K)
     S, e, u = stack(made, dtype)
     rows = np.resize(np.arange(len(S)), 512)
-    assert is_wide(len(rows))
-    found = host(batched(mean_variance)(S[rows], e[rows], u[rows]))
+    found = host(batched(mean_variance, backend=Backend.ACCELERATOR)(S[rows], e[rows], u[rows]))
     assert np.ptp(found.iterations) > 0
     if dtype is np.float32:  # its own measure of a gap is off by as much, where volatilities are 1e4 apart
         tol = dataclasses.replace(tol, gap=2 * tol.gap)
@@ -184,7 +185,7 @@ def test_weights_equal_the_oracle_s_where_the_optimum_is_unique(x64: Any) -> Non
 
 
 def both(S: Any, e: Any, u: Any) -> tuple[Solution, Solution]:
-    return min_variance(S, u), max_sharpe(S, e, u)
+    return min_variance(S, u, Backend.CPU), max_sharpe(S, e, u, Backend.CPU)
 
 
 def test_cvxpy_agrees(x64: Any) -> None:
@@ -392,7 +393,7 @@ def test_more_free_clusters_than_the_small_table_holds(dtype: Any, tol: Toleranc
     e = rng.uniform(0.05, 0.1, (8, size))
     e[::2] = 0
     S, e, u = cast(dtype, S, e, u)
-    found = host(batched(mean_variance)(S, e, u))
+    found = host(batched(mean_variance, backend=Backend.CPU)(S, e, u))
     free = ((found.weights > 0) & (found.weights < u)).sum(axis=1)
     assert free.max() > 48
     assert free.min() <= 48
@@ -411,7 +412,7 @@ def check_random_problems(
         S.append(oracles.random_covariance(rng, size, rank=rank) * np.outer(apart, apart))
         e.append(rng.normal(0.05, 0.1, size) if i % 2 else np.zeros(size))
     S, e, u = cast(dtype, np.stack(S), np.stack(e), np.repeat(cap(size)[None], 300, 0))
-    found = host(batched(mean_variance)(S, e, u))
+    found = host(batched(mean_variance, backend=Backend.CPU)(S, e, u))
     if dtype is np.float64 or most == 0:
         assert_solved(found, S, e, u, tol, [f"problem {i}" for i in range(300)])
         return
@@ -457,7 +458,7 @@ def test_optimality_gap_equals_the_oracle_s(dtype: Any, tol: Tolerance) -> None:
     costs = rng.normal(size=(3, len(S), K))
     w = np.stack([np.mean([oracles.lp_vertex(c[i], u[i].astype(float)) for c in costs], axis=0) for i in range(len(S))])
     (w,) = cast(dtype, w)
-    found = host(batched(optimality_gap)(S, e, u, w))
+    found = host(batched(optimality_gap, backend=Backend.CPU)(S, e, u, w))
     for i, name in enumerate(made.names):
         matrix, excess, upper, x = (a[i].astype(float) for a in (S, e, u, w))
         if excess.any() and excess @ x > 0:
@@ -478,9 +479,9 @@ def test_optimality_gap_of_the_optimum_is_0_and_of_a_poor_portfolio_is_not(x64: 
     S, e, u = stack(made, x64)
     at_optimum = [i for i, w in enumerate(made.known) if w is not None]
     w = np.stack([made.known[i] for i in at_optimum])
-    found = host(batched(optimality_gap)(S[at_optimum], e[at_optimum], u[at_optimum], w))
+    found = host(batched(optimality_gap, backend=Backend.CPU)(S[at_optimum], e[at_optimum], u[at_optimum], w))
     np.testing.assert_allclose(found, 0, atol=1e-12)
     poor = np.stack([oracles.lp_vertex(-np.diag(S[i]), u[i]) for i in at_optimum])
-    found = host(batched(optimality_gap)(S[at_optimum], 0 * e[at_optimum], u[at_optimum], poor))
+    found = host(batched(optimality_gap, backend=Backend.CPU)(S[at_optimum], 0 * e[at_optimum], u[at_optimum], poor))
     assert (found > 1e-3).sum() >= len(at_optimum) // 2
     assert (found <= 1).all()

@@ -12,8 +12,9 @@ import pytest
 from helpers import TOLERANCES, ULPS, Array, Tolerance, batched, cast, host
 from test_oracles import richard_roncalli, three_roots
 
+from jaxalloc.kernels.lanes.backend import Backend
 from jaxalloc.kernels.solvers.problem import Solution
-from jaxalloc.kernels.solvers.risk_parity import contribution_gap, risk_parity
+from jaxalloc.kernels.solvers.risk_parity.solve import contribution_gap, risk_parity
 from jaxalloc.portfolios.profiles import solve_profiles
 
 K, BATCH = 12, 64
@@ -30,7 +31,9 @@ def solve(S: Array, u: Array) -> Solution:
     upper = np.zeros((n, K), u.dtype)
     matrices[:, places[:, None], places[None, :]], upper[:, places] = S, u
     rows = np.resize(np.arange(n), BATCH)
-    found = jax.tree.map(lambda leaf: leaf[:n], host(batched(risk_parity)(matrices[rows], upper[rows])))
+    found = jax.tree.map(
+        lambda leaf: leaf[:n], host(batched(risk_parity, backend=Backend.CPU)(matrices[rows], upper[rows]))
+    )
     absent = np.setdiff1d(np.arange(K), places)
     assert not found.weights[:, absent].any()
     return found._replace(weights=found.weights[:, places])
@@ -137,7 +140,7 @@ def test_weights_equal_the_oracle_s(size: int, x64: Any) -> None:
 @pytest.mark.parametrize("size", [3, *(pytest.param(size, marks=pytest.mark.slow) for size in (1, 2, 5, 9))])
 def test_contributions_at_the_size_itself(size: int, x64: Any) -> None:
     S, u, names = problems(size)
-    found = host(batched(risk_parity)(S, u))
+    found = host(batched(risk_parity, backend=Backend.CPU)(S, u))
     assert_equal_contributions(found, S, u, TOLERANCES[x64], names)
 
 
@@ -147,7 +150,7 @@ def test_sixty_clusters(dtype: Any, tol: Tolerance) -> None:
     S = np.stack([oracles.random_covariance(rng, 60) for _ in range(8)])
     u = np.stack([np.full(60, cap) for cap in (0.25, 0.25, 0.25, 0.03, 0.03, 0.02, 1.1 / 60, 1.1 / 60)])
     S, u = cast(dtype, S, u)
-    found = host(batched(risk_parity)(S, u))
+    found = host(batched(risk_parity, backend=Backend.CPU)(S, u))
     assert_equal_contributions(found, S, u, tol, [f"problem {i}" for i in range(8)])
     assert ((found.weights >= u).sum(axis=1) > 5).sum() >= 3
 
@@ -160,7 +163,7 @@ def check_random_problems(size: int, spread: float, dtype: Any, tol: Tolerance) 
         S.append(oracles.random_covariance(rng, size) * np.outer(apart, apart))
         u.append(np.full(size, max((0.25, 0.1, 2 / size)[i % 3], 1.1 / size)))
     S, u = cast(dtype, np.stack(S), np.stack(u))
-    found = host(batched(risk_parity)(S, u))
+    found = host(batched(risk_parity, backend=Backend.CPU)(S, u))
     names = [f"problem {i}" for i in range(300)]
     assert_equal_contributions(found, S, u, tol, names, own_floor=dtype is np.float32)
 
@@ -250,7 +253,7 @@ def test_two_problems_of_one_covariance_are_solved_as_each_alone(x64: Any) -> No
     rows = np.resize(np.arange(len(S)), BATCH)
     S, u = S[rows], u[rows]
     other = u[::-1] * np.where(np.arange(K) % 3 == 0, 0, 4)  # a third of the clusters takes no part
-    profiles = partial(solve_profiles, ("risk_parity", "barbell"))
+    profiles = partial(solve_profiles, ("risk_parity", "barbell"), backend=Backend.CPU)
     both = host(batched(profiles)(S, np.zeros_like(u), np.stack([u, other], axis=1)))
     for i, upper in enumerate((u, other)):
         alone = solve(S, upper)
@@ -417,7 +420,7 @@ def test_contribution_gap_equals_the_oracle_s(dtype: Any, tol: Tolerance) -> Non
     w[:, 3] = u[:, 3]
     u[:, 7] = w[:, 7] = 0
     S, u, w = cast(dtype, S, u, w)
-    found = host(batched(contribution_gap)(S, u, w))
+    found = host(batched(contribution_gap, backend=Backend.CPU)(S, u, w))
     for i in range(32):
         there = u[i] > 0
         matrix, upper, x = S[i][np.ix_(there, there)], u[i, there], w[i, there]
@@ -427,4 +430,4 @@ def test_contribution_gap_equals_the_oracle_s(dtype: Any, tol: Tolerance) -> Non
 
 def test_contribution_gap_where_every_cluster_is_full_is_0(dtype: Any) -> None:
     S, u = cast(dtype, richard_roncalli()[None], np.full((1, 8), 0.125))
-    assert host(batched(contribution_gap)(S, u, u))[0] == 0
+    assert host(batched(contribution_gap, backend=Backend.CPU)(S, u, u))[0] == 0

@@ -1,0 +1,144 @@
+"""WalkPlan: all that a walk-forward's numbers depend on, checked."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, Literal, get_args
+
+import numpy as np
+
+from jaxalloc.arguments.errors import InputError
+from jaxalloc.arguments.numbers import one_number
+from jaxalloc.backtest.previous import previous_weights as held_before
+from jaxalloc.backtest.schedule import Schedule
+from jaxalloc.markets.panel import Panel
+from jaxalloc.settings.sweep import Sweep
+from jaxalloc.studies.plan import Plan, make_plan
+from jaxalloc.universes.bootstrap import Bootstrap
+from jaxalloc.universes.samplers import Product, RollingWindows
+
+Execution = Literal["portfolio", "lead"]
+
+_MOST_BPS = 5000  # at this cost a turnover of 2 takes all wealth
+_MOST_WEIGHTS = 2**33  # bytes of the weights bought at the rebalances of the panel as it happened
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class WalkPlan:
+    """All that a walk-forward's numbers depend on: G points, P profiles, J windows, N assets.
+
+    Attributes:
+        windows: the study of the windows of the panel as it happened.
+        path_windows: the study of the windows of the resampled paths; None without paths.
+        paths: the resampled paths, prepared for the panel; None without paths.
+        schedule: when portfolios are decided and held.
+        costs_bps: cost of trading, in basis points of the turnover.
+        execution: whether whole portfolios are bought or each cluster's lead asset alone.
+        previous: (P, N) weights before the first rebalance.
+    """
+
+    windows: Plan
+    path_windows: Plan | None
+    paths: Bootstrap | None
+    schedule: Schedule
+    costs_bps: float
+    execution: Execution
+    previous: np.ndarray
+
+    @property
+    def settings(self) -> Sweep:
+        """The grid of settings."""
+        return self.windows.settings
+
+    @property
+    def profiles(self) -> tuple[str, ...]:
+        """The P profiles."""
+        return self.settings.config.profiles
+
+    @property
+    def seed(self) -> int:
+        """The seed of the paths."""
+        return self.windows.seed
+
+    @property
+    def precision(self) -> int:
+        """Bits of the allocations."""
+        return self.windows.precision
+
+
+def make_walk_plan(
+    panel: Panel,
+    symbols: list[str],
+    settings: Sweep,
+    windows: RollingWindows,
+    *,
+    gap: Any,
+    costs_bps: Any,
+    execution: Any,
+    paths: Any,
+    previous_weights: Any,
+    seed: Any,
+    precision: Any,
+    chunk_size: Any,
+) -> WalkPlan:
+    """Check a walk-forward's arguments, and make its plan of them.
+
+    Args:
+        panel: returns per period.
+        symbols: its N assets.
+        settings: one point or more.
+        windows: on which portfolios are decided.
+        gap: as `walk_forward` takes it, like all that follow.
+        costs_bps: likewise.
+        execution: likewise.
+        paths: likewise.
+        previous_weights: likewise.
+        seed: likewise.
+        precision: likewise.
+        chunk_size: likewise.
+
+    Raises:
+        InputError: an argument is out of range, or does not fit the panel.
+    """
+    if paths is not None:
+        _check_paths(paths)
+    sampler = Product((windows,)) if paths is None else Product((paths, windows))
+    plan = make_plan(panel, sampler, settings, seed=seed, precision=precision, chunk_size=chunk_size)
+    n_rows, n_assets = plan.returns.shape
+    schedule = Schedule(
+        n_rows=n_rows, window=windows.window, step=windows.step, expanding=windows.expanding, gap=gap
+    ).check()
+    _check_room(settings, schedule, n_assets)
+    if execution not in get_args(Execution):
+        raise InputError(f"execution must be one of {', '.join(get_args(Execution))}, not {execution!r}")
+    bps = one_number("costs_bps", costs_bps)
+    if not 0 <= bps < _MOST_BPS:
+        raise InputError(f"costs_bps must be at least 0 and less than {_MOST_BPS:,}, not {costs_bps!r}")
+    *resampling, rolling = plan.sampler.parts
+    prepared = resampling[0] if resampling else None
+    assert prepared is None or isinstance(prepared, Bootstrap)
+    return WalkPlan(
+        windows=dataclasses.replace(plan, sampler=Product((rolling,))),
+        path_windows=None if prepared is None else plan,
+        paths=prepared,
+        schedule=schedule,
+        costs_bps=bps,
+        execution=execution,
+        previous=held_before(previous_weights, symbols, settings.config.profiles),
+    )
+
+
+def _check_paths(paths: Any) -> None:
+    if not isinstance(paths, Bootstrap):
+        raise InputError(f"paths must be a Bootstrap, such as Bootstrap(1000, 'stationary', 21), not {paths!r}")
+    if paths.n is None:
+        raise InputError("paths need n, their number, such as Bootstrap(n=1000, ...)")
+
+
+def _check_room(settings: Sweep, schedule: Schedule, n_assets: int) -> None:
+    room = 8 * len(settings) * len(settings.config.profiles) * schedule.n_held * n_assets
+    if room > _MOST_WEIGHTS:
+        raise InputError(
+            f"the weights of {len(settings):,} points on {schedule.n_held:,} rebalances take about "
+            f"{room / 2**30:.0f} GiB of memory; sweep over fewer values at a time, or take a longer step"
+        )

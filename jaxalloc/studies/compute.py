@@ -1,0 +1,222 @@
+"""A plan computed, chunk by chunk, and its results: what `run_study` and `walk_forward` do with a checked plan."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import datetime
+import os
+import time
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import jax
+import numpy as np
+
+from jaxalloc.arguments.errors import InputError
+from jaxalloc.arguments.paths import make_folder
+from jaxalloc.markets.source import Source
+from jaxalloc.portfolios.result import Allocation
+from jaxalloc.storage.manifest import read_manifest
+from jaxalloc.storage.writer import Store
+from jaxalloc.studies.chunks import ChunkResult, Computer
+from jaxalloc.studies.dask import dask_workers
+from jaxalloc.studies.folder import pack, reader_of, unpack, write_results
+from jaxalloc.studies.identity import identity_of
+from jaxalloc.studies.local import LocalDevices
+from jaxalloc.studies.plan import Plan
+from jaxalloc.studies.study import Study, in_memory
+from jaxalloc.studies.totals import Totals
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+_SECONDS_BETWEEN_STATES = 10.0  # at least; a crash costs the work since the last state
+_SHARE_OF_SAVING = 0.05  # of the time, at most, goes into saving states
+
+
+@dataclasses.dataclass(frozen=True)
+class RunOptions:
+    """How a study is computed, and where it is written: no number depends on it.
+
+    Attributes:
+        out: folder to write to, or None.
+        resume: whether to go on with the study in ``out``, if there is one.
+        fresh: whether to throw away the study in ``out``, if there is one.
+        dask: a `distributed.Client`, the address of a scheduler, or None for this process.
+        profile_dir: folder for a trace of JAX's profiler, or None.
+        progress: called with the number of universes done since the last call, or None.
+    """
+
+    out: str | os.PathLike[str] | None = None
+    resume: bool = False
+    fresh: bool = False
+    dask: Any = None
+    profile_dir: str | os.PathLike[str] | None = None
+    progress: Callable[[int], None] | None = None
+
+    def check(self, kind: str) -> RunOptions:
+        """Return itself; raise `InputError` where a choice is about a folder that is not given."""
+        if self.out is None and (self.resume or self.fresh):
+            raise InputError(f"resume and fresh need the folder of a {kind}: give out")
+        return self
+
+
+def compute_study(plan: Plan, source: Source, options: RunOptions, command: str | None = None) -> Study:
+    """Compute a plan, write its folder if there is one, and return the results.
+
+    Args:
+        plan: of the study.
+        source: of the plan's panel.
+        options: where and how to compute.
+        command: the command line that makes this study, for its record.
+
+    Raises:
+        InputError: the folder, the cluster or the chunk size is at fault; raised before anything is computed.
+        OSError: the results could not be written; what was finished is kept.
+    """
+    plan = _with_size_of_store(plan, options)
+    with (
+        jax.enable_x64(plan.precision == 64),
+        _computer(plan, options.dask) as computer,
+        _trace(options.profile_dir),
+    ):
+        started, clock = timestamp(), time.monotonic()
+        plan = dataclasses.replace(plan, chunk_size=computer.chunk_size)
+        identity = identity_of(plan, source, computer.device)
+        with _store(identity, options) as store:
+            run = _Run(plan, computer, store)
+            run.go(options.progress or (lambda count: None))
+            seconds = round(time.monotonic() - clock, 3)
+            record = identity | {"notes": source.notes, "started": started, "seconds": seconds}
+            record |= {} if command is None else {"command": command}
+            study = run.study(source.symbols, record)
+            if store is not None:
+                write_results(study, store)
+    return study
+
+
+def timestamp() -> str:
+    """Return the time as a record has it."""
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+
+
+def _with_size_of_store(plan: Plan, options: RunOptions) -> Plan:
+    """The plan, with the chunk size of the study that is resumed where it names none."""
+    if plan.chunk_size is not None or options.out is None or not options.resume:
+        return plan
+    stored = read_manifest(options.out)
+    return plan if stored is None else dataclasses.replace(plan, chunk_size=stored.identity.get("chunk_size"))
+
+
+def _store(identity: dict[str, Any], options: RunOptions) -> contextlib.AbstractContextManager[Store | None]:
+    if options.out is None:
+        return contextlib.nullcontext()
+    return Store.open(options.out, identity, resume=options.resume, fresh=options.fresh)
+
+
+@contextlib.contextmanager
+def _computer(plan: Plan, dask: Any) -> Iterator[Computer]:
+    if dask is None:
+        yield LocalDevices(plan)
+        return
+    with dask_workers(plan, dask) as computer:
+        yield computer
+
+
+@contextlib.contextmanager
+def _trace(profile_dir: str | os.PathLike[str] | None) -> Iterator[None]:
+    if profile_dir is None:
+        yield
+        return
+    make_folder(profile_dir)
+    with jax.profiler.trace(os.fspath(profile_dir)):
+        yield
+
+
+class _Run:
+    """A study in progress: which chunks are missing, the totals of the finished ones, and where they are written."""
+
+    def __init__(self, plan: Plan, computer: Computer, store: Store | None) -> None:
+        self.plan, self.computer, self.store = plan, computer, store
+        self.n_chunks = -(-plan.n_universes // computer.chunk_size)
+        self.covered = 0  # chunks in the totals, from the first on
+        self.tables: list[pa.Table] = []
+        self.estimates: Allocation | None = None
+        self.correlation: np.ndarray | None = None
+        n_profiles = len(plan.settings.config.profiles)
+        self.totals = [Totals(n_profiles, plan.returns.shape[1]) for _ in range(len(plan.settings))]
+        state = None if store is None else store.load_state()
+        if state is not None:
+            self.covered = state[0]
+            self.estimates, self.totals = unpack(state[1])
+        self._save_at = time.monotonic() + _SECONDS_BETWEEN_STATES
+
+    def go(self, progress: Callable[[int], None]) -> None:
+        """Compute what is missing; finished chunks are kept, whatever stops it."""
+        keeps = self.store is not None and self.plan.keep == "weights"
+        done = self.store.done if keeps and self.store is not None else frozenset()
+        # a chunk beyond the running summary is computed again even if it is written, because its sums are missing
+        missing = [number for number in range(self.covered) if keeps and number not in done]
+        numbers = missing + list(range(self.covered, self.n_chunks))
+        skipped = set(range(self.n_chunks)) - set(numbers)
+        if skipped:
+            progress(sum(self._size(number) for number in skipped))
+        if self.estimates is None:
+            self.estimates = self.computer.estimate()
+        self.correlation = self.computer.correlation()
+        covered = self.covered
+        try:
+            self.computer.run(numbers, self._consume, progress)
+        finally:
+            # after a failed write another attempt would fail too, and hide the first error
+            if self.store is not None and self.covered > covered:
+                with contextlib.suppress(OSError) if self.covered < self.n_chunks else contextlib.nullcontext():
+                    self._save()
+
+    def study(self, symbols: list[str], record: dict[str, Any]) -> Study:
+        """Return the results."""
+        assert self.estimates is not None
+        assert self.correlation is not None
+        tables = None
+        if self.plan.keep == "weights":
+            tables = in_memory(self.tables) if self.store is None else reader_of(self.store.stored)
+        return Study(
+            symbols=symbols,
+            settings=self.plan.settings,
+            n=self.plan.n_draws,
+            seed=self.plan.seed,
+            precision=self.plan.precision,
+            estimates=self.estimates,
+            totals=self.totals,
+            record=record,
+            tables=tables,
+            correlation=self.correlation,
+        )
+
+    def _size(self, number: int) -> int:
+        size = self.computer.chunk_size
+        return min(size, self.plan.n_universes - number * size)
+
+    def _consume(self, number: int, result: ChunkResult) -> None:
+        """Write a chunk, then add it to the totals."""
+        if result.table is not None:
+            if self.store is None:
+                self.tables.append(result.table)
+            elif number not in self.store.done:
+                self.store.write_chunk(number, result.table)
+        if number < self.covered:
+            return
+        for point, partial in result.partials:
+            self.totals[point].add(partial)
+        self.covered = number + 1
+        if self.store is not None and time.monotonic() > self._save_at:
+            self._save()
+
+    def _save(self) -> None:
+        assert self.store is not None
+        assert self.estimates is not None
+        start = time.monotonic()
+        self.store.save_state(self.covered, pack(self.estimates, self.totals))
+        end = time.monotonic()
+        self._save_at = end + max(_SECONDS_BETWEEN_STATES, (end - start) / _SHARE_OF_SAVING)
