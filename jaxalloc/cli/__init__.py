@@ -1,8 +1,8 @@
 """The command line: `jaxalloc allocate`, `study`, `sweep`, `walk-forward`, `report`, `bench`.
 
-Exit status: 0 success; 1 failure while running; 2 error in the input, whether an option, a file or its content; 130 interrupted.
-An error is one line on stderr, ``jaxalloc: error: ...``. With JAXALLOC_TRACEBACK=1 in the environment, the traceback
-stands above it.
+Exit status: 0 success; 1 failure while running; 2 error in the input, whether an option, a file or its content; 130
+interrupted. An error is one line on stderr, ``jaxalloc: error: ...``. With JAXALLOC_TRACEBACK=1 in the environment, the
+traceback stands above it.
 
 Each command is a module of this package. It loads, and JAX and pandas with it, when it is called: `jaxalloc --help`
 answers at once.

@@ -217,7 +217,7 @@ def _plain(value: Any) -> Any:
 def setting_name(word: str) -> str:
     """Return the field of `AllocationConfig` that a word names: the field, or its flag with or without dashes."""
     flag = "--" + word.removeprefix("--").replace("_", "-")
-    return next((name for name, found in _FLAGS.items() if name == word or found == flag), word)
+    return next((name for name, known in _FLAGS.items() if name == word or known == flag), word)
 
 
 def flag_of(name: str) -> str:
@@ -257,8 +257,8 @@ _FIRST_WORD = re.compile(rf"^({_PLAIN})(?=,|: | must | is | names | multiplies)"
 
 def in_flags(message: str) -> str:
     """Write the arguments in a message as options: ``kind='prices'`` as ``--kind prices``."""
-    message = _CHOICE.sub(lambda found: f"{_ARGUMENTS.get(found[1], '--' + found[1])} {found[3]}", message)
+    message = _CHOICE.sub(lambda match: f"{_ARGUMENTS.get(match[1], '--' + match[1])} {match[3]}", message)
     message = _SWITCH.sub(r"--\1", _ANOTHER_CHOICE.sub(r"\1", message))
     for names in (_NAME, _FIRST_WORD):
-        message = names.sub(lambda found: _ARGUMENTS[found[1]], message)
+        message = names.sub(lambda match: _ARGUMENTS[match[1]], message)
     return message

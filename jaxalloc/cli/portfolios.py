@@ -115,7 +115,7 @@ def compute(panel: Panel, config: AllocationConfig, precision: int, name: str) -
         allocation = jax.tree.map(np.asarray, allocate(panel.values, config, asset_mask=complete))
     if not valid_universes(allocation.status):
         raise InputError(f"{name}: {Status.INVALID.message}")
-    return Portfolios(name, panel, config, precision, allocation, notes)
+    return Portfolios(name=name, panel=panel, config=config, precision=precision, allocation=allocation, notes=notes)
 
 
 # suffix -> how the asset tables are written; JSON holds the whole document

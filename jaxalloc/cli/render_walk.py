@@ -61,7 +61,7 @@ def _print_notes(walk: WalkForward, console: Console) -> None:
     if history.missing.any():
         worst = int(history.missing.max(axis=(0, 1)).sum())
         notes.append(
-            f"missing returns of assets that were held count as 0; the portfolio with most of them has {worst:,} (days "
+            f"missing returns of assets that were held count as 0; the portfolio with the most has {worst:,} (days "
             "times assets)"
         )
     if history.undecided.any():
@@ -96,7 +96,7 @@ def _print_sweep(walk: WalkForward, console: Console) -> None:
 
 
 def _print_differences(walk: WalkForward, base: str, console: Console) -> None:
-    found = walk.differences(base)
+    differences = walk.differences(base)
     console.print(
         f"\ndifference from {base}, and in what share of resamples of the days it is above 0", highlight=False
     )
@@ -104,7 +104,7 @@ def _print_differences(walk: WalkForward, base: str, console: Console) -> None:
     for profile in walk.profiles:
         if profile == base:
             continue
-        for measure, row in found.loc[profile].to_dict(orient="index").items():
+        for measure, row in differences.loc[profile].to_dict(orient="index").items():
             record = WALK_MEASURE[measure]
             name = profile if measure == "annual_return" else ""
             ends = (signed(row[end], written(record)) for end in ("difference", "low", "high"))
@@ -132,8 +132,8 @@ def _print_chance(walk: WalkForward, console: Console) -> None:
     best = table.sort_values("sharpe", kind="stable").iloc[-1]
     name = best.name if isinstance(best.name, tuple) else (best.name,)
     words = " ".join([*(f"{n} {v:g}" for n, v in zip(walk.settings.names, name, strict=False)), str(name[-1])])
-    tried = f"the best of {trials} tried" if trials > 1 else "the only one tried"
-    text = f"{words} has the best Sharpe ratio, {tried}: it is above 0 with probability {best['deflated_sharpe']:.2f}."
+    tried = f"{words} has the best Sharpe ratio of {trials} tried." if trials > 1 else f"{words} is the only one tried."
+    text = f"{tried} Its Sharpe ratio is above 0 with probability {best['deflated_sharpe']:.2f} (deflated)."
     console.print("", plain(text), sep="\n")
 
 

@@ -28,7 +28,7 @@ _PANEL = "Running"
 
 
 @dataclasses.dataclass(frozen=True)
-class RunOptions:
+class RunFlags:
     """How a study or a walk-forward runs."""
 
     resume: Annotated[
@@ -97,7 +97,7 @@ class RunOptions:
 
 
 @dataclasses.dataclass(frozen=True)
-class StudyOptions(RunOptions):
+class StudyFlags(RunFlags):
     """How a study runs."""
 
     keep: Annotated[
@@ -122,7 +122,7 @@ def _stem(file: Path) -> str:
 def _new(name: str, suffix: str = "") -> Path:
     """Return a path in the current directory that does not exist yet: NAME, or NAME-2, ..."""
     names = itertools.chain([name], (f"{name}-{k}" for k in itertools.count(2)))
-    return next(path for path in (Path(found + suffix) for found in names) if not path.exists())
+    return next(path for path in (Path(each + suffix) for each in names) if not path.exists())
 
 
 def run(
@@ -131,7 +131,7 @@ def run(
     settings: Sweep,
     seed: int,
     folder: Path | None,
-    running: StudyOptions,
+    running: StudyFlags,
     command: Sequence[str] = (),
 ) -> Study:
     """Run a study.
@@ -170,7 +170,7 @@ def run(
         raise KeyboardInterrupt(*what_is_kept(folder, total, command)) from None
 
 
-def written(
+def write_outputs(
     result: Study | WalkForward, file: Path, folder: Path | None, report: Path | None, quiet: bool, **options: Any
 ) -> list[str]:
     """Write the report where one is wanted; return a line for each thing that has been written."""
@@ -210,7 +210,7 @@ def _universes_in(manifest: Manifest) -> int:
 
 def document(study: Study, folder: Path | None, report: Path | None = None) -> dict[str, Any]:
     """Return the record and the summaries of a study as plain values."""
-    found = study.record | {
+    summaries = study.record | {
         "folder": None if folder is None else str(folder),
         "report": None if report is None else str(report),
         "n_valid": study.n_valid,
@@ -220,5 +220,5 @@ def document(study: Study, folder: Path | None, report: Path | None = None) -> d
         "cluster_counts": records(study.cluster_counts().to_frame()),
     }
     if not study.settings.names:
-        found["stability"] = records(study.cluster_stability())
-    return found
+        summaries["stability"] = records(study.cluster_stability())
+    return summaries

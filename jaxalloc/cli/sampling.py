@@ -120,12 +120,13 @@ class Sampling:
         parts: list[Sampler] = []
         if self.simulate:
             freedom = Parametric.degrees_of_freedom if self.degrees_of_freedom is None else self.degrees_of_freedom
-            parts.append(Parametric(n, self.simulate, freedom))
+            parts.append(Parametric(n, distribution=self.simulate, degrees_of_freedom=freedom))
         elif n is not None:
-            parts.append(Bootstrap(n, self.method or Bootstrap.method, block_length(self.block)))
+            method = self.method or Bootstrap.method
+            parts.append(Bootstrap(n, method=method, block_length=block_length(self.block)))
         if self.window is not None:
             step = RollingWindows.step if self.step is None else self.step
-            parts.append(RollingWindows(self.window, step, self.expanding))
+            parts.append(RollingWindows(self.window, step=step, expanding=self.expanding))
         if self.subset is not None:
             parts.append(RandomSubsets(self.subset))
         if self.stress:
@@ -166,17 +167,17 @@ def _stress(texts: list[str]) -> Stress:
 
 def _scenario(text: str) -> dict[str, float]:
     """Read ``volatility=1.5,correlation=0.5``."""
-    found: dict[str, float] = {}
+    numbers: dict[str, float] = {}
     for part in text.split(","):
         name, equals, value = (piece.strip() for piece in part.partition("="))
         if not equals:
             raise InputError(f"--stress {quote(text)}: write it as volatility=1.5,correlation=0.5,mean=-0.1")
         if name not in _NO_STRESS:
             raise InputError(f"--stress {quote(text)}: there is no {quote(name)}; choose from {', '.join(_NO_STRESS)}")
-        if name in found:
+        if name in numbers:
             raise InputError(f"--stress {quote(text)}: it names {name} twice")
         try:
-            found[name] = float(value)
+            numbers[name] = float(value)
         except ValueError:
             raise InputError(f"--stress {quote(text)}: {quote(value)} is not a number") from None
-    return found
+    return numbers

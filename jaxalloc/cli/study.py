@@ -12,7 +12,7 @@ from jaxalloc.cli import render
 from jaxalloc.cli.command_line import ReportingCommand, words_in_force
 from jaxalloc.cli.documents import to_json
 from jaxalloc.cli.options import Json, SourceFile, example, expand
-from jaxalloc.cli.running import StudyOptions, document, new_folder, run, written
+from jaxalloc.cli.running import StudyFlags, document, new_folder, run, write_outputs
 from jaxalloc.cli.sampling import Sampling
 from jaxalloc.settings.config import AllocationConfig
 from jaxalloc.settings.status import Status
@@ -34,7 +34,7 @@ def study(
     context: typer.Context,
     source: SourceFile,
     sampling: Sampling,
-    running: StudyOptions,
+    running: StudyFlags,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -61,7 +61,7 @@ def study(
     folder = new_folder(source.file, "study", running.resume or running.fresh) if out is None else out
     report = running.report_file(source.file, folder)
     result = run(panel, sampler, sweep(config), sampling.seed, folder, running, words_in_force(context))
-    wrote = written(result, source.file, folder, report, running.quiet)
+    wrote = write_outputs(result, source.file, folder, report, running.quiet)
     if as_json:
         typer.echo(to_json(document(result, folder, report)), nl=False)
     else:

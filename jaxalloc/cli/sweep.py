@@ -12,7 +12,7 @@ from jaxalloc.cli import render
 from jaxalloc.cli.command_line import ReportingCommand, words_in_force
 from jaxalloc.cli.documents import to_json
 from jaxalloc.cli.options import Json, SourceFile, example, expand
-from jaxalloc.cli.running import StudyOptions, document, run, written
+from jaxalloc.cli.running import StudyFlags, document, run, write_outputs
 from jaxalloc.cli.sampling import Sampling
 from jaxalloc.cli.varying import VARY, varied
 from jaxalloc.settings.config import AllocationConfig
@@ -35,7 +35,7 @@ def sweep(
     source: SourceFile,
     vary: Annotated[list[str], VARY],
     sampling: Sampling,
-    running: StudyOptions,
+    running: StudyFlags,
     out: Annotated[
         Path | None,
         typer.Option(metavar="FOLDER", help="Folder for the results. Without it, the results are printed only."),
@@ -57,7 +57,7 @@ def sweep(
     render.say_notes(panel.notes, running.quiet)
     report = running.report_file(source.file, out)
     result = run(panel, sampler, settings, sampling.seed, out, running, words_in_force(context))
-    wrote = written(result, source.file, out, report, running.quiet)
+    wrote = write_outputs(result, source.file, out, report, running.quiet)
     if as_json:
         typer.echo(to_json(document(result, out, report)), nl=False)
     else:

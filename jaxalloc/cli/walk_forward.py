@@ -23,7 +23,7 @@ from jaxalloc.cli.command_line import ReportingCommand, as_text, words_in_force
 from jaxalloc.cli.documents import records, to_json
 from jaxalloc.cli.options import Json, MissingWay, SourceFile, example, expand
 from jaxalloc.cli.render_walk import print_walk
-from jaxalloc.cli.running import RunOptions, new_folder, what_is_kept, written
+from jaxalloc.cli.running import RunFlags, new_folder, what_is_kept, write_outputs
 from jaxalloc.cli.sampling import block_length
 from jaxalloc.cli.varying import VARY, varied
 from jaxalloc.markets.layout import label_text
@@ -118,8 +118,10 @@ class Walking:
 
     def arguments(self) -> dict[str, Any]:
         """Return the options as arguments of `jaxalloc.walk_forward`; the previous weights are read."""
-        found = {field.name: getattr(self, field.name) for field in dataclasses.fields(self) if field.name != "base"}
-        return found | {
+        arguments = {
+            field.name: getattr(self, field.name) for field in dataclasses.fields(self) if field.name != "base"
+        }
+        return arguments | {
             "previous_weights": None if self.previous_weights is None else read_weights(self.previous_weights)
         }
 
@@ -163,7 +165,7 @@ class Resampling:
             return None
         method = self.method or _METHOD
         length = _BLOCK if self.block is None and method != "iid" else block_length(self.block)
-        return Bootstrap(whole_number("--paths", self.paths, 1), method, length)
+        return Bootstrap(whole_number("--paths", self.paths, 1), method=method, block_length=length)
 
 
 @app.command(
@@ -179,7 +181,7 @@ def walk_forward(
     source: GappyFile,
     walking: Walking,
     resampling: Resampling,
-    running: RunOptions,
+    running: RunFlags,
     vary: Annotated[list[str] | None, VARY] = None,
     out: Annotated[
         Path | None,
@@ -209,7 +211,7 @@ def walk_forward(
     folder = new_folder(source.file, "walk-forward", again) if out is None else out
     report = running.report_file(source.file, folder)
     walk = _run(panel, settings, arguments, paths, folder, running, words_in_force(context))
-    wrote = written(walk, source.file, folder, report, running.quiet, base=base)
+    wrote = write_outputs(walk, source.file, folder, report, running.quiet, base=base)
     if as_json:
         typer.echo(to_json(document(walk, base, folder, report)), nl=False)
     else:
@@ -231,7 +233,7 @@ def _run(
     arguments: dict[str, Any],
     paths: Bootstrap | None,
     folder: Path,
-    running: RunOptions,
+    running: RunFlags,
     command: Sequence[str],
 ) -> WalkForward:
     """Walk forward, with a progress bar.
@@ -241,7 +243,7 @@ def _run(
         KeyboardInterrupt: its argument is what has been kept, if anything has.
     """
     n_rows = panel.n_observations
-    windows = RollingWindows(arguments["window"], arguments["step"], arguments["expanding"])
+    windows = RollingWindows(arguments["window"], step=arguments["step"], expanding=arguments["expanding"])
     n_windows = windows.prepare(panel, n_rows, settings.config.periods_per_year).count(n_rows)
     total = n_windows * len(settings) * (1 + (0 if paths is None or paths.n is None else paths.n))
     resumed = running.resume and read_manifest(folder / ALLOCATIONS) is not None
@@ -267,7 +269,7 @@ def document(walk: WalkForward, base: str | None, folder: Path, report: Path | N
     for name in ("date", "decided"):
         rebalances[name] = rebalances[name].map(label_text)
     targets = [{"profile": profile, **row} for profile in walk.profiles for row in records(_target(walk, profile))]
-    found = walk.record | {
+    tables = walk.record | {
         "folder": str(folder),
         "report": None if report is None else str(report),
         "base": base or walk.base,
@@ -281,9 +283,9 @@ def document(walk: WalkForward, base: str | None, folder: Path, report: Path | N
         "target": targets,
     }
     if walk.n_paths:
-        found |= {"path_quantiles": records(walk.path_quantiles())}
-        found |= {"beats": records(walk.beats(base))} if len(walk.profiles) > 1 else {}
-    return found
+        tables |= {"path_quantiles": records(walk.path_quantiles())}
+        tables |= {"beats": records(walk.beats(base))} if len(walk.profiles) > 1 else {}
+    return tables
 
 
 def _target(walk: WalkForward, profile: str) -> Any:

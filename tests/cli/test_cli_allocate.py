@@ -17,6 +17,7 @@ import pytest
 
 import jaxalloc as ja
 from jaxalloc.cli import render_portfolios
+from jaxalloc.portfolios.tables import ASSET_COLUMNS
 from jaxalloc.settings.config import DEFAULT_PROFILES
 
 Run = Callable[..., tuple[str, str]]
@@ -44,7 +45,7 @@ def test_allocate_names_each_profile_and_the_sleeve(run: Run, file: Path, market
     aggressors = market.columns[expected(market).aggressors]
     (sleeve,) = (line for line in out.splitlines() if line.startswith("sleeve, "))
     assert set(sleeve.removeprefix("sleeve, 10.00 %: ").split(", ")) == set(aggressors)
-    assert "fewer clusters than the barbell's sleeve asks for" in " ".join(out.split())  # a status message
+    assert "so the barbell's sleeve holds fewer aggressors" in " ".join(out.split())  # a status message
 
 
 def test_json_is_one_document_that_holds_what_the_library_says(run: Run, file: Path, market: pd.DataFrame) -> None:
