@@ -1,4 +1,4 @@
-"""Layer 2 of the expert's loop, compiled: scores, clusters, their moments and bounds, and the weights of the assets.
+"""Within clusters, the expert's loop, compiled: scores, clusters, their moments and bounds, weights of the assets.
 
 Symbols as in the engine's contract: c counts, n their sum; v weights inside the clusters; S, m moments of the clusters'
 synthetic returns; u bounds on the cluster weights w; kappa cluster cap, beta asset bound; C and sigma: S in the

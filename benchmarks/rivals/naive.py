@@ -1,12 +1,13 @@
 """JAX as one would first write it: one universe in jax.numpy, everything under one vmap.
 
 It does the whole job, in float32 or float64. What is naive is what an engine must not be: the resampled rows are
-gathered and `jnp.cov` sees each universe anew; the tree is N - 1 steps of an argmin over all pairs; Layer 1 is padded
-to N clusters and solved by `jaxopt.ProjectedGradient` at its defaults with `projection_box_section`. So the accuracy is
-what those leave: a tolerance of 1e-3 on the projected gradient, plain Euclidean steps, and a projection whose bisection
-ends early. Risk parity is the least sum of squared differences of the contributions' shares under the caps; where a cap
-binds, that is another portfolio than the engine's. Where no portfolio has a positive excess return it takes the
-largest ratio all the same. Cluster weights are scaled to sum 1; an asset over its bound then loses what is over.
+gathered and `jnp.cov` sees each universe anew; the tree is N - 1 steps of an argmin over all pairs; across clusters,
+the problem is padded to N clusters and solved by `jaxopt.ProjectedGradient` at its defaults with
+`projection_box_section`. So the accuracy is what those leave: a tolerance of 1e-3 on the projected gradient, plain
+Euclidean steps, and a projection whose bisection ends early. Risk parity is the least sum of squared differences of the
+contributions' shares under the caps; where a cap binds, that is another portfolio than the engine's. Where no portfolio
+has a positive excess return it takes the largest ratio all the same. Cluster weights are scaled to sum 1; an asset over
+its bound then loses what is over.
 """
 
 from __future__ import annotations

@@ -36,27 +36,47 @@ class Rival(NamedTuple):
 
 RIVALS = {
     "plain": Rival(
-        "expert's loop", "NumPy, SciPy's linkage, DAQP, numba's descent", "expert", "Plain", ("numba", "daqp")
+        name="expert's loop",
+        about="NumPy, SciPy's linkage, DAQP, numba's descent",
+        module="expert",
+        attribute="Plain",
+        libraries=("numba", "daqp"),
     ),
     "expert": Rival(
-        "tuned expert loop", "that loop with clusters and columns in numba", "expert", "Tuned", ("numba", "daqp")
+        name="tuned expert loop",
+        about="that loop with clusters and columns in numba",
+        module="expert",
+        attribute="Tuned",
+        libraries=("numba", "daqp"),
     ),
-    "original": Rival("pandas + SLSQP", "one universe at a time in pandas and SciPy", "original", "Original"),
+    "original": Rival(
+        name="pandas + SLSQP",
+        about="one universe at a time in pandas and SciPy",
+        module="original",
+        attribute="Original",
+    ),
     "skfolio": Rival(
-        "skfolio NCO",
-        "skfolio's NestedClustersOptimization",
-        "libraries",
-        "Skfolio",
-        ("skfolio", "sklearn", "cvxpy", "clarabel"),
+        name="skfolio NCO",
+        about="skfolio's NestedClustersOptimization",
+        module="libraries",
+        attribute="Skfolio",
+        libraries=("skfolio", "sklearn", "cvxpy", "clarabel"),
     ),
     "riskfolio": Rival(
-        "Riskfolio-Lib NCO",
-        "Riskfolio-Lib's HCPortfolio",
-        "libraries",
-        "Riskfolio",
-        ("riskfolio", "cvxpy", "clarabel"),
+        name="Riskfolio-Lib NCO",
+        about="Riskfolio-Lib's HCPortfolio",
+        module="libraries",
+        attribute="Riskfolio",
+        libraries=("riskfolio", "cvxpy", "clarabel"),
     ),
-    "naive": Rival("naive JAX", "JAX as one would first write it", "naive", "Naive", ("jaxopt",), in_precision=True),
+    "naive": Rival(
+        name="naive JAX",
+        about="JAX as one would first write it",
+        module="naive",
+        attribute="Naive",
+        libraries=("jaxopt",),
+        in_precision=True,
+    ),
 }
 
 

@@ -1,4 +1,4 @@
-"""Layer 1 of the expert's loop, compiled: quadratic programs by columns, and risk parity by coordinate descent.
+"""Across clusters, the expert's loop, compiled: quadratic programs by columns, risk parity by coordinate descent.
 
 S, m: moments of the clusters' synthetic returns; e excess mean; u bounds on the cluster weights w. The *variance
 metric* scales w_i by sigma_i = sqrt(S_ii): z = sigma w has the correlation matrix C for its Hessian, and 1'w = a'z with

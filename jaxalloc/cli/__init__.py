@@ -1,8 +1,8 @@
 """The command line: `jaxalloc allocate`, `study`, `sweep`, `walk-forward`, `report`, `bench`.
 
-Exit status: 0 done; 1 failed in running; 2 the user's input is at fault, whether an option, a file or what is in it;
-130 interrupted. An error is one line on stderr, ``jaxalloc: error: ...``; with JAXALLOC_TRACEBACK=1 in the environment
-the traceback stands above it.
+Exit status: 0 success; 1 failure while running; 2 error in the input, whether an option, a file or its content; 130
+interrupted. An error is one line on stderr, ``jaxalloc: error: ...``. With JAXALLOC_TRACEBACK=1 in the environment, the
+traceback stands above it.
 
 Each command is a module of this package. It loads, and JAX and pandas with it, when it is called: `jaxalloc --help`
 answers at once.
@@ -27,16 +27,16 @@ import jaxalloc
 from jaxalloc.arguments.errors import InputError
 
 DONE, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
-EXIT_STATUS = "Exit status: 0 done; 1 failed in running; 2 the input is at fault; 130 interrupted."
+EXIT_STATUS = "Exit status: 0 success; 1 failure while running; 2 error in the input; 130 interrupted."
 
 # name of the command, and of its module with _ for - -> what `jaxalloc --help` says of it
 _COMMANDS = {
-    "allocate": "Allocate one portfolio of each profile to the assets of a file.",
-    "study": "Allocate to thousands of universes drawn from a file, and summarise them.",
-    "sweep": "Allocate at every point of a grid of settings, and compare.",
-    "walk-forward": "Hold portfolios on the rows after those they were decided on.",
-    "report": "Write the report of a study or walk-forward in a folder: one HTML page.",
-    "bench": "Time jaxalloc on this machine.",
+    "allocate": "Compute one portfolio of each profile for the assets of a file.",
+    "study": "Allocate to thousands of universes drawn from a file, and summarise the portfolios.",
+    "sweep": "Allocate at every point of a grid of settings, and compare the points.",
+    "walk-forward": "Backtest: decide portfolios on past rows, and hold them on the rows that follow.",
+    "report": "Write the report of a finished study or walk-forward, one HTML page.",
+    "bench": "Measure how many universes per second this machine allocates to.",
 }
 UsageError: type[Exception] = typer.BadParameter.__bases__[0]  # what typer raises for any bad command line
 
@@ -72,7 +72,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 for _name, _summary in _COMMANDS.items():
-    app.command(_name, help=_summary)(lambda: None)  # a stand-in, see `_Commands.resolve_command`
+    app.command(_name, help=_summary)(lambda: None)  # `_Commands.resolve_command` loads the command itself
 
 
 def _print_version(wanted: bool) -> None:
@@ -96,8 +96,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line.
 
     Args:
-        arguments: what follows the program's name. None takes the process's own; see `own_process` for what else that
-            means.
+        arguments: what follows the program's name. With None they are the process's own, and `own_process` runs the
+            command.
 
     Returns:
         The exit status.
@@ -139,8 +139,8 @@ def report_errors(run: Callable[[], int]) -> int:
         return _say(f"error: {in_flags(str(error))}", BAD_INPUT)
     except (KeyboardInterrupt, typer.Abort) as interrupt:
         return _interrupted(interrupt)
-    except BrokenPipeError:  # the reader of our output has left, as in `jaxalloc ... | head`
-        with contextlib.suppress(OSError):  # what is left in the buffer goes nowhere, instead of raising at exit
+    except BrokenPipeError:  # whoever reads stdout has stopped, as in `jaxalloc ... | head`
+        with contextlib.suppress(OSError):  # the rest of the buffer goes nowhere, or Python would raise at exit
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
     except Exception as error:
@@ -148,12 +148,12 @@ def report_errors(run: Callable[[], int]) -> int:
 
 
 def _interrupted(interrupt: BaseException) -> int:
-    """Say so, and what the exception knows of what is left."""
+    """Say that the run was interrupted, and what the exception says is kept."""
     return _say("; ".join(["interrupted", *map(str, interrupt.args)]), INTERRUPTED)
 
 
 def _say(message: str, status: int) -> int:
-    """Say how it ended, on one line; give the status back."""
+    """Print one line on stderr that says how the command ended; return the status."""
     if os.environ.get("JAXALLOC_TRACEBACK") == "1" and sys.exception() is not None:
         traceback.print_exc()
     line = " ".join(message.split())
@@ -162,17 +162,17 @@ def _say(message: str, status: int) -> int:
 
 
 def own_process(run: Callable[[], int]) -> int:
-    """`report_errors` for a process that does nothing else; call it before JAX is imported.
+    """`report_errors` for a process of its own; call it before JAX is imported.
 
     Compiled programs are kept on disk, which saves later processes most of their start-up: in the folder that
     JAX_COMPILATION_CACHE_DIR names, else in ``$XDG_CACHE_HOME/jaxalloc`` (``~/.cache/jaxalloc``), or nowhere if that
-    cannot be written. What stdout's encoding lacks is escaped.
+    cannot be written. Characters that stdout's encoding lacks are escaped.
     """
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
     _keep_compiled_programs()
     status = report_errors(run)
-    if status in (FAILED, INTERRUPTED):  # XLA's threads may still compute, and would crash the interpreter's shutdown
+    if status in (FAILED, INTERRUPTED):  # XLA's threads may still run, and would crash the interpreter's shutdown
         with contextlib.suppress(OSError):
             sys.stdout.flush()
         sys.stderr.flush()
@@ -184,7 +184,7 @@ def _keep_compiled_programs() -> None:
     settings = os.environ  # where JAX reads them from
     settings.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
     settings.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
-    # a full disk, say, is no reason to speak
+    # a cache that cannot be read or written, on a full disk for instance, costs time only
     warnings.filterwarnings("ignore", message="Error (reading|writing) persistent compilation cache")
     if "JAX_COMPILATION_CACHE_DIR" not in settings:
         home = settings.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")

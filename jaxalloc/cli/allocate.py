@@ -1,4 +1,4 @@
-"""`jaxalloc allocate`: one portfolio of each profile, from a file."""
+"""`jaxalloc allocate`: one portfolio of each profile for the assets of a file."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ import typer
 from jaxalloc.arguments.paths import check_file
 from jaxalloc.cli import render
 from jaxalloc.cli.documents import to_json
-from jaxalloc.cli.options import Json, Precision, Quiet, Source, example, expand
+from jaxalloc.cli.options import Json, Precision, Quiet, SourceFile, example, expand
 from jaxalloc.cli.portfolios import WRITERS, compute, write
+from jaxalloc.cli.render_portfolios import FOLDED_ROWS, print_portfolios
 from jaxalloc.settings.config import AllocationConfig
 
 app = typer.Typer(add_completion=False)
@@ -21,22 +22,23 @@ _CONFIG = AllocationConfig(profiles=("risk_parity",))
 @app.command(epilog=example("allocate prices.csv --kind prices --profile barbell --out weights.csv"))
 @expand
 def allocate(
-    source: Source,
+    source: SourceFile,
     out: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write the asset table to a .csv, .parquet or .json file.")
+        Path | None, typer.Option(metavar="FILE", help="Write the table of assets to a .csv, .parquet or .json file.")
     ] = None,
     everything: Annotated[
-        bool, typer.Option("--all", help="Print every asset and cluster, not just the heaviest.")
+        bool, typer.Option("--all", help="Print all assets and clusters instead of the heaviest.")
     ] = False,
     as_json: Json = False,
     quiet: Quiet = False,
     precision: Precision = "64",
     config: AllocationConfig = _CONFIG,
 ) -> None:
-    """Allocate one portfolio of each profile to the assets of a file.
+    """Compute one portfolio of each profile for the assets of a file.
 
-    Assets are put in clusters by correlation; capital goes to the clusters first, then to the assets in each. Printed
-    are the clusters (weight, share of the risk, size, lead asset) and the assets (weight, share of their cluster).
+    Assets that move together form a cluster. Capital is allocated to the clusters first, and then within each cluster.
+    The tables show each cluster's weight, share of the risk, size and lead asset, and each asset's weight and share of
+    its cluster.
     """
     if out is not None:
         check_file(out, "--out", WRITERS, source=source.file)
@@ -49,6 +51,6 @@ def allocate(
     if as_json:
         typer.echo(to_json(portfolios.document()), nl=False)
     else:
-        render.print_portfolios(portfolios, render.stdout(), None if everything else render.FOLDED_ROWS)
+        print_portfolios(portfolios, render.stdout(), None if everything else FOLDED_ROWS)
     if out is not None:
         render.say_notes([f"Wrote {out}."], quiet)

@@ -86,13 +86,13 @@ def bench(
     with render.working("compiling", quiet, DRAWS_A_SECOND) as say:
         engine, outcomes = TimedEngine(panel.values, int(precision)), Outcomes()
         timed = time_runs(engine, runs, seconds, itertools.count(1), outcomes.add, say)
-    found = document(source, panel, int(precision), seconds, engine.compile_seconds, timed, outcomes)
+    measured = document(source, panel, int(precision), seconds, engine.compile_seconds, timed, outcomes)
     if out is not None:
-        write_whole(out, lambda path: path.write_text(to_json(found), encoding="utf-8"))
+        write_whole(out, lambda path: path.write_text(to_json(measured), encoding="utf-8"))
     if as_json:
-        typer.echo(to_json(found), nl=False)
+        typer.echo(to_json(measured), nl=False)
     else:
-        print_bench(found, render.stdout())
+        print_bench(measured, render.stdout())
     if out is not None:
         render.say_notes([f"Wrote {out}."], quiet)
 

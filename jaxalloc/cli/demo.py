@@ -1,9 +1,8 @@
-"""`python -m jaxalloc.cli.demo`: what jaxalloc does, on the embedded market, in a minute (`make demo`).
+"""`python -m jaxalloc.cli.demo`: a tour of jaxalloc on the embedded market, in a minute (`make demo`).
 
-It allocates four profiles to a synthetic market, prints the clusters and their lead assets, allocates to 1,000
-bootstrap resamples of it, tries other cluster caps, and writes everything to the folder ``jaxalloc-demo``, with a
-report to open in a browser. A later run puts its own in the place of that folder, but only if it holds nothing except
-what an earlier run wrote there.
+The demo computes four portfolios of a synthetic market, prints their clusters and lead assets, allocates to 1,000
+bootstrap resamples, tries other cluster caps, and writes everything to the folder ``jaxalloc-demo``, with a report to
+open in a browser. A later run replaces that folder, but only if it holds nothing except what an earlier run wrote.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
     from jaxalloc.studies.study import Study
 
 FOLDER = "jaxalloc-demo"
-_TRIED = 200  # resamples that other settings are tried on
+_TRIED = 200  # resamples on which other cluster caps are tried
 _MARKER = "made-by-jaxalloc-demo.json"  # lists the files of the run that made the folder
 
 
@@ -64,22 +63,23 @@ def run(folder: Path, n_resamples: int = 1000) -> int:
 def _allocate(console: Console) -> Portfolios:
     from jaxalloc.cli import render
     from jaxalloc.cli.portfolios import compute
+    from jaxalloc.cli.render_portfolios import print_clusters, print_header
     from jaxalloc.datasets import synthetic_market
     from jaxalloc.markets.panel import as_panel
     from jaxalloc.settings.config import AllocationConfig
 
     _say(
         "1. Four portfolios of a synthetic market",
-        "Shares, bonds, currencies, metals and coins. Assets that move together form a cluster; capital goes to the "
-        "clusters first, then to the assets in each. A cluster's lead asset is the one with most of its weight. The "
-        "barbell's sleeve is 10 % in five assets with more upside than downside.",
+        "The market has shares, bonds, currencies, metals and coins. Assets that move together form a cluster. Capital "
+        "is allocated to the clusters first, and then within each cluster. A cluster's lead asset is the asset with "
+        "the highest weight in it. The barbell puts 10 % into a sleeve of five assets with more upside than downside.",
         console,
     )
     with render.working("compiling and allocating", quiet=False):
         portfolios = compute(as_panel(synthetic_market()), AllocationConfig(), 64, "synthetic market")
-    render.print_header(portfolios, console)
+    print_header(portfolios, console)
     for profile in portfolios.config.profiles:
-        render.print_clusters(portfolios, profile, console, rows=8)
+        print_clusters(portfolios, profile, console, rows=8)
     return portfolios
 
 
@@ -89,8 +89,8 @@ def _resample(portfolios: Portfolios, n_resamples: int, out: Path, console: Cons
     from jaxalloc.universes.bootstrap import Bootstrap
 
     _say(
-        f"2. How sure is that? {n_resamples:,} bootstrap resamples",
-        "Each draws as many days as the market has, with replacement, and is clustered and allocated afresh.",
+        f"2. How certain are the weights? {n_resamples:,} bootstrap resamples",
+        "Each resample draws as many days as the market has, with replacement. It gets its own clusters and weights.",
         console,
     )
     with render.progress_bar(n_resamples, quiet=False) as progress:
@@ -100,13 +100,13 @@ def _resample(portfolios: Portfolios, n_resamples: int, out: Path, console: Cons
 
 
 def _report(study: Study, folder: Path) -> str:
-    """Write the report into the folder; return why there is none, or nothing."""
+    """Write the report into the folder; return why it could not be written, or an empty text."""
     from jaxalloc.cli import render
     from jaxalloc.report import FILE, check_report, write_report
 
     try:
         target = check_report(folder / FILE)
-    except InputError as error:  # the extra is not installed, and the rest is worth having without
+    except InputError as error:  # the extra is not installed; the demo is worth running without it
         return str(error)
     with render.working("writing the report", quiet=False):
         write_report(study, target, title="synthetic market")
@@ -120,8 +120,8 @@ def _vary(portfolios: Portfolios, n_resamples: int, console: Console) -> None:
     from jaxalloc.universes.bootstrap import Bootstrap
 
     _say(
-        "3. What if no cluster may hold more than ...?",
-        f"The first {n_resamples:,} of the resamples, allocated at other cluster caps.",
+        "3. What does the cluster cap change?",
+        f"The first {n_resamples:,} of the resamples are allocated with other limits on the weight of a cluster.",
         console,
     )
     grid = sweep(portfolios.config, cluster_cap=(0.1, 0.15, 0.25))
@@ -139,14 +139,14 @@ def _say_what_next(folder: Path, console: Console, lacking: str) -> None:
     from jaxalloc.report import FILE
 
     command = "jaxalloc"
-    if shutil.which(command) is None:  # not on the PATH, as in a virtual environment that is not activated
+    if shutil.which(command) is None:  # the virtual environment is not activated
         command = os.path.relpath(Path(sys.executable).with_name(command))
     lines = [
         "",
         f"4. Written to {folder}",
         f"{folder / 'weights.csv'}   the four portfolios, asset by asset",
-        f"{folder / 'study'}         weights and clusters of every resample, and summaries",
-        f"{folder / 'returns.csv'}   the market's daily returns, to try things on",
+        f"{folder / 'study'}         weights and clusters of every resample, and their summaries",
+        f"{folder / 'returns.csv'}   the market's daily returns, as a file to try",
         "",
         "What next",
         f"{command} allocate {folder / 'returns.csv'} --profile barbell --all",
@@ -168,14 +168,14 @@ def _files(folder: Path) -> set[str]:
 
 
 def _check_own(folder: Path) -> None:
-    """Raise unless ``folder`` is free, or an earlier run made it and nothing has been added."""
+    """Raise unless ``folder`` does not exist, or an earlier run made it and nothing has been added."""
     if not os.path.lexists(folder):
         return
     problem = "was not made by the demo"
     if folder.is_dir() and not folder.is_symlink():
         try:
-            own = set(json.loads((folder / _MARKER).read_text(encoding="utf-8"))["files"])
-            added = sorted(_files(folder) - own - {_MARKER})
+            written = set(json.loads((folder / _MARKER).read_text(encoding="utf-8"))["files"])
+            added = sorted(_files(folder) - written - {_MARKER})
             problem = f"also holds what the demo did not write, such as {unquoted(added[0])}" if added else ""
         except (OSError, ValueError, LookupError, TypeError):
             pass
@@ -186,7 +186,7 @@ def _check_own(folder: Path) -> None:
 
 
 def _save(portfolios: Portfolios, study: Study, folder: Path) -> None:
-    """Write what `run_study` has not written, and the list of all files."""
+    """Write the files beside the study's, and the list of all files."""
     from jaxalloc.cli.documents import to_json
     from jaxalloc.cli.portfolios import write
 
@@ -197,7 +197,7 @@ def _save(portfolios: Portfolios, study: Study, folder: Path) -> None:
 
 
 def _put_in_place(partial: Path, folder: Path) -> None:
-    """Rename ``partial`` to ``folder``; an earlier run's folder goes when the new one is complete."""
+    """Rename ``partial`` to ``folder``; an earlier run's folder is removed once the new one is complete."""
     _check_own(folder)
     if not folder.exists():
         partial.rename(folder)

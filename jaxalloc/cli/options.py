@@ -1,6 +1,6 @@
-"""The options that commands share: what is read, and every setting of an allocation.
+"""The options that commands share: those of reading a file, and every setting of an allocation.
 
-A command declares a parameter whose type is a record, such as ``source: Source`` or ``config: AllocationConfig``;
+A command declares a parameter whose type is a record, such as ``source: SourceFile`` or ``config: AllocationConfig``;
 `expand` puts an option for each of its fields in its place. Defaults are those of `read_returns` and
 `AllocationConfig`: there is no second copy of one.
 """
@@ -29,32 +29,35 @@ from jaxalloc.settings.config import COVARIANCES, CRITERIA, DISTANCES, LINKAGES,
 
 _READING = {name: parameter.default for name, parameter in inspect.signature(read_returns).parameters.items()}
 
-Precision = Annotated[Literal["32", "64"], typer.Option(help="Bits of the numbers to compute with.")]
-Json = Annotated[
-    bool, typer.Option("--json", help="Print one JSON document on stdout, in place of what is for people.")
-]
+Precision = Annotated[Literal["32", "64"], typer.Option(help="Precision of the computation, in bits.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout instead of tables.")]
 MissingWay = Annotated[
     Missing,
     typer.Option(
         metavar="WAY",
-        help="What becomes of missing returns. error: refuse them; mask: leave an asset out where it has gaps; "
-        "zero: put 0; drop-assets: drop the assets with many; drop-rows: drop every row with one.",
+        help="What to do with missing returns. error: stop. mask: leave an asset out wherever it has a gap. zero: put "
+        "0 in their place. drop-assets: drop the assets that miss more than --missing-tolerance. drop-rows: drop every "
+        "row with a gap.",
     ),
 ]
-Quiet = Annotated[bool, typer.Option("--quiet", help="No notes and no progress on stderr; errors only.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="Print no notes and no progress on stderr, only errors.")]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Reading:
-    """How to read a file: the arguments of `read_returns`, but for the first."""
+    """How to read a file: the arguments of `read_returns` after the first."""
 
-    kind: Annotated[Kind, typer.Option(help="What the file holds.")] = _READING["kind"]
+    kind: Annotated[Kind, typer.Option(help="Whether the file holds simple returns or prices.")] = _READING["kind"]
     missing: MissingWay = _READING["missing"]
     missing_tolerance: Annotated[
-        float, typer.Option(metavar="SHARE", help="Missing share of an asset's returns that drop-assets tolerates.")
+        float,
+        typer.Option(metavar="SHARE", help="Largest share of missing returns with which drop-assets keeps an asset."),
     ] = _READING["missing_tolerance"]
     layout: Annotated[
-        Layout, typer.Option(help="wide: a column for each symbol; long: columns date, symbol, value.")
+        Layout,
+        typer.Option(
+            help="wide: one column per symbol. long: the columns date, symbol and value. auto: as the file looks."
+        ),
     ] = _READING["layout"]
 
     def read_file(self, file: Path) -> Panel:
@@ -63,8 +66,8 @@ class Reading:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Source(Reading):
-    """What to read, and how."""
+class SourceFile(Reading):
+    """The file to read, and how to read it."""
 
     file: Annotated[Path, typer.Argument(metavar="FILE", help="CSV or Parquet file of returns or prices.")]
     config_file: ConfigFile = None
@@ -76,40 +79,57 @@ class Source(Reading):
 
 # field of AllocationConfig -> its flag, what it takes (choices, or a word for a number), help
 _SETTINGS: dict[str, tuple[str, tuple[str, ...] | str, str]] = {
-    "profiles": ("--profile", tuple(PROFILES), "Portfolio to compute: {}. Repeat the option for several."),
-    "linkage": ("--linkage", LINKAGES, "Distance of two clusters, from their assets' distances: {}."),
-    "criterion": ("--criterion", CRITERIA, "Cut the tree at --threshold, or into --max-clusters: {}."),
+    "profiles": ("--profile", tuple(PROFILES), "Portfolio to compute: {}. Repeat the option for several portfolios."),
+    "linkage": ("--linkage", LINKAGES, "How the distances between assets make the distance between two clusters: {}."),
+    "criterion": (
+        "--criterion",
+        CRITERIA,
+        "Where to cut the tree of clusters: {}. distance cuts at --threshold, maxclust into at most --max-clusters.",
+    ),
     "distance": (
         "--distance",
         DISTANCES,
-        "Distance of two assets, of rho or of |rho| (which joins inverse assets): {}.",
+        "What makes two assets close: {}. With absolute, assets that move in opposite directions are close too.",
     ),
     "covariance": (
         "--covariance",
         COVARIANCES,
-        "Estimate of means and covariances: {}. ewma weighs recent rows more (--ewma-decay); the last two shrink the "
-        "sample's correlations.",
+        "Estimate of means and covariances: {}. ewma gives recent rows more weight (--ewma-decay). ledoit_wolf and oas "
+        "shrink the correlations of the sample.",
     ),
-    "ewma_decay": ("--ewma-decay", "LAMBDA", "Weight of a row in that of the next one, for --covariance ewma."),
-    "distance_threshold": ("--threshold", "HEIGHT", "Height of the cut; lower gives more clusters."),
-    "max_clusters": ("--max-clusters", "COUNT", "Most clusters that --criterion maxclust leaves."),
+    "ewma_decay": ("--ewma-decay", "LAMBDA", "Weight of a row relative to the next row, with --covariance ewma."),
+    "distance_threshold": (
+        "--threshold",
+        "HEIGHT",
+        "Height at which the tree of clusters is cut. A lower height gives more clusters.",
+    ),
+    "max_clusters": ("--max-clusters", "COUNT", "Largest number of clusters, with --criterion maxclust."),
     "cluster_cap": ("--cluster-cap", "SHARE", "Largest weight of a cluster."),
     "asset_cap": ("--asset-cap", "SHARE", "Largest weight of an asset."),
-    "slack": ("--slack", "FACTOR", "Room that the caps leave where few clusters or assets force them wider."),
-    "risk_free_rate": ("--risk-free-rate", "RATE", "Annual simple rate that max_sharpe subtracts."),
-    "periods_per_year": ("--periods-per-year", "COUNT", "Rows a year: 252 for days, 52 for weeks, 12 for months."),
-    "n_aggressors": ("--n-aggressors", "COUNT", "Clusters in the barbell's sleeve."),
+    "slack": (
+        "--slack",
+        "FACTOR",
+        "A universe of few clusters or assets cannot be fully invested under tight caps. The caps are raised to at "
+        "least FACTOR / clusters and FACTOR / assets.",
+    ),
+    "risk_free_rate": (
+        "--risk-free-rate",
+        "RATE",
+        "Annual simple rate that max_sharpe subtracts from the mean return.",
+    ),
+    "periods_per_year": ("--periods-per-year", "COUNT", "Rows per year: 252 for days, 52 for weeks, 12 for months."),
+    "n_aggressors": ("--n-aggressors", "COUNT", "Number of assets in the barbell's sleeve, each from another cluster."),
     "aggressor_weight": ("--aggressor-weight", "SHARE", "Weight of the barbell's sleeve."),
 }
 
 
 def example(words: str) -> str:
-    """What stands at the end of a command's help: an example, and how a command ends."""
+    """The end of a command's help: an example, and the exit statuses."""
     return f"Example: jaxalloc {words}\n\n{EXIT_STATUS}"
 
 
 def _field_options(record: type) -> list[inspect.Parameter]:
-    """An option for each field of a record, as its annotation says."""
+    """Return an option for each field of a record, as its annotation says."""
     hints = get_type_hints(record, include_extras=True)
     missing = dataclasses.MISSING
     return [
@@ -119,7 +139,7 @@ def _field_options(record: type) -> list[inspect.Parameter]:
 
 
 def _setting_options(default: AllocationConfig) -> list[inspect.Parameter]:
-    """An option for each field, whose default is that of the record which the command has for its own default."""
+    """Return an option for each setting; the defaults are those of ``default``, a command's own."""
     options = []
     for name, (flag, takes, text) in _SETTINGS.items():
         value = getattr(default, name)
@@ -144,10 +164,10 @@ def _config(**values: Any) -> AllocationConfig:
 
 
 def expand(command: Callable[..., None]) -> Callable[..., None]:
-    """Make a function into one that typer takes for a command.
+    """Turn a function whose parameters are records into a command for typer.
 
-    Options stand in the place of its parameters that are records, and the settings come checked. A `Literal` becomes
-    the enumeration that typer wants; the function gets the plain value.
+    Each record is replaced by an option for each of its fields, and settings are checked. A `Literal` becomes the
+    enumeration that typer wants; the function gets the plain value.
     """
     parameters: list[inspect.Parameter] = []
     groups: dict[str, tuple[Callable[..., Any], list[str]]] = {}
@@ -175,13 +195,13 @@ def expand(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def _enumerated(annotation: Any) -> Any:
-    """The annotation with an enumeration in the place of a `Literal`."""
+    """Return the annotation with an enumeration in the place of a `Literal`."""
     if get_origin(annotation) is Annotated:
         inner, *rest = get_args(annotation)
         return Annotated[_enumerated(inner), *rest]
     if get_origin(annotation) is list:
         return list[_enumerated(get_args(annotation)[0])]
-    if get_origin(annotation) in (types.UnionType, Union):  # of a Literal and None `|` makes the second
+    if get_origin(annotation) in (types.UnionType, Union):  # an optional Literal is one or the other
         return functools.reduce(operator.or_, map(_enumerated, get_args(annotation)))
     if get_origin(annotation) is Literal:
         return enum.Enum("Choice", [(value, value) for value in get_args(annotation)])
@@ -195,17 +215,17 @@ def _plain(value: Any) -> Any:
 
 
 def setting_name(word: str) -> str:
-    """The field of `AllocationConfig` that a word names: the field itself, or its flag, with or without dashes."""
+    """Return the field of `AllocationConfig` that a word names: the field, or its flag with or without dashes."""
     flag = "--" + word.removeprefix("--").replace("_", "-")
-    return next((name for name, found in _FLAGS.items() if name == word or found == flag), word)
+    return next((name for name, known in _FLAGS.items() if name == word or known == flag), word)
 
 
 def flag_of(name: str) -> str:
-    """The flag of a field of `AllocationConfig`, without dashes in front: ``threshold`` of ``distance_threshold``."""
+    """Return the flag of a field of `AllocationConfig` without its dashes: ``threshold`` for ``distance_threshold``."""
     return _FLAGS[name].removeprefix("--")
 
 
-# ---- the library's messages in the words of the command line --------------------------------------------------------
+# ---- the library's messages in the command line's words --------------------------------------------------------
 
 _FLAGS = {name: flag for name, (flag, _, _) in _SETTINGS.items()}
 _ARGUMENTS = _FLAGS | {
@@ -236,9 +256,9 @@ _FIRST_WORD = re.compile(rf"^({_PLAIN})(?=,|: | must | is | names | multiplies)"
 
 
 def in_flags(message: str) -> str:
-    """Put options for arguments: ``kind='prices'`` becomes ``--kind prices``, ``cluster_cap`` ``--cluster-cap``."""
-    message = _CHOICE.sub(lambda found: f"{_ARGUMENTS.get(found[1], '--' + found[1])} {found[3]}", message)
+    """Write the arguments in a message as options: ``kind='prices'`` as ``--kind prices``."""
+    message = _CHOICE.sub(lambda match: f"{_ARGUMENTS.get(match[1], '--' + match[1])} {match[3]}", message)
     message = _SWITCH.sub(r"--\1", _ANOTHER_CHOICE.sub(r"\1", message))
     for names in (_NAME, _FIRST_WORD):
-        message = names.sub(lambda found: _ARGUMENTS[found[1]], message)
+        message = names.sub(lambda match: _ARGUMENTS[match[1]], message)
     return message

@@ -1,4 +1,4 @@
-"""What `jaxalloc allocate` finds out: the portfolios of one panel, as tables, as a document, and as a file."""
+"""The portfolios of one panel, as `jaxalloc allocate` prints and writes them: tables, a document, a file."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Portfolios:
     """The portfolios of one panel.
 
     Attributes:
-        name: what the panel is called.
+        name: of the panel, such as its file.
         panel: the returns.
         config: settings; ``config.profiles`` are the portfolios.
         precision: 64 or 32 bits.
@@ -75,7 +75,7 @@ class Portfolios:
         return numbers | {"status": status, "messages": explain(status)}
 
     def document(self) -> dict[str, Any]:
-        """Return all of it as plain values."""
+        """Return the portfolios, and what they were computed from, as plain values."""
         return {
             "file": self.name,
             "n_observations": self.panel.n_observations,
@@ -115,7 +115,7 @@ def compute(panel: Panel, config: AllocationConfig, precision: int, name: str) -
         allocation = jax.tree.map(np.asarray, allocate(panel.values, config, asset_mask=complete))
     if not valid_universes(allocation.status):
         raise InputError(f"{name}: {Status.INVALID.message}")
-    return Portfolios(name, panel, config, precision, allocation, notes)
+    return Portfolios(name=name, panel=panel, config=config, precision=precision, allocation=allocation, notes=notes)
 
 
 # suffix -> how the asset tables are written; JSON holds the whole document

@@ -1,6 +1,6 @@
-"""What a person sees in a terminal: tables on stdout; notes and progress on stderr.
+"""What a person sees of a command in a terminal: tables on stdout, notes and progress on stderr.
 
-rich leaves colours out where the output is no terminal, or where NO_COLOR is set.
+rich leaves colours out where the output is not a terminal, or where NO_COLOR is set.
 """
 
 from __future__ import annotations
@@ -11,9 +11,7 @@ import functools
 import math
 import sys
 import textwrap
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -32,11 +30,8 @@ from jaxalloc.settings.status import Status
 if TYPE_CHECKING:
     import pandas as pd
 
-    from jaxalloc.cli.portfolios import Portfolios
     from jaxalloc.settings.sweep import Sweep
     from jaxalloc.studies.study import Study
-
-FOLDED_ROWS = 25  # a longer table shows this many, the heaviest
 
 
 def stdout() -> Console:
@@ -71,12 +66,12 @@ def written(measure: Measure) -> Callable[[float], str]:
 
 
 def plain(name: object) -> Text:
-    """A user's text as it stands, less what a terminal would act on."""
+    """Return a user's text without the characters that a terminal would act on."""
     return Text("".join(c if c.isprintable() else "?" for c in str(name)))
 
 
 def say_notes(notes: Sequence[str], quiet: bool) -> None:
-    """Say on stderr what was done to the input."""
+    """Print notes on stderr, such as what was done to the input."""
     if not quiet:
         for note in notes:
             stderr().print(Text(f"note: {note}"), style="dim", soft_wrap=True)
@@ -84,12 +79,12 @@ def say_notes(notes: Sequence[str], quiet: bool) -> None:
 
 @contextlib.contextmanager
 def working(text: str, quiet: bool, rate: float = 12.5) -> Iterator[Callable[[str], None]]:
-    """Show that something is going on, where there is a terminal to show it; yield what changes the words.
+    """Show on a terminal that a task is running; yield a function that changes the text.
 
     Args:
-        text: what is going on.
+        text: what the task is.
         quiet: show nothing.
-        rate: how often a second the line is drawn.
+        rate: how many times per second the line is drawn.
     """
     if quiet or not sys.stderr.isatty():
         yield lambda _: None
@@ -129,7 +124,7 @@ class _Pace(ProgressColumn):
 
 @contextlib.contextmanager
 def progress_bar(total: int, quiet: bool, resumed: bool = False) -> Iterator[Callable[[int], None] | None]:
-    """Show a bar on stderr, where there is a terminal; yield what advances it by a number of universes.
+    """Show a bar on a terminal; yield a function that advances it by a number of universes.
 
     Args:
         total: universes in all.
@@ -145,104 +140,16 @@ def progress_bar(total: int, quiet: bool, resumed: bool = False) -> Iterator[Cal
 
         def advance(done: int) -> None:
             progress.update(task, advance=done)
-            pace.render(progress.tasks[0])  # takes note of the first report when it comes
+            pace.render(progress.tasks[0])  # the clock starts when the first report comes
 
         yield advance
 
 
-# ---- portfolios -----------------------------------------------------------------------------------------------------
-
-
-def print_portfolios(portfolios: Portfolios, console: Console, rows: int | None = FOLDED_ROWS) -> None:
-    """Print each profile's figures, clusters and assets; of long tables the heaviest rows, of all if None."""
-    print_header(portfolios, console)
-    for profile in portfolios.config.profiles:
-        print_clusters(portfolios, profile, console, rows)
-        console.print()
-        print_assets(portfolios, profile, console, rows)
-    if rows is not None and portfolios.panel.n_assets > rows:
-        console.print("\n--all shows every cluster and asset", style="dim")
-
-
-def print_header(portfolios: Portfolios, console: Console) -> None:
-    """Print what was allocated to."""
-    panel = portfolios.panel
-    n_active = int((portfolios.allocation.cluster_labels >= 0).sum())
-    of_all = "" if n_active == panel.n_assets else f"{n_active:,} of "
-    found = f"{of_all}{counted(panel.n_assets, 'asset')} in {counted(portfolios.n_clusters, 'cluster')}"
-    console.print(plain(f"{Path(portfolios.name).name}: {counted(panel.n_observations, 'row')} of returns, {found}"))
-
-
-def print_clusters(portfolios: Portfolios, profile: str, console: Console, rows: int | None) -> None:
-    """Print a profile's figures and its `jaxalloc.portfolios.tables.cluster_table`."""
-    figures = portfolios.figures(profile)
-    volatility, mean = percent(figures["volatility"]), percent(figures["expected_return"])
-    heading = Text.assemble((profile, "bold"), f": volatility {volatility}, expected return {mean} a year")
-    console.print("", heading, sep="\n")
-    for message in figures["messages"]:
-        console.print(Text(f"note: {in_flags(message)}"), style="yellow")
-    lines = records(portfolios.clusters(profile))
-    shown, rest = _fold(lines, rows)
-    grid = empty_table("cluster", ("weight", "risk", "assets"), ("lead asset", "members"))
-    assets = records(portfolios.assets(profile))
-    names = _short_names(
-        [asset["symbol"] for asset in assets], max(17, console.width // 2 - 23)
-    )  # two stand on one line
-    leads = [names[row["lead"]] for row in shown]
-    room = max(20, console.width - 38 - max(10, *map(len, leads)))
-    for row, lead in zip(shown, leads, strict=True):
-        numbers = percent(row["weight"]), percent(row["risk_contribution"]), str(row["size"])
-        symbols = [names[asset["symbol"]] for asset in assets if asset["cluster"] == row["cluster"]]
-        members = _fitting(symbols, room * -(-len(lead) // room))  # as many lines as the lead takes
-        grid.add_row(str(row["cluster"]), *numbers, plain(lead), plain(members))
-    console.print(grid)
-    _print_rest(rest, "cluster", console)
-    sleeve = [row for row in assets if row["sleeve"]]
-    if sleeve:
-        symbols = ", ".join(str(row["symbol"]) for row in sleeve)
-        console.print(plain(f"sleeve, {percent(sum(row['weight'] for row in sleeve))}: {symbols}"))
-
-
-def _short_names(symbols: Sequence[object], longest: int) -> dict[object, str]:
-    """Long symbols without their middles; in full where what is left is another's too."""
-    full = {symbol: str(symbol) for symbol in symbols}
-    end = (longest - 3) // 2
-    short = {
-        symbol: text if len(text) <= longest else f"{text[: longest - 3 - end]}...{text[-end:]}"
-        for symbol, text in full.items()
-    }
-    count = Counter(short.values())
-    return {symbol: text if count[text] == 1 else full[symbol] for symbol, text in short.items()}
-
-
-def _fitting(symbols: Sequence[str], room: int) -> str:
-    """As many symbols as there is room for, one at least."""
-    text, *words = symbols
-    for k, word in enumerate(words, 1):
-        longer = f"{text}, {word}"
-        if len(longer) + len(", ...") * (k < len(words)) > room:
-            return f"{text}, ..."
-        text = longer
-    return text
-
-
-def print_assets(portfolios: Portfolios, profile: str, console: Console, rows: int | None) -> None:
-    """Print a profile's `jaxalloc.portfolios.tables.asset_table`."""
-    lines = records(portfolios.assets(profile))
-    held = lines if rows is None else [row for row in lines if row["weight"] > 0]
-    shown, rest = _fold(held, rows)
-    marks = ("lead", "sleeve") if any(row["sleeve"] for row in lines) else ("lead",)
-    grid = empty_table("asset", ("cluster", "weight", "share of cluster", "risk"), marks)
-    for row in shown:
-        numbers = (percent(row[name]) for name in ("weight", "share", "risk_contribution"))
-        cluster = str(row["cluster"]) if row["cluster"] >= 0 else "none"
-        grid.add_row(plain(row["symbol"]), cluster, *numbers, *("yes" if row[name] else "" for name in marks))
-    console.print(grid)
-    _print_rest(rest, "asset", console, len(lines) - len(held))
+# ---- tables ---------------------------------------------------------------------------------------------------------
 
 
 def empty_table(first: str, numbers: Sequence[str], words: Sequence[str] = ()) -> Table:
-    """An empty table: a name, columns of numbers, columns of words."""
+    """Return an empty table: a column of names, columns of numbers, columns of words."""
     grid = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0))
     grid.add_column(first, overflow="fold", min_width=len(first))
     for name in numbers:
@@ -252,36 +159,16 @@ def empty_table(first: str, numbers: Sequence[str], words: Sequence[str] = ()) -
     return grid
 
 
-def _fold(lines: list[dict[str, Any]], rows: int | None) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """The heaviest lines, as many as there are rows (None: all), in their order; and the others."""
-    if rows is None:
-        return lines, []
-    places = sorted(range(len(lines)), key=lambda k: -lines[k]["weight"])
-    return [lines[k] for k in sorted(places[:rows])], [lines[k] for k in places[rows:]]
-
-
-def _print_rest(rest: list[dict[str, Any]], noun: str, console: Console, n_zero: int = 0) -> None:
-    parts = []
-    if rest:
-        parts.append(
-            f"{counted(len(rest), f'more {noun}')} with {percent(sum(row['weight'] for row in rest))} together"
-        )
-    if n_zero:
-        parts.append(f"{counted(n_zero, noun)} with weight 0")
-    if parts:
-        console.print(f"and {', '.join(parts)}", style="dim")
-
-
 # ---- a study --------------------------------------------------------------------------------------------------------
 
 
 def print_study(study: Study, console: Console) -> None:
-    """Print how each profile's figures and heaviest assets move over the universes."""
+    """Print how each profile's measures and heaviest weights vary over the universes."""
     counts = study.cluster_counts()
-    found = f"{counted(len(study.symbols), 'asset')} in {_range(counts)} clusters"
-    console.print(f"{counted(study.n, 'universe')}{_invalid(study)}, {found}")
+    assets = f"{counted(len(study.symbols), 'asset')} in {_range(counts)} clusters"
+    console.print(f"{counted(study.n, 'universe')}{_invalid(study)}, {assets}")
     _print_stability(study, console)
-    console.print("estimate: from the data as they are; mean and 5, 50, 95 %: over the universes", style="dim")
+    console.print("estimate: the panel's own portfolio; mean and 5, 50, 95 %: over the universes", style="dim")
     figures, assets = study.profile_summary(), study.summary()
     for profile in study.profiles:
         console.print("", Text(profile, "bold"), sep="\n")
@@ -298,13 +185,13 @@ def print_study(study: Study, console: Console) -> None:
 
 
 def _invalid(study: Study) -> str:
-    """How many universes have no portfolios, if any."""
+    """Say how many universes have no portfolios, if any."""
     invalid = study.n * len(study.settings) - study.n_valid
     return f" ({invalid:,} of them invalid)" if invalid else ""
 
 
 def _print_stability(study: Study, console: Console) -> None:
-    """Say on one line whether the estimate's clusters are the universes' too."""
+    """Print on one line how often the panel's own clusters hold together in the universes."""
     table = study.cluster_stability().dropna(subset="stability")
     if table.empty:
         return
@@ -327,7 +214,7 @@ def _print_flags(study: Study, profile: str, console: Console) -> None:
 
 
 def _range(counts: pd.Series) -> str:
-    """How many clusters: the middle 90 % of universes, counted by their number of clusters."""
+    """Say how many clusters the middle 90 % of universes have; ``counts`` are universes by number of clusters."""
     if counts.empty:
         return "no"
     below = counts.cumsum() / counts.sum()
@@ -347,12 +234,14 @@ def _heaviest(lines: list[dict[str, Any]], shown: int = 5) -> list[dict[str, Any
 
 
 def print_sweep(study: Study, console: Console, profiles: Sequence[str] = ()) -> None:
-    """Print each profile's figures at every point of the grid, or those of some profiles."""
+    """Print the figures of each profile, or of some, at every point of the grid."""
     n_points, resampled = len(study.settings), study.n > 1
     grid_of = f"{counted(study.n, 'universe')} at each of {counted(n_points, 'point')} of the grid"
     console.print(f"{grid_of}{_invalid(study)}, {counted(len(study.symbols), 'asset')}")
     if resampled:
-        console.print("means over the universes; turnover: from the estimate at the same settings", style="dim")
+        console.print(
+            "means over the universes; turnover: from the panel's own portfolio at the same point", style="dim"
+        )
     n_clusters = [_mean_count(study.cluster_counts(at=point)) for point in range(n_points)]
     figures = [study.profile_summary(at=point)["mean"] for point in range(n_points)]
     flags = [dict(zip(study.profiles, total.counts.status.sum(axis=1), strict=True)) for total in study.totals]
@@ -372,13 +261,15 @@ def print_sweep(study: Study, console: Console, profiles: Sequence[str] = ()) ->
         if not resampled:
             del columns["turnover"]
         fits &= print_points(study.settings, columns, console)
-    console.print("assets: effective number, 1 / sum of squared weights; flags: see the notes", style="dim")
+    console.print(
+        "assets: effective number, 1 / sum of squared weights; flags: universes that a note is about", style="dim"
+    )
     if not fits:
         console.print("a wider terminal shows more columns, --json everything", style="dim")
 
 
 def print_points(settings: Sweep, columns: dict[str, list[str]], console: Console) -> bool:
-    """Print a row a point: the settings swept, then as many columns as there is room for; tell whether all were."""
+    """Print a row for each point: its settings, then the columns that fit; return whether all columns fit."""
     swept = [[f"{value:g}" for value in values] for values in zip(*settings.points, strict=True)]
     heads = [flag_of(name).split("-") for name in settings.names]
     widths = [max(map(len, [*words, *values])) for words, values in zip(heads, swept, strict=True)]
@@ -401,5 +292,5 @@ def print_points(settings: Sweep, columns: dict[str, list[str]], console: Consol
 
 
 def _mean_count(counts: pd.Series) -> float:
-    """Mean number of clusters of universes that are counted by it."""
+    """Return the mean number of clusters; ``counts`` are universes by number of clusters."""
     return float(np.average(counts.index, weights=counts)) if len(counts) else math.nan

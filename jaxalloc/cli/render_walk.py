@@ -1,4 +1,4 @@
-"""What a person sees of a walk-forward in a terminal: figures, differences, paths, and what to trade now."""
+"""What a person sees of a walk-forward in a terminal: figures, differences, paths, and the trades due now."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _HOLDINGS = 5  # of each profile's target
 
 
 def print_walk(walk: WalkForward, base: str, console: Console) -> None:
-    """Print what each profile came to, how sure its difference from the base is, and what to trade for its target."""
+    """Print the figures of each profile, how certain its difference from the base is, and the trades to its target."""
     s = walk.schedule
     held = f"held on {counted(s.n_days, 'row')}"
     if s.n_days:
@@ -34,8 +34,8 @@ def print_walk(walk: WalkForward, base: str, console: Console) -> None:
     console.print(plain(f"{counted(s.n_held, 'rebalance')} of {counted(len(walk.symbols), 'asset')}, {held}"))
     seen = "at least " if s.expanding else ""
     gap = f", {counted(s.gap, 'row')} later" if s.gap else ""
-    lead = "; lead assets alone are bought" if walk.execution == "lead" else ""
-    cost = f"costs {walk.costs_bps:g} bp of what is traded" if walk.costs_bps else "no costs"
+    lead = "; only lead assets are held" if walk.execution == "lead" else ""
+    cost = f"trading costs {walk.costs_bps:g} bp" if walk.costs_bps else "trading costs nothing"
     how = f"decided on {seen}{s.window} rows, every {s.step} rows{gap}; {cost}; figures are annual{lead}"
     console.print(Text(how, style="dim"))
     _print_notes(walk, console)
@@ -56,16 +56,16 @@ def _print_notes(walk: WalkForward, console: Console) -> None:
     history, total = walk.history, walk.schedule.n_held * len(walk.settings) * len(walk.profiles)
     notes = []
     if history.kept.any():
-        share = f"{int(history.kept.sum()):,} of {counted(total, 'rebalance')}, all profiles together,"
-        notes.append(f"{share} had no portfolio: what was held was kept")
+        share = f"{int(history.kept.sum()):,} of {counted(total, 'rebalance')}, counted over all profiles,"
+        notes.append(f"{share} had no portfolio: the holdings stayed as they were")
     if history.missing.any():
         worst = int(history.missing.max(axis=(0, 1)).sum())
         notes.append(
-            f"returns were missing while their asset was held, {counted(worst, 'time')} (days times assets) in the "
-            "portfolio with most: they count as 0"
+            f"missing returns of assets that were held count as 0; the portfolio with the most has {worst:,} (days "
+            "times assets)"
         )
     if history.undecided.any():
-        notes.append("the last window has no portfolio for some: their target is what is held")
+        notes.append("the last window has no portfolio for some profiles: their target is what they hold")
     for note in notes:
         console.print(Text(f"note: {note}"), style="yellow")
 
@@ -96,23 +96,25 @@ def _print_sweep(walk: WalkForward, console: Console) -> None:
 
 
 def _print_differences(walk: WalkForward, base: str, console: Console) -> None:
-    found = walk.differences(base)
-    console.print(f"\nbeside {base}, and in how many resamples of the days that is above 0", highlight=False)
+    differences = walk.differences(base)
+    console.print(
+        f"\ndifference from {base}, and in what share of resamples of the days it is above 0", highlight=False
+    )
     grid = empty_table("", ("", "difference", "95 % from", "to", "above 0"))
     for profile in walk.profiles:
         if profile == base:
             continue
-        for measure, row in found.loc[profile].to_dict(orient="index").items():
+        for measure, row in differences.loc[profile].to_dict(orient="index").items():
             record = WALK_MEASURE[measure]
             name = profile if measure == "annual_return" else ""
             ends = (signed(row[end], written(record)) for end in ("difference", "low", "high"))
             grid.add_row(plain(name), record.heading, *ends, f"{100 * row['share_above']:.0f} %")
     console.print(grid)
-    console.print("an interval that contains 0: chance alone could make the difference", style="dim")
+    console.print("where an interval contains 0, chance alone can explain the difference", style="dim")
 
 
 def signed(value: float, write: Callable[[float], str]) -> str:
-    """A difference with its sign; without one if it is written as 0."""
+    """Write a difference with its sign, and without a sign where it rounds to 0."""
     text = write(value)
     if not any(c in text for c in "123456789"):
         return text.removeprefix("-") or text
@@ -120,7 +122,7 @@ def signed(value: float, write: Callable[[float], str]) -> str:
 
 
 def _print_chance(walk: WalkForward, console: Console) -> None:
-    """Say what is left of the best Sharpe ratio, seen that it is the best of many."""
+    """Print the probability that the best Sharpe ratio is above 0, given how many were tried."""
     trials = len(walk.settings) * len(walk.profiles)
     if walk.schedule.n_days < 3:
         return
@@ -130,8 +132,8 @@ def _print_chance(walk: WalkForward, console: Console) -> None:
     best = table.sort_values("sharpe", kind="stable").iloc[-1]
     name = best.name if isinstance(best.name, tuple) else (best.name,)
     words = " ".join([*(f"{n} {v:g}" for n, v in zip(walk.settings.names, name, strict=False)), str(name[-1])])
-    of = f"the best of {trials}" if trials > 1 else "the one tried"
-    text = f"Of {words}, {of}, the Sharpe ratio is above 0 with probability {best['deflated_sharpe']:.2f} (deflated)."
+    tried = f"{words} has the best Sharpe ratio of {trials} tried." if trials > 1 else f"{words} is the only one tried."
+    text = f"{tried} Its Sharpe ratio is above 0 with probability {best['deflated_sharpe']:.2f} (deflated)."
     console.print("", plain(text), sep="\n")
 
 
@@ -161,7 +163,7 @@ def _print_target(walk: WalkForward, profile: str, console: Console) -> None:
     traded = sum(abs(row["trade"]) for row in lines)
     decided = label_text(walk.dates[walk.schedule.decided(walk.schedule.n_windows - 1)])
     at = ", at the settings' own point" if walk.settings.names else ""
-    heading = Text.assemble((profile, "bold"), f": target decided on {decided}{at}; trade {percent(traded)}")
+    heading = Text.assemble((profile, "bold"), f": target decided on {decided}{at}; {percent(traded)} to trade")
     console.print("", heading, sep="\n")
     grid = empty_table("asset", ("target", "held now", "trade"))
     held = sorted((row for row in lines if row["target"] > POSITIVE_WEIGHT), key=lambda row: -row["target"])

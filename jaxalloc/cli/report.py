@@ -1,4 +1,4 @@
-"""`jaxalloc report`: the report of a study or a walk-forward that is in a folder."""
+"""`jaxalloc report`: the report of a finished study or walk-forward."""
 
 from __future__ import annotations
 
@@ -26,22 +26,20 @@ def report(
     ],
     out: Annotated[
         Path | None,
-        typer.Option(metavar="FILE.html", help="The page; by default report.html in that folder."),
+        typer.Option(metavar="FILE.html", help="File of the report. By default report.html in that folder."),
     ] = None,
     base: Annotated[
         str | None,
-        typer.Option(
-            metavar="PROFILE", help="Of a walk-forward: profile to compare the others with, as walk-forward takes it."
-        ),
+        typer.Option(metavar="PROFILE", help="For a walk-forward: the profile to compare the others with."),
     ] = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Write the report of a study or a walk-forward: one HTML page that needs no network.
+    """Write the report of a finished study or walk-forward, one HTML page that needs no network.
 
-    Of a study: the portfolios and how stable they are; clusters; distributions over the universes; statuses. Of a
-    walk-forward: what the portfolios would have earned, and how sure their differences are; what was held; what to
-    trade. And what it takes to run it again.
+    The report of a study shows the portfolios and how stable they are, the clusters, the distributions over the
+    universes, and the statuses. The report of a walk-forward shows what the portfolios would have earned, how certain
+    their differences are, what was held, and what to trade. Both say how to run the study again.
     """
     manifest = read_manifest(folder)
     walked = manifest is not None and manifest.identity.get("kind") == KIND

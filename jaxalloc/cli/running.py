@@ -1,4 +1,4 @@
-"""The options that say how a study or a walk-forward runs and where it goes; running it, and an end by Ctrl-C."""
+"""How a study or a walk-forward runs: its options, the run, and how Ctrl-C ends it."""
 
 from __future__ import annotations
 
@@ -28,21 +28,23 @@ _PANEL = "Running"
 
 
 @dataclasses.dataclass(frozen=True)
-class Job:
+class RunFlags:
     """How a study or a walk-forward runs."""
 
     resume: Annotated[
         bool,
-        typer.Option("--resume", help="Go on with what is in the folder, if it is there.", rich_help_panel=_PANEL),
+        typer.Option(
+            "--resume", help="Continue an interrupted run from what its folder holds.", rich_help_panel=_PANEL
+        ),
     ] = False
     fresh: Annotated[
-        bool, typer.Option("--fresh", help="Replace what is in the folder, if it is there.", rich_help_panel=_PANEL)
+        bool, typer.Option("--fresh", help="Replace what an earlier run wrote to the folder.", rich_help_panel=_PANEL)
     ] = False
     chunk_size: Annotated[
         int | None,
         typer.Option(
             metavar="COUNT",
-            help="Universes computed at once; by default what suits the device's memory.",
+            help="Number of universes computed at once. By default it follows from the device's memory.",
             rich_help_panel=_PANEL,
         ),
     ] = None
@@ -51,13 +53,13 @@ class Job:
         str | None,
         typer.Option(
             metavar="ADDRESS",
-            help="Let the workers of a Dask cluster compute: the scheduler's address, such as tcp://host:8786.",
+            help="Compute on the workers of a Dask cluster, given its scheduler's address, such as tcp://host:8786.",
             rich_help_panel=_PANEL,
         ),
     ] = None
     profile_dir: Annotated[
         Path | None,
-        typer.Option(metavar="FOLDER", help="Folder for a trace of JAX's profiler.", rich_help_panel=_PANEL),
+        typer.Option(metavar="FOLDER", help="Write a trace of JAX's profiler to this folder.", rich_help_panel=_PANEL),
     ] = None
     quiet: Quiet = False
     report: Annotated[
@@ -65,12 +67,12 @@ class Job:
         typer.Option(
             "--report",
             metavar="[FILE.html]",
-            help="Write a report too, one HTML page: into the folder of the results, or to FILE.html.",
+            help="Also write a report, one HTML page: to FILE.html, or without a name into the folder of the results.",
         ),
     ] = None
 
     def report_file(self, file: Path, folder: Path | None) -> Path | None:
-        """Where a report is to go, if one is wanted; raise `InputError` if it cannot."""
+        """Return the path of the report, None where none is wanted; raise `InputError` if it cannot be written."""
         if self.report is None:
             return None
         if self.report:
@@ -83,7 +85,7 @@ class Job:
         return check_report(target, new_folder=folder is not None and target.parent == folder)
 
     def computing(self) -> dict[str, Any]:
-        """What `run_study` and `walk_forward` are told of it."""
+        """Return the options as the arguments of `run_study` and `walk_forward`."""
         return {
             "precision": int(self.precision),
             "chunk_size": "auto" if self.chunk_size is None else self.chunk_size,
@@ -95,20 +97,20 @@ class Job:
 
 
 @dataclasses.dataclass(frozen=True)
-class Running(Job):
+class StudyFlags(RunFlags):
     """How a study runs."""
 
     keep: Annotated[
         Keep,
         typer.Option(
-            help="What the folder holds of each universe: its weights and clusters, or nothing but the summary.",
+            help="What to keep of each universe in the folder: its weights and clusters, or only the summary.",
             rich_help_panel=_PANEL,
         ),
     ] = "weights"
 
 
 def new_folder(file: Path, what: str, again: bool) -> Path:
-    """A name in the current directory: FILE-what; if it is to be new, FILE-what-2, ... where that is taken."""
+    """Name a folder in the current directory: FILE-what, or where that exists and is not run ``again``, FILE-what-2."""
     name = f"{_stem(file)}-{what}"
     return Path(name) if again else _new(name)
 
@@ -118,9 +120,9 @@ def _stem(file: Path) -> str:
 
 
 def _new(name: str, suffix: str = "") -> Path:
-    """A path in the current directory that is not taken: NAME, or NAME-2, ..."""
+    """Return a path in the current directory that does not exist yet: NAME, or NAME-2, ..."""
     names = itertools.chain([name], (f"{name}-{k}" for k in itertools.count(2)))
-    return next(path for path in (Path(found + suffix) for found in names) if not path.exists())
+    return next(path for path in (Path(each + suffix) for each in names) if not path.exists())
 
 
 def run(
@@ -129,7 +131,7 @@ def run(
     settings: Sweep,
     seed: int,
     folder: Path | None,
-    running: Running,
+    running: StudyFlags,
     command: Sequence[str] = (),
 ) -> Study:
     """Run a study.
@@ -137,11 +139,11 @@ def run(
     Args:
         panel: the returns.
         sampler: how universes are drawn.
-        settings: at which settings each is allocated.
+        settings: the points of the grid at which each universe is allocated.
         seed: of the draws.
-        folder: where it goes, if it goes anywhere.
+        folder: of the results; None to keep nothing.
         running: how it runs.
-        command: the command line that asked for it, to be told how to go on.
+        command: the command line that asked for it, for whoever goes on with it.
 
     Raises:
         InputError: an argument is at fault.
@@ -158,7 +160,7 @@ def run(
                 settings,
                 seed,
                 folder,
-                # without a folder nobody would look at them
+                # without a folder there is nowhere to keep weights
                 keep="summary" if folder is None else running.keep,
                 command=as_text(command),
                 progress=progress,
@@ -168,10 +170,10 @@ def run(
         raise KeyboardInterrupt(*what_is_kept(folder, total, command)) from None
 
 
-def written(
+def write_outputs(
     result: Study | WalkForward, file: Path, folder: Path | None, report: Path | None, quiet: bool, **options: Any
 ) -> list[str]:
-    """Write the report, if there is to be one; return what to tell of what has been written."""
+    """Write the report where one is wanted; return a line for each thing that has been written."""
     if report is not None:
         with render.working("writing the report", quiet):
             write_report(result, report, title=file.name, **options)
@@ -179,7 +181,7 @@ def written(
 
 
 def what_is_kept(folder: Path | None, total: int, command: Sequence[str], studies: Sequence[str] = (".",)) -> list[str]:
-    """What an interrupted run leaves, and how to go on with it; nothing if there is nothing.
+    """Say what an interrupted run has kept, and how to go on with it; no line where nothing is kept.
 
     Args:
         folder: of the results.
@@ -207,8 +209,8 @@ def _universes_in(manifest: Manifest) -> int:
 
 
 def document(study: Study, folder: Path | None, report: Path | None = None) -> dict[str, Any]:
-    """Return a study's record and summaries as plain values."""
-    found = study.record | {
+    """Return the record and the summaries of a study as plain values."""
+    summaries = study.record | {
         "folder": None if folder is None else str(folder),
         "report": None if report is None else str(report),
         "n_valid": study.n_valid,
@@ -218,5 +220,5 @@ def document(study: Study, folder: Path | None, report: Path | None = None) -> d
         "cluster_counts": records(study.cluster_counts().to_frame()),
     }
     if not study.settings.names:
-        found["stability"] = records(study.cluster_stability())
-    return found
+        summaries["stability"] = records(study.cluster_stability())
+    return summaries

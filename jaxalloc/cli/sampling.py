@@ -23,17 +23,17 @@ DRAWS = 1000  # where nothing says how many
 
 @dataclasses.dataclass(frozen=True)
 class Sampling:
-    """How universes are drawn; None where an option is not given."""
+    """How universes are drawn. An option that is not given is None."""
 
     n: Annotated[
         int | None,
-        typer.Option("--n", metavar="COUNT", help="Number of resamples, or of simulations.", rich_help_panel=_PANEL),
+        typer.Option("--n", metavar="COUNT", help="Number of resamples or of simulations.", rich_help_panel=_PANEL),
     ] = None
     method: Annotated[
         Method | None,
         typer.Option(
             metavar="NAME",
-            help="Resample rows one by one (iid, the default), or in blocks: circular, stationary or moving.",
+            help="Bootstrap: draw rows one by one (iid, the default), or in blocks (circular, stationary or moving).",
             rich_help_panel=_PANEL,
         ),
     ] = None
@@ -41,8 +41,8 @@ class Sampling:
         str | None,
         typer.Option(
             metavar="ROWS",
-            help="Length of a block, 21 for a month of days; stationary: its mean. auto: by the rule of Politis and "
-            "White.",
+            help="Length of a block, such as 21 for a month of days; the mean length with stationary. auto: chosen by "
+            "the rule of Politis and White.",
             rich_help_panel=_PANEL,
         ),
     ] = None
@@ -50,8 +50,7 @@ class Sampling:
         Distribution | None,
         typer.Option(
             metavar="NAME",
-            help="Simulate returns with the file's means and covariances in place of resampling: gaussian or "
-            "student_t.",
+            help="Simulate returns with the file's means and covariances instead of resampling: gaussian or student_t.",
             rich_help_panel=_PANEL,
         ),
     ] = None
@@ -59,7 +58,7 @@ class Sampling:
         float | None,
         typer.Option(
             metavar="NU",
-            help=f"Of --simulate student_t; above 2, by default {Parametric.degrees_of_freedom:g}.",
+            help=f"Degrees of freedom of --simulate student_t, above 2. By default {Parametric.degrees_of_freedom:g}.",
             rich_help_panel=_PANEL,
         ),
     ] = None
@@ -67,7 +66,7 @@ class Sampling:
         int | None,
         typer.Option(
             metavar="ROWS",
-            help="Rolling windows of so many rows; with --n those of each resample.",
+            help="Draw rolling windows of ROWS rows; with --n, the windows of each resample.",
             rich_help_panel=_PANEL,
         ),
     ] = None
@@ -75,38 +74,41 @@ class Sampling:
         int | None,
         typer.Option(
             metavar="ROWS",
-            help=f"From a window to the next, by default {RollingWindows.step}.",
+            help=f"Rows from one window to the next. By default {RollingWindows.step}.",
             rich_help_panel=_PANEL,
         ),
     ] = None
     expanding: Annotated[
-        bool, typer.Option("--expanding", help="Windows that all begin at the first row.", rich_help_panel=_PANEL)
+        bool, typer.Option("--expanding", help="Let every window begin at the first row.", rich_help_panel=_PANEL)
     ] = False
     subset: Annotated[
         int | None,
         typer.Option(
-            metavar="SIZE", help="In each universe a random subset of so many assets.", rich_help_panel=_PANEL
+            metavar="SIZE", help="Draw a random subset of SIZE assets for each universe.", rich_help_panel=_PANEL
         ),
     ] = None
     stress: Annotated[
         list[str] | None,
         typer.Option(
             metavar="SCENARIO",
-            help="Such as volatility=2,mean=-0.1: volatility is a factor, correlation the fraction of its way to one, "
-            "mean an annual shift. Repeat the option for several scenarios, volatility=1 for one without any: every "
-            "universe goes through each.",
+            help="Stress every universe, for example by volatility=2,mean=-0.1. volatility multiplies the "
+            "volatilities, correlation moves correlations by a fraction of their way to 1, mean shifts the annual mean "
+            "returns. Repeat the option for several scenarios; volatility=1 is the scenario without stress.",
             rich_help_panel=_PANEL,
         ),
     ] = None
     seed: Annotated[
-        int, typer.Option(metavar="NUMBER", help="The same seed draws the same universes.", rich_help_panel=_PANEL)
+        int,
+        typer.Option(
+            metavar="NUMBER", help="Seed of the draws; the same seed draws the same universes.", rich_help_panel=_PANEL
+        ),
     ] = _SEED
 
     def sampler(self, resample: bool) -> Product:
         """Return the sampler that the options make.
 
         Args:
-            resample: whether a bootstrap is meant where neither a number nor another way to draw is given.
+            resample: whether to draw a bootstrap where no option asks for another way.
 
         Raises:
             InputError: options contradict each other, or cannot be read.
@@ -118,12 +120,13 @@ class Sampling:
         parts: list[Sampler] = []
         if self.simulate:
             freedom = Parametric.degrees_of_freedom if self.degrees_of_freedom is None else self.degrees_of_freedom
-            parts.append(Parametric(n, self.simulate, freedom))
+            parts.append(Parametric(n, distribution=self.simulate, degrees_of_freedom=freedom))
         elif n is not None:
-            parts.append(Bootstrap(n, self.method or Bootstrap.method, block_length(self.block)))
+            method = self.method or Bootstrap.method
+            parts.append(Bootstrap(n, method=method, block_length=block_length(self.block)))
         if self.window is not None:
             step = RollingWindows.step if self.step is None else self.step
-            parts.append(RollingWindows(self.window, step, self.expanding))
+            parts.append(RollingWindows(self.window, step=step, expanding=self.expanding))
         if self.subset is not None:
             parts.append(RandomSubsets(self.subset))
         if self.stress:
@@ -133,7 +136,7 @@ class Sampling:
     def _check_fit(self, n: int | None) -> None:
         for flag, value in (("--method", self.method), ("--block", self.block)):
             if value is not None and self.simulate:
-                raise InputError(f"{flag} is about resamples, and --simulate takes their place: leave one of them out")
+                raise InputError(f"{flag} is about resamples, which --simulate replaces: leave one of them out")
             if value is not None and n is None:
                 raise InputError(f"{flag} is about resamples: give --n, how many")
         for flag, given in (("--step", self.step is not None), ("--expanding", self.expanding)):
@@ -146,7 +149,7 @@ class Sampling:
 
 
 def block_length(text: str | None) -> float | Literal["auto"] | None:
-    """Rows of a block: a whole number as an int; or "auto"."""
+    """Read the rows of a block: a number, an int where it is whole, or "auto"."""
     if text is None or text == "auto":
         return None if text is None else "auto"
     try:
@@ -164,17 +167,17 @@ def _stress(texts: list[str]) -> Stress:
 
 def _scenario(text: str) -> dict[str, float]:
     """Read ``volatility=1.5,correlation=0.5``."""
-    found: dict[str, float] = {}
+    numbers: dict[str, float] = {}
     for part in text.split(","):
         name, equals, value = (piece.strip() for piece in part.partition("="))
         if not equals:
             raise InputError(f"--stress {quote(text)}: write it as volatility=1.5,correlation=0.5,mean=-0.1")
         if name not in _NO_STRESS:
             raise InputError(f"--stress {quote(text)}: there is no {quote(name)}; choose from {', '.join(_NO_STRESS)}")
-        if name in found:
+        if name in numbers:
             raise InputError(f"--stress {quote(text)}: it names {name} twice")
         try:
-            found[name] = float(value)
+            numbers[name] = float(value)
         except ValueError:
             raise InputError(f"--stress {quote(text)}: {quote(value)} is not a number") from None
-    return found
+    return numbers

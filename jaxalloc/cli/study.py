@@ -1,4 +1,4 @@
-"""`jaxalloc study`: universes drawn from a file, allocated and summarised."""
+"""`jaxalloc study`: allocate to many universes drawn from a file, and summarise the portfolios."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from jaxalloc.arguments.errors import InputError
 from jaxalloc.cli import render
 from jaxalloc.cli.command_line import ReportingCommand, words_in_force
 from jaxalloc.cli.documents import to_json
-from jaxalloc.cli.options import Json, Source, example, expand
-from jaxalloc.cli.running import Running, document, new_folder, run, written
+from jaxalloc.cli.options import Json, SourceFile, example, expand
+from jaxalloc.cli.running import StudyFlags, document, new_folder, run, write_outputs
 from jaxalloc.cli.sampling import Sampling
 from jaxalloc.settings.config import AllocationConfig
 from jaxalloc.settings.status import Status
@@ -32,28 +32,28 @@ _CONFIG = AllocationConfig()
 @expand
 def study(
     context: typer.Context,
-    source: Source,
+    source: SourceFile,
     sampling: Sampling,
-    running: Running,
+    running: StudyFlags,
     out: Annotated[
         Path | None,
         typer.Option(
             metavar="FOLDER",
-            help="Folder for the results; by default a new one, called FILE-study, or that very one with --resume or "
-            "--fresh.",
+            help="Folder for the results. By default a new folder named FILE-study; with --resume or --fresh, the "
+            "folder of that name.",
         ),
     ] = None,
     as_json: Json = False,
     config: AllocationConfig = _CONFIG,
 ) -> None:
-    """Allocate to thousands of universes drawn from a file: how far do the weights move?
+    """Allocate to thousands of universes drawn from a file, and see how far the weights move.
 
-    By default they are 1,000 bootstrap resamples: each draws as many rows as the file has, with replacement. Rolling
-    windows (--window) take their place, unless --n is given: then there are both. Random subsets and stress come on
-    top.
+    By default the universes are 1,000 bootstrap resamples, each of which draws as many rows as the file has, with
+    replacement. With --window they are rolling windows; with --window and --n, the windows of each resample. --subset
+    and --stress change every universe further.
 
-    Weights, clusters and summaries go to a folder, chunk by chunk; a summary of each profile is printed. Ctrl-C stops
-    a study, and --resume goes on with it.
+    Weights, clusters and summaries are written to a folder while the study runs, and a summary of each profile is
+    printed. Ctrl-C stops a study; --resume continues it.
     """
     sampler = sampling.sampler(resample=True)
     panel = source.read()
@@ -61,11 +61,11 @@ def study(
     folder = new_folder(source.file, "study", running.resume or running.fresh) if out is None else out
     report = running.report_file(source.file, folder)
     result = run(panel, sampler, sweep(config), sampling.seed, folder, running, words_in_force(context))
-    wrote = written(result, source.file, folder, report, running.quiet)
+    wrote = write_outputs(result, source.file, folder, report, running.quiet)
     if as_json:
         typer.echo(to_json(document(result, folder, report)), nl=False)
     else:
         render.print_study(result, render.stdout())
         typer.echo("\n" + "\n".join(wrote))
     if not result.n_valid:
-        raise InputError(f"{source.file}: no universe could be allocated to: {Status.INVALID.message}")
+        raise InputError(f"{source.file}: no universe has a portfolio: {Status.INVALID.message}")

@@ -11,8 +11,8 @@ from jaxalloc.arguments.errors import InputError
 from jaxalloc.cli import render
 from jaxalloc.cli.command_line import ReportingCommand, words_in_force
 from jaxalloc.cli.documents import to_json
-from jaxalloc.cli.options import Json, Source, example, expand
-from jaxalloc.cli.running import Running, document, run, written
+from jaxalloc.cli.options import Json, SourceFile, example, expand
+from jaxalloc.cli.running import StudyFlags, document, run, write_outputs
 from jaxalloc.cli.sampling import Sampling
 from jaxalloc.cli.varying import VARY, varied
 from jaxalloc.settings.config import AllocationConfig
@@ -32,32 +32,32 @@ _CONFIG = AllocationConfig()
 @expand
 def sweep(
     context: typer.Context,
-    source: Source,
+    source: SourceFile,
     vary: Annotated[list[str], VARY],
     sampling: Sampling,
-    running: Running,
+    running: StudyFlags,
     out: Annotated[
         Path | None,
-        typer.Option(metavar="FOLDER", help="Folder for the results; without it nothing is written, only printed."),
+        typer.Option(metavar="FOLDER", help="Folder for the results. Without it, the results are printed only."),
     ] = None,
     as_json: Json = False,
     config: AllocationConfig = _CONFIG,
 ) -> None:
-    """Allocate at every point of a grid of settings: which of them matter?
+    """Allocate at every point of a grid of settings, and see which settings matter.
 
-    The file as it is is the one universe, unless --n, --window or --simulate draws universes from it: then each is
-    allocated at every point. A table of each profile is printed.
+    The only universe is the file itself, unless --n, --window or --simulate draws universes from it. Each universe is
+    allocated at every point of the grid. A table of each profile is printed.
     """
     if out is None and (running.resume or running.fresh):
         flag = "--resume" if running.resume else "--fresh"
-        raise InputError(f"{flag} is about a study in a folder: give --out, which one")
+        raise InputError(f"{flag} is about a study in a folder: give --out, the folder")
     sampler = sampling.sampler(resample=False)
     settings = varied(context, config, vary)
     panel = source.read()
     render.say_notes(panel.notes, running.quiet)
     report = running.report_file(source.file, out)
     result = run(panel, sampler, settings, sampling.seed, out, running, words_in_force(context))
-    wrote = written(result, source.file, out, report, running.quiet)
+    wrote = write_outputs(result, source.file, out, report, running.quiet)
     if as_json:
         typer.echo(to_json(document(result, out, report)), nl=False)
     else:
@@ -65,4 +65,4 @@ def sweep(
         if wrote:
             typer.echo("\n" + "\n".join(wrote))
     if not result.n_valid:
-        raise InputError(f"{source.file}: no universe could be allocated to: {Status.INVALID.message}")
+        raise InputError(f"{source.file}: no universe has a portfolio: {Status.INVALID.message}")

@@ -1,4 +1,4 @@
-"""Settings that vary over a grid: the option, and what it says."""
+"""Settings that vary over a grid: the option ``--vary``, and how it is read."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from jaxalloc.settings.sweep import Sweep, sweep
 
 VARY = typer.Option(
     metavar="NAME=VALUES",
-    help="A setting and its values, such as cluster-cap=0.15,0.25,0.35 or threshold=0.1:0.5:0.1 (first, last, step). "
-    "Repeat the option for a grid.",
+    help="A setting and its values: a list such as cluster-cap=0.15,0.25,0.35, or first, last and step such as "
+    "threshold=0.1:0.5:0.1. Repeat the option for a grid of several settings.",
 )
 _CONFIG = AllocationConfig()
-_MOST_VALUES = 10_000  # of one setting: more is a slip of the step
+_MOST_VALUES = 10_000  # of one setting; more than that is a mistyped step
 
 
 def varied(context: typer.Context, config: AllocationConfig, texts: Sequence[str]) -> Sweep:
-    """Return the grid that ``--vary`` makes of the settings; without one they are its only point.
+    """Return the grid that ``--vary`` makes of the settings; without the option the settings are its only point.
 
     Raises:
         InputError: a text cannot be read, a setting is named twice, or on the command line too.
@@ -48,14 +48,14 @@ def read_varied(text: str) -> tuple[str, list[float]]:
     name = setting_name(word)
     if name not in NUMERIC_FIELDS:
         words = ", ".join(map(flag_of, NUMERIC_FIELDS))
-        raise InputError(f"--vary {quote(text)}: {quote(word)} is no number of the settings; choose from {words}")
+        raise InputError(f"--vary {quote(text)}: {quote(word)} is not a numeric setting; choose from {words}")
     numbers = [number for part in values.split(",") for number in _range(part, text)]
     count = isinstance(getattr(_CONFIG, name), int)
     return name, [int(number) if count and number.is_integer() else number for number in map(float, numbers)]
 
 
 def _range(part: str, text: str) -> list[Decimal]:
-    """One number, or those from the first to the last; decimal, for 0.1 + 0.2 to be 0.3."""
+    """One number, or the numbers from first to last. They are decimal, so that 0.1 + 0.2 is 0.3."""
     try:
         numbers = [Decimal(piece.strip()) for piece in part.split(":")]
     except ArithmeticError:

@@ -1,4 +1,4 @@
-"""`jaxalloc walk-forward`: portfolios of a file held out of sample, and what that came to."""
+"""`jaxalloc walk-forward`: a backtest, in which portfolios are held on the rows after those they were decided on."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from jaxalloc.backtest.walk import WalkForward
 from jaxalloc.cli import render
 from jaxalloc.cli.command_line import ReportingCommand, as_text, words_in_force
 from jaxalloc.cli.documents import records, to_json
-from jaxalloc.cli.options import Json, MissingWay, Source, example, expand
+from jaxalloc.cli.options import Json, MissingWay, SourceFile, example, expand
 from jaxalloc.cli.render_walk import print_walk
-from jaxalloc.cli.running import Job, new_folder, what_is_kept, written
+from jaxalloc.cli.running import RunFlags, new_folder, what_is_kept, write_outputs
 from jaxalloc.cli.sampling import block_length
 from jaxalloc.cli.varying import VARY, varied
 from jaxalloc.markets.layout import label_text
@@ -44,44 +44,50 @@ _BLOCK = 21
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class GappySource(Source):
-    """What to read, and how; gaps stay unless something else is said."""
+class GappyFile(SourceFile):
+    """The file to read, and how to read it; by default gaps stay."""
 
     missing: MissingWay = "mask"
 
 
 @dataclasses.dataclass(frozen=True)
 class Walking:
-    """When portfolios are decided and held, and what that costs."""
+    """When portfolios are decided and held, and what trading costs."""
 
     window: Annotated[
         int,
         typer.Option(
-            metavar="ROWS", help="Rows that a decision sees, the first one if --expanding.", rich_help_panel=_WALK
+            metavar="ROWS",
+            help="Number of rows that a decision sees; with --expanding, that the first decision sees.",
+            rich_help_panel=_WALK,
         ),
     ] = _DEFAULT["window"]
     step: Annotated[
-        int, typer.Option(metavar="ROWS", help="Rows from a rebalance to the next.", rich_help_panel=_WALK)
+        int, typer.Option(metavar="ROWS", help="Number of rows from one rebalance to the next.", rich_help_panel=_WALK)
     ] = _DEFAULT["step"]
     expanding: Annotated[
-        bool, typer.Option("--expanding", help="Decisions see all rows from the first on.", rich_help_panel=_WALK)
+        bool,
+        typer.Option("--expanding", help="Let every decision see all rows from the first on.", rich_help_panel=_WALK),
     ] = _DEFAULT["expanding"]
     gap: Annotated[
         int,
         typer.Option(
             metavar="ROWS",
-            help="Rows between a window and the first row that its portfolio is held: 1 if executing takes a day.",
+            help="Number of rows between a window and the first row on which its portfolio is held, such as 1 if "
+            "trading takes a day.",
             rich_help_panel=_WALK,
         ),
     ] = _DEFAULT["gap"]
     costs_bps: Annotated[
         float,
-        typer.Option(metavar="BPS", help="Cost of trading, basis points of what is traded.", rich_help_panel=_WALK),
+        typer.Option(
+            metavar="BPS", help="Cost of trading, in basis points of the amount traded.", rich_help_panel=_WALK
+        ),
     ] = _DEFAULT["costs_bps"]
     execution: Annotated[
         Execution,
         typer.Option(
-            help="Buy every asset, or each cluster's weight of its lead asset alone.",
+            help="portfolio: hold every asset at its weight. lead: hold each cluster's whole weight in its lead asset.",
             rich_help_panel=_WALK,
         ),
     ] = _DEFAULT["execution"]
@@ -89,8 +95,8 @@ class Walking:
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="What is held before the first rebalance: a table of the columns symbol and weight, or symbol and "
-            "each profile. By default cash.",
+            help="Holdings before the first rebalance: a table with the columns symbol and weight, or with symbol and "
+            "a column for each profile. By default, cash.",
             rich_help_panel=_WALK,
         ),
     ] = None
@@ -98,36 +104,41 @@ class Walking:
         str | None,
         typer.Option(
             metavar="PROFILE",
-            help="Profile to compare the others with; by default equal_weight if it is there, else the first.",
+            help="Profile to compare the others with. By default equal_weight if it is among the profiles, else the "
+            "first.",
             rich_help_panel=_WALK,
         ),
     ] = None
     seed: Annotated[
         int,
-        typer.Option(metavar="NUMBER", help="Of --paths, and of the intervals' resamples.", rich_help_panel=_WALK),
+        typer.Option(
+            metavar="NUMBER", help="Seed of --paths, and of the resamples behind the intervals.", rich_help_panel=_WALK
+        ),
     ] = _DEFAULT["seed"]
 
     def arguments(self) -> dict[str, Any]:
-        """What `jaxalloc.walk_forward` takes of it; the weights of before are read."""
-        found = {field.name: getattr(self, field.name) for field in dataclasses.fields(self) if field.name != "base"}
-        return found | {
+        """Return the options as arguments of `jaxalloc.walk_forward`; the previous weights are read."""
+        arguments = {
+            field.name: getattr(self, field.name) for field in dataclasses.fields(self) if field.name != "base"
+        }
+        return arguments | {
             "previous_weights": None if self.previous_weights is None else read_weights(self.previous_weights)
         }
 
 
 @dataclasses.dataclass(frozen=True)
 class Resampling:
-    """Resampled paths to walk as well; None where an option is not given."""
+    """Resampled paths to walk forward on as well. An option that is not given is None."""
 
     paths: Annotated[
         int | None,
-        typer.Option(metavar="COUNT", help="Walk so many resamples of the rows too.", rich_help_panel=_PATHS),
+        typer.Option(metavar="COUNT", help="Also walk forward on COUNT resamples of the rows.", rich_help_panel=_PATHS),
     ] = None
     method: Annotated[
         Method | None,
         typer.Option(
             metavar="NAME",
-            help=f"Resample in blocks, {_METHOD} (the default), circular or moving; or row by row, iid.",
+            help=f"Bootstrap: draw rows in blocks ({_METHOD}, the default, circular or moving), or one by one (iid).",
             rich_help_panel=_PATHS,
         ),
     ] = None
@@ -135,8 +146,8 @@ class Resampling:
         str | None,
         typer.Option(
             metavar="ROWS",
-            help=f"Length of a block, by default {_BLOCK}; stationary: its mean. auto: by the rule of Politis and "
-            "White.",
+            help=f"Length of a block, by default {_BLOCK}; the mean length with stationary. auto: chosen by the rule "
+            "of Politis and White.",
             rich_help_panel=_PATHS,
         ),
     ] = None
@@ -154,7 +165,7 @@ class Resampling:
             return None
         method = self.method or _METHOD
         length = _BLOCK if self.block is None and method != "iid" else block_length(self.block)
-        return Bootstrap(whole_number("--paths", self.paths, 1), method, length)
+        return Bootstrap(whole_number("--paths", self.paths, 1), method=method, block_length=length)
 
 
 @app.command(
@@ -167,29 +178,29 @@ class Resampling:
 @expand
 def walk_forward(
     context: typer.Context,
-    source: GappySource,
+    source: GappyFile,
     walking: Walking,
     resampling: Resampling,
-    running: Job,
+    running: RunFlags,
     vary: Annotated[list[str] | None, VARY] = None,
     out: Annotated[
         Path | None,
         typer.Option(
             metavar="FOLDER",
-            help="Folder for the results; by default a new one, called FILE-walk-forward, or that very one with "
-            "--resume or --fresh.",
+            help="Folder for the results. By default a new folder named FILE-walk-forward; with --resume or --fresh, "
+            "the folder of that name.",
         ),
     ] = None,
     as_json: Json = False,
     config: AllocationConfig = _CONFIG,
 ) -> None:
-    """Hold portfolios on the rows after those they were decided on: what would they have earned?
+    """Backtest: decide portfolios on past rows, and hold them on the rows that follow.
 
-    Windows of the file's rows roll through time. Each profile's portfolio of a window is held on the rows after it,
-    drifts with the returns until the next rebalance, and pays for what is traded. Printed are each profile's figures,
-    how sure its difference from a base is, and what to trade now.
+    A window of rows rolls through the file. Each profile's portfolio of a window is held on the rows after the window,
+    drifts with the returns until the next rebalance, and pays for the trades. The tables show what each profile would
+    have earned, how certain its difference from a base profile is, and what to trade now.
 
-    With --paths resamples of the rows are walked through too; with --vary every point of a grid of settings.
+    With --paths, resamples of the rows are walked forward on too. With --vary, every point of a grid of settings is.
     """
     paths, arguments = resampling.bootstrap(), walking.arguments()
     settings = varied(context, config, vary or ())
@@ -200,14 +211,14 @@ def walk_forward(
     folder = new_folder(source.file, "walk-forward", again) if out is None else out
     report = running.report_file(source.file, folder)
     walk = _run(panel, settings, arguments, paths, folder, running, words_in_force(context))
-    wrote = written(walk, source.file, folder, report, running.quiet, base=base)
+    wrote = write_outputs(walk, source.file, folder, report, running.quiet, base=base)
     if as_json:
         typer.echo(to_json(document(walk, base, folder, report)), nl=False)
     else:
         print_walk(walk, base or walk.base, render.stdout())
         typer.echo("\n" + "\n".join(wrote))
     if not walk.allocations.n_valid:
-        raise InputError(f"{source.file}: no window could be allocated to: {Status.INVALID.message}")
+        raise InputError(f"{source.file}: no window has a portfolio: {Status.INVALID.message}")
 
 
 def _base(name: str | None, config: AllocationConfig) -> str | None:
@@ -222,7 +233,7 @@ def _run(
     arguments: dict[str, Any],
     paths: Bootstrap | None,
     folder: Path,
-    running: Job,
+    running: RunFlags,
     command: Sequence[str],
 ) -> WalkForward:
     """Walk forward, with a progress bar.
@@ -232,7 +243,7 @@ def _run(
         KeyboardInterrupt: its argument is what has been kept, if anything has.
     """
     n_rows = panel.n_observations
-    windows = RollingWindows(arguments["window"], arguments["step"], arguments["expanding"])
+    windows = RollingWindows(arguments["window"], step=arguments["step"], expanding=arguments["expanding"])
     n_windows = windows.prepare(panel, n_rows, settings.config.periods_per_year).count(n_rows)
     total = n_windows * len(settings) * (1 + (0 if paths is None or paths.n is None else paths.n))
     resumed = running.resume and read_manifest(folder / ALLOCATIONS) is not None
@@ -253,12 +264,12 @@ def _run(
 
 
 def document(walk: WalkForward, base: str | None, folder: Path, report: Path | None) -> dict[str, Any]:
-    """Return a walk-forward's record and tables as plain values."""
+    """Return the record and the tables of a walk-forward as plain values."""
     rebalances = walk.rebalances().reset_index()
     for name in ("date", "decided"):
         rebalances[name] = rebalances[name].map(label_text)
     targets = [{"profile": profile, **row} for profile in walk.profiles for row in records(_target(walk, profile))]
-    found = walk.record | {
+    tables = walk.record | {
         "folder": str(folder),
         "report": None if report is None else str(report),
         "base": base or walk.base,
@@ -272,9 +283,9 @@ def document(walk: WalkForward, base: str | None, folder: Path, report: Path | N
         "target": targets,
     }
     if walk.n_paths:
-        found |= {"path_quantiles": records(walk.path_quantiles())}
-        found |= {"beats": records(walk.beats(base))} if len(walk.profiles) > 1 else {}
-    return found
+        tables |= {"path_quantiles": records(walk.path_quantiles())}
+        tables |= {"beats": records(walk.beats(base))} if len(walk.profiles) > 1 else {}
+    return tables
 
 
 def _target(walk: WalkForward, profile: str) -> Any:

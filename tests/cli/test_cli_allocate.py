@@ -16,7 +16,7 @@ import pandas as pd
 import pytest
 
 import jaxalloc as ja
-from jaxalloc.cli import render
+from jaxalloc.cli import render_portfolios
 from jaxalloc.portfolios.tables import ASSET_COLUMNS
 from jaxalloc.settings.config import DEFAULT_PROFILES
 
@@ -45,7 +45,7 @@ def test_allocate_names_each_profile_and_the_sleeve(run: Run, file: Path, market
     aggressors = market.columns[expected(market).aggressors]
     (sleeve,) = (line for line in out.splitlines() if line.startswith("sleeve, "))
     assert set(sleeve.removeprefix("sleeve, 10.00 %: ").split(", ")) == set(aggressors)
-    assert "fewer clusters than the barbell's sleeve asks for" in " ".join(out.split())  # a status message
+    assert "so the barbell's sleeve holds fewer aggressors" in " ".join(out.split())  # a status message
 
 
 def test_json_is_one_document_that_holds_what_the_library_says(run: Run, file: Path, market: pd.DataFrame) -> None:
@@ -174,7 +174,7 @@ def test_tables_read_well_in_80_columns(run: Run, file: Path, n_assets: int, nam
     row = re.compile(r"\d+ +\d+\.\d\d % +-?\d+\.\d\d % +\d+  (\S.*?)  +(\S.*)")
     clusters = [found for line in lines[first + 2 : second - 1] if (found := row.match(line))]
     n_clusters = len(set(pd.read_csv("all.csv")["cluster"]))
-    assert len(clusters) == min(n_clusters, render.FOLDED_ROWS)
+    assert len(clusters) == min(n_clusters, render_portfolios.FOLDED_ROWS)
     if name != FUND:
         assert lines[first + 2 + len(clusters)].startswith(("and ", "sleeve, "))
         assert len({found[1] for found in clusters}) == len(clusters)  # leads are told apart
@@ -186,8 +186,8 @@ def test_tables_read_well_in_80_columns(run: Run, file: Path, n_assets: int, nam
 
 def test_a_long_table_shows_its_heaviest_rows_and_counts_the_rest() -> None:
     lines = [{"weight": weight} for weight in (0.1, 0.4, 0.2, 0.3)]
-    assert render._fold(lines, 2) == ([{"weight": 0.4}, {"weight": 0.3}], [{"weight": 0.2}, {"weight": 0.1}])
-    assert render._fold(lines, None) == (lines, [])
+    assert render_portfolios._fold(lines, 2) == ([{"weight": 0.4}, {"weight": 0.3}], [{"weight": 0.2}, {"weight": 0.1}])
+    assert render_portfolios._fold(lines, None) == (lines, [])
 
 
 # ---- real data -------------------------------------------------------------------------------------------------------

@@ -193,8 +193,8 @@ def test_bad_option(refused: Callable[..., str], command: str, arguments: list[s
         (["study", "market.csv", "--profile-dir", "market.csv/x"], "cannot write there"),
         (["sweep", "market.csv"], "Missing option '--vary'; see jaxalloc sweep --help"),
         (["sweep", "market.csv", "--vary", "cluster-cap"], "write it as cluster-cap=0.15,0.25"),
-        (["sweep", "market.csv", "--vary", "cap=0.1"], "'cap' is no number of the settings; choose from ewma-decay, "),
-        (["sweep", "market.csv", "--vary", "linkage=ward"], "'linkage' is no number of the settings"),
+        (["sweep", "market.csv", "--vary", "cap=0.1"], "'cap' is not a numeric setting; choose from ewma-decay, "),
+        (["sweep", "market.csv", "--vary", "linkage=ward"], "'linkage' is not a numeric setting"),
         (["sweep", "market.csv", "--vary", "threshold="], "'' is not a number"),
         (["sweep", "market.csv", "--vary", "threshold=low"], "'low' is not a number"),
         (["sweep", "market.csv", "--vary", "threshold=nan"], "'nan' is not finite"),
@@ -336,7 +336,7 @@ def test_a_sweep_without_a_valid_universe_is_bad_input(
     words = ("sweep", file, "--missing", "mask", "--quiet", "--vary", "slack=1.1,1.2", "--profile", "hrp")
     out, err = run(*words, status=2)
     assert "2 of them invalid" in out
-    assert re.fullmatch(r"jaxalloc: error: .*market.csv: no universe could be allocated to: .*\n", err)
+    assert re.fullmatch(r"jaxalloc: error: .*market.csv: no universe has a portfolio: .*\n", err)
 
 
 def test_no_asset_without_a_gap(refused: Callable[..., str], file: Path, market: pd.DataFrame) -> None:

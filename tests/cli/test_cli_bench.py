@@ -177,7 +177,7 @@ def test_what_the_universes_came_to() -> None:
         (["--rows", "19"], "'--rows'"),
         (["--precision", "16"], "is not one of '32', '64'"),
         (["--kind", "prices"], "are about a file: give FILE"),
-        (["--out", "found.csv"], "end the name in .json"),
+        (["--out", "found.csv"], "must be a file whose name ends in .json"),
         (["market.csv", "--n-assets", "13"], "--n-assets 13, but there are only 12 assets"),
         (["market.csv", "--rows", "121"], "--rows 121, but there are only 120 rows"),
         (["short.csv"], "--rows 20, but there are only 10 rows"),

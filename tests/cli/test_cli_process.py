@@ -105,7 +105,7 @@ def test_every_help_has_an_example_that_parses_and_the_exit_statuses(
 ) -> None:
     monkeypatch.setenv("COLUMNS", "300")
     out, _ = run(*command.split(), "--help")
-    assert "Exit status: 0 done; 1 failed in running; 2 the input is at fault; 130 interrupted." in out
+    assert "Exit status: 0 success; 1 failure while running; 2 error in the input; 130 interrupted." in out
     (words,) = re.findall(r"^ Example: jaxalloc (.*)$", out, re.MULTILINE)
     name, *rest = shlex.split(words)
     assert name == (command or "allocate")

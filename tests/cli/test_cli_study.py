@@ -19,7 +19,7 @@ import pandas as pd
 import pytest
 
 import jaxalloc as ja
-from jaxalloc.cli import render, running
+from jaxalloc.cli import command_line, render, running
 from jaxalloc.studies.folder import RECORD
 
 Run = Callable[..., tuple[str, str]]
@@ -192,7 +192,7 @@ def test_a_study_without_a_valid_universe_is_bad_input(run: Run, file: Path, mar
     out, err = run("study", file, *STUDY, "--missing", "mask", "--quiet", status=2)
     assert "5 universes (5 of them invalid), 12 assets in no clusters" in out
     assert "note: in 5 of 5 universes: no allocation" in out
-    assert re.fullmatch(r"jaxalloc: error: .*market.csv: no universe could be allocated to: .*\n", err)
+    assert re.fullmatch(r"jaxalloc: error: .*market.csv: no universe has a portfolio: .*\n", err)
 
 
 # ---- Ctrl-C ---------------------------------------------------------------------------------------------------------
@@ -246,7 +246,7 @@ def test_ctrl_c_loses_nothing_and_says_how_to_go_on(run: Run, file: Path) -> Non
     ],
 )
 def test_the_command_that_goes_on(words: str, resuming: str) -> None:
-    assert running._resuming(words.split(), "my folder") == resuming
+    assert command_line.resuming(words.split(), Path("my folder")) == resuming
 
 
 @pytest.mark.parametrize("keep", ["weights", "summary"])

@@ -53,7 +53,7 @@ def test_a_walk_is_printed_and_kept(run: Run, file: Path, market: pd.DataFrame) 
     probability = wanted.deflated_sharpe().sort_values("sharpe")["deflated_sharpe"].iloc[-1]
     assert f"probability {probability:.2f} (deflated)" in " ".join(out.split())
     target = wanted.target("risk_parity").sort_values("target", ascending=False)
-    assert f"trade {percent(target['trade'].abs().sum())}" in out
+    assert f"{percent(target['trade'].abs().sum())} to trade" in out
     for symbol, row in target.head(5).iterrows():
         shown = [percent(row["target"]), percent(row["current"]), signed(row["trade"], percent)]
         assert re.search(rf"^{symbol} +{' +'.join(map(re.escape, shown))}$", out, re.MULTILINE)
@@ -99,7 +99,7 @@ def test_settings_are_swept(run: Run, file: Path, market: pd.DataFrame) -> None:
         assert float(cap) == own
         assert float(returned) == pytest.approx(100 * summary.loc[(profile, own), "annual_return"], abs=0.005)
         assert float(tracked) == pytest.approx(100 * summary.loc[(profile, own), "tracking_error"], abs=0.005)
-    assert "lead assets alone are bought" in " ".join(out.split())
+    assert "only lead assets are held" in " ".join(out.split())
     assert "at the settings' own point" in out
     pd.testing.assert_frame_equal(ja.load_walk_forward("swept").summary(), wanted.summary())
 
@@ -110,7 +110,10 @@ def test_gaps_stay_unless_told_otherwise_and_are_counted(run: Run, file: Path, m
     frame.to_csv(file)
     out, err = run(*WALK[:-1])
     assert "note: Left 2 missing returns in 1 symbol as gaps" in err
-    assert "note: returns were missing while their asset was held, 2 times" in " ".join(out.split())
+    assert (
+        "note: missing returns of assets that were held count as 0; the portfolio with the most has 2 (days"
+        in " ".join(out.split())
+    )
     pd.testing.assert_frame_equal(ja.load_walk_forward("market-walk-forward").returns, walk(frame).returns)
     assert "missing returns (2" in run(*WALK, "--missing", "error", status=2)[1]
 
@@ -119,18 +122,19 @@ def test_without_a_valid_window_it_is_bad_input(run: Run, file: Path, market: pd
     rows, columns = np.indices(market.shape)
     market.mask(rows % market.shape[1] == columns).to_csv(file)
     out, err = run(*WALK, status=2)
-    assert "note: 6 of 6 rebalances, all profiles together, had no portfolio: what was held was kept" in " ".join(
-        out.split()
+    assert (
+        "note: 6 of 6 rebalances, counted over all profiles, had no portfolio: the holdings stayed as they were"
+        in " ".join(out.split())
     )
     assert "nan" not in out
-    assert re.fullmatch(r"jaxalloc: error: .*market.csv: no window could be allocated to: .*\n", err)
+    assert re.fullmatch(r"jaxalloc: error: .*market.csv: no window has a portfolio: .*\n", err)
 
 
 def test_nothing_held_yet_is_a_target_alone(run: Run, file: Path, market: pd.DataFrame) -> None:
     market.tail(60).to_csv(file)
     out, _ = run(*WALK)
     assert "0 rebalances of 12 assets, held on 0 rows" in out
-    assert "risk_parity: target decided on 2021-06-18; trade 100.00 %" in out
+    assert "risk_parity: target decided on 2021-06-18; 100.00 % to trade" in out
 
 
 def test_options_are_passed_on(run: Run, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -230,7 +234,7 @@ def test_a_report_goes_into_the_folder_and_can_be_written_later(run: Run, file: 
     assert out.splitlines()[-2:] == ["Wrote market-walk-forward", "Wrote market-walk-forward/report.html"]
     page = Path("market-walk-forward/report.html").read_text(encoding="utf-8")
     assert "<title>market.csv</title>" in page
-    assert "Beside risk parity: how sure are the differences?" in page
+    assert "Compared with risk parity: how sure are the differences?" in page
     command = "jaxalloc walk-forward market.csv --window 60 --step 20 --profile=equal_weight --profile=risk_parity"
     assert f"<pre>{command} --quiet --base risk_parity</pre>" in page
     assert run("report", "market-walk-forward", "--out", "page.html") == ("Wrote page.html\n", "")
