@@ -1,17 +1,20 @@
 """allocate_batch(): the one place that chunks, pads, sorts and shards universes.
 
-A universe passes through tiles of fixed shape. In the first ones it is drawn, with many others, and its moments and
-clusters are found, with a few. Then its number of clusters K is read on the host, and it goes with others of its
-*K bucket* into another tile (solve), of that bucket's size, so that a universe with 8 clusters does not pay for 100.
-Profiles that weigh the assets themselves have a tile of their own, of any K. A part tile is padded. A program goes
-through tile after tile, as many as it is told, so that calling it takes no time worth speaking of. A tile's shape
-depends on N, T, precision, the kind of device, the static settings and the bucket alone: the same program computes a
-universe whatever its company, and its bits are the same. (An accelerator's tiles are as large as its memory allows.)
+A universe passes through tiles of fixed shape. In the first tiles it is drawn, with many others, and its moments and
+clusters are computed, with a few others. Then the host reads its number of clusters K and puts it, with others of the
+same *K bucket*, into a solve tile of that bucket's size: a universe with 8 clusters does not pay for 100. Profiles that
+weigh the assets themselves have solve tiles of a separate kind, for any K. A tile that is not full is padded. One call
+of a program goes through several tiles, so that the call itself takes no time worth mentioning.
 
-A chunk is as many tiles as memory is given for. Several devices, or the cores of a CPU, share its universes out in
-parts: each has its own buffers and runs the same program on its own tiles, and nothing passes between them. (One
-program over all of them, by `jax.shard_map`, is compiled otherwise for another number of devices, and then rounds
-otherwise: measured on CPUs.) Each has a thread that sends it one part after the other, of this chunk or the next.
+The shape of a tile depends on N, T, precision, the kind of device, the static settings and the bucket alone. So the
+same program computes a universe whatever its company, and its bits are the same. (An accelerator's tiles are as large
+as its memory allows.)
+
+A chunk is as many tiles as memory is given for. Several devices, or the cores of a CPU, share the chunk's universes out
+in parts. Each device has separate buffers, runs the same program on separate tiles, and exchanges nothing with the
+others. (A single program over all devices, by `jax.shard_map`, is compiled differently for each number of devices, and
+then rounds differently: measured on CPUs.) A thread for each device sends it one part after the other, of this chunk or
+the next.
 """
 
 from __future__ import annotations

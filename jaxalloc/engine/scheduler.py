@@ -28,7 +28,7 @@ from jaxalloc.universes.universe import Draw
 Device = Any  # a `jax.Device`, which is no type to a type checker
 
 
-# of a program that solves: clusters to pad to, slots (turns, lanes), and how many of the turns are taken
+# a call of the program that solves: clusters to pad to, slots (turns, lanes), and how many of the turns are taken
 Call = tuple[int | None, np.ndarray, int]
 
 
@@ -44,7 +44,7 @@ def compute_devices() -> list[Device]:
 
 
 def _streams(devices: list[Device]) -> list[Device]:
-    """The devices, a lone CPU several times over: most of what it runs uses one core, so that parts go side by side."""
+    """The devices; a lone CPU several times, since most programs use one core, and parts then run side by side."""
     if len(devices) > 1 or devices[0].platform != "cpu":
         return devices
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -70,17 +70,17 @@ class Part(NamedTuple):
 
 
 class Chunk:
-    """Universes that the devices have in work, or have solved."""
+    """Universes that the devices work on, or have solved."""
 
     def __init__(self, parts: list[Future[Part | None]], stop: threading.Event) -> None:
-        """Take the parts as they will be, in order, None where the work on them was stopped; and what stops it."""
+        """Take the parts to come, in order, each None where the work on it was stopped; and the event that stops it."""
         self._parts, self._stop = parts, stop
 
     @property
     def parts(self) -> list[Part]:
-        """The parts, in order, once they are solved; the last universes of each may still be in work on a device.
+        """The parts, in order, once they are solved; a device may still be working on the last universes of each.
 
-        What comes to grief in one of them, or interrupts the wait, stops the others and is raised.
+        An error in one of the parts, or an interruption of the wait, stops the others and is raised.
 
         Raises:
             CancelledError: `cancel` was called before they were.
@@ -103,7 +103,7 @@ class Chunk:
         wait(self._parts)
 
     def allocations(self) -> Iterator[Allocation]:
-        """Yield the parts' results as NumPy arrays; those of a CPU are where they were, nothing is copied."""
+        """Yield the parts' results as NumPy arrays; a CPU's are not copied."""
         for part in self.parts:
             is_full = part.rows == len(part.results.status)
             filled = part.results if is_full else _head(part.results, part.rows)
@@ -128,8 +128,8 @@ class Engine:
         backend: their kind.
         programs: the tiles' functions, made here before several threads ask for them.
         shared: what all universes have in common, on each of them.
-        threads: one for each device, to send it what it has to do: a CPU works on it in this order.
-        spare: buffers of estimates that a device's last part is done with, by the device's number.
+        threads: one for each device, which sends it its work in order.
+        spare: buffers of estimates that are free once a device's last part is done, by the device's number.
     """
 
     def __init__(
@@ -179,7 +179,7 @@ class Engine:
         placed = {device: jax.device_put(shared, device) for device in set(self.devices)}
         self.shared = [placed[device] for device in self.devices]
         self.threads = [ThreadPoolExecutor(1) for _ in self.devices]
-        # what a finished part leaves to the next one of its device: pages that are new would have to be zeroed
+        # a finished part leaves its buffers to the next one of its device: new pages would have to be zeroed
         self.spare: dict[int, Estimates] = {}
 
     def start(
@@ -190,8 +190,8 @@ class Engine:
     ) -> Chunk:
         """Begin to allocate one chunk of universes, after those begun before; return at once.
 
-        So no device waits for another, nor for whoever takes the results, as long as a chunk is begun before the last
-        one is waited for.
+        No device waits for another, nor for the reader of the results, as long as a chunk is begun before the last one
+        is waited for.
 
         Args:
             items: C universes, at most ``chunk_size``.
@@ -212,7 +212,7 @@ class Engine:
         def compute(device: int, part: slice) -> Part | None:
             try:
                 with jax.enable_x64(self.dtype == np.float64):  # a thread has settings of its own
-                    return _PartInWork(self, device, part, items, settings).compute(each, report, stop)
+                    return _PartRun(self, device, part, items, settings).compute(each, report, stop)
             except BaseException:
                 stop.set()
                 raise
@@ -232,30 +232,25 @@ class Engine:
         }
 
 
-class _PartInWork:
-    """One device's part of a chunk, on its way through both tiles."""
+class _PartRun:
+    """One device's part of a chunk, on its way through the tiles."""
 
     def __init__(self, engine: Engine, device: int, part: slice, items: Items, settings: dict[str, np.ndarray]) -> None:
         self.engine, self.number = engine, device
         self.device, self.shared = engine.devices[device], engine.shared[device]
         self.count = part.stop - part.start
-        # every slot holds some universe, so that the lanes of a part tile compute what is harmless
+        # every slot holds some universe, so that the idle lanes of a tile compute what is harmless
         capacity = engine.tiles.capacity
         self.rows = _round_up(self.count, capacity) if engine.backend is Backend.ACCELERATOR else capacity
         source = np.minimum(np.arange(part.start, part.start + self.rows), part.stop - 1)
-        kinds = Items(index=np.int32, weights=engine.dtype, mask=bool, returns=engine.dtype)
-        sent = jax.device_put(
-            (
-                Items(
-                    *(
-                        None if values is None else np.asarray(values)[source].astype(kind)
-                        for values, kind in zip(items, kinds, strict=True)
-                    )
-                ),
-                {name: values[source] for name, values in settings.items()},
-            ),
-            self.device,
-        )
+        kinds = {"index": np.int32, "weights": engine.dtype, "mask": bool, "returns": engine.dtype}
+        fields = {name: getattr(items, name) for name in kinds}
+        sources = {
+            name: None if values is None else np.asarray(values)[source].astype(kinds[name])
+            for name, values in fields.items()
+        }
+        numbers = {name: values[source] for name, values in settings.items()}
+        sent = jax.device_put((Items(**sources), numbers), self.device)
         self.items, config = sent if self.rows == capacity else _lengthened(sent, capacity)
         self.config = engine.config.replace(**config)
         work, results = buffer_shapes(self.shared, self.items, self.config, engine._rows_left_out, engine.backend)
@@ -267,7 +262,7 @@ class _PartInWork:
         return jax.device_put(empty_buffers(shapes, self.engine.tiles.capacity), self.device)
 
     def compute(self, each: int, progress: Callable[[int], None], stop: threading.Event) -> Part | None:
-        """Compute the part, or give up where told to stop; ``each`` is how many slots parts have in use."""
+        """Compute the part, or give up once ``stop`` is set; ``each`` is how many slots parts have in use."""
         draw = self.engine.tiles.draw
         for start in range(0, each, draw):
             if stop.is_set():

@@ -10,15 +10,19 @@ import numpy as np
 from jaxalloc.kernels.lanes.backend import Backend
 
 MAX_BUCKETS = 8
-# the table of a shared panel's outer products: N = 250 and two years fit, N = 431 and ten do not
+# of the table of a shared panel's outer products: N = 250 and two years fit, N = 431 and ten years do not
 MAX_OUTER_BYTES = 2**29
-CHUNK_BYTES = 2**28  # the covariances held between the two tiles, on a CPU
-_MOST_UNIVERSES = 2048  # of a part of a chunk, on a CPU
-_NEAR_BYTES = 2**20  # of a table of outer products, there; for a larger one, more are drawn at once:
-_MOST_DRAWN = 128  # universes, or as many as keep their products within
-_PRODUCT_BYTES = 2**24
-# on an accelerator, where a step is some kernels, whose start takes microseconds whatever the number of lanes
-_FEWEST_LANES, _MOST_LANES = 512, 2**18
+
+# on a CPU
+CHUNK_BYTES = 2**28  # of the covariances held between estimate and solve tiles
+_MOST_UNIVERSES = 2048  # of a part of a chunk
+_NEAR_BYTES = 2**20  # a larger table of outer products does not stay in the near cache: then more are drawn at once
+_MOST_DRAWN = 128  # universes drawn at once
+_PRODUCT_BYTES = 2**24  # of the products of the universes drawn at once
+
+# on an accelerator
+_FEWEST_LANES = 512
+_MOST_LANES = 2**18
 _MOST_TILES = 8  # solve tiles of a part
 _HOST_BYTES = 2**31  # of a part's results, on their way to the host
 
@@ -68,10 +72,10 @@ def tiles(
     buckets = cluster_buckets(n_assets)
     turns = {k: _turns(k) for k in buckets}
     if backend is Backend.CPU:
-        # few covariances fit the cache
+        # few covariances fit the cache, so that moments and clusters are computed for few universes at once
         tile, few = (64, 64) if n_assets <= 48 else (64, 16) if n_assets <= 128 else (32, 8)
         capacity = tile * int(np.clip(CHUNK_BYTES // (tile * each), 1, _MOST_UNIVERSES // tile))
-        # a table that does not is fetched and packed for each product: the more universes share that, the better
+        # a table that does not fit is fetched and packed for each product: the more universes share that, the better
         shared = min(_PRODUCT_BYTES // (each // 2), capacity, _MOST_DRAWN) if table_bytes > _NEAR_BYTES else tile
         draw = tile << max((shared // tile).bit_length() - 1, 0)
         return Tiles(
@@ -98,14 +102,15 @@ def tiles(
 
 
 def _power_of_two(number: int, least: int, most: int) -> int:
-    """The largest that ``number`` is no less than, within two others."""
+    """The largest power of two up to ``number``, but within two others."""
     return int(np.clip(2 ** (max(number, 1).bit_length() - 1), least, most))
 
 
 def _lanes(n_clusters: int) -> int:
     """Universes of a solve tile on a CPU, where they are lanes.
 
-    The fewer the clusters, the more of them pay for the start of a step, and the more of their matrices a cache holds.
+    The fewer the clusters, the more universes it takes to pay for the start of a step, and the more matrices a cache
+    holds.
     """
     if n_clusters <= 24:
         return 128
@@ -113,7 +118,7 @@ def _lanes(n_clusters: int) -> int:
 
 
 def _turns(n_clusters: int) -> int:
-    """Solve tiles of a call: many where they take no time, fewer where an interruption would wait for them."""
+    """Solve tiles of a call: many where they take no time, few where an interruption would have to wait for them."""
     return int(np.clip(1000 // n_clusters, 1, 8))
 
 
@@ -134,8 +139,8 @@ def chunk_bytes(n_assets: int, n_profiles: int, dtype: Any, n_rows: int = 0) -> 
         94802
     """
     numbers = n_assets**2 + 3 * n_assets + n_profiles * (3 * n_assets + 5)
-    whole = 2 * n_assets + n_profiles * (n_assets + 2) + 2
-    return numbers * np.dtype(dtype).itemsize + 4 * whole + 2 * n_assets + 2 + n_rows
+    integers = 2 * n_assets + n_profiles * (n_assets + 2) + 2
+    return numbers * np.dtype(dtype).itemsize + 4 * integers + 2 * n_assets + 2 + n_rows
 
 
 def cluster_buckets(n_assets: int) -> tuple[int, ...]:

@@ -1,8 +1,8 @@
 """The programs of a batch: draw universes and estimate them, a few at a time; solve those of one bucket.
 
-`jaxalloc.engine.batch` calls them, and says how universes pass through them. A tile's buffers are a part of a chunk's,
-with a slot for each universe. A program goes through several tiles in a loop of its own, because a call has a price: on
-a CPU it makes room for each constant and each operand of a sum anew, thousands of them, in 1 to 2 ms.
+`jaxalloc.engine.scheduler` calls them; `jaxalloc.engine.batch` says how universes pass through them. The buffers of a
+part of a chunk have a slot for each universe. One call goes through several tiles in a loop, because a call has a
+price: on a CPU it makes room anew for thousands of constants and operands of sums, in 1 to 2 ms.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ class Work(NamedTuple):
 
     Attributes:
         estimates: `Estimates`, leading axis C.
-        left_out: (C, T) bool, the rows that a universe does not hold; (C, 0) where nobody asks.
+        left_out: (C, T) bool, the rows that a universe does not hold; (C, 0) where they are not wanted.
     """
 
     estimates: Estimates
@@ -156,7 +156,7 @@ def _zeros(shapes: tuple[tuple[int, ...], ...], dtypes: tuple[Any, ...]) -> list
 
 
 def _at(start: Array, count: int, leaves: Any) -> Any:
-    """So many universes' part of arrays, from one of them on."""
+    """The part of arrays that belongs to ``count`` universes, from ``start`` on."""
     return jax.tree.map(lambda leaf: lax.dynamic_slice_in_dim(leaf, start, count), leaves)
 
 
@@ -199,7 +199,7 @@ def _solve_tiles(
     """Solve the universes in the first so many rows of ``slots``, each a tile.
 
     Returns:
-        The results, and the number of universes solved, for who waits.
+        The results, and the number of universes solved, which the host waits for.
     """
 
     def tile(turn: Array, carry: tuple[Allocation, Array]) -> tuple[Allocation, Array]:
@@ -219,10 +219,10 @@ def _solve_tile(
     results: Allocation,
     slots: Array,
 ) -> Allocation:
-    """Solve the universes in ``slots``, and put them there.
+    """Solve the universes in ``slots``, and put their results there.
 
-    With a number of clusters to pad to those profiles that are solved over clusters, of which a ``few`` covariances are
-    read at once; with None those over assets.
+    With a number of clusters to pad to, the profiles over clusters are solved, and a ``few`` covariances are read at
+    once. With None, the profiles over assets are solved.
     """
     capacity, n_assets = estimates.active.shape
 
@@ -244,7 +244,7 @@ def _solve_tile(
     if n_clusters is None:
         solved, positions = jax.vmap(lambda slot: solve_assets(*assets_at(slot), backend))(slots), direct
     else:
-        # read where they are: many covariances copied would go to the far cache and back
+        # covariances are read where they are: copies of many would go to the far cache and back
         few = min(few, len(slots))
         synthetic = lax.map(lambda slot: reduce_to_clusters(*at(slot), n_clusters, backend), slots, batch_size=few)
         weigh = jax.vmap(lambda slot, synthetic: weigh_clusters(*at(slot), synthetic, n_clusters, backend))

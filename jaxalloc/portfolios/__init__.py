@@ -1,1 +1,1 @@
-"""One universe through both layers: from returns to the portfolios of every profile."""
+"""One universe, within its clusters and across them: from returns to the portfolios of every profile."""

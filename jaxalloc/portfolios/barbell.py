@@ -52,7 +52,8 @@ def choose_sleeve(
 ) -> Sleeve:
     """Pick the clusters of highest score, min(n_aggressors, max(1, K - 4), K - 1) of them, and their best assets.
 
-    From K = 9 up that is all that were asked for (5); below, the core keeps the four clusters that a cap of 25 % needs.
+    From K = 9 up these are as many as wanted (5). Below, there are fewer, and the core keeps the four clusters that a
+    cap of 25 % needs.
     Ties: first asset, then first cluster.
 
     Args:

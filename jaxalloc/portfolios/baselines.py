@@ -64,17 +64,17 @@ def risk_parity_solver(risk: Correlation, excesses: Array, uppers: Array, backen
 
 def equal_weight(assets: Assets) -> Solution:
     """1 / N each."""
-    return _closed(assets.active.astype(assets.mean.dtype))
+    return _by_formula(assets.active.astype(assets.mean.dtype))
 
 
 def inverse_variance(assets: Assets) -> Solution:
     """w_i proportional to 1 / sigma_i^2, minimum variance of uncorrelated assets."""
-    return _closed(_against(assets, jnp.diagonal(assets.covariance)))
+    return _by_formula(_in_inverse_proportion(assets, jnp.diagonal(assets.covariance)))
 
 
 def inverse_volatility(assets: Assets) -> Solution:
     """w_i proportional to 1 / sigma_i, equal risk contributions of equally correlated assets."""
-    return _closed(_against(assets, jnp.sqrt(jnp.diagonal(assets.covariance))))
+    return _by_formula(_in_inverse_proportion(assets, jnp.sqrt(jnp.diagonal(assets.covariance))))
 
 
 def hrp(assets: Assets) -> Solution:
@@ -85,7 +85,7 @@ def hrp(assets: Assets) -> Solution:
     """
     distance = correlation_distance(assets.covariance, assets.config.distance)
     order = leaf_order(linkage_matrix(distance, assets.config.linkage, assets.active))
-    return _closed(hrp_weights(assets.covariance, order, assets.active))
+    return _by_formula(hrp_weights(assets.covariance, order, assets.active))
 
 
 def herc(assets: Assets) -> Solution:
@@ -102,7 +102,7 @@ def herc(assets: Assets) -> Solution:
     tree = merge_tree(between, clusters.sizes > 0, assets.config.linkage, sizes=sizes)
     of_cluster = herc_weights(tree, jnp.diagonal(clusters.covariance))
     weights = clusters.inner * of_cluster[jnp.clip(assets.labels, 0, n - 1)]
-    return _closed(weights)._replace(altered=jnp.any(clusters.riskless))
+    return _by_formula(weights)._replace(altered=jnp.any(clusters.riskless))
 
 
 def asset_min_variance(assets: Assets) -> Posed:
@@ -129,14 +129,14 @@ def asset_risk_parity(assets: Assets) -> Posed:
     return Posed(solver=risk_parity_solver, excess=jnp.zeros_like(assets.mean))
 
 
-def _against(assets: Assets, risk: Array) -> Array:
-    """Weights in inverse proportion to risks, without a sum yet; scale-free, so that nothing overflows."""
+def _in_inverse_proportion(assets: Assets, risk: Array) -> Array:
+    """Weights in inverse proportion to risks, of any sum; scale-free, so that nothing overflows."""
     safe = jnp.where(assets.active, risk, jnp.inf)
     return jnp.where(assets.active, jnp.min(safe) / safe, 0)
 
 
-def _closed(weights: Array) -> Solution:
-    """A solution by formula, of weights that need not sum to 1 yet: nothing to converge, no gap."""
+def _by_formula(weights: Array) -> Solution:
+    """A solution by formula, given weights of any sum: it has nothing to converge, and no gap."""
     total = jnp.sum(weights)
     return Solution(
         weights=weights / jnp.where(total > 0, total, 1),

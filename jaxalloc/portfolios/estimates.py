@@ -79,7 +79,7 @@ def estimate_shared(
 
 
 class Observed(NamedTuple):
-    """What is taken from a universe's returns, per period: `Moments`, their covariance as chosen, and `Tail`."""
+    """What is computed from a universe's returns, per period: moments, the covariance as chosen, and the upper tail."""
 
     moments: Moments
     tail: Tail
@@ -140,7 +140,7 @@ def estimates_of(
         valid = valid & jnp.all(jnp.isfinite(mean)) & _usable(covariance, active)
     with jax.named_scope("antifragility"):
         score = antifragility(skewness(moments), tail.mean, active)
-    # an invalid universe goes on as one that is trivially fine, so that no NaN reaches a loop's stopping rule
+    # an invalid universe goes on with a trivial covariance, so that no NaN reaches a loop's condition
     index = jnp.arange(active.shape[0], dtype=jnp.int32)
     identity = (index[:, None] == index[None, :]).astype(covariance.dtype)
     covariance = jnp.where(valid, jnp.where(both, covariance, 0), identity)
@@ -152,7 +152,7 @@ def estimates_of(
     else:
         with jax.named_scope("clusters"):
             clusters = cluster_assets(covariance, active, config, backend)
-    # of an invalid universe one cluster: a batch sends it where a solve costs least
+    # an invalid universe has one cluster: a batch then puts it where a solve costs least
     clusters = Clusters(labels=jnp.where(valid, clusters.labels, 0), count=jnp.where(valid, clusters.count, 1))
     return Estimates(
         mean=mean,

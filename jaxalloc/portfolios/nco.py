@@ -24,7 +24,7 @@ def nco(assets: Assets) -> Solution:
     solved as one problem: with the covariances between clusters put to 0, its optimum is in each cluster proportional
     to that cluster's own. A cluster of far less variance than the others would take nearly all of the one problem's
     weight, and leave the others little of its accuracy. So each cluster's covariances are divided by the variance of
-    its best portfolio so far, and those that are not solved yet have another turn, without the others.
+    its best portfolio so far. Clusters that are not solved yet have another turn, without the others.
     """
     start = _start_nested(assets)
     return lax.while_loop(lambda state: state.stage < 2, lambda state: _nested_turn(assets, state), start).solution
@@ -40,7 +40,7 @@ class _Nested(NamedTuple):
         scale: (N,) what each asset's cluster's variances are divided by.
         gap: () the largest optimality gap of a cluster.
         open: (N,) bool, the asset's cluster is not solved yet.
-        solution: at the end the whole.
+        solution: the result, once the stage is 2.
     """
 
     stage: Array

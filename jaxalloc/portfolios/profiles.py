@@ -1,4 +1,4 @@
-"""The registry of profiles, each a way to share a portfolio out: over clusters, or over the assets themselves."""
+"""The registry of profiles. Each divides a portfolio among clusters, or among the assets themselves."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ PROFILES: dict[str, Profile] = {
         sleeve=True,
         altered=_REGULARIZED,
     ),
-    # what follows weighs the assets themselves
+    # profiles that weigh the assets themselves
     "equal_weight": Profile("the same weight for every asset", weigh=baselines.equal_weight),
     "inverse_variance": Profile("weights in inverse proportion to variances", weigh=baselines.inverse_variance),
     "inverse_volatility": Profile("weights in inverse proportion to volatilities", weigh=baselines.inverse_volatility),

@@ -39,7 +39,7 @@ class Allocation:
         asset_bound: (..., P) largest weight that an asset may have; in a barbell outside the sleeve, to which no bound
             applies.
         cluster_bound: (..., P) largest weight that a cluster may have, as far as its assets' bounds let it; likewise.
-        optimality_gap: (..., P) how far the Layer-1 solution (the barbell's core) is from optimal, scale-free.
+        optimality_gap: (..., P) how far the solution across clusters (the barbell's core) is from optimal, scale-free.
         iterations: (..., P) int, solver iterations: blocks of projected gradient, or sweeps of risk parity.
         status: (..., P) int, bit field of `Status`.
     """

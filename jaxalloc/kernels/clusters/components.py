@@ -1,12 +1,13 @@
 """Flat clusters below a threshold, one connected component after the other.
 
-Join every two assets that are no farther apart than the threshold. What is not connected then, no linkage merges below
-it: all four are reducible, a cluster is never nearer to a third than the nearer of its two parts was. So each connected
-component has a tree of its own, and a market of many groups falls into small ones: a hundred tables of four rows are
-less work than one of four hundred.
+Join every two assets that are no farther apart than the threshold. No linkage merges below the threshold what is not
+connected then: all four are reducible, so that a cluster is never nearer to a third than the nearer of its two parts
+was. Each connected component therefore has a separate tree. A market of many groups falls into small components, and a
+hundred tables of four rows are less work than one of four hundred.
 
-The components of all universes of a tile are merged together. Those of up to 8 assets are lanes, each in a small table
-of its own; of universes with larger ones, what is in these goes through `jaxalloc.kernels.clusters.linkage.merge_tree`.
+The components of all universes of a tile are merged together. Components of up to 8 assets are lanes, each with a small
+table. The assets of larger components, of one universe after the other, go through
+`jaxalloc.kernels.clusters.linkage.merge_tree`.
 """
 
 from __future__ import annotations
@@ -28,11 +29,11 @@ from jaxalloc.kernels.lanes.control import in_turns, over_steps
 
 _WORD = 32
 _SMALL = (4, 8)  # rows of the lanes' tables
-_LEAST_LANES = 64  # for fewer a step takes hardly less time
-_ASSETS_A_LANE = 26  # of a tile: some turns a table for markets that fall apart into many components
-_LARGE = (16, 40, 128)  # rows of the tables for what is in larger components, before one of all assets
-_GROUP = 8  # universes that go through the first of these at once, or an eighth of a tile
-_TURNS = 4  # in which all universes of an accelerator's tile go through each of them
+_LEAST_LANES = 64  # with fewer lanes a step takes hardly less time
+_ASSETS_A_LANE = 26  # a tile has a lane for so many assets; markets of many components take some turns a table
+_LARGE = (16, 40, 128)  # rows of the tables for larger components, before a table of all assets
+_GROUP = 8  # universes that go through the first large table at once: so many, or an eighth of a tile if that is more
+_TURNS = 4  # in which all universes of an accelerator's tile can go through a large table
 
 
 class Components(NamedTuple):
@@ -85,8 +86,8 @@ def _roots(covariance: Array, active: Array, stop: Array, linkage: str, kind: st
 
         def merge(which: Array, root: Array, rows: int = rows) -> Array:
             each = jnp.minimum(which, universes - 1)
-            found = jax.vmap(functools.partial(_merge_large, rows=rows, linkage=linkage, kind=kind))
-            assets, into = found(covariance[each], inverse[each], large[each], stop[each])
+            merge_each = jax.vmap(functools.partial(_merge_large, rows=rows, linkage=linkage, kind=kind))
+            assets, into = merge_each(covariance[each], inverse[each], large[each], stop[each])
             return root.at[which[:, None], assets].set(into, mode="drop")
 
         # an accelerator's table is of a size that its rounds take little longer than their kernels take to start
@@ -100,8 +101,8 @@ def _near_components(
     covariance: Array, inverse: Array, active: Array, stop: Array, kind: str, backend: Backend
 ) -> Components:
     """Components of the active assets within the threshold of each other."""
-    # Correlations tell which those are without N^2 roots. A pair too many, by rounding, does no harm: what merges is
-    # decided by distances.
+    # Correlations tell which pairs those are without N^2 roots. A pair too many, by rounding, does no harm: distances
+    # decide what merges.
     near = _bits(likeness(covariance, inverse, kind) >= 1 - 2 * stop**2 - 16 * jnp.finfo(stop.dtype).eps)
     itself = _bits(jnp.eye(active.shape[0], dtype=bool))
     both = jnp.where(active[None], _bits(active[:, None]), jnp.uint32(0))
@@ -174,15 +175,15 @@ def _merge_small(
     members = jnp.full((universes, n, rows), n, jnp.int32)  # by first asset; n where there is none
     place = jnp.where(chosen, parts.place, rows)
     members = members.at[universe, parts.first, place].set(asset, mode="drop").reshape(-1, rows)
-    # each pair is read once: a covariance is seldom in the near cache, and reading it is most of what a table takes
+    # each pair is read once: a covariance is seldom in the near cache, and reading it takes most of a table's time
     one, other = (index.astype(np.int32) for index in np.triu_indices(rows, 1))
     lines, scales = covariance.reshape(-1, n), inverse.reshape(-1)
 
     def merge(which: Array, root: Array) -> Array:
         member = jnp.take(members, which, axis=0, mode="fill", fill_value=n).T
         there, member = member < n, jnp.minimum(member, n - 1)
-        own = jnp.minimum(which // n, universes - 1)
-        line = own * n + member
+        owner = jnp.minimum(which // n, universes - 1)
+        line = owner * n + member
         values = lines.at[line[one], member[other]].get(mode="promise_in_bounds")
         scale = scales.at[line].get(mode="promise_in_bounds")
         rho = scaled(values, scale[one], scale[other], kind)
@@ -190,9 +191,9 @@ def _merge_small(
         table = jnp.full((rows, rows, lanes), jnp.inf, distance.dtype)
         for pair in ((one, other), (other, one)):
             table = table.at[pair].set(distance, mode="promise_in_bounds", unique_indices=True)
-        into = _merge_lanes(table, stop[own], linkage)
+        into = _merge_lanes(table, stop[owner], linkage)
         into = jnp.take_along_axis(member, into, axis=0)
-        return root.at[own, jnp.where(there, member, n)].set(into, mode="drop")
+        return root.at[owner, jnp.where(there, member, n)].set(into, mode="drop")
 
     return in_turns((chosen & (parts.first == asset)).reshape(-1), lanes, merge, root)
 

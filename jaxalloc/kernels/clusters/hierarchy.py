@@ -16,7 +16,7 @@ from jax import Array, lax
 from jaxalloc.kernels.clusters.linkage import MergeTree
 from jaxalloc.kernels.clusters.within import sum_by_pair
 from jaxalloc.kernels.lanes.adapter import lanes_last
-from jaxalloc.kernels.lanes.backend import Backend, materialise
+from jaxalloc.kernels.lanes.backend import Backend
 from jaxalloc.kernels.lanes.precision import is_negligible, jitter
 
 
@@ -116,7 +116,8 @@ def hrp_weights(covariance: Array, order: Array, active: Array | None = None) ->
     low, high = lax.fori_loop(0, depth, halve, (jnp.zeros_like(path), jnp.full_like(path, count)))
     used = high > low  # one asset, or none
     asset = order.astype(jnp.int32)[jnp.minimum(low, n - 1)]
-    table = materialise(jnp.where(used[:, None] & used[None, :], covariance[asset[:, None], asset[None, :]], 0))
+    # row by row, which materialises the table and takes less time than to gather it at once
+    table = lax.map(lambda row: jnp.where(row[1] & used, covariance[row[0]][asset], 0), (asset, used))
     return jnp.zeros(n, covariance.dtype).at[jnp.where(used, asset, n)].set(_bisect(table), mode="drop")
 
 
@@ -127,12 +128,12 @@ def _bisect_lanes(covariance: Array) -> Array:
     used = variance > 0
     smallest = jnp.min(jnp.where(used, variance, jnp.inf), axis=0)
     inverse = jnp.where(used, smallest / jnp.where(used, variance, 1), 0)
-    # sums over the lists of a level: of inverse variances, of their portfolio's covariances, of its own variances
-    total, table, own = inverse, covariance * inverse[:, None] * inverse[None], inverse * inverse * variance
+    # sums over the lists of a level: of inverse variances, and of covariances and variances times their weights
+    total, table, members = inverse, covariance * inverse[:, None] * inverse[None], inverse * inverse * variance
     shares = []
     while total.shape[0] > 1:
         spread = _diagonal(table)
-        spread = jnp.where(is_negligible(spread, own), jitter(dtype) * own, spread)
+        spread = jnp.where(is_negligible(spread, members), jitter(dtype) * members, spread)
         exists = total > 0
         spread = jnp.where(exists, spread / jnp.where(exists, total, 1) ** 2, 0)
         first, second = spread[::2], spread[1::2]
@@ -142,7 +143,7 @@ def _bisect_lanes(covariance: Array) -> Array:
         alone = jnp.stack([exists[::2] & ~exists[1::2], exists[1::2] & ~exists[::2]], axis=1)
         shares[-1] = jnp.where(alone, 1, jnp.where((exists[::2] & exists[1::2])[:, None], shares[-1], 0))
         half, lanes = total.shape[0] // 2, total.shape[1:]
-        total, own = (jnp.sum(x.reshape(half, 2, *lanes), axis=1) for x in (total, own))
+        total, members = (jnp.sum(x.reshape(half, 2, *lanes), axis=1) for x in (total, members))
         table = jnp.sum(table.reshape(half, 2, half, 2, *lanes), axis=(1, 3))
     weights = jnp.ones_like(total)
     for share in reversed(shares):

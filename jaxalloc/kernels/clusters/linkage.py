@@ -45,8 +45,8 @@ def merge_tree(
         linkage: ``"average"``, ``"single"``, ``"complete"`` or ``"ward"``.
         stop: () no merge above this height is made; infinity gives the whole tree.
         sizes: (N,) how many assets each stands for, where they are clusters already; ones by default.
-        compacting: whether what can still merge moves into smaller tables as it gets less: fewer steps, but each of the
-            tables is compiled.
+        compacting: whether the clusters that can still merge move into smaller tables as they get fewer. That saves
+            steps, but each of the tables is compiled.
 
     Returns:
         `MergeTree`. Ties are broken by the first indices.
@@ -276,7 +276,7 @@ def _monotone(tree: MergeTree) -> Array:
     index = jnp.arange(n, dtype=jnp.int32)
 
     def raise_round(number: Array, height: Array) -> Array:
-        # merges of this round: both sides' own highest merge so far
+        # the highest merge so far on both sides of each merge of this round
         now = jnp.isfinite(tree.height) & (tree.round == number)
         tops = jnp.where(jnp.isfinite(tree.height) & (tree.round < number), height, 0)
         top_of = jnp.zeros(n, height.dtype).at[tree.parent].max(jnp.where(tree.parent == index, 0, tops))

@@ -13,7 +13,7 @@ from jaxalloc.kernels.clusters.linkage import MergeTree, maxclust_height, merge_
 from jaxalloc.kernels.lanes.backend import Backend
 from jaxalloc.settings.config import AllocationConfig
 
-_ONE_TABLE = 32  # assets: so few are merged in one table in hardly more time, and with less to compile
+_ONE_TABLE = 32  # at most so many assets are merged in one table, which takes hardly longer and compiles less
 
 
 class Clusters(NamedTuple):

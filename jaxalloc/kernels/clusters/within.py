@@ -22,7 +22,7 @@ class Synthetic(NamedTuple):
         sizes: (K,) number of assets of each cluster, 0 where there is none.
         covariance: (K, K) S, annual; unit diagonal where there is no cluster.
         excess: (K,) e = m - risk-free rate, annual; 0 where there is no cluster.
-        riskless: (K,) bool, the cluster has no variance, and was given the `jitter` of its members'.
+        riskless: (K,) bool, the cluster has no variance, and was given the `jitter` of its members' instead.
     """
 
     inner: Array

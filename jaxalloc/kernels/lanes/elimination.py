@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -26,9 +27,9 @@ def solve_positive_definite(matrix: Array, rhs: Array, backend: Backend) -> Arra
     ones before it, up to rounding, gets 0 in the solution: of the many solutions of a consistent singular system this
     is a basic one.
 
-    Each step of an elimination goes through the whole table, for shapes are static. So this is Gauss-Jordan on one
-    block of rows after the other, the table cut down to what is left after each, and then back substitution: about half
-    the work.
+    Shapes are static, so that each step goes through the whole table. Therefore the rows are eliminated in blocks, by
+    Gauss-Jordan; after each block the table is cut down to what is left, and back substitution follows. That is about
+    half the work of eliminating all rows at once.
 
     Args:
         matrix: (K, K) symmetric positive semidefinite, unit scale on its diagonal; lanes may follow, (K, K, L).
@@ -39,7 +40,7 @@ def solve_positive_definite(matrix: Array, rhs: Array, backend: Backend) -> Arra
         (K, R) the solution; (K, R, L).
     """
     size, n_rhs = matrix.shape[0], rhs.shape[1]
-    tiny = 4 * size * jnp.finfo(matrix.dtype).eps
+    tiny = smallest_pivot(size, matrix.dtype)
     scale = jnp.moveaxis(jnp.diagonal(matrix), -1, 0)
     table = jnp.concatenate([matrix, rhs], axis=1)
     blocks = []
@@ -55,6 +56,11 @@ def solve_positive_definite(matrix: Array, rhs: Array, backend: Backend) -> Arra
     return solution
 
 
+def smallest_pivot(size: int, dtype: Any) -> float:
+    """Largest pivot, relative to a unit diagonal, that counts as rounding in a system of so many equations."""
+    return 4 * size * float(jnp.finfo(dtype).eps)
+
+
 def _edges(size: int) -> list[int]:
     """Where the blocks of an elimination begin and end."""
     n_blocks = max(1, min(4, size // 12))
@@ -62,7 +68,7 @@ def _edges(size: int) -> list[int]:
 
 
 def _eliminate(table: Array, tiny: Array, pivots: int, backend: Backend) -> Array:
-    """Gauss-Jordan over the first ``pivots`` columns of a table (n, columns, ...): left as they are, read no more."""
+    """Gauss-Jordan over the first ``pivots`` columns of a table (n, columns, ...), which are left as they are."""
     index = positions(table.shape[0], table)
 
     def step(k: Array, table: Array) -> Array:

@@ -132,8 +132,8 @@ def panel_moments(
     c, weights_ok = clean_weights(weights)
     n = jnp.sum(c)
     missing = jnp.any(mask & (dot(c, panel.missing) > 0))
-    # A masked column or an unused row may hold anything; both count for nothing here, for they were set to 0
-    # or meet a weight of 0, and the columns' sums do not mix.
+    # A masked column or an unused row may hold anything. Both count for nothing here: they were set to 0 or meet a
+    # weight of 0, and the columns' sums do not mix.
     active = mask & ~_constant_columns(panel, c > 0)
     z = panel.centred
     both = active[:, None] & active[None, :]
@@ -190,8 +190,8 @@ def _second_moments(panel: SharedPanel, c: Array, products: Array | None) -> Arr
 def _unpack(packed: Array, n: int) -> Array:
     """(N, N) symmetric matrix of its upper triangle laid out by rows.
 
-    Row by row, each from its place less what the rows' shrinking has moved it: whole rows are read in a fraction of the
-    time of N^2 entries by their places.
+    Row i is the slice of N entries that ends where row i of the triangle ends: whole rows are read in a fraction of the
+    time that N^2 entries by their places take.
     """
     i = jnp.arange(n, dtype=jnp.int32)
     starts = i * n - i * (i + 1) // 2

@@ -122,8 +122,8 @@ def decayed_weights(weights: Array, decay: Array) -> Array:
 def reject_unusable(moments: Moments) -> Moments:
     """Reject a universe whose moments underflowed or overflowed: nothing can be computed with them.
 
-    By Cauchy and Schwarz no sum of products is larger than the larger of the two sums of squares: where all variances
-    are finite, all covariances are, and nobody has to go through them.
+    By Cauchy and Schwarz no sum of products is larger than the larger of the two sums of squares. So where all
+    variances are finite, all covariances are, and they need not be looked at.
     """
     variance = jnp.diagonal(moments.covariance)
     usable = jnp.all(jnp.where(moments.active, (variance > 0) & jnp.isfinite(variance), True))

@@ -12,15 +12,19 @@ from jaxalloc.kernels.moments.panel import SharedPanel
 from jaxalloc.kernels.moments.sample import Moments
 from jaxalloc.kernels.moments.shock import Shock
 
+TAIL_QUANTILE = 0.95
+
 
 class Tail(NamedTuple):
-    """The upper tail of each asset's returns: mean (N,) of those above the 95 % quantile, and found (N,) bool.
+    """The upper tail of each asset's returns.
 
-    Where there is no return above it, the mean is 0 and ``found`` False.
+    Attributes:
+        mean: (N,) mean of the returns above the 95 % quantile; 0 if there is none.
+        exists: (N,) bool, whether there is a return above it.
     """
 
     mean: Array
-    found: Array
+    exists: Array
 
 
 def skewness(moments: Moments) -> Array:
@@ -68,8 +72,9 @@ def tail_gain(values: Array, weights: Array, count: Array) -> Tail:
     quantile = low + (h - k) * (high - low)
     tail = jnp.where(values > quantile[None, :], weights, 0)
     weight = jnp.sum(tail, axis=0)
-    found = weight > 0
-    return Tail(jnp.where(found, jnp.sum(tail * values, axis=0) / jnp.where(found, weight, 1), 0), found)
+    exists = weight > 0
+    mean = jnp.where(exists, jnp.sum(tail * values, axis=0) / jnp.where(exists, weight, 1), 0)
+    return Tail(mean=mean, exists=exists)
 
 
 def shocked_tail(tail: Tail, mean: Array, periods_per_year: Array, shock: Shock) -> Tail:
@@ -85,7 +90,7 @@ def shocked_tail(tail: Tail, mean: Array, periods_per_year: Array, shock: Shock)
         `Tail`.
     """
     gain = tail.mean + (shock.volatility - 1) * (tail.mean - mean) + shock.mean / periods_per_year
-    return tail._replace(mean=jnp.where(tail.found, gain, 0))
+    return tail._replace(mean=jnp.where(tail.exists, gain, 0))
 
 
 def sample_tail_gain(returns: Array, weights: Array, mask: Array) -> Tail:
@@ -140,11 +145,8 @@ def _panel_tail_lanes(order: Array, descending: Array, weights: Array) -> Tail:
         return sums[0] + tail, sums[1] + tail * value
 
     weight, total = lax.fori_loop(0, n_seen, add, (above, above))
-    found = weight > 0
-    return Tail(jnp.where(found, total / jnp.where(found, weight, 1), 0), found)
-
-
-TAIL_QUANTILE = 0.95
+    exists = weight > 0
+    return Tail(mean=jnp.where(exists, total / jnp.where(exists, weight, 1), 0), exists=exists)
 
 
 _panel_tail_gain = lanes_last(_panel_tail_lanes, shared=2)

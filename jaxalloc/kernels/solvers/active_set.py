@@ -1,8 +1,8 @@
 """Active set over {0 <= y <= b, a . y = 1}: solve on a face, exchange bounds by their multipliers' signs, and again.
 
 For minimum variance and maximum Sharpe in the variance metric, all in lanes: vectors (K, L), numbers (L,). An exchange
-solves one linear system for the free clusters. They are few at an optimum, whatever K, so that they go into a small
-table; larger tables take the universes with more of them, in groups.
+solves one linear system for the free clusters. These are few at an optimum, whatever K, so that a small table holds
+them. Universes with more of them go into larger tables, in groups.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from jax import Array
 
 from jaxalloc.kernels.lanes.backend import Backend
 from jaxalloc.kernels.lanes.control import in_groups, is_one_group, while_any
-from jaxalloc.kernels.lanes.elimination import solve_positive_definite
+from jaxalloc.kernels.lanes.elimination import smallest_pivot, solve_positive_definite
 from jaxalloc.kernels.lanes.products import divisor, dot, matvec, positions
-from jaxalloc.kernels.solvers.problem import Scaled, rounding
+from jaxalloc.kernels.solvers.problem import MeanVarianceProblem, rounding
 
 _EXCHANGES = 12  # at most
-_RELEASE = 0.2  # entries leave a bound together whose multipliers are at least this share of the worst
-_SMALL = 24  # clusters at most that count as few: they want fewer exchanges together, and fewer tables
+_RELEASE = 0.2  # the entries whose multiplier is at least this share of the worst one leave their bound together
+_SMALL = 24  # at most so many clusters count as few, and get fewer exchanges in common and fewer tables
 
 
 class _Face(NamedTuple):
@@ -41,7 +41,7 @@ class _Face(NamedTuple):
     changed: Array
 
 
-def active_set(problem: Scaled, y: Array, proximal: Array, backend: Backend) -> Array:
+def active_set(problem: MeanVarianceProblem, y: Array, proximal: Array, backend: Backend) -> Array:
     """Solve the optimality conditions on the face of ``y``, exchanging bounds until their signs agree.
 
     On the free entries F the optimum has C y = alpha e - beta a; entries at a bound stay there unless the sign of
@@ -62,7 +62,7 @@ def active_set(problem: Scaled, y: Array, proximal: Array, backend: Backend) -> 
     at_upper = (y >= problem.upper) & (problem.upper > 0)
     start = _Face(y=y, at_zero=y <= 0, at_upper=at_upper, changed=jnp.ones(y.shape[1:], bool))
 
-    def exchange(problem: Scaled, face: _Face, wanted: Array, first: int, most: int) -> _Face:
+    def exchange(problem: MeanVarianceProblem, face: _Face, wanted: Array, first: int, most: int) -> _Face:
         def more(turn: Array, face: _Face) -> Array:
             return wanted & face.changed & (turn < most)
 
@@ -76,7 +76,7 @@ def active_set(problem: Scaled, y: Array, proximal: Array, backend: Backend) -> 
     return in_groups(face.changed, further, problem, face, backend).y
 
 
-def _solve_face(problem: Scaled, face: _Face, proximal: Array, backend: Backend) -> _Face:
+def _solve_face(problem: MeanVarianceProblem, face: _Face, proximal: Array, backend: Backend) -> _Face:
     """One exchange."""
     c, a, b, e = problem
     zero, full = face.at_zero, face.at_upper
@@ -88,7 +88,7 @@ def _solve_face(problem: Scaled, face: _Face, proximal: Array, backend: Backend)
     gradient = gradient + matvec(c, step, backend)
     multiplier = gradient - alpha * e + beta * a
     wrong = jnp.where(b > 0, jnp.where(zero, -multiplier, jnp.where(full, multiplier, 0)), 0)
-    # a multiplier that is 0 but for rounding holds its bound: let go, it would come and go for ever
+    # a multiplier that is all rounding keeps its entry at the bound, which it would otherwise leave and reach for ever
     noise = rounding(y.dtype) * (jnp.abs(gradient) + jnp.abs(alpha * e) + jnp.abs(beta * a))
     let_go = (wrong > noise) & (wrong >= _RELEASE * jnp.max(wrong, axis=0))
     new_zero = (zero & ~let_go) | (free & (y < 0))
@@ -98,7 +98,7 @@ def _solve_face(problem: Scaled, face: _Face, proximal: Array, backend: Backend)
 
 
 def _face_step(
-    problem: Scaled, y: Array, gradient: Array, free: Array, full: Array, proximal: Array, backend: Backend
+    problem: MeanVarianceProblem, y: Array, gradient: Array, free: Array, full: Array, proximal: Array, backend: Backend
 ) -> tuple[Array, Array, Array]:
     """Step on the free entries to the optimum of the face, with the multipliers alpha and beta.
 
@@ -142,8 +142,8 @@ def _face_step(
 def _solve_free(matrix: Array, rhs: Array, free: Array, proximal: Array, backend: Backend) -> Array:
     """Solve (matrix_FF + proximal) X_F = rhs_F for the free entries F; X is 0 elsewhere.
 
-    Few clusters are free at an optimum, whatever K. So they are gathered into a small table and solved there; the
-    universes with more of them are gathered into groups, with larger tables.
+    The free entries are gathered into a small table and solved there. Universes with more of them are packed into
+    groups, with larger tables.
     """
     size, lanes = free.shape
     tables = _tables(size)
@@ -173,7 +173,7 @@ def _earlier(free: Array, backend: Backend) -> Array:
 
 
 def _tables(size: int) -> tuple[int, ...]:
-    """Rows of the tables for the free ones of so many clusters, the first large enough for most universes.
+    """Numbers of rows of the tables for the free ones of so many clusters. The first is enough for most universes.
 
     Example:
         >>> _tables(8), _tables(20), _tables(34), _tables(84)
@@ -196,8 +196,8 @@ def _solve_in_table(
     places = (chosen[:, None] * size + chosen[None]).reshape(rows * rows, *free.shape[1:])
     flat = matrix.reshape(size * size, *free.shape[1:])
     table = jnp.take_along_axis(flat, places, axis=0, mode="clip").reshape(rows, rows, *free.shape[1:])
-    own = jnp.take_along_axis(rhs, chosen[:, None], axis=0, mode="clip")
-    small = _solve_masked(table, own, used, proximal, backend)
+    table_rhs = jnp.take_along_axis(rhs, chosen[:, None], axis=0, mode="clip")
+    small = _solve_masked(table, table_rhs, used, proximal, backend)
     back = jnp.take_along_axis(small, jnp.minimum(slot, rows - 1)[:, None], axis=0, mode="clip")
     return jnp.where(free[:, None], back, 0)
 
@@ -206,7 +206,7 @@ def _solve_masked(matrix: Array, rhs: Array, free: Array, proximal: Array, backe
     rows = positions(free.shape[0], matrix)
     block = jnp.where(free[:, None] & free[None], matrix, 0)
     # at least of rounding size, which bounds the step where the face is singular
-    least = 4 * free.shape[0] * float(jnp.finfo(matrix.dtype).eps)
+    least = smallest_pivot(free.shape[0], matrix.dtype)
     diagonal = jnp.where(free, 1 + jnp.maximum(least, proximal.astype(matrix.dtype)), 1)
     block = jnp.where(rows == jnp.swapaxes(rows, 0, 1), diagonal[:, None], block)
     return solve_positive_definite(block, jnp.where(free[:, None], rhs, 0), backend)

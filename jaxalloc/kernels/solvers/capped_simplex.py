@@ -15,7 +15,7 @@ from jaxalloc.kernels.lanes.backend import if_any
 from jaxalloc.kernels.lanes.control import while_any
 from jaxalloc.kernels.lanes.precision import is_off
 
-_FEW = 100  # entries that are compared with one another
+_FEW = 100  # at most so many entries are compared with one another
 _MAX_STEPS = 200  # each search below ends in a handful of steps; the limit only guards against NaN
 
 
@@ -124,7 +124,7 @@ def project(point: Array, upper: Array, normal: Array | None = None) -> Array:
         lower = jnp.where(excess >= 0, mu, lower)
         higher = jnp.where(excess <= 0, mu, higher)
         newton = mu + excess / jnp.where(slope > 0, slope, 1)
-        # strictly: an end of the bracket has been tried, and Newton may go from one to the other for ever
+        # strictly inside: an end has been tried already, and Newton may go from one end to the other for ever
         inside = (slope > 0) & (newton > lower) & (newton < higher)
         new = jnp.where(inside, newton, lower + (higher - lower) / 2)
         done = (jnp.abs(excess) <= 2 * eps) | (new == mu) | ((newton == mu) & (slope > 0))
@@ -159,10 +159,10 @@ def linear_minimum(cost: Array, upper: Array) -> Array:
 
 @jax.jit
 def linear_slack(cost: Array, weights: Array, upper: Array) -> Array:
-    """What cost . w exceeds the minimum of cost . s over the set by, as a sum of nonnegative terms.
+    """By how much cost . w exceeds the minimum of cost . s over the set, as a sum of nonnegative terms.
 
-    By duality it is the least over nu of sum (cost - nu)^+ w + (nu - cost)^+ (upper - w), attained at the marginal
-    cost. Nothing cancels, so that it is good to a few ulp of itself however close w is to optimal.
+    By duality this slack is the least over nu of sum (cost - nu)^+ w + (nu - cost)^+ (upper - w), attained at the
+    marginal cost. Nothing cancels, so that it is exact to a few units in its last place however close w is to optimal.
 
     Args:
         cost: (K,) finite.
@@ -179,10 +179,10 @@ def linear_slack(cost: Array, weights: Array, upper: Array) -> Array:
 
 
 def _marginal_cost(cost: Array, upper: Array) -> tuple[Array, Array, Array]:
-    """The least cost at which the entries up to it hold 1; the entries below it, and those up to it.
+    """The marginal cost, at which the entries up to it hold 1; the entries below that cost, and those up to it.
 
-    Few entries are compared with one another, K^2 steps; for many it is found by bisection, until floating point has
-    nothing between its ends. The result is masks, made by the loop that compares the costs: compared once more outside
+    Few entries are compared with one another, in K^2 steps. For many the cost is bisected, until floating point has
+    nothing between the ends. The result is masks, made by the loop that compares the costs: compared once more outside
     of it, a cost that is computed anew might round differently (see `jaxalloc.kernels.lanes.backend`).
     """
     movable = upper > 0
@@ -218,7 +218,7 @@ def _marginal_cost(cost: Array, upper: Array) -> tuple[Array, Array, Array]:
 def settle(weights: Array, upper: Array) -> Array:
     """Give the rounding left in sum w - 1 to the entries strictly between their bounds, in proportion.
 
-    What more than rounding is missing (a search that gave up early) is made good by projection.
+    Where more than rounding is missing, because a search gave up early, the weights are projected.
 
     Args:
         weights: (K,) within the bounds, sum about 1.
@@ -227,7 +227,7 @@ def settle(weights: Array, upper: Array) -> Array:
     Returns:
         (K,) weights within the bounds whose sum is 1 to the last few bits.
     """
-    for _ in range(2):  # twice: the first time an entry just below its bound may reach it, and leave the rest to others
+    for _ in range(2):  # the first time an entry just below its bound may reach it, and leave the rest to the others
         free = (weights > 0) & (weights < upper)
         fixed = jnp.sum(jnp.where(free, 0, weights), axis=0)
         moving = jnp.sum(jnp.where(free, weights, 0), axis=0)

@@ -12,12 +12,12 @@ from jax import Array, lax
 from jaxalloc.kernels.lanes.backend import Backend
 from jaxalloc.kernels.lanes.products import divisor, matvec, positions
 from jaxalloc.kernels.solvers.capped_simplex import project
-from jaxalloc.kernels.solvers.problem import Scaled, ratio_of, variance_of
+from jaxalloc.kernels.solvers.problem import MeanVarianceProblem, ratio_of, variance_of
 
 _POWER_STEPS = 8
 
 
-def curvature_of(problem: Scaled, backend: Backend) -> Array:
+def curvature_of(problem: MeanVarianceProblem, backend: Backend) -> Array:
     """Largest eigenvalue of C along the plane a . y = 0, in which every step moves; by power iteration, rounded up.
 
     A market's common factor is the largest eigenvalue of C by far, and it is nearly orthogonal to that plane.
@@ -42,7 +42,9 @@ def curvature_of(problem: Scaled, backend: Backend) -> Array:
     return jnp.clip(estimate, 1, row_sums)
 
 
-def projected_gradient(problem: Scaled, curvature: Array, y: Array, steps: Array | int, backend: Backend) -> Array:
+def projected_gradient(
+    problem: MeanVarianceProblem, curvature: Array, y: Array, steps: Array | int, backend: Backend
+) -> Array:
     """So many accelerated projected gradient steps (Beck & Teboulle 2009), by jaxopt.
 
     The objective is divided by its curvature so that the step size is the constant 1, which spares jaxopt's line

@@ -27,7 +27,7 @@ from jaxalloc.kernels.solvers.capped_simplex import linear_minimum, linear_slack
 from jaxalloc.kernels.solvers.gradient import curvature_of, projected_gradient
 from jaxalloc.kernels.solvers.problem import (
     Correlation,
-    Scaled,
+    MeanVarianceProblem,
     Solution,
     accepted,
     correlate,
@@ -36,14 +36,20 @@ from jaxalloc.kernels.solvers.problem import (
     variance_of,
 )
 
-_FIRST_STEPS = 10  # of projected gradient in the first block, and
-_GRADIENT_STEPS = 30  # in each further one
-_BLOCKS = 30
-_PATIENCE = 3  # blocks before faces that are singular, on which exchanges cycle, get a larger proximal term
+_FIRST_STEPS = 10  # of projected gradient in the first block
+_FURTHER_STEPS = 30  # of projected gradient in a further block, as a rule
+_BLOCKS = 30  # at most
+_PLAIN_BLOCKS = 3  # without a proximal term; where they fail, the face is likely singular, and exchanges cycle on it
 
 
 class _Measured(NamedTuple):
-    """Optimality gap of a point, the part of it that is rounding, and its variance, over its reward's square if any."""
+    """What is known of a point.
+
+    Attributes:
+        gap: (L,) optimality gap.
+        floor: (L,) the part of the gap that is rounding.
+        value: (L,) variance; over the reward's square where there is a reward.
+    """
 
     gap: Array
     floor: Array
@@ -130,9 +136,9 @@ def _in_lanes(backend: Backend) -> Callable[[Array, Array, Array], Solution]:
     return lanes_last(lambda covariance, *rest: _solve_one(correlate(covariance), *rest, backend=backend))
 
 
-def _scale(risk: Correlation, excess: Array, upper: Array) -> Scaled:
+def _scale(risk: Correlation, excess: Array, upper: Array) -> MeanVarianceProblem:
     normal = 1 / risk.sigma
-    return Scaled(
+    return MeanVarianceProblem(
         correlation=risk.matrix,
         normal=normal,
         upper=risk.sigma * upper,
@@ -140,7 +146,7 @@ def _scale(risk: Correlation, excess: Array, upper: Array) -> Scaled:
     )
 
 
-def _start(problem: Scaled, richest: Array, backend: Backend) -> Array:
+def _start(problem: MeanVarianceProblem, richest: Array, backend: Backend) -> Array:
     """The best of three portfolios: inverse variance, rewards over variance, and the richest, a vertex."""
     a = jnp.where(problem.upper > 0, problem.normal, 0)
     tilted = jnp.maximum(problem.excess, 0)
@@ -182,17 +188,17 @@ class _Prepared(NamedTuple):
         curvature: (L,) of `curvature_of`.
     """
 
-    problem: Scaled
+    problem: MeanVarianceProblem
     upper: Array
     curvature: Array
 
 
-def _solve(problem: Scaled, risk: Correlation, upper: Array, richest: Array, backend: Backend) -> Solution:
+def _solve(problem: MeanVarianceProblem, risk: Correlation, upper: Array, richest: Array, backend: Backend) -> Solution:
     """Blocks of projected gradient and active set until the gap is small; the best point is kept throughout."""
     # The gradient only has to find out which bounds hold. For that float32 and a few steps nearly always do: what the
     # active set then solves does not depend on how exactly its start was known. Where the active set cycles, on faces
     # that are singular, further blocks are in full precision.
-    float32_problem = Scaled(
+    float32_problem = MeanVarianceProblem(
         correlation=risk.float32_matrix,
         normal=problem.normal.astype(jnp.float32),
         upper=problem.upper.astype(jnp.float32),
@@ -227,8 +233,8 @@ def _solve(problem: Scaled, risk: Correlation, upper: Array, richest: Array, bac
         best = in_groups(_unfinished(best), further, prepared, best, backend)
     full = best.y >= problem.upper  # exactly at the bound, not a rounding below it
     weights = jnp.where(full, upper, jnp.minimum(problem.normal * best.y, upper))
-    # a few roundings above 0 are 0: which clusters are held, and who leads them, should not hang on them. Roundings of
-    # y, not of w: beside a cluster of hardly any risk the others' tiny weights count.
+    # An entry of y that is a few roundings above 0 counts as 0: which clusters are held, and which asset leads them,
+    # should not depend on rounding. An entry of w would not do: beside a cluster of hardly any risk tiny weights count.
     small = best.y <= rounding(weights.dtype) * jnp.max(best.y, axis=0)
     weights = settle(jnp.where(small, 0, weights), upper)
     gap, floor, _ = _measure(problem, upper, risk.sigma * weights, backend)
@@ -281,7 +287,7 @@ def _further_steps(turn: Array, dtype: Any) -> Array | int:
     In float32 it is mostly rounding that keeps a universe from being solved, and a second solve on the same face mends
     that.
     """
-    return _GRADIENT_STEPS if dtype == jnp.float64 else jnp.where(turn == 1, 0, _GRADIENT_STEPS)
+    return _FURTHER_STEPS if dtype == jnp.float64 else jnp.where(turn == 1, 0, _FURTHER_STEPS)
 
 
 def _unfinished(best: _Best) -> Array:
@@ -293,22 +299,22 @@ def _unsolved(best: _Best) -> Array:
     return gap > jnp.maximum(tolerance(gap.dtype), floor)
 
 
-def _better(problem: Scaled, upper: Array, best: _Best, y: Array, backend: Backend) -> _Best:
+def _better(problem: MeanVarianceProblem, upper: Array, best: _Best, y: Array, backend: Backend) -> _Best:
     """Keep the better of two points: of lower variance (for its reward), or of lower gap where that is no higher.
 
     Far from the optimum the gap alone would not do: it is relative to the variance, and may grow as that falls.
     """
     new, old = _measure(problem, upper, y, backend), best.measured
-    # where hardly anything earns, a step may lose the reward, and with it the problem
+    # where hardly any cluster earns, a step may lose the reward, and the problem with it
     lost = jnp.any(problem.excess != 0, axis=0) & (jnp.sum(problem.excess * y, axis=0) <= 0)
-    margin = 1e-3  # float32 may see less of a difference than this where there is none
+    margin = 1e-3  # a smaller difference may be rounding, in float32
     lower, no_higher = new.value < (1 - margin) * old.value, new.value <= (1 + margin) * old.value
     better = ~lost & (lower | (no_higher & (new.gap < old.gap)))
     return choose(better, _Best(y=y, measured=new, blocks=best.blocks), best)
 
 
-def _make_feasible(problem: Scaled, y: Array) -> Array:
-    """Clip ``y``, and project it where that is not enough: a projection would turn the zeros into rounding errors."""
+def _make_feasible(problem: MeanVarianceProblem, y: Array) -> Array:
+    """Clip ``y``, and project it only where that is not enough: a projection turns zeros into rounding errors."""
     clipped = jnp.clip(y, 0, problem.upper)
     error = jnp.abs(jnp.sum(problem.normal * clipped, axis=0) - 1)
 
@@ -317,7 +323,7 @@ def _make_feasible(problem: Scaled, y: Array) -> Array:
     return if_any(far, lambda point, _: project(point, problem.upper, problem.normal), nearest)
 
 
-def _measure(problem: Scaled, upper: Array, y: Array, backend: Backend) -> _Measured:
+def _measure(problem: MeanVarianceProblem, upper: Array, y: Array, backend: Backend) -> _Measured:
     """Optimality gap of ``y``, the part of it that no arithmetic of this precision can remove, and the objective."""
     gradient = matvec(problem.correlation, y, backend)
     variance = jnp.sum(y * gradient, axis=0)
@@ -345,4 +351,4 @@ def _proximal(block: Array) -> Array:
     """
     turn = block % 3
     larger = jnp.where(turn == 0, 1e-4, jnp.where(turn == 1, 1e-3, 1e-2))
-    return jnp.where(block < _PATIENCE, 0, larger)
+    return jnp.where(block < _PLAIN_BLOCKS, 0, larger)

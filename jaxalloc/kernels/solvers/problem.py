@@ -1,4 +1,4 @@
-"""A covariance matrix as correlations and volatilities: what the solvers of Layer 1 work with, made once for all."""
+"""What the solvers across clusters share: correlations and volatilities, a problem, a solution, its tolerances."""
 
 from __future__ import annotations
 
@@ -64,8 +64,17 @@ def accepted(dtype: Any) -> float:
     return 5e-10 if jnp.dtype(dtype) == jnp.float64 else 8e-6
 
 
-class Scaled(NamedTuple):
-    """A problem in the variance metric: correlation C, normal a = 1 / sigma, upper bounds b, excess return e."""
+class MeanVarianceProblem(NamedTuple):
+    """A problem in the variance metric, y = sigma w.
+
+    Minimise y'Cy, or y'Cy over the square of e'y, over {0 <= y <= b, a . y = 1}.
+
+    Attributes:
+        correlation: (K, K, L) C.
+        normal: (K, L) a = 1 / sigma.
+        upper: (K, L) b = sigma u.
+        excess: (K, L) e, excess returns over volatilities; 0 for minimum variance.
+    """
 
     correlation: Array
     normal: Array
@@ -74,16 +83,16 @@ class Scaled(NamedTuple):
 
 
 def rounding(dtype: Any) -> float:
-    """What a multiplier, or an entry of y, may be off: 64 units in the last place, 8 in float32, which has fewer."""
+    """Relative error that a multiplier or an entry of y may have: 64 units in the last place, in float32 8."""
     return (64 if jnp.dtype(dtype) == jnp.float64 else 8) * float(jnp.finfo(dtype).eps)
 
 
-def variance_of(problem: Scaled, y: Array, backend: Backend) -> Array:
+def variance_of(problem: MeanVarianceProblem, y: Array, backend: Backend) -> Array:
     """Variance (L,) of ``y`` (K, L): y'Cy."""
     return jnp.sum(y * matvec(problem.correlation, y, backend), axis=0)
 
 
-def ratio_of(problem: Scaled, y: Array, backend: Backend) -> Array:
+def ratio_of(problem: MeanVarianceProblem, y: Array, backend: Backend) -> Array:
     """Variance over reward (L,) of ``y`` (K, L): y'Cy / e'y; 0 where there is no positive reward."""
     reward = jnp.sum(problem.excess * y, axis=0)
     return jnp.where(reward > 0, variance_of(problem, y, backend) / divisor(reward), 0)
