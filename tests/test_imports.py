@@ -52,9 +52,12 @@ ORDER: tuple[frozenset[str], ...] = tuple(
         ),
     )
 )
-# Circles that are still there
-CALLED_LATER: set[tuple[str, str]] = set()
-KNOWN_CIRCLES: list[set[str]] = []
+# What an import inside a function may wait for: heavy libraries, and modules that are not there on every system
+LATE = {
+    *("pyarrow", "plotly", "jinja2", "scipy", "jaxopt", "filelock", "distributed", "arch", "skfolio", "sklearn"),
+    *("jaxlib.version", "resource"),
+}
+LATE_FOR_JAX = {"cli": {"jaxalloc.cli.options"}}  # the command line answers a wrong word without loading JAX
 
 ARRAYS_ONLY = {"arguments", "settings", "kernels", "engine"}  # no pandas
 
@@ -171,7 +174,7 @@ def test_imports_run_one_way() -> None:
             parts = module.split(".")
             if parts[0] != "jaxalloc" or len(parts) == 1 or parts[1] not in rank or parts[1] == room(name):
                 continue
-            if rank[parts[1]] >= rank[room(name)] and (room(name), parts[1]) not in CALLED_LATER:
+            if rank[parts[1]] >= rank[room(name)]:
                 wrong.append(f"{name} imports {module}")
     assert wrong == []
 
@@ -205,8 +208,25 @@ def circles(graph: dict[str, set[str]]) -> list[set[str]]:
     return [set(group) for group in sorted({tuple(sorted(group)) for group in groups})]
 
 
+def late_imports(tree: ast.Module) -> set[str]:
+    """Modules that are imported inside functions."""
+    inside = [node for node in ast.walk(tree) if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))]
+    nodes = [node for function in inside for node in ast.walk(function)]
+    named = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    return named | {str(node.module) for node in nodes if isinstance(node, ast.ImportFrom)}
+
+
+def test_an_import_inside_a_function_is_of_a_heavy_library() -> None:
+    for name, tree in trees().items():
+        if name == "__init__":  # loads the public names where they are first used
+            continue
+        late = late_imports(tree) - LATE_FOR_JAX.get(name, set())
+        assert {module for module in late if module.split(".")[0] not in LATE and module not in LATE} == set(), name
+    assert late_imports(ast.parse("def f():\n    from jaxalloc.studies import tables\n")) == {"jaxalloc.studies"}
+
+
 def test_no_modules_import_each_other() -> None:
-    assert [circle for circle in circles(module_graph(trees())) if circle not in KNOWN_CIRCLES] == []
+    assert circles(module_graph(trees())) == []
 
 
 def test_a_circle_would_be_seen() -> None:

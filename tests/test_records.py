@@ -14,8 +14,6 @@ import jaxalloc
 PACKAGE = Path(jaxalloc.__file__).parent
 FEW = 2  # fields that may be given by their place
 
-# Rooms that do not do it yet; a room leaves the list when its last call is mended
-NOT_YET = {"kernels", "portfolios", "engine", "figures", "report", "cli", "storage"}
 TABLES = {"datasets.py"}  # records that are the rows of a table, written row by row below each other
 
 
@@ -72,24 +70,15 @@ def packed(tree: ast.AST) -> list[int]:
     return [call.lineno for call, _ in calls(tree) if is_packed(call)]
 
 
-def rooms(lines: dict[str, list[int]]) -> set[str]:
-    """The rooms that have such lines."""
-    return {path.split("/")[0] for path, found in lines.items() if found}
-
-
 @functools.cache
 def found() -> dict[str, list[int]]:
     """The guilty lines by module."""
     return {path: sorted({*guilty(tree, records()), *packed(tree)}) for path, tree in trees().items()}
 
 
-@pytest.mark.parametrize("path", [path for path in trees() if path.split("/")[0] not in NOT_YET | TABLES])
+@pytest.mark.parametrize("path", [path for path in trees() if path not in TABLES])
 def test_records_are_built_with_keywords(path: str) -> None:
     assert found()[path] == []
-
-
-def test_rooms_on_the_list_still_need_it() -> None:
-    assert NOT_YET - rooms(found()) == set()
 
 
 def test_positional_records_would_be_seen() -> None:

@@ -11,7 +11,6 @@ answers at once.
 from __future__ import annotations
 
 import contextlib
-import importlib
 import io
 import os
 import sys
@@ -25,20 +24,9 @@ import typer.core
 
 import jaxalloc
 from jaxalloc.arguments.errors import InputError
+from jaxalloc.cli.commands import COMMANDS, EXIT_STATUS, UsageError, module_of, without_pydantic
 
 DONE, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
-EXIT_STATUS = "Exit status: 0 success; 1 failure while running; 2 error in the input; 130 interrupted."
-
-# name of the command, and of its module with _ for - -> what `jaxalloc --help` says of it
-_COMMANDS = {
-    "allocate": "Compute one portfolio of each profile for the assets of a file.",
-    "study": "Allocate to thousands of universes drawn from a file, and summarise the portfolios.",
-    "sweep": "Allocate at every point of a grid of settings, and compare the points.",
-    "walk-forward": "Backtest: decide portfolios on past rows, and hold them on the rows that follow.",
-    "report": "Write the report of a finished study or walk-forward, one HTML page.",
-    "bench": "Measure how many universes per second this machine allocates to.",
-}
-UsageError: type[Exception] = typer.BadParameter.__bases__[0]  # what typer raises for any bad command line
 
 
 class _Commands(typer.core.TyperGroup):
@@ -47,7 +35,7 @@ class _Commands(typer.core.TyperGroup):
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """Find the command that the arguments name, and load it."""
         name, command, rest = super().resolve_command(ctx, args)
-        if name in _COMMANDS:
+        if name in COMMANDS:
             command = typer.main.get_command(module_of(name).app)
             command.name = name
         return name, command, rest
@@ -60,18 +48,13 @@ class _Commands(typer.core.TyperGroup):
             raise typer.Exit(_interrupted(interrupt)) from None
 
 
-def module_of(command: str) -> Any:
-    """Load the module of a command."""
-    return importlib.import_module(f"jaxalloc.cli.{command.replace('-', '_')}")
-
-
 app = typer.Typer(
     cls=_Commands,
     help="Cluster-aware portfolio allocation for thousands of universes at once.",
     epilog=f"Example: jaxalloc allocate prices.csv --kind prices\n\n{EXIT_STATUS}",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for _name, _summary in _COMMANDS.items():
+for _name, _summary in COMMANDS.items():
     app.command(_name, help=_summary)(lambda: None)  # `_Commands.resolve_command` loads the command itself
 
 
@@ -114,19 +97,9 @@ def _run(arguments: list[str]) -> int:
     except UsageError as error:
         context = getattr(error, "ctx", None)
         path = context.command_path if context is not None else "jaxalloc"
-        message = _without_pydantic(error.format_message())  # type: ignore[attr-defined]
+        message = without_pydantic(error.format_message())  # type: ignore[attr-defined]
         return _say(f"error: {message}; see {path} --help", BAD_INPUT)
     return status if isinstance(status, int) else DONE
-
-
-def usage_message(error: Any) -> str:
-    """What is wrong by a `UsageError`, without the option's name."""
-    return _without_pydantic(error.message)
-
-
-def _without_pydantic(message: str) -> str:
-    """A message of typer's without what the library that it validates with puts around it."""
-    return message.replace("Value error, ", "").rstrip(".")
 
 
 def report_errors(run: Callable[[], int]) -> int:
@@ -134,7 +107,7 @@ def report_errors(run: Callable[[], int]) -> int:
     try:
         return run()
     except InputError as error:
-        from jaxalloc.cli.options import in_flags
+        from jaxalloc.cli.options import in_flags  # late: it loads JAX, which a wrong word on the line does not need
 
         return _say(f"error: {in_flags(str(error))}", BAD_INPUT)
     except (KeyboardInterrupt, typer.Abort) as interrupt:

@@ -30,7 +30,7 @@ import typer
 
 from jaxalloc.arguments.errors import InputError
 from jaxalloc.arguments.words import quote
-from jaxalloc.cli import UsageError, module_of, usage_message
+from jaxalloc.cli.commands import UsageError, module_of, usage_message
 
 COMMANDS = ("allocate", "study", "sweep", "walk-forward")
 _ABOUT_ONE_RUN = ("config", "resume", "fresh", "help")  # flags that are no setting

@@ -20,7 +20,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 
 import typer
 
-from jaxalloc.cli import EXIT_STATUS
+from jaxalloc.cli.commands import EXIT_STATUS
 from jaxalloc.cli.configured import ConfigFile
 from jaxalloc.markets.files import Layout
 from jaxalloc.markets.panel import Kind, Missing, Panel, read_returns

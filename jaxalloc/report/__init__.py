@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from jaxalloc.arguments.errors import InputError
 from jaxalloc.arguments.paths import check_file, write_whole
+from jaxalloc.report.page import html_page
 
 if TYPE_CHECKING:
     from jaxalloc.backtest.walk import WalkForward
@@ -42,8 +43,6 @@ def write_report(
         PosixPath('report.html')
     """
     target = check_report(path)
-    from jaxalloc.report.page import html_page
-
     page = html_page(study, title, base)
     write_whole(target, lambda partial: partial.write_text(page, encoding="utf-8"))
     return target

@@ -21,7 +21,7 @@ import typer
 
 import jaxalloc as ja
 from jaxalloc import cli
-from jaxalloc.cli import options, portfolios
+from jaxalloc.cli import commands, options, portfolios
 from jaxalloc.portfolios.profiles import PROFILES
 
 Run = Callable[..., tuple[str, str]]
@@ -99,7 +99,7 @@ def test_help_shows_defaults_choices_and_an_example(run: Run, command: str, monk
     assert "[default: 64]" in lines["--precision"]
 
 
-@pytest.mark.parametrize("command", ["", *cli._COMMANDS])
+@pytest.mark.parametrize("command", ["", *commands.COMMANDS])
 def test_every_help_has_an_example_that_parses_and_the_exit_statuses(
     run: Run, command: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -109,7 +109,9 @@ def test_every_help_has_an_example_that_parses_and_the_exit_statuses(
     (words,) = re.findall(r"^ Example: jaxalloc (.*)$", out, re.MULTILINE)
     name, *rest = shlex.split(words)
     assert name == (command or "allocate")
-    context = typer.main.get_command(cli.module_of(name).app).make_context(name, rest)  # raises where a word is wrong
+    context = typer.main.get_command(commands.module_of(name).app).make_context(
+        name, rest
+    )  # raises where a word is wrong
     assert context.params
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import typer
 
-from jaxalloc.cli import module_of
+from jaxalloc.cli.commands import module_of
 
 pytest.importorskip("plotly")
 

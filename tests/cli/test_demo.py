@@ -15,7 +15,7 @@ import pytest
 import jaxalloc as ja
 from jaxalloc import datasets
 from jaxalloc.arguments.errors import InputError
-from jaxalloc.cli import demo
+from jaxalloc.cli import tour
 from jaxalloc.settings.config import DEFAULT_PROFILES
 
 
@@ -37,7 +37,7 @@ def folder_contents() -> dict[str, Any]:
 def test_demo_prints_writes_and_runs_again(small_market: pd.DataFrame, capsys: pytest.CaptureFixture[str]) -> None:
     folder = Path("jaxalloc-demo")
     for n_resamples in (3, 5):
-        assert demo.run(folder, n_resamples) == 0
+        assert tour.run(folder, n_resamples) == 0
         out, err = capsys.readouterr()
         assert err == ""
         assert max(map(len, out.split("4. Written")[0].splitlines())) <= 80
@@ -64,19 +64,19 @@ def test_without_plotly_there_is_no_report_and_it_is_said(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "plotly", None)
-    assert demo.run(Path("jaxalloc-demo"), 3) == 0
+    assert tour.run(Path("jaxalloc-demo"), 3) == 0
     last = capsys.readouterr().out.splitlines()[-1]
     assert last == "No report: the report needs the package plotly: pip install 'jaxalloc[report]'"
-    assert sorted(os.listdir("jaxalloc-demo")) == [demo._MARKER, "returns.csv", "study", "weights.csv"]
+    assert sorted(os.listdir("jaxalloc-demo")) == [tour._MARKER, "returns.csv", "study", "weights.csv"]
 
 
 @pytest.mark.parametrize("name", ["note.txt", "study/note.txt"])
 def test_a_folder_with_something_else_in_it_is_left_alone(name: str, capsys: pytest.CaptureFixture[str]) -> None:
-    demo.run(Path("jaxalloc-demo"), 3)
+    tour.run(Path("jaxalloc-demo"), 3)
     Path("jaxalloc-demo", name).write_text("mine")
     before = folder_contents()
     with pytest.raises(InputError, match=r"also holds what the demo did not write, such as .*note.txt; move it away"):
-        demo.run(Path("jaxalloc-demo"), 3)
+        tour.run(Path("jaxalloc-demo"), 3)
     assert folder_contents() == before
 
 
@@ -85,26 +85,26 @@ def test_a_folder_that_is_not_the_demos_is_left_alone(tmp_path: Path) -> None:
     folder.mkdir()
     for content in (None, "", "[]", json.dumps({"files": 3})):
         if content is not None:
-            (folder / demo._MARKER).write_text(content)
+            (folder / tour._MARKER).write_text(content)
         with pytest.raises(InputError, match="was not made by the demo; move it away"):
-            demo.run(folder, 3)
-    assert os.listdir(folder) == [demo._MARKER]
+            tour.run(folder, 3)
+    assert os.listdir(folder) == [tour._MARKER]
     link = Path("link")
     link.symlink_to(folder, target_is_directory=True)
     with pytest.raises(InputError, match="was not made by the demo"):
-        demo.run(link, 3)
+        tour.run(link, 3)
 
 
 def test_a_failure_leaves_the_earlier_folder(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    demo.run(Path("jaxalloc-demo"), 3)
+    tour.run(Path("jaxalloc-demo"), 3)
     before = folder_contents()
 
     def interrupt(*_: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(demo, "_save", interrupt)
+    monkeypatch.setattr(tour, "_save", interrupt)
     with pytest.raises(KeyboardInterrupt):
-        demo.run(Path("jaxalloc-demo"), 3)
+        tour.run(Path("jaxalloc-demo"), 3)
     assert folder_contents() == before
