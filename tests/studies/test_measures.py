@@ -642,7 +642,8 @@ def test_one_asset_and_a_range_of_universes(x64: Any) -> None:
 def test_a_path_without_variance_has_no_sharpe_ratio(x64: Any) -> None:
     found = one_asset(4)
     reference = Reference(np.ones((1, 2, 1)), np.full((20, 1), 0.25), np.zeros((20, 1)), np.full(1, 4.0), np.zeros(1))
-    figures = np.asarray(measure_universes(4, found, np.ones((4, 20), bool), np.zeros(4, np.int32), reference))
+    left_out, points = np.ones((4, 20), bool), np.zeros(4, np.int32)
+    figures = np.asarray(measure_universes(4, found, left_out, points, reference, Backend.CPU))
     assert figures[0, 0, OUT_OF_BAG : OUT_OF_BAG + 2].tolist() == [1, 0]
     assert np.isnan(figures[0, 0, OUT_OF_BAG + 2])
     assert np.isnan(figures[1]).all()
