@@ -23,6 +23,7 @@ from jaxalloc import figures
 from jaxalloc.figures.canvas import label
 from jaxalloc.figures.portfolios import rebinned
 from jaxalloc.figures.tree import runs, tree_of
+from jaxalloc.kernels.lanes.backend import Backend
 from jaxalloc.portfolios.result import Allocation
 from jaxalloc.report.again import command_line, without_places
 from jaxalloc.report.words import stability_sentence
@@ -516,7 +517,7 @@ def large(n_assets: int = 500, apart: bool = False) -> Study:
     totals = Totals(p, n_assets)
     with jax.enable_x64(True):
         left_out = np.ones((block, 40), bool)
-        found = measure_universes(block, batch, left_out, np.zeros(block, np.int32), reference)
+        found = measure_universes(block, batch, left_out, np.zeros(block, np.int32), reference, Backend.CPU)
         sleeves = (False, False, False, True)
         totals.add(reduce_universes(block, sleeves, batch, found, np.int32(0), np.int32(block)))
     symbols = [f"ASSET.{k:04d}" for k in range(n_assets)]

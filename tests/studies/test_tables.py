@@ -16,6 +16,7 @@ import pytest
 
 from jaxalloc.arguments.errors import InputError
 from jaxalloc.datasets import synthetic_market
+from jaxalloc.kernels.lanes.backend import Backend
 from jaxalloc.markets.panel import read_returns
 from jaxalloc.portfolios.result import RESULT_FIELDS, Allocation, weights_frame
 from jaxalloc.portfolios.tables import ASSET_COLUMNS, CLUSTER_COLUMNS, asset_table, cluster_table
@@ -229,7 +230,7 @@ def handmade(point: Allocation | None = None, dtype: type[np.floating] = np.floa
     )
     totals = Totals(2, 5)
     with jax.enable_x64(dtype is np.float64):
-        figures = measure_universes(BLOCK, batch, left_out, np.zeros(n, np.int32), reference)
+        figures = measure_universes(BLOCK, batch, left_out, np.zeros(n, np.int32), reference, Backend.CPU)
         partial = reduce_universes(BLOCK, (False, True), batch, figures, np.int32(0), np.int32(n))
     totals.add(jax.tree.map(np.asarray, partial))
     study = Study(
