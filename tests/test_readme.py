@@ -31,6 +31,20 @@ def test_python_block_runs(capsys, tmp_path, monkeypatch):
     assert "</html>" in Path("report.html").read_text(encoding="utf-8")
 
 
+def test_python_block_runs_on_prices_from_a_file(capsys, tmp_path, monkeypatch):
+    """The block's other source of data; of the same shape, so that nothing is compiled anew."""
+    monkeypatch.chdir(tmp_path)
+    returns = ja.datasets.synthetic_market(n_assets=12)
+    prices = 100 * (1 + returns).cumprod()
+    prices.loc[returns.index[0].replace(year=2000)] = 100.0
+    prices.sort_index().to_csv("prices.csv")
+    (block,) = blocks("python")
+    line = re.search(r"^market = .*# or (.*)$", block, re.MULTILINE)
+    assert line is not None
+    exec(compile(block.replace(line[0], f"market = {line[1]}"), "README.md", "exec"), {})
+    assert "members" in capsys.readouterr().out
+
+
 COMMANDS = [line[2:] for block in blocks("console") for line in block.splitlines() if line.startswith("$ ")]
 
 
