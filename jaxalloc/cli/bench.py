@@ -73,7 +73,7 @@ def bench(
     quiet: Quiet = False,
     precision: Precision = "64",
 ) -> None:
-    """Time jaxalloc on this machine: how many universes does it allocate to in a second?
+    """Measure how many universes per second jaxalloc allocates to on this machine.
 
     Each universe is a bootstrap resample of the panel, and gets four profiles at the default settings. The time runs
     from the draw until the results have reached this process. Compiling comes before the first run and is timed on its

@@ -25,7 +25,7 @@ from jaxalloc.storage.csv import write_csv
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Portfolios:
+class NamedPortfolios:
     """The portfolios of one panel.
 
     Attributes:
@@ -94,7 +94,7 @@ class Portfolios:
         }
 
 
-def compute(panel: Panel, config: AllocationConfig, precision: int, name: str) -> Portfolios:
+def compute(panel: Panel, config: AllocationConfig, precision: int, name: str) -> NamedPortfolios:
     """Allocate the whole panel; an asset with a gap in any of its rows is left out.
 
     Raises:
@@ -115,18 +115,20 @@ def compute(panel: Panel, config: AllocationConfig, precision: int, name: str) -
         allocation = jax.tree.map(np.asarray, allocate(panel.values, config, asset_mask=complete))
     if not valid_universes(allocation.status):
         raise InputError(f"{name}: {Status.INVALID.message}")
-    return Portfolios(name=name, panel=panel, config=config, precision=precision, allocation=allocation, notes=notes)
+    return NamedPortfolios(
+        name=name, panel=panel, config=config, precision=precision, allocation=allocation, notes=notes
+    )
 
 
 # suffix -> how the asset tables are written; JSON holds the whole document
-WRITERS: dict[str, Callable[[Portfolios, Path], object]] = {
+WRITERS: dict[str, Callable[[NamedPortfolios, Path], object]] = {
     ".csv": lambda portfolios, path: write_csv(portfolios.all_assets(), path),
     ".parquet": lambda portfolios, path: portfolios.all_assets().to_parquet(path, engine="pyarrow", index=False),
     ".json": lambda portfolios, path: path.write_text(to_json(portfolios.document()), encoding="utf-8"),
 }
 
 
-def write(portfolios: Portfolios, target: Path) -> None:
+def write(portfolios: NamedPortfolios, target: Path) -> None:
     """Write the asset tables in the format that the suffix tells."""
     writer = WRITERS[target.suffix.lower()]
     write_whole(target, lambda path: writer(portfolios, path))

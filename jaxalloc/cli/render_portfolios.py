@@ -17,12 +17,12 @@ from jaxalloc.cli.render import empty_table, percent, plain
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from jaxalloc.cli.portfolios import Portfolios
+    from jaxalloc.cli.portfolios import NamedPortfolios
 
 FOLDED_ROWS = 25  # a longer table shows this many rows, the heaviest
 
 
-def print_portfolios(portfolios: Portfolios, console: Console, rows: int | None = FOLDED_ROWS) -> None:
+def print_portfolios(portfolios: NamedPortfolios, console: Console, rows: int | None = FOLDED_ROWS) -> None:
     """Print each profile's figures, clusters and assets: the heaviest ``rows`` of a long table, or all if None."""
     print_header(portfolios, console)
     for profile in portfolios.config.profiles:
@@ -33,7 +33,7 @@ def print_portfolios(portfolios: Portfolios, console: Console, rows: int | None 
         console.print("\n--all shows every cluster and asset", style="dim")
 
 
-def print_header(portfolios: Portfolios, console: Console) -> None:
+def print_header(portfolios: NamedPortfolios, console: Console) -> None:
     """Print the size of the panel and the number of clusters."""
     panel = portfolios.panel
     n_active = int((portfolios.allocation.cluster_labels >= 0).sum())
@@ -42,7 +42,7 @@ def print_header(portfolios: Portfolios, console: Console) -> None:
     console.print(plain(f"{Path(portfolios.name).name}: {counted(panel.n_observations, 'row')} of returns, {assets}"))
 
 
-def print_clusters(portfolios: Portfolios, profile: str, console: Console, rows: int | None) -> None:
+def print_clusters(portfolios: NamedPortfolios, profile: str, console: Console, rows: int | None) -> None:
     """Print a profile's figures and its `jaxalloc.portfolios.tables.cluster_table`."""
     figures = portfolios.figures(profile)
     volatility, mean = percent(figures["volatility"]), percent(figures["expected_return"])
@@ -94,7 +94,7 @@ def _fitting(symbols: Sequence[str], room: int) -> str:
     return text
 
 
-def print_assets(portfolios: Portfolios, profile: str, console: Console, rows: int | None) -> None:
+def print_assets(portfolios: NamedPortfolios, profile: str, console: Console, rows: int | None) -> None:
     """Print a profile's `jaxalloc.portfolios.tables.asset_table`."""
     lines = records(portfolios.assets(profile))
     held = lines if rows is None else [row for row in lines if row["weight"] > 0]

@@ -21,7 +21,7 @@ from jaxalloc.arguments.errors import InputError
 from jaxalloc.arguments.words import unquoted
 from jaxalloc.cli import render
 from jaxalloc.cli.documents import to_json
-from jaxalloc.cli.portfolios import Portfolios, compute, write
+from jaxalloc.cli.portfolios import NamedPortfolios, compute, write
 from jaxalloc.cli.render_portfolios import print_clusters, print_header
 from jaxalloc.markets.panel import as_panel
 from jaxalloc.report import FILE, check_report, write_report
@@ -58,7 +58,7 @@ def run(folder: Path, n_resamples: int = 1000) -> int:
     return 0
 
 
-def _allocate(console: Console) -> Portfolios:
+def _allocate(console: Console) -> NamedPortfolios:
 
     _say(
         "1. Four portfolios of a synthetic market",
@@ -75,7 +75,7 @@ def _allocate(console: Console) -> Portfolios:
     return portfolios
 
 
-def _resample(portfolios: Portfolios, n_resamples: int, out: Path, console: Console) -> Study:
+def _resample(portfolios: NamedPortfolios, n_resamples: int, out: Path, console: Console) -> Study:
 
     _say(
         f"2. How certain are the weights? {n_resamples:,} bootstrap resamples",
@@ -99,7 +99,7 @@ def _report(study: Study, folder: Path) -> str:
     return ""
 
 
-def _vary(portfolios: Portfolios, n_resamples: int, console: Console) -> None:
+def _vary(portfolios: NamedPortfolios, n_resamples: int, console: Console) -> None:
 
     _say(
         "3. What does the cluster cap change?",
@@ -166,7 +166,7 @@ def _check_own(folder: Path) -> None:
         )
 
 
-def _save(portfolios: Portfolios, study: Study, folder: Path) -> None:
+def _save(portfolios: NamedPortfolios, study: Study, folder: Path) -> None:
     """Write the files beside the study's, and the list of all files."""
     portfolios.panel.returns.to_csv(folder / "returns.csv")
     write(portfolios, folder / "weights.csv")
