@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 from jax import Array, lax
 
-from jaxalloc.kernels.lanes.control import over_pairs, over_steps
+from jaxalloc.kernels.lanes.backend import Backend
+from jaxalloc.kernels.lanes.control import over_pairs, over_short_steps, over_steps
 
 LANES = 16
 
@@ -23,20 +24,15 @@ def numbers(size: int, dtype: Any) -> np.ndarray:
     return np.random.default_rng(size).integers(-3, 4, (size, LANES)).astype(dtype)
 
 
-def in_a_loop(count: int, step: Callable[[Array, Array], Array], state: Array) -> Array:
-    """A loop that counts without a sign, as a sweep of coordinate descent does where lanes are few."""
-
-    def turn(carry: tuple[Array, Array]) -> tuple[Array, Array]:
-        return carry[0] + 1, step(carry[0], carry[1])
-
-    return lax.while_loop(lambda carry: carry[0] < count, turn, (jnp.uint32(0), state))[1]
-
-
 def in_steps(count: int, step: Callable[[Array, Array], Array], state: Array) -> Array:
-    return over_steps(count, step, state, wide=False)
+    return over_steps(count, step, state, Backend.CPU)
 
 
-@pytest.mark.parametrize("loop", [in_a_loop, in_steps, over_pairs])
+def in_short_steps(count: int, step: Callable[[Array, Array], Array], state: Array) -> Array:
+    return over_short_steps(count, step, state, Backend.CPU)
+
+
+@pytest.mark.parametrize("loop", [in_short_steps, in_steps, over_pairs])
 @pytest.mark.parametrize("size", [2, 5, 34])
 def test_a_row_sees_the_rows_before_it_changed_and_the_others_as_they_were(loop: Any, size: int, dtype: Any) -> None:
     """Every row becomes its neighbours' sum, in one sweep; then the sweep's result is given an axis."""

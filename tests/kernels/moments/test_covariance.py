@@ -500,7 +500,7 @@ def test_tail_gain_is_that_of_changed_returns(dtype: Any, tol: Tolerance) -> Non
             jitted(panel_tail_gain)(panel, *cast(dtype, c)),
         ):
             assert float(tail.mean[2]) == 0
-            assert np.asarray(tail.found).tolist() == [True, False, True, True, True, True], i
+            assert np.asarray(tail.exists).tolist() == [True, False, True, True, True, True], i
             moved = jitted(shocked_tail)(tail, *cast(dtype, mean, 252.0), shock)
             assert float(moved.mean[1]) == 0
             at = np.arange(N) != 1  # there, of the changed returns, roundings can put a copy above the quantile
@@ -551,7 +551,7 @@ def test_no_shock_changes_no_bit(dtype: Any) -> None:
     assert found[0].tobytes() == mean.tobytes()
     assert found[1].tobytes() == covariance.tobytes()
     tail = Tail(*cast(dtype, rng.normal(size=N)), rng.uniform(size=N) < 0.5)
-    tail = tail._replace(mean=np.where(tail.found, tail.mean, 0).astype(dtype))
+    tail = tail._replace(mean=np.where(tail.exists, tail.mean, 0).astype(dtype))
     found = host(jitted(shocked_tail)(tail, mean, dtype(252), still))
     assert found.mean.tobytes() == tail.mean.tobytes()
 
