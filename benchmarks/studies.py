@@ -36,7 +36,7 @@ from panels import RESULTS, ROOT, stocks
 
 import jaxalloc as ja
 
-sys.path.insert(0, str(ROOT / "tests"))
+sys.path.insert(0, str(ROOT / "tests" / "studies"))
 
 CHILD = """
 import resource, sys, time
