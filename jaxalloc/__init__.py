@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from jaxalloc.markets.panel import read_returns as read_returns
     from jaxalloc.portfolios.allocation import allocate as allocate
     from jaxalloc.portfolios.result import Allocation as Allocation
-    from jaxalloc.report import write_report as write_report
+    from jaxalloc.report.write import write_report as write_report
     from jaxalloc.settings.config import AllocationConfig as AllocationConfig
     from jaxalloc.settings.status import Status as Status
     from jaxalloc.settings.status import explain as explain
@@ -65,7 +65,7 @@ _HOMES = {
     "skfolio": "skfolio",  # a module that imports its extra on loading: not in __all__, for `import *` to go without
     "sweep": "settings.sweep",
     "walk_forward": "backtest.run",
-    "write_report": "report",
+    "write_report": "report.write",
 }
 __all__ = [
     "Allocation",

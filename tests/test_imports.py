@@ -188,8 +188,8 @@ def module_graph(modules: dict[str, ast.Module]) -> dict[str, set[str]]:
             if isinstance(node, ast.Import):
                 named |= {alias.name for alias in node.names}
             elif isinstance(node, ast.ImportFrom):
-                inner = {f"{node.module}.{alias.name}" for alias in node.names}
-                named |= {one if one.removeprefix("jaxalloc.") in modules else str(node.module) for one in inner}
+                # a name may be a module; the folder that it is taken from is loaded too
+                named |= {str(node.module), *(f"{node.module}.{alias.name}" for alias in node.names)}
         graph[name] = {module.removeprefix("jaxalloc.") for module in named} & modules.keys() - {name}
     return graph
 
@@ -239,6 +239,12 @@ def test_a_circle_would_be_seen() -> None:
         "e": ast.parse(typed),
     }
     assert circles(module_graph(modules)) == [{"a", "b.c", "d"}]
+    folder = {
+        "f": ast.parse("from jaxalloc.f.g import x"),
+        "f.g": ast.parse("from jaxalloc.f import h"),
+        "f.h": ast.parse(""),
+    }
+    assert circles(module_graph(folder)) == [{"f", "f.g"}]
 
 
 def test_an_import_against_the_order_would_be_seen() -> None:

@@ -17,7 +17,7 @@ from jaxalloc.cli.command_line import as_text, resuming
 from jaxalloc.cli.documents import records
 from jaxalloc.cli.options import Precision, Quiet
 from jaxalloc.markets.panel import Panel
-from jaxalloc.report import FILE, check_report, write_report
+from jaxalloc.report.write import FILE, check_report, write_report
 from jaxalloc.settings.sweep import Sweep
 from jaxalloc.storage.manifest import Manifest, read_manifest
 from jaxalloc.studies.run import Keep, run_study

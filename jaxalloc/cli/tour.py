@@ -24,7 +24,7 @@ from jaxalloc.cli.documents import to_json
 from jaxalloc.cli.portfolios import NamedPortfolios, compute, write
 from jaxalloc.cli.render_portfolios import print_clusters, print_header
 from jaxalloc.markets.panel import as_panel
-from jaxalloc.report import FILE, check_report, write_report
+from jaxalloc.report.write import FILE, check_report, write_report
 from jaxalloc.settings.config import AllocationConfig
 from jaxalloc.settings.sweep import sweep
 from jaxalloc.studies.run import run_study

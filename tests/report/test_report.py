@@ -541,7 +541,7 @@ def test_the_command_that_is_to_be_run_again(words: str, again: str) -> None:
 def test_a_report_replaces_its_file_or_leaves_it(study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     target = tmp_path / "a report.HTML"
     target.write_text("before")
-    monkeypatch.setattr("jaxalloc.report.html_page", lambda *_: "after")
+    monkeypatch.setattr("jaxalloc.report.write.html_page", lambda *_: "after")
     assert ja.write_report(study, str(target)) == target
     assert target.read_text() == "after"
 
@@ -549,7 +549,7 @@ def test_a_report_replaces_its_file_or_leaves_it(study: Study, tmp_path: Path, m
         raise OSError("no space left")
 
     monkeypatch.setattr(Path, "replace", full)
-    monkeypatch.setattr("jaxalloc.report.html_page", lambda *_: "later")
+    monkeypatch.setattr("jaxalloc.report.write.html_page", lambda *_: "later")
     with pytest.raises(OSError, match="no space left"):
         ja.write_report(study, target)
     assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("a report.HTML", "after")]
