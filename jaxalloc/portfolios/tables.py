@@ -15,8 +15,6 @@ from jaxalloc.settings.config import AllocationConfig
 from jaxalloc.settings.status import Status
 
 ASSET_COLUMNS = ("symbol", "cluster", "weight", "share", "lead", "sleeve", "risk_contribution")
-
-
 CLUSTER_COLUMNS = ("cluster", "weight", "size", "lead", "risk_contribution", "members")
 
 

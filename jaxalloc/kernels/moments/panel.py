@@ -16,7 +16,7 @@ from jaxalloc.kernels.moments.sample import (
     decayed_weights,
     in_one_row,
     is_constant,
-    reject_unusable,
+    judged_moments,
 )
 
 
@@ -163,20 +163,16 @@ def panel_moments(
     raw_second = squares / divisor(n)
     raw_third = dot(c, panel.cubed) / divisor(n)
     third = jnp.where(active, raw_third - 3 * first * raw_second + 2 * first**3, 0)
-    valid = weights_ok & ~missing & (n >= 2) & jnp.any(active)
-    dropped = jnp.any(mask & ~active)
-    return reject_unusable(
-        Moments(
-            count=n,
-            mean=mean,
-            covariance=covariance,
-            plain_mean=plain_mean,
-            plain_variance=plain_variance,
-            third=third,
-            active=active,
-            dropped=dropped,
-            valid=valid,
-        )
+    return judged_moments(
+        weights_ok & ~missing,
+        mask,
+        count=n,
+        mean=mean,
+        covariance=covariance,
+        plain_mean=plain_mean,
+        plain_variance=plain_variance,
+        third=third,
+        active=active,
     )
 
 

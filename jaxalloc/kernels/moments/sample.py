@@ -82,20 +82,16 @@ def sample_moments(returns: Array, weights: Array, mask: Array, decay: Array | N
         covariance = spread(recent, recent_deviation)
         plain_variance = dot(c, deviation**2) / divisor(n - 1)
         weights_ok = weights_ok & ~in_one_row(recent)
-    valid = weights_ok & ~missing & (n >= 2) & jnp.any(active)
-    dropped = jnp.any(mask & ~active)
-    return reject_unusable(
-        Moments(
-            count=n,
-            mean=mean,
-            covariance=covariance,
-            plain_mean=plain_mean,
-            plain_variance=plain_variance,
-            third=third,
-            active=active,
-            dropped=dropped,
-            valid=valid,
-        )
+    return judged_moments(
+        weights_ok & ~missing,
+        mask,
+        count=n,
+        mean=mean,
+        covariance=covariance,
+        plain_mean=plain_mean,
+        plain_variance=plain_variance,
+        third=third,
+        active=active,
     )
 
 
@@ -119,16 +115,23 @@ def decayed_weights(weights: Array, decay: Array) -> Array:
     return decayed * (jnp.sum(weights) / divisor(jnp.sum(decayed)))
 
 
-def reject_unusable(moments: Moments) -> Moments:
-    """Reject a universe whose moments underflowed or overflowed: nothing can be computed with them.
+def judged_moments(readable: Array, mask: Array, **moments: Array) -> Moments:
+    """Moments of one universe, with what they say of it: whether an asset was dropped, and whether they can be used.
 
-    By Cauchy and Schwarz no sum of products is larger than the larger of the two sums of squares. So where all
-    variances are finite, all covariances are, and they need not be looked at.
+    A universe is rejected whose moments underflowed or overflowed: nothing can be computed with them. By Cauchy and
+    Schwarz no sum of products is larger than the larger of the two sums of squares. So where all variances are finite,
+    all covariances are, and they need not be looked at.
+
+    Args:
+        readable: () bool, whether every weight is good and no return in use is missing.
+        mask: (N,) bool, the assets of the universe.
+        moments: the other fields of `Moments`, by name.
     """
-    variance = jnp.diagonal(moments.covariance)
-    usable = jnp.all(jnp.where(moments.active, (variance > 0) & jnp.isfinite(variance), True))
-    usable = usable & jnp.all(jnp.isfinite(moments.third))
-    return moments._replace(valid=moments.valid & usable)
+    active, variance = moments["active"], jnp.diagonal(moments["covariance"])
+    usable = jnp.all(jnp.where(active, (variance > 0) & jnp.isfinite(variance), True))
+    usable = usable & jnp.all(jnp.isfinite(moments["third"]))
+    valid = readable & (moments["count"] >= 2) & jnp.any(active) & usable
+    return Moments(**moments, dropped=jnp.any(mask & ~active), valid=valid)
 
 
 def clean_weights(weights: Array) -> tuple[Array, Array]:
