@@ -7,12 +7,14 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import jax
 import jax.monitoring
 import numpy as np
 import oracles
+import pandas as pd
 import pytest
 
 from jaxalloc.portfolios.result import RESULT_FIELDS, Allocation
@@ -305,3 +307,55 @@ def pick(batch: Allocation, index: Any) -> Allocation:
 def same_bits(a: Allocation, b: Allocation) -> list[str]:
     """Names of the fields that differ in any bit."""
     return [name for name in RESULT_FIELDS if getattr(a, name).tobytes() != getattr(b, name).tobytes()]
+
+
+def check_schema(found: Any, schema: Any, where: str = "document") -> None:
+    """A dictionary has these keys in this order, a list any number of such items, a value one of its types."""
+    if isinstance(schema, dict):
+        assert list(found) == list(schema), where
+        for key, part in schema.items():
+            check_schema(found[key], part, f"{where}.{key}")
+    elif isinstance(schema, list):
+        for number, item in enumerate(found):
+            check_schema(item, schema[0], f"{where}[{number}]")
+    else:
+        assert type(found) in (schema if isinstance(schema, tuple) else (schema,)), where
+
+
+def market_on_a_terminal(market: pd.DataFrame, folder: Path, patch: pytest.MonkeyPatch) -> Path:
+    """Make the folder the current one, with the market as market.csv, on a terminal of 80 columns without colours."""
+    patch.chdir(folder)
+    patch.setenv("COLUMNS", "80")
+    for name in ("FORCE_COLOR", "JAXALLOC_TRACEBACK"):
+        patch.delenv(name, raising=False)
+    path = folder / "market.csv"
+    market.to_csv(path)
+    return path
+
+
+# Places where a study must not be written: each is made in an empty folder, and its path returned
+
+
+def make_file(folder: Path) -> Path:
+    (folder / "study").write_text("mine")
+    return folder / "study"
+
+
+def make_full_folder(folder: Path) -> Path:
+    (folder / "study").mkdir()
+    (folder / "study/mine").write_text("mine")
+    return folder / "study"
+
+
+def make_link(folder: Path) -> Path:
+    (folder / "link").symlink_to(make_full_folder(folder))
+    return folder / "link"
+
+
+def make_file_with_line_break(folder: Path) -> Path:
+    (folder / "a\nb\u2028").write_text("mine")
+    return folder / "a\nb\u2028"
+
+
+def make_path_through_file(folder: Path) -> Path:
+    return make_file(folder) / "below"

@@ -11,6 +11,7 @@ from typing import Any
 import bench
 import pandas as pd
 import pytest
+from helpers import check_schema, market_on_a_terminal
 from rivals import registry
 
 import jaxalloc as ja
@@ -35,12 +36,7 @@ def market() -> pd.DataFrame:
 @pytest.fixture(autouse=True)
 def file(market: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The market as a CSV file in an empty current directory, on a terminal of 80 columns without colours."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "80")
-    monkeypatch.delenv("FORCE_COLOR", raising=False)
-    path = tmp_path / "market.csv"
-    market.to_csv(path)
-    return path
+    return market_on_a_terminal(market, tmp_path, monkeypatch)
 
 
 @pytest.fixture
@@ -108,19 +104,6 @@ SCHEMA: dict[str, Any] = {
         }
     ],
 }
-
-
-def check_schema(found: Any, schema: Any, where: str = "document") -> None:
-    """A dictionary has these keys and no others, a list any number of such items, a value its type."""
-    if isinstance(schema, dict):
-        assert found.keys() == schema.keys(), where
-        for key, part in schema.items():
-            check_schema(found[key], part, f"{where}.{key}")
-    elif isinstance(schema, list):
-        for number, item in enumerate(found):
-            check_schema(item, schema[0], f"{where}[{number}]")
-    else:
-        assert type(found) is schema, where
 
 
 def test_a_race_from_end_to_end(run: Run, missing: None) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from helpers import market_on_a_terminal
 
 import jaxalloc as ja
 from jaxalloc.cli import main
@@ -22,13 +23,7 @@ def market() -> pd.DataFrame:
 @pytest.fixture
 def file(market: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The market as a CSV file in an empty current directory, on a terminal of 80 columns without colours."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "80")
-    for name in ("FORCE_COLOR", "JAXALLOC_TRACEBACK"):
-        monkeypatch.delenv(name, raising=False)
-    path = tmp_path / "market.csv"
-    market.to_csv(path)
-    return path
+    return market_on_a_terminal(market, tmp_path, monkeypatch)
 
 
 Run = Callable[..., tuple[str, str]]

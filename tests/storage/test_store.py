@@ -24,6 +24,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from helpers import make_file, make_file_with_line_break, make_full_folder, make_link, make_path_through_file
 
 from jaxalloc.arguments.errors import InputError
 from jaxalloc.storage.manifest import read_manifest
@@ -518,31 +519,6 @@ def test_an_identity_is_plain_json(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="JSON"):
         Store.open(tmp_path / "study", {"x": float("nan")})
     assert list(tmp_path.iterdir()) == []
-
-
-def make_file(folder: Path) -> Path:
-    (folder / "study").write_text("mine")
-    return folder / "study"
-
-
-def make_full_folder(folder: Path) -> Path:
-    (folder / "study").mkdir()
-    (folder / "study/mine").write_text("mine")
-    return folder / "study"
-
-
-def make_link(folder: Path) -> Path:
-    (folder / "link").symlink_to(make_full_folder(folder))
-    return folder / "link"
-
-
-def make_file_with_line_break(folder: Path) -> Path:
-    (folder / "a\nb\u2028").write_text("mine")
-    return folder / "a\nb\u2028"
-
-
-def make_path_through_file(folder: Path) -> Path:
-    return make_file(folder) / "below"
 
 
 def make_chunks_without_manifest(folder: Path) -> Path:

@@ -24,7 +24,14 @@ import numpy as np
 import oracles
 import pandas as pd
 import pytest
-from helpers import count_compilations
+from helpers import (
+    count_compilations,
+    make_file,
+    make_file_with_line_break,
+    make_full_folder,
+    make_link,
+    make_path_through_file,
+)
 
 import jaxalloc as ja
 from jaxalloc.arguments.errors import InputError
@@ -1081,31 +1088,6 @@ class Explosive(Sampler):
 
     def settings(self) -> dict[str, Any]:
         return {}
-
-
-def make_file(folder: Path) -> Path:
-    (folder / "study").write_text("mine")
-    return folder / "study"
-
-
-def make_full_folder(folder: Path) -> Path:
-    (folder / "study").mkdir()
-    (folder / "study/mine").write_text("mine")
-    return folder / "study"
-
-
-def make_link(folder: Path) -> Path:
-    (folder / "link").symlink_to(make_full_folder(folder))
-    return folder / "link"
-
-
-def make_file_with_line_break(folder: Path) -> Path:
-    (folder / "a\nb").write_text("mine")
-    return folder / "a\nb"
-
-
-def make_path_through_file(folder: Path) -> Path:
-    return make_file(folder) / "below"
 
 
 @pytest.mark.parametrize("again", [{}, {"resume": True}, {"fresh": True}], ids=["", "resume", "fresh"])
