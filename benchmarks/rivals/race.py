@@ -9,15 +9,15 @@ runs fewer universes.
 from __future__ import annotations
 
 import dataclasses
-import datetime
 import itertools
 import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from jaxalloc.cli import machine
-from jaxalloc.cli.machine import available_cores
 from jaxalloc.cli.timing import Run, enough, time_run, time_runs, universes_for
+from jaxalloc.engine.scheduler import available_cores
+from jaxalloc.studies.compute import timestamp
 from rivals import registry
 from rivals.common import Array
 from rivals.engine import Jaxalloc
@@ -73,7 +73,7 @@ def document(rules: Rules, left_out: Sequence[str] = ()) -> dict[str, Any]:
     """
     return {
         "format": FORMAT,
-        "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "started": timestamp(),
         "machine": machine.machine(),
         "device": machine.devices(),
         "versions": machine.versions(PACKAGES),

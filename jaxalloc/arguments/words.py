@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterable
 
@@ -53,3 +54,13 @@ def listing(items: Iterable[str], shown: int = 5) -> str:
     words = list(items)
     more = f" and {len(words) - shown:,} more" if len(words) > shown else ""
     return ", ".join(words[:shown]) + more
+
+
+def per_cent(value: float, digits: int, none: str) -> str:
+    """Write a fraction in per cent, ``none`` where it is NaN or infinite; what rounds to zero has no sign."""
+    return f"{100 * value:z.{digits}f} %" if math.isfinite(value) else none
+
+
+def decimal(value: float, digits: int, none: str) -> str:
+    """Write a number, ``none`` where it is NaN or infinite; what rounds to zero has no sign."""
+    return f"{value:z.{digits}f}" if math.isfinite(value) else none

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import datetime
 import itertools
 import statistics
 from collections.abc import Sequence
@@ -26,6 +25,7 @@ from jaxalloc.markets.panel import Panel, as_panel, read_returns
 from jaxalloc.portfolios.result import Allocation
 from jaxalloc.settings.config import DEFAULT_PROFILES
 from jaxalloc.settings.status import Status
+from jaxalloc.studies.compute import timestamp
 
 app = typer.Typer(add_completion=False)
 FORMAT = 1  # of the document; another number where a reader of this one would err
@@ -168,7 +168,7 @@ def document(
     """Return what was measured, and on what, as plain values."""
     return {
         "format": FORMAT,
-        "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "finished": timestamp(),
         "machine": machine.machine(),
         "device": machine.devices(),
         "versions": machine.versions(),

@@ -3,21 +3,15 @@
 from __future__ import annotations
 
 import importlib.metadata
-import os
 import platform
 import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from jaxalloc.engine.scheduler import compute_devices
+from jaxalloc.engine.scheduler import available_cores, compute_devices
 
 PACKAGES = ("jaxalloc", "jax", "jaxlib", "jaxopt", "numpy", "scipy", "pandas")  # as pip calls them
-
-
-def available_cores() -> int:
-    """Return how many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def machine() -> dict[str, Any]:

@@ -24,8 +24,15 @@ from jaxalloc.cli.commands import EXIT_STATUS
 from jaxalloc.cli.configured import ConfigFile
 from jaxalloc.markets.files import Layout
 from jaxalloc.markets.panel import Kind, Missing, Panel, read_returns
-from jaxalloc.portfolios.profiles import PROFILES
-from jaxalloc.settings.config import COVARIANCES, CRITERIA, DISTANCES, LINKAGES, AllocationConfig, check_config
+from jaxalloc.settings.config import (
+    COVARIANCES,
+    CRITERIA,
+    DISTANCES,
+    LINKAGES,
+    PROFILE_NAMES,
+    AllocationConfig,
+    check_config,
+)
 
 _READING = {name: parameter.default for name, parameter in inspect.signature(read_returns).parameters.items()}
 
@@ -79,7 +86,7 @@ class SourceFile(Reading):
 
 # field of AllocationConfig -> its flag, what it takes (choices, or a word for a number), help
 _SETTINGS: dict[str, tuple[str, tuple[str, ...] | str, str]] = {
-    "profiles": ("--profile", tuple(PROFILES), "Portfolio to compute: {}. Repeat the option for several portfolios."),
+    "profiles": ("--profile", PROFILE_NAMES, "Portfolio to compute: {}. Repeat the option for several portfolios."),
     "linkage": ("--linkage", LINKAGES, "How the distances between assets make the distance between two clusters: {}."),
     "criterion": (
         "--criterion",

@@ -198,7 +198,7 @@ def what_is_kept(folder: Path | None, total: int, command: Sequence[str], studie
     kept = min(sum(_universes_in(manifest) for manifest in manifests if manifest is not None), total)
     if not kept:
         return []
-    how = f"resume with: {resuming(command, folder)}" if command and folder else "run it again with --resume"
+    how = f"resume with: {resuming(command, folder)}" if command else "run it again with --resume"
     return [f"{kept:,} of {total:,} universes are kept in {folder}; {how}"]
 
 

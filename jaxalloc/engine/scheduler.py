@@ -15,7 +15,7 @@ import numpy as np
 from jax import Array
 
 from jaxalloc.arguments.arrays import cast
-from jaxalloc.arguments.errors import InputError
+from jaxalloc.arguments.numbers import whole_number
 from jaxalloc.engine.shapes import cluster_buckets, tiles
 from jaxalloc.engine.stages import Items, Shared, Work, buffer_shapes, empty_buffers, programs, share_returns
 from jaxalloc.kernels.lanes.backend import Backend, backend_of
@@ -30,7 +30,6 @@ Device = Any  # a `jax.Device`, which is no type to a type checker
 
 # a call of the program that solves: clusters to pad to, slots (turns, lanes), and how many of the turns are taken
 Call = tuple[int | None, np.ndarray, int]
-
 
 _MOST_STREAMS = 4  # parts that a CPU works on at once: each has buffers of its own
 
@@ -47,8 +46,12 @@ def _streams(devices: list[Device]) -> list[Device]:
     """The devices; a lone CPU several times, since most programs use one core, and parts then run side by side."""
     if len(devices) > 1 or devices[0].platform != "cpu":
         return devices
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return devices * min(cores, _MOST_STREAMS)
+    return devices * min(available_cores(), _MOST_STREAMS)
+
+
+def available_cores() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class Part(NamedTuple):
@@ -172,9 +175,7 @@ class Engine:
         self.tiles = tiles(self.n_assets, self.dtype, self.backend, memory, table)
         self.buckets = cluster_buckets(self.n_assets)
         wanted = self.tiles.capacity * len(self.devices) if chunk_size is None else chunk_size
-        if not isinstance(wanted, (int, np.integer)) or isinstance(wanted, bool) or wanted < 1:
-            raise InputError(f"chunk_size must be a whole number, at least 1, not {chunk_size!r}")
-        self.chunk_size = self.tiles.estimate * -(-int(wanted) // self.tiles.estimate)
+        self.chunk_size = self.tiles.estimate * -(-whole_number("chunk_size", wanted, 1) // self.tiles.estimate)
         self._rows_left_out = shape[0] if keep_left_out else 0
         placed = {device: jax.device_put(shared, device) for device in set(self.devices)}
         self.shared = [placed[device] for device in self.devices]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from jaxalloc.arguments.errors import InputError
 from jaxalloc.arguments.words import literal
-from jaxalloc.portfolios.profiles import PROFILES
+from jaxalloc.settings.config import PROFILE_NAMES
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -22,7 +22,7 @@ _COLOURS = (
     *("#2f7fd6", "#d9772b", "#2a9d74", "#a267d6"),
     *("#8f7a5a", "#c2a21f", "#4aa8c0", "#c95b8b", "#6d78c9", "#7fa33a", "#b5543c", "#3f8f8f", "#b48ad0", "#5f7f9f"),
 )
-_PROFILE_COLOURS = dict(zip(PROFILES, itertools.cycle(_COLOURS), strict=False))
+_PROFILE_COLOURS: dict[str, str] = dict(zip(PROFILE_NAMES, itertools.cycle(_COLOURS), strict=False))
 _INITIALS = ("hrp", "herc", "nco")  # profiles whose names are initials
 ACCENT = "#2f7fd6"
 MUTED = "#8a94a3"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from jaxalloc.arguments.words import counted
+from jaxalloc.arguments.words import counted, decimal, per_cent
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -25,12 +25,12 @@ NONE = "–"  # noqa: RUF001 the dash that stands for no number
 
 def percent(value: float, digits: int = 1) -> str:
     """Return a fraction in per cent; what rounds to zero has no sign."""
-    return f"{100 * value:z.{digits}f} %" if math.isfinite(value) else NONE
+    return per_cent(value, digits, NONE)
 
 
 def ratio(value: float) -> str:
     """Return a number with two decimals; what rounds to zero has no sign."""
-    return f"{value:z.2f}" if math.isfinite(value) else NONE
+    return decimal(value, 2, NONE)
 
 
 def sentence(words: str) -> str:

@@ -8,8 +8,9 @@ returns of a walk-forward, `OF_CLUSTERS` for every point of a study's sweep. The
 from __future__ import annotations
 
 import dataclasses
-import math
 from typing import Literal
+
+from jaxalloc.arguments.words import decimal, per_cent
 
 Kind = Literal["percent", "decimal", "number", "count"]
 
@@ -50,11 +51,9 @@ class Measure:
             none: what stands for a value that is NaN or infinite.
             digits: after the decimal point of a percentage, in place of the measure's own.
         """
-        if not math.isfinite(value):
-            return none
         if self.kind == "percent":
-            return f"{100 * value:z.{self.digits if digits is None else digits}f} %"
-        return f"{value:z.{self.digits}f}"
+            return per_cent(value, self.digits if digits is None else digits, none)
+        return decimal(value, self.digits, none)
 
 
 _VOLATILITY = Measure("volatility", "Volatility, annual", heading="volatility", kind="percent", better=-1)

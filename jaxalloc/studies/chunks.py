@@ -142,13 +142,12 @@ class Runner:
 
     def _measure(self, pending: Pending) -> tuple[list[jax.Array], list[tuple[int, Partial]]]:
         """Each part's measures (capacity, P, M), and what its universes add to the totals, on the devices."""
-        plan, block = self.plan, self.engine.tiles.estimate
+        plan, block, backend = self.plan, self.engine.tiles.estimate, self.engine.backend
         all_points = np.arange(pending.start, pending.stop) // plan.n_draws
         measures, partials, first = [], [], 0
         for part in pending.chunk.parts:
             points = np.resize(all_points[first : first + part.count], self.engine.tiles.capacity).astype(np.int32)
             reference = self._references[part.device]
-            backend = self.engine.backend
             measured = measure_universes(block, part.results, part.left_out, points, reference, backend)
             for point in np.unique(points[: part.count]):
                 low, high = np.searchsorted(points[: part.count], [point, point + 1]).astype(np.int32)

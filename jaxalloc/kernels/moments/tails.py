@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from jaxalloc.kernels.lanes.adapter import lanes_last
+from jaxalloc.kernels.lanes.products import divisor
 from jaxalloc.kernels.moments.panel import SharedPanel
 from jaxalloc.kernels.moments.sample import Moments
 from jaxalloc.kernels.moments.shock import Shock
@@ -33,7 +34,7 @@ def skewness(moments: Moments) -> Array:
     m2 and m3 are the mean squared and cubed deviations. 0 where n < 3 or the asset is inactive.
     """
     n = moments.count
-    second = moments.plain_variance * (n - 1) / jnp.where(n > 0, n, 1)
+    second = moments.plain_variance * (n - 1) / divisor(n)
     usable = moments.active & (second > 0) & (n >= 3)
     deviation = jnp.sqrt(jnp.where(usable, second, 1))
     # divided one factor at a time: the cube of a small deviation would underflow in float32
