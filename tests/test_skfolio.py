@@ -92,7 +92,7 @@ def test_every_setting_reaches_the_engine():
         "n_aggressors": 2,
         "aggressor_weight": 0.2,
     }
-    config = ClusterAllocation("barbell", risk_free_rate=0.001, **changed)._config()
+    config = ClusterAllocation("barbell", risk_free_rate=0.001, **changed)._config(None)
     assert config == ja.AllocationConfig(profiles=("barbell",), risk_free_rate=0.001 * 52.0, **changed)
     defaults = ja.AllocationConfig()
     assert {f.name for f in fields(config) if getattr(config, f.name) == getattr(defaults, f.name)} == set()

@@ -16,11 +16,13 @@ from jaxalloc.arguments.paths import write_whole
 from jaxalloc.arguments.words import counted, listing, quote
 from jaxalloc.cli.documents import records, to_json
 from jaxalloc.markets.panel import Panel
+from jaxalloc.markets.periods import resolve_periods
 from jaxalloc.portfolios.allocation import allocate
 from jaxalloc.portfolios.result import Allocation, valid_universes
 from jaxalloc.portfolios.tables import asset_table, cluster_table
 from jaxalloc.settings.config import AllocationConfig
 from jaxalloc.settings.status import Status, explain
+from jaxalloc.settings.sweep import as_sweep
 from jaxalloc.storage.csv import write_csv
 
 
@@ -101,7 +103,8 @@ def compute(panel: Panel, config: AllocationConfig, precision: int, name: str) -
         InputError: no asset is left, or the engine finds the data invalid.
     """
     complete = panel.returns.notna().all(axis=0).to_numpy()
-    notes = panel.notes
+    settings, notes = resolve_periods(as_sweep(config), panel.dates)
+    config, notes = settings.config, panel.notes + notes
     if not complete.any():
         raise InputError(
             f"{name}: no asset has a return in every row, so missing='mask' leaves none; choose missing='zero', "

@@ -17,6 +17,7 @@ from jaxalloc.cli.command_line import as_text, resuming
 from jaxalloc.cli.documents import records
 from jaxalloc.cli.options import Precision, Quiet
 from jaxalloc.markets.panel import Panel
+from jaxalloc.markets.periods import resolve_periods
 from jaxalloc.report.write import FILE, check_report, write_report
 from jaxalloc.settings.sweep import Sweep
 from jaxalloc.storage.manifest import Manifest, read_manifest
@@ -149,12 +150,13 @@ def run(
         InputError: an argument is at fault.
         KeyboardInterrupt: its argument is what has been kept, if anything has.
     """
-    sampler = sampler.prepare(panel, panel.n_observations, settings.config.periods_per_year)
+    resolved, _ = resolve_periods(settings, panel.dates)
+    sampler = sampler.prepare(panel, panel.n_observations, resolved.config.periods_per_year)
     total = sampler.count(panel.n_observations) * len(settings)
     resumed = running.resume and folder is not None and read_manifest(folder) is not None
     try:
         with render.progress_bar(total, running.quiet, resumed) as progress:
-            return run_study(
+            study = run_study(
                 panel,
                 sampler,
                 settings,
@@ -168,6 +170,13 @@ def run(
             )
     except KeyboardInterrupt:
         raise KeyboardInterrupt(*what_is_kept(folder, total, command)) from None
+    say_further_notes(study, panel, running.quiet)
+    return study
+
+
+def say_further_notes(result: Study | WalkForward, panel: Panel, quiet: bool) -> None:
+    """Print the notes of a result that its panel did not have yet."""
+    render.say_notes(result.record["notes"][len(panel.notes) :], quiet)
 
 
 def write_outputs(

@@ -23,11 +23,12 @@ from jaxalloc.cli.command_line import ReportingCommand, as_text, words_in_force
 from jaxalloc.cli.documents import records, to_json
 from jaxalloc.cli.options import Json, MissingWay, SourceFile, example, expand
 from jaxalloc.cli.render_walk import print_walk
-from jaxalloc.cli.running import RunFlags, new_folder, what_is_kept, write_outputs
+from jaxalloc.cli.running import RunFlags, new_folder, say_further_notes, what_is_kept, write_outputs
 from jaxalloc.cli.sampling import block_length
 from jaxalloc.cli.varying import VARY, varied
 from jaxalloc.markets.layout import label_text
 from jaxalloc.markets.panel import Panel
+from jaxalloc.markets.periods import resolve_periods
 from jaxalloc.settings.config import AllocationConfig
 from jaxalloc.settings.status import Status
 from jaxalloc.settings.sweep import Sweep
@@ -211,6 +212,7 @@ def walk_forward(
     folder = new_folder(source.file, "walk-forward", again) if out is None else out
     report = running.report_file(source.file, folder)
     walk = _run(panel, settings, arguments, paths, folder, running, words_in_force(context))
+    say_further_notes(walk, panel, running.quiet)
     wrote = write_outputs(walk, source.file, folder, report, running.quiet, base=base)
     if as_json:
         typer.echo(to_json(document(walk, base, folder, report)), nl=False)
@@ -244,7 +246,8 @@ def _run(
     """
     n_rows = panel.n_observations
     windows = RollingWindows(arguments["window"], step=arguments["step"], expanding=arguments["expanding"])
-    n_windows = windows.prepare(panel, n_rows, settings.config.periods_per_year).count(n_rows)
+    resolved, _ = resolve_periods(settings, panel.dates)
+    n_windows = windows.prepare(panel, n_rows, resolved.config.periods_per_year).count(n_rows)
     total = n_windows * len(settings) * (1 + (0 if paths is None or paths.n is None else paths.n))
     resumed = running.resume and read_manifest(folder / ALLOCATIONS) is not None
     try:

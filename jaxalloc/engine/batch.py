@@ -30,6 +30,7 @@ from jaxalloc.arguments.errors import InputError
 from jaxalloc.engine.scheduler import Engine
 from jaxalloc.engine.stages import Items
 from jaxalloc.markets.panel import Panel
+from jaxalloc.markets.periods import periods_of_rows
 from jaxalloc.portfolios.result import RESULT_FIELDS, Allocation
 from jaxalloc.settings.config import AllocationConfig, check_config
 
@@ -51,7 +52,8 @@ def allocate_batch(
     Args:
         returns: (B, T, N) simple returns per period, a panel for each universe; or (T, N), one panel that all share,
             as an array, a frame or a `Panel`.
-        config: settings; `AllocationConfig()` by default.
+        config: settings; `AllocationConfig()` by default. Of a frame or a `Panel`, ``periods_per_year="auto"`` reads
+            the dates.
         observation_weights: (B, T) frequency of each row in each universe, at least 0; ones by default.
         asset_mask: (B, N) bool, the assets of each universe; all by default.
         chunk_size: universes whose results are held at once, rounded up to whole tiles; by default what keeps their
@@ -64,10 +66,11 @@ def allocate_batch(
     Raises:
         InputError: a setting is out of range, or shapes do not match.
     """
+    config = check_config(AllocationConfig() if config is None else config)
+    config = periods_of_rows(config, returns.returns if isinstance(returns, Panel) else returns)
     if isinstance(returns, Panel):
         returns = returns.values
     x, weights, masks = _check_inputs(returns, observation_weights, asset_mask)
-    config = check_config(AllocationConfig() if config is None else config)
     engine = Engine(x.shape[-2:], config, chunk_size, panel=x if x.ndim == 2 else None)
     if len(masks) == 0:
         none = np.zeros((1, *x.shape[1:]), x.dtype) if x.ndim == 3 else None

@@ -27,6 +27,7 @@ from jaxalloc.kernels.lanes.products import dot
 from jaxalloc.kernels.solvers.capped_simplex import Bounds, bounds
 from jaxalloc.kernels.solvers.problem import Solution
 from jaxalloc.markets.panel import Panel
+from jaxalloc.markets.periods import periods_of_rows
 from jaxalloc.portfolios.barbell import Sleeve, choose_sleeve
 from jaxalloc.portfolios.baselines import Assets
 from jaxalloc.portfolios.estimates import Estimates, Given, estimate
@@ -52,7 +53,8 @@ def allocate(
     Args:
         returns: (T, N) simple returns per period, a fraction, as an array, a frame or a `Panel`. Where the mask is
             False or the observation weight is 0 they are never read and may be NaN.
-        config: settings; `AllocationConfig()` by default.
+        config: settings; `AllocationConfig()` by default. Of a frame or a `Panel`, ``periods_per_year="auto"`` reads
+            the dates.
         observation_weights: (T,) frequency of each row, at least 0; ones by default. Counts equal repeated rows.
         asset_mask: (N,) bool, the assets that take part; by default all, of a `Panel` those without a gap.
         mean: (N,) annual mean returns, in place of the sample's.
@@ -73,6 +75,7 @@ def allocate(
         (1, 12)
     """
     config = check_config(AllocationConfig() if config is None else config)
+    config = periods_of_rows(config, returns.returns if isinstance(returns, Panel) else returns)
     if isinstance(returns, Panel):
         asset_mask = returns.complete if asset_mask is None else asset_mask
         returns = returns.values
