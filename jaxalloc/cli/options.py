@@ -163,8 +163,8 @@ def _setting_options(default: AllocationConfig) -> list[inspect.Parameter]:
         metavar = takes if isinstance(takes, str) else "NAME"
         words = takes if isinstance(takes, tuple) else ()
         text = text.format(" or ".join([", ".join(words[:-1]), *words[-1:]]))
-        parser = {"parser": _auto_or_number} if is_auto(value) else {}
-        option = typer.Option(flag, help=text, metavar=metavar, rich_help_panel="Settings", **parser)
+        parser = _auto_or_number if is_auto(value) else None
+        option = typer.Option(flag, help=text, metavar=metavar, rich_help_panel="Settings", parser=parser)
         options.append(_parameter(name, Annotated[kind, option], value))
     return options
 

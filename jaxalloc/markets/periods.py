@@ -81,8 +81,8 @@ def resolve_periods(settings: Sweep, labels: pd.Index) -> tuple[Sweep, tuple[str
         InputError: a number is needed, and the dates have no regular spacing.
     """
     given = settings.config.periods_per_year
-    swept = dict(settings.grid).get("periods_per_year", ())
-    numbers = swept or (() if is_auto(given) else (given,))
+    swept = dict(settings.grid).get("periods_per_year")
+    numbers: tuple[Any, ...] = swept or (() if is_auto(given) else (given,))
     try:
         spacing = spacing_of(labels)
     except InputError:

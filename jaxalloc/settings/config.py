@@ -125,8 +125,8 @@ def _with_keys(config: AllocationConfig) -> tuple[list[tuple[Any, Any]], tuple[A
 
 def _rebuilt(choices: tuple[Any, ...], children: Iterable[Any]) -> AllocationConfig:
     values = [AUTO if isinstance(child, tuple) and not child else child for child in children]
-    numbers = dict(zip(NUMERIC_FIELDS, values, strict=True))
-    return AllocationConfig(**dict(zip(STATIC_FIELDS, choices, strict=True)), **numbers)
+    fields: dict[str, Any] = dict(zip((*STATIC_FIELDS, *NUMERIC_FIELDS), (*choices, *values), strict=True))
+    return AllocationConfig(**fields)
 
 
 jax.tree_util.register_pytree_with_keys(
