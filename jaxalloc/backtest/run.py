@@ -25,13 +25,14 @@ from typing import Any, Literal
 import pandas as pd
 
 from jaxalloc.arguments.errors import InputError
+from jaxalloc.arguments.words import counted
 from jaxalloc.backtest.folder import ALLOCATIONS, PATHS, identity_of, open_store, remove_study, write_results
 from jaxalloc.backtest.holding import hold_history, hold_paths
 from jaxalloc.backtest.plan import Execution, WalkPlan, make_walk_plan
 from jaxalloc.backtest.simulation import Market
 from jaxalloc.backtest.walk import WalkForward
 from jaxalloc.markets.panel import Panel, as_panel, read_returns
-from jaxalloc.markets.periods import resolve_periods
+from jaxalloc.markets.periods import count_text, resolve_periods, rows_a_year
 from jaxalloc.markets.source import Source, source_of
 from jaxalloc.settings.config import AllocationConfig
 from jaxalloc.settings.sweep import Sweep, as_sweep
@@ -40,14 +41,14 @@ from jaxalloc.studies.compute import RunOptions, compute_study, timestamp
 from jaxalloc.studies.plan import Plan
 from jaxalloc.studies.study import Study
 from jaxalloc.universes.bootstrap import Bootstrap
-from jaxalloc.universes.samplers import RollingWindows
+from jaxalloc.universes.samplers import MONTH, YEAR, RollingWindows, month_of_rows
 
 
 def walk_forward(
     panel: Panel | pd.DataFrame,
     config: AllocationConfig | Sweep | None = None,
-    window: int = 252,
-    step: int = 21,
+    window: int | None = None,
+    step: int | str | None = None,
     *,
     expanding: bool = False,
     gap: int = 0,
@@ -71,8 +72,10 @@ def walk_forward(
     Window j sees rows j step to j step + window - 1. Its portfolio is held from row j step + window + gap on, until the
     next one's first row; in between weights drift with the returns. A rebalance has the turnover sum |target - drifted|
     and costs the fraction ``costs_bps`` / 10,000 of that, paid out of wealth on the first day held:
-    net = (1 - cost)(1 + gross) - 1. The first purchase is out of cash (turnover 1) or of ``previous_weights``. The last
-    window's portfolio is also the *live* target: `WalkForward.target` says what to trade now.
+    net = (1 - cost)(1 + gross) - 1. The first purchase is out of cash (turnover 1) or of ``previous_weights``.
+
+    One more window ends on the last row, if the steps bring none there. Its portfolio is held on no row: it is the
+    *live* target, and `WalkForward.target` says what to trade for it now.
 
     An asset is active in a window if it has a return on every row of the window, so a late listing enters once its
     window is complete. A return that is missing while its asset is held counts as 0; the result says how many are.
@@ -83,8 +86,11 @@ def walk_forward(
         panel: returns per period, as `read_returns` makes them (``missing="mask"`` keeps gaps); or a frame of them, in
             which gaps are kept too.
         config: settings, or a grid of them from `sweep`; `AllocationConfig()` by default.
-        window: rows of a window, of an expanding one of the first.
-        step: rows from one rebalance to the next.
+        window: rows of a window, of an expanding one of the first. By default a year of rows: 252 of business days, 365
+            where weekends have rows, 52 of weeks, 12 of months.
+        step: rows from one rebalance to the next, by default a month of rows: 21 of business days, 1 of months. Or
+            ``"week"``, ``"month-end"``, ``"quarter-end"`` or ``"year-end"`` (also ``"month"``, ``"quarter"``,
+            ``"year"``): portfolios are decided on the last row of each such period of the calendar.
         expanding: whether windows grow from the first row on.
         gap: rows between a window and the first row its portfolio is held: 1 if a decision takes a day to execute.
         costs_bps: cost of trading, basis points of what is traded, 0 to less than 5,000.
@@ -105,7 +111,7 @@ def walk_forward(
         profile_dir: as `run_study` takes it.
         command: the command line that makes this, for its record.
         progress: called with the number of universes done since the last call; there are
-            ``len(sweep) * windows * (1 + paths.n)``.
+            ``len(sweep)`` times the windows of the panel and of each path, which has no live one.
 
     Returns:
         `WalkForward`.
@@ -126,11 +132,13 @@ def walk_forward(
     settings, notes = resolve_periods(as_sweep(config), panel.dates)
     source = source_of(panel)
     source.notes.extend(notes)
+    windows, notes = live_windows(panel, settings, window, step, expanding)
+    source.notes.extend(notes)
     plan = make_walk_plan(
         panel,
         source.symbols,
         settings,
-        RollingWindows(window=window, step=step, expanding=expanding),
+        windows,
         gap=gap,
         costs_bps=costs_bps,
         execution=execution,
@@ -144,6 +152,43 @@ def walk_forward(
         out=out, resume=resume, fresh=fresh, dask=dask, profile_dir=profile_dir, progress=progress
     ).check("walk-forward")
     return _compute_walk(plan, source, options, command)
+
+
+def live_windows(
+    panel: Panel, settings: Sweep, window: int | None, step: int | str | None, expanding: bool
+) -> tuple[RollingWindows, tuple[str, ...]]:
+    """Return the windows of a walk-forward, and a note where the dates decided how long they or their steps are.
+
+    Args:
+        panel: returns per period.
+        settings: with a number of periods a year.
+        window: as `walk_forward` takes it, like all that follow.
+        step: likewise.
+        expanding: likewise.
+
+    Raises:
+        InputError: the panel is shorter than a year, and no window is given.
+    """
+    rows = rows_a_year(settings.config.periods_per_year, panel.dates)
+    year, month = max(2, round(rows)), month_of_rows(rows)
+    if window is None and year > panel.n_observations:
+        raise InputError(
+            f"window is by default a year of rows, {year:,}, and the panel has {panel.n_observations:,}; give the rows "
+            "of a shorter window, or a longer panel"
+        )
+    taken = []
+    if window is None and year != YEAR:
+        taken.append(f"a window of {counted(year, 'row')}")
+    if step is None and month != MONTH:
+        taken.append(f"a step of {counted(month, 'row')}")
+    windows = RollingWindows(
+        window=year if window is None else window,
+        step=month if step is None else step,
+        expanding=expanding,
+        live=True,
+    )
+    told = f"At {count_text(rows)} rows a year the walk-forward has {' and '.join(taken)}."
+    return windows, ((told,) if taken else ())
 
 
 def _compute_walk(plan: WalkPlan, source: Source, options: RunOptions, command: str | None) -> WalkForward:

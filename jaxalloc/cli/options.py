@@ -271,7 +271,7 @@ _ARGUMENTS = _FLAGS | {
     "correlation": "--stress: correlation",
     "mean": "--stress: mean",
 }
-_CHOICE = re.compile(r"\b(kind|missing|layout|profiles|criterion|covariance|block_length|keep)=(['\"])([\w-]+)\2")
+_CHOICE = re.compile(r"\b(kind|missing|layout|profiles|criterion|covariance|block_length|keep|step)=(['\"])([\w-]+)\2")
 _SWITCH = re.compile(r"\b(resume|fresh)=True\b")
 _ANOTHER_CHOICE = re.compile(rf"'({'|'.join(get_args(Missing))})'(?= \()")  # "missing='mask' (...), 'zero' (...)"
 # A name with an underscore, except in a path or a quoted symbol; a plain word only where it opens the message.
