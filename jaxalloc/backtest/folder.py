@@ -44,6 +44,7 @@ def identity_of(plan: WalkPlan, source: Source) -> dict[str, Any]:
         "execution": plan.execution,
         "paths": None if plan.paths is None else plan.paths.settings(),
         "previous_weights": hashlib.sha256(previous.tobytes()).hexdigest() if previous.any() else None,
+        "max_missing": plan.windows.max_missing,
         "seed": plan.seed,
         "precision": plan.precision,
         # portfolios are held in NumPy; the studies have the version of jaxlib

@@ -82,6 +82,7 @@ def make_walk_plan(
     seed: Any,
     precision: Any,
     chunk_size: Any,
+    max_missing: Any,
 ) -> WalkPlan:
     """Check a walk-forward's arguments, and make its plan of them.
 
@@ -98,13 +99,22 @@ def make_walk_plan(
         seed: likewise.
         precision: likewise.
         chunk_size: likewise.
+        max_missing: likewise.
 
     Raises:
         InputError: an argument is out of range, or does not fit the panel.
     """
     if paths is not None:
         _check_paths(paths)
-    plan = make_plan(panel, windows, settings, seed=seed, precision=precision, chunk_size=chunk_size)
+    plan = make_plan(
+        panel,
+        windows,
+        settings,
+        seed=seed,
+        precision=precision,
+        chunk_size=chunk_size,
+        max_missing=max_missing,
+    )
     (rolling,) = plan.sampler.parts
     assert isinstance(rolling, RollingWindows)
     n_rows, n_assets = plan.returns.shape

@@ -31,6 +31,7 @@ from jaxalloc.backtest.holding import hold_history, hold_paths
 from jaxalloc.backtest.plan import Execution, WalkPlan, make_walk_plan
 from jaxalloc.backtest.simulation import Market
 from jaxalloc.backtest.walk import WalkForward
+from jaxalloc.markets.gaps import MAX_MISSING
 from jaxalloc.markets.panel import Panel, as_panel, read_returns
 from jaxalloc.markets.periods import count_text, resolve_periods, rows_a_year
 from jaxalloc.markets.source import Source, source_of
@@ -55,6 +56,7 @@ def walk_forward(
     costs_bps: float = 0.0,
     execution: Execution = "portfolio",
     paths: Bootstrap | None = None,
+    max_missing: float = MAX_MISSING,
     previous_weights: Any = None,
     seed: int = 0,
     out: str | os.PathLike[str] | None = None,
@@ -77,8 +79,10 @@ def walk_forward(
     One more window ends on the last row, if the steps bring none there. Its portfolio is held on no row: it is the
     *live* target, and `WalkForward.target` says what to trade for it now.
 
-    An asset is active in a window if it has a return on every row of the window, so a late listing enters once its
-    window is complete. A return that is missing while its asset is held counts as 0; the result says how many are.
+    An asset is active in a window if the window lies in its life, from its first to its last return in the panel, and
+    it has a return on all rows but for the share ``max_missing``; those that are missing count as 0. So a late listing
+    enters once its window is complete. A return that is missing while its asset is held counts as 0, too; the result
+    says how many are.
     Where a window has no portfolio (`Status.INVALID`), the weights held before (or cash) are kept; the result says how
     often.
 
@@ -99,6 +103,8 @@ def walk_forward(
         paths: a `Bootstrap` whose resamples of the panel's rows, each in its order, are walked through as well as the
             panel as it happened. They are kept in memory, 4 bytes a row and path. A gap may then fall into any window:
             give a panel with few.
+        max_missing: largest share of a window's rows that an active asset may miss inside its life, at least 0 and less
+            than 1.
         previous_weights: weights held before the first rebalance: a mapping or Series by symbol, or a mapping or frame
             of these by profile; the rest, up to 1, is cash.
         seed: of the paths, 0 to 2**32 - 1.
@@ -147,6 +153,7 @@ def walk_forward(
         seed=seed,
         precision=precision,
         chunk_size=chunk_size,
+        max_missing=max_missing,
     )
     options = RunOptions(
         out=out, resume=resume, fresh=fresh, dask=dask, profile_dir=profile_dir, progress=progress
@@ -208,7 +215,8 @@ def _compute_walk(plan: WalkPlan, source: Source, options: RunOptions, command: 
         history, path_figures = hold_history(plan, market, allocations), None
         if plan.paths is not None and resampled is not None:
             path_figures = hold_paths(plan, plan.paths, market, resampled)
-        record = identity | {"notes": source.notes, "started": started}
+        # those of the study of the windows say which assets these put out
+        record = identity | {"notes": allocations.record["notes"], "started": started}
         record |= {} if command is None else {"command": command}
         record["seconds"] = round(time.monotonic() - clock, 3)
         walk = WalkForward(

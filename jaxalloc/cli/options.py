@@ -50,6 +50,14 @@ MissingWay = Annotated[
         "row with a gap.",
     ),
 ]
+MaxMissing = Annotated[
+    float,
+    typer.Option(
+        metavar="SHARE",
+        help="Largest share of a universe's rows that an asset may miss between its first and last return; these count "
+        "as 0. With more, the asset is left out of the universe. 0: no row may be missing.",
+    ),
+]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Print no notes and no progress on stderr, only errors.")]
 
 
@@ -260,6 +268,7 @@ _ARGUMENTS = _FLAGS | {
     "costs_bps": "--costs-bps",
     "degrees_of_freedom": "--degrees-of-freedom",
     "gap": "--gap",
+    "max_missing": "--max-missing",
     "n": "--n",
     "previous_weights": "--previous-weights",
     "seed": "--seed",

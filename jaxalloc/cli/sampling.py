@@ -10,6 +10,8 @@ import typer
 
 from jaxalloc.arguments.errors import InputError
 from jaxalloc.arguments.words import quote
+from jaxalloc.cli.options import MaxMissing
+from jaxalloc.markets.gaps import MAX_MISSING
 from jaxalloc.markets.periods import CALENDAR
 from jaxalloc.studies.run import run_study
 from jaxalloc.universes.bootstrap import Bootstrap, Method
@@ -106,6 +108,8 @@ class Sampling:
             metavar="NUMBER", help="Seed of the draws; the same seed draws the same universes.", rich_help_panel=_PANEL
         ),
     ] = _SEED
+
+    max_missing: MaxMissing = MAX_MISSING
 
     def sampler(self, resample: bool) -> Product:
         """Return the sampler that the options make.

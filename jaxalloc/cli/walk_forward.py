@@ -21,7 +21,7 @@ from jaxalloc.backtest.walk import WalkForward
 from jaxalloc.cli import render
 from jaxalloc.cli.command_line import ReportingCommand, as_text, words_in_force
 from jaxalloc.cli.documents import records, to_json
-from jaxalloc.cli.options import Json, MissingWay, SourceFile, example, expand
+from jaxalloc.cli.options import Json, MaxMissing, MissingWay, SourceFile, example, expand
 from jaxalloc.cli.render_walk import print_walk
 from jaxalloc.cli.running import RunFlags, new_folder, say_further_notes, what_is_kept, write_outputs
 from jaxalloc.cli.sampling import PERIODS, block_length, step_of
@@ -98,6 +98,7 @@ class Walking:
             rich_help_panel=_WALK,
         ),
     ] = _DEFAULT["execution"]
+    max_missing: MaxMissing = _DEFAULT["max_missing"]
     previous_weights: Annotated[
         Path | None,
         typer.Option(

@@ -24,6 +24,7 @@ from jaxalloc.studies.dask import dask_workers
 from jaxalloc.studies.folder import pack, reader_of, unpack, write_results
 from jaxalloc.studies.identity import identity_of
 from jaxalloc.studies.local import LocalDevices
+from jaxalloc.studies.missing import note_of_gaps
 from jaxalloc.studies.plan import Plan
 from jaxalloc.studies.study import Study, in_memory
 from jaxalloc.studies.totals import Totals
@@ -88,7 +89,8 @@ def compute_study(plan: Plan, source: Source, options: RunOptions, command: str 
             run = _Run(plan, computer, store)
             run.go(options.progress or (lambda count: None))
             seconds = round(time.monotonic() - clock, 3)
-            record = identity | {"notes": source.notes, "started": started, "seconds": seconds}
+            notes = [*source.notes, *note_of_gaps(source.symbols, plan, run.totals[0].tallies)]
+            record = identity | {"notes": notes, "started": started, "seconds": seconds}
             record |= {} if command is None else {"command": command}
             study = run.study(source.symbols, record)
             if store is not None:

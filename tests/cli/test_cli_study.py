@@ -95,10 +95,13 @@ BOOTSTRAP = {"sampler": "Bootstrap", "n": 1000, "method": "iid", "block_length":
         ("--keep summary", [BOOTSTRAP]),
         ("--n 3 --subset 8", [BOOTSTRAP | {"n": 3}, {"sampler": "RandomSubsets", "size": 8, "n": None}]),
         ("--n 3 --method stationary --block 2.5", [BOOTSTRAP | {"n": 3, "method": "stationary", "block_length": 2.5}]),
-        ("--window 60", [{"sampler": "RollingWindows", "window": 60, "step": 21, "expanding": False}]),
+        ("--window 60", [{"sampler": "RollingWindows", "window": 60, "step": 21, "expanding": False, "live": False}]),
         (
             "--window 60 --step 30 --expanding --n 2",
-            [BOOTSTRAP | {"n": 2}, {"sampler": "RollingWindows", "window": 60, "step": 30, "expanding": True}],
+            [
+                BOOTSTRAP | {"n": 2},
+                {"sampler": "RollingWindows", "window": 60, "step": 30, "expanding": True, "live": False},
+            ],
         ),
         pytest.param(
             "--simulate student_t --degrees-of-freedom 4 --n 3",
@@ -179,7 +182,7 @@ def test_resume_and_fresh_take_the_folder_of_before(run: Run, file: Path, refuse
 
 def test_resamples_may_miss_every_gap(run: Run, file: Path, market: pd.DataFrame) -> None:
     market.mask(np.eye(*market.shape) > 0).to_csv(file)
-    out, err = run("study", file, *STUDY, "--missing", "mask")
+    out, err = run("study", file, *STUDY, "--missing", "mask", "--max-missing", "0")
     assert "note: Left 12 missing returns in 12 symbols as gaps" in err
     assert "5 universes, 12 assets" in out
     assert re.search(r"^volatility +- +\d", out, re.MULTILINE)  # there is no estimate

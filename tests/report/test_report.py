@@ -343,7 +343,7 @@ def test_page_says_the_answer_the_statuses_and_how_to_run_it_again(page: str, st
     assert f"jax {jax.__version__}" in text
     assert "jaxalloc study 'my file.csv' --n 60" in text
     assert "--out" not in text.split("my file.csv")[1].split("In Python")[0]
-    assert "ja.AllocationConfig(risk_free_rate=0.01)" in text
+    assert "ja.AllocationConfig(risk_free_rate=0.01, periods_per_year=252.0)" in text
     assert "ja.Bootstrap(n=60, method='circular', block_length=10)" in text
     assert "seed=3, precision=64" in text
     for field in dataclasses.fields(CONFIG):
