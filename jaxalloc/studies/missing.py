@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 
 from jaxalloc.arguments.words import counted, listing, quote
@@ -13,7 +11,7 @@ from jaxalloc.studies.totals import Counts
 from jaxalloc.universes.samplers import RandomSubsets, RollingWindows
 
 
-def note_of_gaps(symbols: Sequence[str], plan: Plan, counts: Counts) -> tuple[str, ...]:
+def note_of_gaps(symbols: list[str], plan: Plan, counts: Counts) -> tuple[str, ...]:
     """Say which assets were put out of universes for want of returns, and how many holes counted as 0.
 
     Args:

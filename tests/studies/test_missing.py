@@ -131,9 +131,9 @@ def test_the_note_counts_what_was_put_out_and_what_counts_as_zero() -> None:
     assert active[FEW] == 9
     (note,) = [note for note in study.record["notes"] if "put out" in note]
     assert note == (
-        "4 missing returns inside the lives of 2 assets count as 0 where a universe misses at most 5 % of its rows; 3 of "
-        f"12 assets were put out of universes: '{NAMES[MANY]}' (in {active[MANY]} of 9: holes), '{NAMES[LATE]}' (in 6 of "
-        f"9: listed late or delisted), '{NAMES[GONE]}' (in 7 of 9: listed late or delisted)."
+        "4 missing returns inside the lives of 2 assets count as 0 where a universe misses at most 5 % of its rows; "
+        f"3 of 12 assets were put out of universes: '{NAMES[MANY]}' (in {active[MANY]} of 9: holes), "
+        f"'{NAMES[LATE]}' (in 6 of 9: listed late or delisted), '{NAMES[GONE]}' (in 7 of 9: listed late or delisted)."
     )
     # windows of 40 rows in steps of 10 that hold some of the 30 holes hold at least 10
     assert active[MANY] == 2
