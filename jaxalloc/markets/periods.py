@@ -203,8 +203,8 @@ def _dates_of(labels: pd.Index) -> pd.DatetimeIndex | None:
     """Objects that are dates, or texts in ISO 8601; None for anything else, such as numbers."""
     if isinstance(labels, pd.MultiIndex) or pd.api.types.is_numeric_dtype(labels.dtype):
         return None
-    kinds = {type(label) for label in labels}
-    if not all(issubclass(kind, str | datetime.date) for kind in kinds):
+    # a text of digits alone is a number
+    if not all(isinstance(label, datetime.date) or (isinstance(label, str) and "-" in label) for label in labels):
         return None
     try:
         return pd.DatetimeIndex(pd.to_datetime(labels, format="ISO8601"))
@@ -246,7 +246,7 @@ def _day_spacing(days: np.ndarray) -> Spacing:
     for length, number, word in ((7, 52.0, "weeks"), (14, 26.0, "fortnights"), (15.2, 24.0, "half-months")):
         if abs(median - length) <= 0.5:
             return Spacing(number, f"the dates are {word}")
-    return Spacing(round(_YEAR / median, 2), f"the dates are {median:g} days apart")
+    return Spacing(_YEAR / median, f"the dates are {median:g} days apart")
 
 
 def _trading_days(days: np.ndarray) -> tuple[set[int], Spacing]:

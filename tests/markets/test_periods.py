@@ -75,7 +75,7 @@ SPACINGS: dict[str, tuple[Any, float]] = {
     "half-years": (pd.date_range("2001-01-01", periods=20, freq="6ME"), 2),
     "years": (pd.date_range("2001-01-01", periods=20, freq="BYE"), 1),
     "every other year": (pd.date_range("2001-01-01", periods=20, freq="2YE"), 0.5),
-    "ten days": (pd.date_range("2001-01-01", periods=20, freq="10D"), 36.52),
+    "ten days": (pd.date_range("2001-01-01", periods=20, freq="10D"), 36.525),
     "hours of coins": (pd.date_range("2024-01-01 13:00", periods=900, freq="h"), 24 * 365),
     "hours with a time zone": (pd.date_range("2024-03-20", periods=900, freq="h", tz="Europe/Berlin"), 24 * 365),
     "four hours of coins": (pd.date_range("2024-01-01", periods=300, freq="4h"), 6 * 365),
@@ -91,6 +91,7 @@ SPACINGS: dict[str, tuple[Any, float]] = {
     "text in ISO 8601": (pd.Index(["2020-01-31", "2020-02-29", "2020-03-31"]), 12),
     "numbers": (pd.RangeIndex(10), 252),
     "years as numbers": (pd.Index([2001, 2002, 2003]), 252),
+    "years as text": (pd.Index(["2001", "2002", "2003"]), 252),
     "names": (pd.Index(["first", "second"]), 252),
     "one row": (BUSINESS[:1], 252),
 }
