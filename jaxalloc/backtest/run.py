@@ -138,7 +138,7 @@ def walk_forward(
     settings, notes = resolve_periods(as_sweep(config), panel.dates)
     source = source_of(panel)
     source.notes.extend(notes)
-    windows, notes = live_windows(panel, settings, window, step, expanding)
+    windows, notes = live_windows(source.dates, settings, window, step, expanding)
     source.notes.extend(notes)
     plan = make_walk_plan(
         panel,
@@ -162,12 +162,12 @@ def walk_forward(
 
 
 def live_windows(
-    panel: Panel, settings: Sweep, window: int | None, step: int | str | None, expanding: bool
+    labels: pd.Index, settings: Sweep, window: int | None, step: int | str | None, expanding: bool
 ) -> tuple[RollingWindows, tuple[str, ...]]:
     """Return the windows of a walk-forward, and a note where the dates decided how long they or their steps are.
 
     Args:
-        panel: returns per period.
+        labels: of the panel's rows.
         settings: with a number of periods a year.
         window: as `walk_forward` takes it, like all that follow.
         step: likewise.
@@ -176,11 +176,11 @@ def live_windows(
     Raises:
         InputError: the panel is shorter than a year, and no window is given.
     """
-    rows = rows_a_year(settings.config.periods_per_year, panel.dates)
+    rows = rows_a_year(settings.config.periods_per_year, labels)
     year, month = max(2, round(rows)), month_of_rows(rows)
-    if window is None and year > panel.n_observations:
+    if window is None and year > len(labels):
         raise InputError(
-            f"window is by default a year of rows, {year:,}, and the panel has {panel.n_observations:,}; give the rows "
+            f"window is by default a year of rows, {year:,}, and the panel has {len(labels):,}; give the rows "
             "of a shorter window, or a longer panel"
         )
     taken = []

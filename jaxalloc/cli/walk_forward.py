@@ -254,7 +254,7 @@ def _run(
     """
     n_rows = panel.n_observations
     resolved, _ = resolve_periods(settings, panel.dates)
-    windows, _ = live_windows(panel, resolved, *(arguments[name] for name in ("window", "step", "expanding")))
+    windows, _ = live_windows(panel.dates, resolved, *(arguments[name] for name in ("window", "step", "expanding")))
     windows = windows.prepare(panel, n_rows, resolved.config.periods_per_year)
     n_paths = 0 if paths is None or paths.n is None else paths.n
     of_paths = dataclasses.replace(windows, live=False).count(n_rows) * n_paths

@@ -431,12 +431,12 @@ def test_a_year_and_a_month_of_rows_are_the_defaults(frequency: str, window: int
     market, config = dated(frequency), CONFIG.replace(profiles=("equal_weight",))
     found = ja.walk_forward(market, config)
     assert (found.schedule.window, found.schedule.step) == (window, step)
-    assert found.record["notes"][-1] == told
+    assert told in found.record["notes"]
     given = ja.walk_forward(market, config, window, step)
     assert given.history.net.tobytes() == found.history.net.tobytes()
     assert not any("walk-forward has" in note for note in given.record["notes"])
     wanted = f"At {window} rows a year the walk-forward has a step of {step} row{'' if step == 1 else 's'}."
-    assert ja.walk_forward(market, config, window + 1).record["notes"][-1] == wanted
+    assert wanted in ja.walk_forward(market, config, window + 1).record["notes"]
 
 
 def test_days_have_windows_of_252_rows_and_steps_of_21_without_a_word() -> None:
