@@ -31,7 +31,7 @@ from jaxalloc.backtest.holding import hold_history, hold_paths
 from jaxalloc.backtest.plan import Execution, WalkPlan, make_walk_plan
 from jaxalloc.backtest.simulation import Market
 from jaxalloc.backtest.walk import WalkForward
-from jaxalloc.markets.gaps import MAX_MISSING
+from jaxalloc.markets.holes import MAX_MISSING
 from jaxalloc.markets.panel import Panel, as_panel, read_returns
 from jaxalloc.markets.periods import count_text, resolve_periods, rows_a_year
 from jaxalloc.markets.source import Source, source_of

@@ -11,7 +11,7 @@ import typer
 from jaxalloc.arguments.errors import InputError
 from jaxalloc.arguments.words import quote
 from jaxalloc.cli.options import MaxMissing
-from jaxalloc.markets.gaps import MAX_MISSING
+from jaxalloc.markets.holes import MAX_MISSING
 from jaxalloc.markets.periods import CALENDAR
 from jaxalloc.studies.run import run_study
 from jaxalloc.universes.bootstrap import Bootstrap, Method

@@ -19,7 +19,7 @@ from jaxalloc.arguments.numbers import whole_number
 from jaxalloc.engine.shapes import cluster_buckets, tiles
 from jaxalloc.engine.stages import Items, Shared, Work, buffer_shapes, empty_buffers, programs, share_returns
 from jaxalloc.kernels.lanes.backend import Backend, backend_of
-from jaxalloc.markets.gaps import Gaps, weigh_gaps
+from jaxalloc.markets.holes import Gaps, weigh_gaps
 from jaxalloc.portfolios.allocation import split_profiles
 from jaxalloc.portfolios.estimates import Estimates
 from jaxalloc.portfolios.result import Allocation

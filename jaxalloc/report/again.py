@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from jaxalloc.markets.gaps import MAX_MISSING
+from jaxalloc.markets.holes import MAX_MISSING
 from jaxalloc.settings.config import AllocationConfig
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ import numpy as np
 from jaxalloc.engine.scheduler import Chunk, Device, Engine, compute_devices
 from jaxalloc.engine.stages import Items
 from jaxalloc.kernels.moments.sample import Moments
-from jaxalloc.markets.gaps import weigh_gaps
+from jaxalloc.markets.holes import weigh_gaps
 from jaxalloc.portfolios.estimates import Given, observe
 from jaxalloc.portfolios.profiles import PROFILES
 from jaxalloc.portfolios.result import Allocation

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from jaxalloc.arguments.words import counted, listing, quote
-from jaxalloc.markets.gaps import holes, most_holes
+from jaxalloc.markets.holes import holes, most_holes
 from jaxalloc.studies.plan import Plan
 from jaxalloc.studies.totals import Counts
 from jaxalloc.universes.samplers import RandomSubsets, RollingWindows

@@ -9,7 +9,7 @@ import numpy as np
 
 from jaxalloc.arguments.errors import InputError
 from jaxalloc.arguments.numbers import check_seed, whole_number
-from jaxalloc.markets.gaps import MAX_MISSING, check_max_missing
+from jaxalloc.markets.holes import MAX_MISSING, check_max_missing
 from jaxalloc.markets.panel import Panel
 from jaxalloc.settings.sweep import Sweep
 from jaxalloc.universes.samplers import Product, Sampler

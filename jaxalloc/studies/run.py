@@ -27,7 +27,7 @@ from typing import Any, Literal
 
 import pandas as pd
 
-from jaxalloc.markets.gaps import MAX_MISSING
+from jaxalloc.markets.holes import MAX_MISSING
 from jaxalloc.markets.panel import Panel, as_panel
 from jaxalloc.markets.periods import resolve_periods
 from jaxalloc.markets.source import source_of

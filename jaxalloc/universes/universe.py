@@ -19,7 +19,7 @@ from jax import Array
 
 from jaxalloc.kernels.lanes.products import dot
 from jaxalloc.kernels.moments.shock import Shock
-from jaxalloc.markets.gaps import most_holes
+from jaxalloc.markets.holes import most_holes
 
 MOST_UNIVERSES = 2**31 - 1  # universes are numbered in int32
 WHOLE_PANEL = -1  # the number of the universe for which nothing is drawn
@@ -98,7 +98,7 @@ def draw_universe(
         seed_key: () key of the seed.
         index: () int32, the universe's number, or `WHOLE_PANEL`, for which the draws change nothing. (A draw that gives
             universes returns of their own always applies.)
-        gaps: (T, N) weight of a missing return, 0 where the panel has one (see `jaxalloc.markets.gaps.Gaps`).
+        gaps: (T, N) weight of a missing return, 0 where the panel has one (see `jaxalloc.markets.holes.Gaps`).
         max_missing: () share of a universe's rows that an asset's gaps may weigh.
 
     Returns:

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from jaxalloc.arguments.errors import InputError
-from jaxalloc.markets.gaps import check_max_missing, holes, weigh_gaps
+from jaxalloc.markets.holes import check_max_missing, holes, weigh_gaps
 
 
 def panel(seed: int, n_rows: int = 30, n_assets: int = 8) -> np.ndarray:
