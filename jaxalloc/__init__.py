@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from jaxalloc import datasets as datasets
     from jaxalloc import figures as figures
     from jaxalloc import skfolio as skfolio
+    from jaxalloc.arguments.errors import AllocationWarning as AllocationWarning
     from jaxalloc.arguments.errors import InputError as InputError
     from jaxalloc.backtest.folder import load_walk_forward as load_walk_forward
     from jaxalloc.backtest.run import walk_forward as walk_forward
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "Allocation": "portfolios.result",
     "AllocationConfig": "settings.config",
+    "AllocationWarning": "arguments.errors",
     "Bootstrap": "universes.bootstrap",
     "InputError": "arguments.errors",
     "Panel": "markets.panel",
@@ -70,6 +72,7 @@ _HOMES = {
 __all__ = [
     "Allocation",
     "AllocationConfig",
+    "AllocationWarning",
     "Bootstrap",
     "InputError",
     "Panel",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 _LONGEST_QUOTE, _LONGEST_TEXT, _LONGEST_REASON = 60, 200, 120
 
@@ -54,6 +54,12 @@ def listing(items: Iterable[str], shown: int = 5) -> str:
     words = list(items)
     more = f" and {len(words) - shown:,} more" if len(words) > shown else ""
     return ", ".join(words[:shown]) + more
+
+
+def joined(words: Sequence[str]) -> str:
+    """Return words as a sentence lists them: a, b and c."""
+    *others, last = words
+    return f"{', '.join(others)} and {last}" if others else last
 
 
 def per_cent(value: float, digits: int, none: str) -> str:
