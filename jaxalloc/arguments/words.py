@@ -6,7 +6,7 @@ import math
 import os
 from collections.abc import Iterable, Sequence
 
-_LONGEST_QUOTE, _LONGEST_TEXT, _LONGEST_REASON = 60, 200, 120
+_LONGEST_QUOTE, _LONGEST_TEXT, _LONGEST_REASON, _LONGEST_LINE = 60, 200, 120, 110
 
 
 def quote(value: object, longest: int = _LONGEST_QUOTE) -> str:
@@ -42,6 +42,11 @@ def reason(error: BaseException) -> str:
     text = " ".join((getattr(error, "strerror", None) or str(error)).split())
     text = "".join(character if character.isprintable() else "?" for character in text)
     return text[:_LONGEST_REASON].rstrip(".") or type(error).__name__
+
+
+def cut(text: str, longest: int = _LONGEST_LINE) -> str:
+    """Return a line of a summary, cut at its end where it is too long."""
+    return text if len(text) <= longest else f"{text[: longest - 3]}..."
 
 
 def counted(number: int, noun: str) -> str:

@@ -114,11 +114,11 @@ def cap_advice(settings: Sweep, n_assets: int) -> list[str]:
         config = settings.at(point)
         cap, bound = float(config.asset_cap), float(config.slack) / n_assets
         if cap < bound:
-            widened.append(f"asset_cap={cap:g} is raised to {per_cent(min(bound, 1), 0, '-')}")
+            widened.append(f"asset_cap={cap:g} to {per_cent(min(bound, 1), 1, '-')}")
     if not widened:
         return []
-    what = listing(dict.fromkeys(widened))
-    return [f"{what}, which is slack / assets: {counted(n_assets, 'asset')} cannot hold a portfolio under less."]
+    why = f"{counted(n_assets, 'asset')} cannot hold a portfolio under less"
+    return [f"Raised to slack / assets, because {why}: {listing(dict.fromkeys(widened))}."]
 
 
 def cluster_advice(config: AllocationConfig, labels: np.ndarray, *, leads: bool = False) -> list[str]:
@@ -160,11 +160,11 @@ def _values(settings: Sweep, name: str) -> list[float]:
 # ---- nothing could be allocated -------------------------------------------------------------------------------------
 
 
-def why_no_universe(panel: Panel, settings: Sweep, dtype: Any) -> str:
-    """Say why none of the universes drawn from a panel has portfolios."""
+def why_none(panel: Panel, settings: Sweep, dtype: Any, unit: str) -> str:
+    """Say why none of the universes drawn from a panel has portfolios; ``unit`` is what a universe is called."""
     complete = panel.complete
     if not complete.any():
-        return f"No asset has a return in every row of a universe: {_gaps(panel, ~np.isfinite(panel.values))}."
+        return f"No asset has a return in every row of a {unit}: {_gaps(panel, ~np.isfinite(panel.values))}."
     return why_invalid(panel, settings.at(settings.home), dtype, masks=complete)
 
 

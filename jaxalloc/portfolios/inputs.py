@@ -57,7 +57,7 @@ def leave_out(panel: Panel, used: np.ndarray, masks: np.ndarray) -> np.ndarray:
     out = (masks & ~complete).sum(axis=0)
     if out.any():
         names = [quote(panel.symbols[i]) for i in np.flatnonzero(out)]
-        where = "" if len(masks) == 1 else f" of up to {int(out.max()):,} of {counted(len(masks), 'universe')}"
+        where = "" if len(masks) == 1 else f" in up to {int(out.max()):,} of {counted(len(masks), 'universe')}"
         warnings.warn(
             f"left {counted(len(names), 'asset')} out{where}, for missing returns: {listing(names)}",
             AllocationWarning,

@@ -12,10 +12,8 @@ import numpy as np
 import pandas as pd
 
 from jaxalloc.arguments.errors import InputError
-from jaxalloc.arguments.words import counted, per_cent
+from jaxalloc.arguments.words import counted, cut, per_cent
 from jaxalloc.settings.status import Status
-
-_WIDEST = 110  # characters of a line of `repr`
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
@@ -90,7 +88,7 @@ class Allocation:
     def __repr__(self) -> str:
         """At most five lines: sizes, profiles, volatilities (medians of a batch) and status."""
         if not _is_concrete(self):
-            return f"Allocation(weights={_cut(' '.join(repr(self.weights).split()))})"
+            return f"Allocation(weights={cut(' '.join(repr(self.weights).split()))})"
         table, sizes = _overview(self), np.asarray(self.weights).shape
         first = f"Allocation: {counted(sizes[-2], 'profile')}, {counted(sizes[-1], 'asset')}"
         if len(sizes) == 3:
@@ -101,7 +99,7 @@ class Allocation:
         flagged = [f"{profile} {status}" for profile, status in table["status"].items() if status]
         lines = [first, f"profiles: {', '.join(map(str, table.index))}"]
         lines += [f"volatility: {', '.join(table['volatility'])} a year", f"status: {'; '.join(flagged) or 'all well'}"]
-        return "\n".join(map(_cut, lines))
+        return "\n".join(map(cut, lines))
 
     def _repr_html_(self) -> str:
         """A row for each profile; names are escaped."""
@@ -171,10 +169,6 @@ def _overview(allocation: Allocation) -> pd.DataFrame:
     bits = np.bitwise_or.reduce(np.asarray(allocation.status).reshape(-1, n_profiles), axis=0)
     columns["status"] = [", ".join(str(bit.name) for bit in Status if int(flags) & bit) for flags in bits]
     return pd.DataFrame(columns, index=_names("profile", "profiles", allocation.profiles, n_profiles))
-
-
-def _cut(text: str) -> str:
-    return text if len(text) <= _WIDEST else f"{text[: _WIDEST - 3]}..."
 
 
 def _names(name: str, argument: str, values: Any, count: int) -> pd.Index:
