@@ -1,4 +1,4 @@
-"""Series of returns measured: annual figures, paired differences, the deflated Sharpe ratio. NumPy arrays in and out."""
+"""Series of returns measured: annual figures, paired differences, the deflated Sharpe ratio. NumPy's arrays alone."""
 
 from __future__ import annotations
 

@@ -29,7 +29,9 @@ from jaxalloc.settings.config import (
     CRITERIA,
     DISTANCES,
     LINKAGES,
+    NUMERIC_FIELDS,
     PROFILE_NAMES,
+    STATIC_FIELDS,
     AllocationConfig,
     check_config,
 )
@@ -253,7 +255,9 @@ _ARGUMENTS = _FLAGS | {
     "correlation": "--stress: correlation",
     "mean": "--stress: mean",
 }
-_CHOICE = re.compile(r"\b(kind|missing|layout|profiles|criterion|covariance|block_length|keep)=(['\"])([\w-]+)\2")
+_CHOICES = (*STATIC_FIELDS, "kind", "missing", "layout", "block_length", "keep", "method", "execution")
+_CHOICE = re.compile(rf"\b({'|'.join(_CHOICES)})=(['\"])([\w-]+)\2")
+_NUMBER = re.compile(rf"(?<![\w/.'\"\\-])({'|'.join(NUMERIC_FIELDS)})=(?=[\d.-])")  # "asset_cap=0.1"
 _SWITCH = re.compile(r"\b(resume|fresh)=True\b")
 _ANOTHER_CHOICE = re.compile(rf"'({'|'.join(get_args(Missing))})'(?= \()")  # "missing='mask' (...), 'zero' (...)"
 # A name with an underscore, except in a path or a quoted symbol; a plain word only where it opens the message.
@@ -265,6 +269,7 @@ _FIRST_WORD = re.compile(rf"^({_PLAIN})(?=,|: | must | is | names | multiplies)"
 def in_flags(message: str) -> str:
     """Write the arguments in a message as options: ``kind='prices'`` as ``--kind prices``."""
     message = _CHOICE.sub(lambda match: f"{_ARGUMENTS.get(match[1], '--' + match[1])} {match[3]}", message)
+    message = _NUMBER.sub(lambda match: f"{_ARGUMENTS[match[1]]} ", message)
     message = _SWITCH.sub(r"--\1", _ANOTHER_CHOICE.sub(r"\1", message))
     for names in (_NAME, _FIRST_WORD):
         message = names.sub(lambda match: _ARGUMENTS[match[1]], message)

@@ -180,6 +180,22 @@ def write_outputs(
     return [f"Wrote {path}" for path in (folder, report) if path is not None]
 
 
+def say_rest(result: Study | WalkForward, said: Sequence[str], file: Path, n_valid: int, quiet: bool) -> str | None:
+    """Print the notes of a result that have not been said; return why nothing was allocated, for the error to say.
+
+    Args:
+        result: a study or a walk-forward.
+        said: the notes that were printed before it ran.
+        file: that was read.
+        n_valid: how many universes have portfolios.
+        quiet: print nothing.
+    """
+    rest = [note for note in result.record["notes"] if note not in said]
+    why = None if n_valid else f"{file}: {rest.pop()}"
+    render.say_notes(rest, quiet)
+    return why
+
+
 def what_is_kept(folder: Path | None, total: int, command: Sequence[str], studies: Sequence[str] = (".",)) -> list[str]:
     """Say what an interrupted run has kept, and how to go on with it; no line where nothing is kept.
 

@@ -74,9 +74,7 @@ def allocate_batch(
     """
     check_process()
     panel = panel_of(returns, observation_weights is not None)
-    x, weights, masks = _check_inputs(
-        returns if panel is None else panel.values, observation_weights, asset_mask
-    )
+    x, weights, masks = _check_inputs(returns if panel is None else panel.values, observation_weights, asset_mask)
     config = check_config(AllocationConfig() if config is None else config)
     symbols = None
     if panel is not None:

@@ -1,7 +1,7 @@
 """What is to be said of settings, returns and portfolios that stand in each other's way: sentences, in Python's words.
 
-Each function returns the sentences that apply, none if all is well. `advise` has those of a run, in order; `why_invalid`
-names what keeps a universe from having portfolios.
+Each function returns the sentences that apply, none if all is well. `advise` has those of a run, in order.
+`why_invalid` names what keeps a universe from having portfolios.
 """
 
 from __future__ import annotations
@@ -136,7 +136,7 @@ def cluster_advice(config: AllocationConfig, labels: np.ndarray, *, leads: bool 
     by_height = config.criterion == "distance"
     if 2 * alone > n_assets:
         what, more = f"{alone} of {counted(n_assets, 'asset')} are alone in their clusters", "raise"
-    elif 2 * sizes.max() > n_assets and len(sizes) > 1 or len(sizes) == 1 and (by_height or config.max_clusters > 1):
+    elif 2 * sizes.max() > n_assets and (by_height or config.max_clusters > 1):
         what, more = f"One cluster has {int(sizes.max())} of {counted(n_assets, 'asset')}", "lower"
     else:
         return []
@@ -165,7 +165,7 @@ def why_none(panel: Panel, settings: Sweep, dtype: Any, unit: str) -> str:
     complete = panel.complete
     if not complete.any():
         return f"No asset has a return in every row of a {unit}: {_gaps(panel, ~np.isfinite(panel.values))}."
-    return why_invalid(panel, settings.at(settings.home), dtype, masks=complete)
+    return why_invalid(panel, settings.at(settings.home), dtype, mask=complete)
 
 
 def why_invalid(
@@ -173,7 +173,7 @@ def why_invalid(
     config: AllocationConfig,
     dtype: Any,
     weights: np.ndarray | None = None,
-    masks: np.ndarray | None = None,
+    mask: np.ndarray | None = None,
 ) -> str:
     """Say why a universe has the status `Status.INVALID`, and which assets and rows are at fault.
 
@@ -182,25 +182,25 @@ def why_invalid(
         config: settings.
         dtype: of the computation.
         weights: (T,) observation weights; ones by default.
-        masks: (N,) bool, the assets that take part; all by default.
+        mask: (N,) bool, the assets that take part; all by default.
     """
     x = panel.values
     c = np.ones(len(x)) if weights is None else np.asarray(weights, float)
-    mask = np.ones(x.shape[1], bool) if masks is None else np.asarray(masks, bool)
+    active = np.ones(x.shape[1], bool) if mask is None else np.asarray(mask, bool)
     bad = ~np.isfinite(c) | (c < 0)
     if bad.any():
         row = int(np.argmax(bad))
         return f"observation_weights must be at least 0, and is {c[row]:g} in row {label_text(panel.dates[row])}."
     if c.sum() < 2:
         return f"The rows have a weight of {c.sum():g} in all, and two are needed: use more rows."
-    if not mask.any():
+    if not active.any():
         return f"No asset is left: {_gaps(panel, ~np.isfinite(x))}."
     used = c > 0
-    missing = ~np.isfinite(x) & used[:, None] & mask[None, :]
+    missing = ~np.isfinite(x) & used[:, None] & active[None, :]
     if missing.any():
         return f"Returns in use are missing or infinite: {_gaps(panel, missing)}."
-    seen = x[used][:, mask]
-    symbols = np.array(panel.symbols, object)[mask]
+    seen = x[used][:, active]
+    symbols = np.array(panel.symbols, object)[active]
     varying = seen.max(axis=0) > seen.min(axis=0)
     if not varying.any():
         rows = f"from {label_text(panel.dates[used][0])} to {label_text(panel.dates[used][-1])}"

@@ -111,7 +111,11 @@ def allocate(
         if value is not None and value.shape != shape:
             raise InputError(f"{name} must have shape {shape} to match returns {x.shape}, not {value.shape}")
     if panel is not None:
-        a = a & jnp.asarray(panel.complete) if traced else leave_out(panel, np.asarray(c)[None] > 0, np.asarray(a)[None])[0]
+        a = (
+            a & jnp.asarray(panel.complete)
+            if traced
+            else leave_out(panel, np.asarray(c)[None] > 0, np.asarray(a)[None])[0]
+        )
     result = (_as_part if traced else _alone())(backend_in_use(), x, cast_config(config, x.dtype), c, a, given)
     result = dataclasses.replace(
         result, symbols=None if panel is None else tuple(panel.symbols), profiles=tuple(config.profiles)

@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 import pandas as pd
+from jax.core import Tracer
 
 from jaxalloc.arguments.errors import InputError
 from jaxalloc.arguments.words import counted, cut, per_cent
@@ -41,8 +42,8 @@ class Allocation:
         optimality_gap: (..., P) how far the solution across clusters (the barbell's core) is from optimal, scale-free.
         iterations: (..., P) int, solver iterations: blocks of projected gradient, or sweeps of risk parity.
         status: (..., P) int, bit field of `Status`.
-        symbols: the N assets' names, where the returns had names; else None.
-        profiles: the P profiles' names; None where nobody gave them.
+        symbols: tuple of the N assets' names, where the returns had names; else None.
+        profiles: tuple of the P profiles' names; None where nobody gave them.
     """
 
     weights: Any
@@ -60,8 +61,8 @@ class Allocation:
     optimality_gap: Any
     iterations: Any
     status: Any
-    symbols: tuple[str, ...] | None = None
-    profiles: tuple[str, ...] | None = None
+    symbols: Any = None
+    profiles: Any = None
 
     def to_frame(self, assets: Any = None, profiles: tuple[str, ...] | None = None) -> pd.DataFrame:
         """Return the weights as a frame, one column a profile, and the status of profiles where it is not 0.
@@ -89,7 +90,8 @@ class Allocation:
         """At most five lines: sizes, profiles, volatilities (medians of a batch) and status."""
         if not _is_concrete(self):
             return f"Allocation(weights={cut(' '.join(repr(self.weights).split()))})"
-        table, sizes = _overview(self), np.asarray(self.weights).shape
+        table: Any = _overview(self)
+        sizes = np.asarray(self.weights).shape
         first = f"Allocation: {counted(sizes[-2], 'profile')}, {counted(sizes[-1], 'asset')}"
         if len(sizes) == 3:
             n_valid = int(valid_universes(self.status).sum()) if sizes[0] else 0
@@ -146,7 +148,7 @@ def weights_frame(
 
 def _is_concrete(allocation: Allocation) -> bool:
     """Whether there are numbers to show: JAX also makes records of tracers, shapes and axes."""
-    traced = any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(allocation))
+    traced = any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(allocation))
     return not traced and len(getattr(allocation.weights, "shape", ())) in (2, 3)
 
 

@@ -15,6 +15,7 @@ from jaxalloc.arguments.words import literal
 from jaxalloc.settings.config import NUMERIC_FIELDS, AllocationConfig, check_config
 from jaxalloc.settings.readers import READERS
 
+
 @dataclasses.dataclass(frozen=True)
 class Sweep:
     """Settings on a grid; made by `sweep`.

@@ -78,7 +78,7 @@ class Study:
 
     def _repr_html_(self) -> str:
         """A row for each profile (and point of a sweep): means of measures over the universes; names are escaped."""
-        means = self.profile_summary()["mean"].unstack("measure")[list(_SHOWN)]
+        means: Any = self.profile_summary()["mean"].unstack("measure")
         measures = [UNIVERSE_MEASURE[name] for name in _SHOWN]
         columns = {measure.heading: means[measure.name].map(measure.write) for measure in measures}
         return pd.DataFrame(columns).to_html(max_rows=_ROWS_SHOWN)
