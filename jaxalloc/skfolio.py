@@ -16,9 +16,10 @@ import numpy as np
 
 from jaxalloc.arguments.errors import InputError
 from jaxalloc.arguments.words import literal
+from jaxalloc.markets.periods import periods_of_rows
 from jaxalloc.portfolios.allocation import allocate
 from jaxalloc.portfolios.result import Allocation, valid_universes
-from jaxalloc.settings.config import AllocationConfig
+from jaxalloc.settings.config import AUTO, PERIODS_WITHOUT_DATES, AllocationConfig, is_auto
 from jaxalloc.settings.status import explain
 
 try:
@@ -57,8 +58,8 @@ class ClusterAllocation(BaseOptimization):
         slack: what the caps sum to where few clusters or assets force them to be widened, at least 1.
         risk_free_rate: simple rate *per period of the returns*, as in skfolio: 3 % a year is ``0.03 / 252`` a day.
             Maximum Sharpe subtracts it, and so do the ratios of the predicted portfolios.
-        periods_per_year: observations a year. The predicted portfolios annualise by
-            ``portfolio_params["annualization_factor"]`` instead, 252 by default.
+        periods_per_year: observations a year, or ``"auto"``: by the dates of X, and 252 where it has none. The
+            predicted portfolios annualise by ``portfolio_params["annualization_factor"]`` instead, 252 by default.
         n_aggressors: clusters in the barbell's sleeve.
         aggressor_weight: weight of the barbell's sleeve, a fraction.
         precision: 64 or 32 bits; JAX's own setting does not matter and stays as it is.
@@ -113,7 +114,7 @@ class ClusterAllocation(BaseOptimization):
         asset_cap: float = 0.2,
         slack: float = 1.1,
         risk_free_rate: float = 0.0,
-        periods_per_year: float = 252.0,
+        periods_per_year: float | str = AUTO,
         n_aggressors: int = 5,
         aggressor_weight: float = 0.1,
         precision: int = 64,
@@ -162,7 +163,7 @@ class ClusterAllocation(BaseOptimization):
         """
         returns: Any = validate_data(self, X, dtype=np.float64, ensure_min_samples=2, ensure_all_finite=False)
         self._check_complete(returns)
-        config = self._config()
+        config = self._config(X)
         if self.precision not in (32, 64):
             raise InputError(f"precision must be 32 or 64 bits, not {literal(self.precision)}")
         with jax.enable_x64(self.precision == 64):
@@ -178,19 +179,21 @@ class ClusterAllocation(BaseOptimization):
         self.status_ = int(result.status[0])
         return self
 
-    def _config(self) -> AllocationConfig:
-        """The settings with an annual risk-free rate, as the engine takes it."""
+    def _config(self, X: Any) -> AllocationConfig:
+        """The settings with the periods a year of X, and an annual risk-free rate, as the engine takes it."""
         settings: dict[str, Any] = {name: getattr(self, name) for name in _SHARED}
+        config = periods_of_rows(AllocationConfig(profiles=(self.profile,), **settings), X)
+        periods = PERIODS_WITHOUT_DATES if is_auto(config.periods_per_year) else config.periods_per_year
         with contextlib.suppress(TypeError):  # one of the two is no number, and `allocate` says which
-            settings["risk_free_rate"] = self._annual_rate()
-        return AllocationConfig(profiles=(self.profile,), **settings)
+            config = config.replace(risk_free_rate=self._annual_rate(periods))
+        return config.replace(periods_per_year=periods)
 
-    def _annual_rate(self) -> float:
-        annual = self.risk_free_rate * self.periods_per_year
+    def _annual_rate(self, periods: Any) -> float:
+        annual = self.risk_free_rate * periods
         if not math.isnan(annual) and annual >= 1:
             raise InputError(
                 f"risk_free_rate={literal(self.risk_free_rate)} a period is {annual:.0%} a year; divide an annual rate "
-                f"by periods_per_year={literal(self.periods_per_year)}"
+                f"by periods_per_year={literal(periods)}"
             )
         return annual
 

@@ -47,6 +47,8 @@ TOLERANCES = {
     np.float32: Tolerance(float(np.finfo(np.float32).eps), 1e-5, 1e-6, 2e-5, 2e-3),
     np.float64: Tolerance(float(np.finfo(np.float64).eps), 1e-9, 1e-12, 1e-11, 1e-6),
 }
+# what every command says of a file of business days, where it says nothing else
+DAYS_NOTE = "note: Annualised by 252 rows a year: the dates are business days.\n"
 ULPS = 4  # how far over a bound a weight may be
 
 

@@ -92,10 +92,20 @@ def test_every_setting_reaches_the_engine():
         "n_aggressors": 2,
         "aggressor_weight": 0.2,
     }
-    config = ClusterAllocation("barbell", risk_free_rate=0.001, **changed)._config()
+    config = ClusterAllocation("barbell", risk_free_rate=0.001, **changed)._config(None)
     assert config == ja.AllocationConfig(profiles=("barbell",), risk_free_rate=0.001 * 52.0, **changed)
     defaults = ja.AllocationConfig()
     assert {f.name for f in fields(config) if getattr(config, f.name) == getattr(defaults, f.name)} == set()
+
+
+def test_periods_a_year_are_those_of_the_dates():
+    months = SAMPLE.set_axis(pd.date_range("2001-01-31", periods=len(SAMPLE), freq="ME"), axis=0)
+    for X, periods in ((months, 12), (SAMPLE, 252), (months.to_numpy(), 252)):
+        model = ClusterAllocation("equal_weight", risk_free_rate=0.002)
+        assert model._config(X).periods_per_year == periods
+        assert model._config(X).risk_free_rate == 0.002 * periods
+        volatility = model.fit(X).allocation_.volatility[0]
+        assert volatility == pytest.approx(np.sqrt(periods) * SAMPLE.mean(axis=1).std())
 
 
 def test_arrays_and_frames_alike(fitted):

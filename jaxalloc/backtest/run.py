@@ -34,6 +34,7 @@ from jaxalloc.backtest.plan import Execution, WalkPlan, make_walk_plan
 from jaxalloc.backtest.simulation import Market
 from jaxalloc.backtest.walk import WalkForward
 from jaxalloc.markets.panel import Panel, as_panel, read_returns
+from jaxalloc.markets.periods import resolve_periods
 from jaxalloc.markets.source import Source, source_of
 from jaxalloc.settings.config import AllocationConfig
 from jaxalloc.settings.sweep import Sweep, as_sweep
@@ -128,11 +129,13 @@ def walk_forward(
     """
     check_process()
     panel = read_returns(panel, missing="mask") if isinstance(panel, pd.DataFrame) else as_panel(panel)
+    settings, notes = resolve_periods(as_sweep(config), panel.dates)
     source = source_of(panel)
+    source.notes.extend(notes)
     plan = make_walk_plan(
         panel,
         source.symbols,
-        as_sweep(config),
+        settings,
         RollingWindows(window=window, step=step, expanding=expanding),
         gap=gap,
         costs_bps=costs_bps,

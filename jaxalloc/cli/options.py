@@ -20,11 +20,13 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 
 import typer
 
+from jaxalloc.arguments.words import quote
 from jaxalloc.cli.commands import EXIT_STATUS
 from jaxalloc.cli.configured import ConfigFile
 from jaxalloc.markets.files import Layout
 from jaxalloc.markets.panel import Kind, Missing, Panel, read_returns
 from jaxalloc.settings.config import (
+    AUTO,
     COVARIANCES,
     CRITERIA,
     DISTANCES,
@@ -34,6 +36,7 @@ from jaxalloc.settings.config import (
     STATIC_FIELDS,
     AllocationConfig,
     check_config,
+    is_auto,
 )
 
 _READING = {name: parameter.default for name, parameter in inspect.signature(read_returns).parameters.items()}
@@ -126,7 +129,11 @@ _SETTINGS: dict[str, tuple[str, tuple[str, ...] | str, str]] = {
         "RATE",
         "Annual simple rate that max_sharpe subtracts from the mean return.",
     ),
-    "periods_per_year": ("--periods-per-year", "COUNT", "Rows per year: 252 for days, 52 for weeks, 12 for months."),
+    "periods_per_year": (
+        "--periods-per-year",
+        "auto|COUNT",
+        "Rows per year, such as 252 for business days or 12 for months. auto: by the dates, and 252 without dates.",
+    ),
     "n_aggressors": ("--n-aggressors", "COUNT", "Number of assets in the barbell's sleeve, each from another cluster."),
     "aggressor_weight": ("--aggressor-weight", "SHARE", "Weight of the barbell's sleeve."),
 }
@@ -158,9 +165,20 @@ def _setting_options(default: AllocationConfig) -> list[inspect.Parameter]:
         metavar = takes if isinstance(takes, str) else "NAME"
         words = takes if isinstance(takes, tuple) else ()
         text = text.format(" or ".join([", ".join(words[:-1]), *words[-1:]]))
-        option = typer.Option(flag, help=text, metavar=metavar, rich_help_panel="Settings")
+        parser = _auto_or_number if is_auto(value) else None
+        option = typer.Option(flag, help=text, metavar=metavar, rich_help_panel="Settings", parser=parser)
         options.append(_parameter(name, Annotated[kind, option], value))
     return options
+
+
+def _auto_or_number(text: str) -> float | str:
+    """Read a number, or the word auto."""
+    if is_auto(text):
+        return text
+    try:
+        return float(text)
+    except ValueError:
+        raise typer.BadParameter(f"{quote(text)} is not a number, nor {AUTO}") from None
 
 
 def _parameter(name: str, annotation: Any, default: Any) -> inspect.Parameter:

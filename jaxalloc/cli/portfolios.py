@@ -16,6 +16,7 @@ from jaxalloc.arguments.paths import write_whole
 from jaxalloc.arguments.words import counted, listing, quote
 from jaxalloc.cli.documents import records, to_json
 from jaxalloc.markets.panel import Panel
+from jaxalloc.markets.periods import resolve_periods
 from jaxalloc.portfolios.advice import advise, why_invalid
 from jaxalloc.portfolios.allocation import allocate
 from jaxalloc.portfolios.result import Allocation, valid_universes
@@ -102,8 +103,8 @@ def compute(panel: Panel, config: AllocationConfig, precision: int, name: str) -
     Raises:
         InputError: no asset is left, or the engine finds the data invalid.
     """
-    complete = panel.complete
-    notes = panel.notes
+    settings, notes = resolve_periods(as_sweep(config), panel.dates)
+    config, notes, complete = settings.config, panel.notes + notes, panel.complete
     if not complete.any():
         raise InputError(
             f"{name}: no asset has a return in every row, so missing='mask' leaves none; choose missing='zero', "
@@ -118,7 +119,7 @@ def compute(panel: Panel, config: AllocationConfig, precision: int, name: str) -
     if not valid_universes(allocation.status):
         why = why_invalid(panel, config, np.dtype(f"float{precision}"), mask=complete)
         raise InputError(f"{name}: nothing was allocated. {why}")
-    advice = advise(as_sweep(config), panel.values, allocation.cluster_labels, n_rows=panel.n_observations)
+    advice = advise(settings, panel.values, allocation.cluster_labels, n_rows=panel.n_observations)
     return NamedPortfolios(
         name=name, panel=panel, config=config, precision=precision, allocation=allocation, notes=(*notes, *advice)
     )

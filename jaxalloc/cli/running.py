@@ -17,6 +17,7 @@ from jaxalloc.cli.command_line import as_text, resuming
 from jaxalloc.cli.documents import records
 from jaxalloc.cli.options import Precision, Quiet
 from jaxalloc.markets.panel import Panel
+from jaxalloc.markets.periods import resolve_periods
 from jaxalloc.report.write import FILE, check_report, write_report
 from jaxalloc.settings.sweep import Sweep
 from jaxalloc.storage.manifest import Manifest, read_manifest
@@ -149,7 +150,8 @@ def run(
         InputError: an argument is at fault.
         KeyboardInterrupt: its argument is what has been kept, if anything has.
     """
-    sampler = sampler.prepare(panel, panel.n_observations, settings.config.periods_per_year)
+    resolved, _ = resolve_periods(settings, panel.dates)
+    sampler = sampler.prepare(panel, panel.n_observations, resolved.config.periods_per_year)
     total = sampler.count(panel.n_observations) * len(settings)
     resumed = running.resume and folder is not None and read_manifest(folder) is not None
     try:

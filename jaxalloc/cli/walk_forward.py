@@ -28,6 +28,7 @@ from jaxalloc.cli.sampling import block_length
 from jaxalloc.cli.varying import VARY, varied
 from jaxalloc.markets.layout import label_text
 from jaxalloc.markets.panel import Panel
+from jaxalloc.markets.periods import resolve_periods
 from jaxalloc.portfolios.advice import setting_advice
 from jaxalloc.settings.config import AllocationConfig
 from jaxalloc.settings.measures import FIGURES
@@ -247,7 +248,8 @@ def _run(
     """
     n_rows = panel.n_observations
     windows = RollingWindows(arguments["window"], step=arguments["step"], expanding=arguments["expanding"])
-    n_windows = windows.prepare(panel, n_rows, settings.config.periods_per_year).count(n_rows)
+    resolved, _ = resolve_periods(settings, panel.dates)
+    n_windows = windows.prepare(panel, n_rows, resolved.config.periods_per_year).count(n_rows)
     total = n_windows * len(settings) * (1 + (0 if paths is None or paths.n is None else paths.n))
     resumed = running.resume and read_manifest(folder / ALLOCATIONS) is not None
     try:

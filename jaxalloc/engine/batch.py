@@ -32,6 +32,7 @@ from jaxalloc.arguments.errors import AllocationWarning, InputError
 from jaxalloc.arguments.processes import check_process
 from jaxalloc.engine.scheduler import Engine
 from jaxalloc.engine.stages import Items
+from jaxalloc.markets.periods import periods_of_rows
 from jaxalloc.portfolios.advice import why_invalid
 from jaxalloc.portfolios.inputs import leave_out, panel_of
 from jaxalloc.portfolios.result import RESULT_FIELDS, Allocation, valid_universes
@@ -58,7 +59,8 @@ def allocate_batch(
     Args:
         returns: (B, T, N) simple returns per period, a panel for each universe; or (T, N), one panel that all share,
             as an array, a frame or a `Panel`.
-        config: settings; `AllocationConfig()` by default.
+        config: settings; `AllocationConfig()` by default. Of a frame or a `Panel`, ``periods_per_year="auto"`` reads
+            the dates.
         observation_weights: (B, T) frequency of each row in each universe, at least 0; ones by default.
         asset_mask: (B, N) bool, the assets of each universe; all by default.
         chunk_size: universes whose results are held at once, rounded up to whole tiles; by default what keeps their
@@ -78,6 +80,7 @@ def allocate_batch(
     config = check_config(AllocationConfig() if config is None else config)
     symbols = None
     if panel is not None:
+        config = periods_of_rows(config, panel.returns)
         symbols, masks = tuple(panel.symbols), leave_out(panel, weights > 0, masks)
     engine = Engine(x.shape[-2:], config, chunk_size, panel=x if x.ndim == 2 else None)
     if len(masks) == 0:

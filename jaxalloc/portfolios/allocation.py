@@ -28,6 +28,7 @@ from jaxalloc.kernels.lanes.precision import is_negligible
 from jaxalloc.kernels.lanes.products import dot
 from jaxalloc.kernels.solvers.capped_simplex import Bounds, bounds
 from jaxalloc.kernels.solvers.problem import Solution
+from jaxalloc.markets.periods import periods_of_rows
 from jaxalloc.portfolios.advice import why_invalid
 from jaxalloc.portfolios.barbell import Sleeve, choose_sleeve
 from jaxalloc.portfolios.baselines import Assets
@@ -59,7 +60,8 @@ def allocate(
     Args:
         returns: (T, N) simple returns per period, a fraction, as an array, a frame or a `Panel`. Where the mask is
             False or the observation weight is 0 they are never read and may be NaN.
-        config: settings; `AllocationConfig()` by default.
+        config: settings; `AllocationConfig()` by default. Of a frame or a `Panel`, ``periods_per_year="auto"`` reads
+            the dates.
         observation_weights: (T,) frequency of each row, at least 0; ones by default. Counts equal repeated rows.
         asset_mask: (N,) bool, the assets that take part; all by default.
         mean: (N,) annual mean returns, in place of the sample's.
@@ -87,6 +89,8 @@ def allocate(
     if not traced:
         check_process()
     panel = panel_of(returns, observation_weights is not None)
+    if panel is not None:
+        config = periods_of_rows(config, panel.returns)
     x = to_device(as_array("returns", returns if panel is None else panel.values), float)
     if x.ndim != 2:
         raise InputError(f"returns must have two axes, observations and assets, not shape {x.shape}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Iterable
 from typing import Any
 
 import jax
@@ -32,6 +33,9 @@ LINKAGES = ("average", "single", "complete", "ward")
 CRITERIA = ("distance", "maxclust")
 DISTANCES = ("correlation", "absolute")
 COVARIANCES = ("sample", "ewma", "ledoit_wolf", "oas")
+
+AUTO = "auto"
+PERIODS_WITHOUT_DATES = 252.0  # rows a year where ``periods_per_year="auto"`` meets returns without dates
 
 _INTEGERS = ("max_clusters", "n_aggressors")
 
@@ -67,7 +71,9 @@ class AllocationConfig:
         slack: what the caps sum to where few clusters or assets force them to be widened, at least 1. Caps that sum to
             1 leave no choice: every weight is then at its cap.
         risk_free_rate: annual simple rate that maximum Sharpe subtracts from the mean return.
-        periods_per_year: observations a year, to annualise means and covariances.
+        periods_per_year: observations a year, to annualise means and covariances: a number, or ``"auto"``, which takes
+            it from the spacing of the returns' dates (see `jaxalloc.markets.periods`). Returns without dates then have
+            252 a year.
         n_aggressors: clusters in the barbell's sleeve.
         aggressor_weight: weight of the barbell's sleeve, a fraction.
     """
@@ -84,7 +90,7 @@ class AllocationConfig:
     asset_cap: Any = 0.2
     slack: Any = 1.1
     risk_free_rate: Any = 0.0
-    periods_per_year: Any = 252.0
+    periods_per_year: Any = AUTO
     n_aggressors: Any = 5
     aggressor_weight: Any = 0.1
 
@@ -95,14 +101,46 @@ class AllocationConfig:
 
 STATIC_FIELDS = ("profiles", "linkage", "criterion", "distance", "covariance")
 NUMERIC_FIELDS = tuple(f.name for f in dataclasses.fields(AllocationConfig) if f.name not in STATIC_FIELDS)
-jax.tree_util.register_dataclass(AllocationConfig, data_fields=NUMERIC_FIELDS, meta_fields=STATIC_FIELDS)
+
+
+def is_auto(value: Any) -> bool:
+    """Tell whether a value of ``periods_per_year`` is ``"auto"``."""
+    return isinstance(value, str) and value == AUTO
+
+
+def _children(config: AllocationConfig) -> list[Any]:
+    """The numbers; an empty tuple, which has no leaf, for ``"auto"``."""
+    values = (getattr(config, name) for name in NUMERIC_FIELDS)
+    return [() if is_auto(value) else value for value in values]
+
+
+def _choices(config: AllocationConfig) -> tuple[Any, ...]:
+    return tuple(getattr(config, name) for name in STATIC_FIELDS)
+
+
+def _with_keys(config: AllocationConfig) -> tuple[list[tuple[Any, Any]], tuple[Any, ...]]:
+    keys = map(jax.tree_util.GetAttrKey, NUMERIC_FIELDS)
+    return list(zip(keys, _children(config), strict=True)), _choices(config)
+
+
+def _rebuilt(choices: tuple[Any, ...], children: Iterable[Any]) -> AllocationConfig:
+    values = [AUTO if isinstance(child, tuple) and not child else child for child in children]
+    fields: dict[str, Any] = dict(zip((*STATIC_FIELDS, *NUMERIC_FIELDS), (*choices, *values), strict=True))
+    return AllocationConfig(**fields)
+
+
+jax.tree_util.register_pytree_with_keys(
+    AllocationConfig, _with_keys, _rebuilt, lambda config: (_children(config), _choices(config))
+)
 
 
 def cast_config(config: AllocationConfig, dtype: Any) -> AllocationConfig:
-    """Return ``config`` with every number as an array: counts int32, the rest ``dtype``.
+    """Return ``config`` with every number as an array: counts int32, the rest ``dtype``; "auto" is 252 periods.
 
     A Python float, a NumPy scalar and a JAX scalar then trace alike, so that none of them compiles a second program.
     """
+    if is_auto(config.periods_per_year):
+        config = config.replace(periods_per_year=PERIODS_WITHOUT_DATES)
     leaves = {
         name: jnp.asarray(getattr(config, name), jnp.int32 if name in _INTEGERS else dtype) for name in NUMERIC_FIELDS
     }
@@ -127,7 +165,8 @@ def check_config(config: AllocationConfig) -> AllocationConfig:
         _check_range(config, "distance_threshold", "between 0 and 1", lambda x: 0 <= x <= 1)
     _check_range(config, "max_clusters", "a whole number from 1 to 2**31 - 1", _is_count)
     _check_range(config, "risk_free_rate", "greater than -1 and finite", lambda x: -1 < x < math.inf)
-    _check_range(config, "periods_per_year", "greater than 0 and finite", lambda x: 0 < x < math.inf)
+    if not is_auto(config.periods_per_year):
+        _check_range(config, "periods_per_year", '"auto", or greater than 0 and finite', lambda x: 0 < x < math.inf)
     _check_range(config, "n_aggressors", "a whole number from 1 to 2**31 - 1", _is_count)
     _check_range(config, "aggressor_weight", "at least 0 and less than 1", lambda x: 0 <= x < 1)
     return config

@@ -91,6 +91,8 @@ def sweep(config: AllocationConfig | None = None, **grid: Iterable[Any]) -> Swee
             raise InputError(f"{name} must be a list of values to sweep over, not {literal(values)}")
         plain = []
         for value in values:
+            if isinstance(value, str):
+                raise InputError(f"{name} must be swept over numbers, not {literal(value)}")
             changed = plain_config(check_config(base.replace(**{name: value})))
             plain.append(getattr(changed, name))
         if not plain:

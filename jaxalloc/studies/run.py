@@ -31,6 +31,7 @@ import pandas as pd
 from jaxalloc.arguments.errors import AllocationWarning
 from jaxalloc.arguments.processes import check_process
 from jaxalloc.markets.panel import Panel, as_panel
+from jaxalloc.markets.periods import resolve_periods
 from jaxalloc.markets.source import source_of
 from jaxalloc.settings.config import AllocationConfig
 from jaxalloc.settings.sweep import Sweep, as_sweep
@@ -100,8 +101,10 @@ def run_study(
     """
     check_process()
     panel = as_panel(panel)
+    settings, notes = resolve_periods(as_sweep(config), panel.dates)
     source = source_of(panel)
-    plan = make_plan(panel, sampler, as_sweep(config), seed=seed, precision=precision, keep=keep, chunk_size=chunk_size)
+    source.notes.extend(notes)
+    plan = make_plan(panel, sampler, settings, seed=seed, precision=precision, keep=keep, chunk_size=chunk_size)
     options = RunOptions(out=out, resume=resume, fresh=fresh, dask=dask, profile_dir=profile_dir, progress=progress)
     study = compute_study(
         plan, source, options.check("study"), command, notes_on=lambda study: study_notes(panel, plan, study)

@@ -14,6 +14,7 @@ import jax
 import numpy as np
 import pandas as pd
 import pytest
+from helpers import DAYS_NOTE
 
 import jaxalloc as ja
 from jaxalloc.cli import render_portfolios
@@ -35,7 +36,7 @@ def test_allocate_prints_the_weights_of_every_asset(run: Run, file: Path, market
     for symbol, weight in zip(market.columns, weights, strict=True):
         assert re.search(rf"^{re.escape(symbol)} .* {100 * weight:.2f} % ", out, re.MULTILINE), symbol
     assert "risk_parity: volatility" in out
-    assert err == ""
+    assert err == DAYS_NOTE
     assert max(map(len, out.splitlines())) <= 80
 
 
@@ -51,7 +52,7 @@ def test_allocate_names_each_profile_and_the_sleeve(run: Run, file: Path, market
 def test_json_is_one_document_that_holds_what_the_library_says(run: Run, file: Path, market: pd.DataFrame) -> None:
     out, err = run("allocate", file, "--json", *(f"--profile={profile}" for profile in DEFAULT_PROFILES))
     found, wanted = json.loads(out), expected(market)
-    assert err == ""
+    assert err == DAYS_NOTE
     assert found["config"]["cluster_cap"] == ja.AllocationConfig().cluster_cap
     for position, profile in enumerate(DEFAULT_PROFILES):
         told = found["profiles"][profile]
@@ -74,6 +75,29 @@ def test_settings_reach_the_engine(run: Run, file: Path, market: pd.DataFrame) -
         "profiles": ["risk_parity"]
     }
     assert found["profiles"]["risk_parity"]["volatility"] == wanted.volatility[0]
+
+
+def test_periods_a_year_are_read_from_the_dates_unless_a_number_is_given(run: Run, market: pd.DataFrame) -> None:
+    months = market.set_axis(pd.date_range("2001-01-31", periods=len(market), freq="ME", name="date"), axis=0)
+    months.to_csv("months.csv")
+    profile = "--profile=equal_weight"
+    wanted = np.sqrt(12) * months.mean(axis=1).std()
+    for flags, told in (([], "Annualised by 12 rows a year"), (["--periods-per-year=auto"], "the dates are months")):
+        out, err = run("allocate", "months.csv", "--json", profile, *flags)
+        found = json.loads(out)
+        assert told in err
+        assert [note in err for note in found["notes"]] == [True]
+        assert found["config"]["periods_per_year"] == 12
+        assert found["profiles"]["equal_weight"]["volatility"] == pytest.approx(wanted)
+    out, err = run("allocate", "months.csv", "--json", profile, "--periods-per-year", "48")
+    assert json.loads(out)["profiles"]["equal_weight"]["volatility"] == pytest.approx(2 * wanted)
+    assert err == ("note: Annualised by 48 rows a year as given; the dates are months, which would make it 12.\n")
+    _, err = run("allocate", "months.csv", "--periods-per-year", "monthly", status=2)
+    assert "'monthly' is not a number, nor auto" in err
+    months.set_axis(months.index + pd.to_timedelta(np.arange(len(months)) ** 2, "D"), axis=0).to_csv("odd.csv")
+    _, err = run("allocate", "odd.csv", status=2)
+    assert "no regular spacing" in err
+    assert "give the number, --periods-per-year" in err
 
 
 def test_precision_32_computes_in_float32(run: Run, file: Path) -> None:

@@ -54,7 +54,7 @@ def test_a_studys_record_keeps_the_settings_in_force(run: Run, file: Path, setti
     out, _ = run("study", file.name, "--config", settings.name, "--block", "10", "--seed=2")
     assert out.splitlines()[-1] == "Wrote robust"
     record = ja.load_study("robust").record
-    config = ja.AllocationConfig(profiles=("risk_parity",), cluster_cap=0.3, risk_free_rate=-0.01)
+    config = ja.AllocationConfig(profiles=("risk_parity",), cluster_cap=0.3, risk_free_rate=-0.01, periods_per_year=252)
     assert ja.load_study("robust").settings.config == config
     bootstrap, subset, stress = record["sampler"]["factors"]
     assert (bootstrap["n"], bootstrap["method"], bootstrap["block_length"]) == (5, "circular", 10)

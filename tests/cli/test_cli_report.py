@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import typer
+from helpers import DAYS_NOTE
 
 from jaxalloc.cli.commands import module_of
 
@@ -24,7 +25,7 @@ def title(path: str) -> str:
 
 def test_a_studys_report_goes_into_its_folder(run: Run, file: Path) -> None:
     out, err = run("study", file.name, *STUDY, "--report")
-    assert err == ""
+    assert err == DAYS_NOTE
     assert out.splitlines()[-2:] == ["Wrote market-study", "Wrote market-study/report.html"]
     assert title("market-study/report.html") == "market.csv"
     page = Path("market-study/report.html").read_text(encoding="utf-8")

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from helpers import DAYS_NOTE
 
 import jaxalloc as ja
 from jaxalloc.backtest import run as run_module
@@ -34,7 +35,7 @@ def walk(market: pd.DataFrame, **changes: Any) -> ja.WalkForward:
 
 def test_a_walk_is_printed_and_kept(run: Run, file: Path, market: pd.DataFrame) -> None:
     out, err = run("walk-forward", file.name, *ROLL, "--costs-bps", "5", "--seed", "3")
-    assert err == "note: No return was missing.\n"
+    assert err == "note: No return was missing.\n" + DAYS_NOTE
     assert "\x1b" not in out
     assert max(map(len, out.splitlines())) <= 80
     assert out.splitlines()[-1] == "Wrote market-walk-forward"

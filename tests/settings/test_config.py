@@ -13,6 +13,7 @@ import oracles
 import pytest
 from helpers import count_compilations
 
+import jaxalloc as ja
 from jaxalloc.arguments.errors import InputError
 from jaxalloc.settings.config import NUMERIC_FIELDS, STATIC_FIELDS, AllocationConfig, cast_config, check_config
 
@@ -20,13 +21,14 @@ from jaxalloc.settings.config import NUMERIC_FIELDS, STATIC_FIELDS, AllocationCo
 def test_defaults_are_the_contract_s() -> None:
     config = AllocationConfig()
     for name, value in oracles.SETTINGS.items():
-        assert getattr(config, name) == value, name
+        assert getattr(config, name) == ("auto" if name == "periods_per_year" else value), name
     assert check_config(config) is config
 
 
 def test_numbers_are_leaves_and_choices_are_structure() -> None:
     config = AllocationConfig()
-    assert len(jax.tree.leaves(config)) == len(NUMERIC_FIELDS)
+    assert len(jax.tree.leaves(config)) == len(NUMERIC_FIELDS) - 1  # "auto" is no number
+    assert len(jax.tree.leaves(config.replace(periods_per_year=12))) == len(NUMERIC_FIELDS)
     assert set(NUMERIC_FIELDS) | set(STATIC_FIELDS) == {f.name for f in dataclasses.fields(config)}
     assert set(STATIC_FIELDS) >= {"profiles", "linkage", "criterion", "distance", "covariance"}
     assert {"n_aggressors", "max_clusters", "cluster_cap", "distance_threshold"} <= set(NUMERIC_FIELDS)
@@ -121,7 +123,7 @@ def test_every_number_has_a_range() -> None:
 
 @pytest.mark.parametrize("name", NUMERIC_FIELDS)
 def test_text_is_no_number_even_if_it_looks_like_one(name: str) -> None:
-    assert name in refusal(**{name: str(getattr(AllocationConfig(), name))})
+    assert name in refusal(**{name: str(oracles.SETTINGS[name])})
 
 
 @pytest.mark.parametrize("name", ["max_clusters", "n_aggressors"])
@@ -190,3 +192,25 @@ def test_wrong_profiles_are_refused(profiles: Any, says: str) -> None:
 def test_a_config_of_another_kind_is_refused(config: Any) -> None:
     with pytest.raises(InputError, match="AllocationConfig"):
         check_config(config)
+
+
+def test_auto_goes_through_jax_and_stands_for_252_periods(x64: type[np.floating]) -> None:
+    config = AllocationConfig()
+    assert jax.tree.map(lambda leaf: leaf, config) == config
+    assert jax.jit(lambda c: c)(config).periods_per_year == "auto"
+    paths = {jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_leaves_with_path(config)}
+    assert paths == {f".{name}" for name in NUMERIC_FIELDS if name != "periods_per_year"}
+    assert float(cast_config(config, x64).periods_per_year) == 252
+    returns = np.random.default_rng(0).normal(0, 0.01, (40, 5))
+    wanted = ja.allocate(returns, config.replace(periods_per_year=252))
+    for got in (ja.allocate(returns, config), jax.jit(lambda c, x: ja.allocate(x, c))(config, returns)):
+        np.testing.assert_allclose(got.volatility, wanted.volatility, rtol=1e-5)
+
+
+def test_no_other_text_or_none_stands_for_periods() -> None:
+    for value in ("Auto", "", b"auto", None):
+        assert '"auto"' in refusal(periods_per_year=value)
+    with pytest.raises(InputError, match="periods_per_year must be"):
+        jax.jit(lambda c: check_config(c).cluster_cap)(AllocationConfig(periods_per_year=None))
+    with pytest.raises(InputError, match="must be swept over numbers, not 'auto'"):
+        ja.sweep(periods_per_year=["auto", 252])
