@@ -67,6 +67,11 @@ def joined(words: Sequence[str]) -> str:
     return f"{', '.join(others)} and {last}" if others else last
 
 
+def lowered(sentence: str) -> str:
+    """Return a sentence as it stands after a colon: its first letter in lower case."""
+    return f"{sentence[:1].lower()}{sentence[1:]}"
+
+
 def per_cent(value: float, digits: int, none: str) -> str:
     """Write a fraction in per cent, ``none`` where it is NaN or infinite; what rounds to zero has no sign."""
     return f"{100 * value:z.{digits}f} %" if math.isfinite(value) else none

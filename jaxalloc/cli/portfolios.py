@@ -13,7 +13,7 @@ import pandas as pd
 
 from jaxalloc.arguments.errors import InputError
 from jaxalloc.arguments.paths import write_whole
-from jaxalloc.arguments.words import counted, listing, quote
+from jaxalloc.arguments.words import counted, listing, lowered, quote
 from jaxalloc.cli.documents import records, to_json
 from jaxalloc.markets.panel import Panel
 from jaxalloc.markets.periods import resolve_periods
@@ -118,7 +118,7 @@ def compute(panel: Panel, config: AllocationConfig, precision: int, name: str) -
         allocation = jax.tree.map(np.asarray, allocate(panel.values, config, asset_mask=complete))
     if not valid_universes(allocation.status):
         why = why_invalid(panel, config, np.dtype(f"float{precision}"), mask=complete)
-        raise InputError(f"{name}: nothing was allocated. {why}")
+        raise InputError(f"{name}: nothing was allocated: {lowered(why)}")
     advice = advise(settings, panel.values, allocation.cluster_labels, n_rows=panel.n_observations)
     return NamedPortfolios(
         name=name, panel=panel, config=config, precision=precision, allocation=allocation, notes=(*notes, *advice)

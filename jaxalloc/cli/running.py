@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from jaxalloc.arguments.errors import InputError
+from jaxalloc.arguments.words import lowered
 from jaxalloc.backtest.walk import WalkForward
 from jaxalloc.cli import render
 from jaxalloc.cli.command_line import as_text, resuming
@@ -193,7 +194,7 @@ def say_rest(result: Study | WalkForward, said: Sequence[str], file: Path, n_val
         quiet: print nothing.
     """
     rest = [note for note in result.record["notes"] if note not in said]
-    why = None if n_valid else f"{file}: {rest.pop()}"
+    why = None if n_valid else f"{file}: {lowered(rest.pop())}"
     render.say_notes(rest, quiet)
     return why
 

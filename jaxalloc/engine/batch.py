@@ -30,6 +30,7 @@ import numpy as np
 from jaxalloc.arguments.arrays import as_array, cast
 from jaxalloc.arguments.errors import AllocationWarning, InputError
 from jaxalloc.arguments.processes import check_process
+from jaxalloc.arguments.words import lowered
 from jaxalloc.engine.scheduler import Engine
 from jaxalloc.engine.stages import Items
 from jaxalloc.markets.periods import periods_of_rows
@@ -98,7 +99,7 @@ def allocate_batch(
     result = _named(Allocation(**results), symbols, config)
     if panel is not None and not valid_universes(result.status).any():
         why = why_invalid(panel, config, x.dtype, weights[0], masks[0])
-        warnings.warn(f"nothing was allocated; in the first universe: {why}", AllocationWarning, stacklevel=2)
+        warnings.warn(f"nothing was allocated; of the first universe: {lowered(why)}", AllocationWarning, stacklevel=2)
     return result
 
 

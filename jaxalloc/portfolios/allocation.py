@@ -21,6 +21,7 @@ from jax.core import Tracer
 from jaxalloc.arguments.arrays import as_array, to_device
 from jaxalloc.arguments.errors import AllocationWarning, InputError
 from jaxalloc.arguments.processes import check_process
+from jaxalloc.arguments.words import lowered
 from jaxalloc.kernels.clusters.within import Synthetic, lead_assets, share_out, sum_by_cluster, synthesize
 from jaxalloc.kernels.lanes.backend import Backend, backend_in_use
 from jaxalloc.kernels.lanes.compiling import compiler_options
@@ -126,7 +127,7 @@ def allocate(
     )
     if panel is not None and not traced and not valid_universes(result.status):
         why = why_invalid(panel, config, x.dtype, np.asarray(c), np.asarray(a))
-        warnings.warn(f"nothing was allocated. {why}", AllocationWarning, stacklevel=2)
+        warnings.warn(f"nothing was allocated: {lowered(why)}", AllocationWarning, stacklevel=2)
     return result
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from jaxalloc.arguments.words import lowered
 from jaxalloc.markets.panel import Panel
 from jaxalloc.portfolios.advice import advise, why_none
 from jaxalloc.settings.measures import MEASURES
@@ -24,4 +25,4 @@ def study_notes(panel: Panel, plan: Plan, study: Study) -> list[str]:
 def nothing_allocated(panel: Panel, plan: Plan, unit: str) -> str:
     """Say why no universe of a plan, or no ``"window"``, has portfolios."""
     why = why_none(panel, plan.settings, np.dtype(f"float{plan.precision}"), unit)
-    return f"No {unit} has a portfolio. {why}"
+    return f"No {unit} has a portfolio: {lowered(why)}"
