@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from jaxalloc._version import __version__ as __version__
+from jaxalloc.arguments import processes as _processes  # noqa: F401 loads nothing, and sees forks from the first on
 
 if TYPE_CHECKING:
     from jaxalloc import datasets as datasets

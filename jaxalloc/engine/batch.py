@@ -99,7 +99,7 @@ def allocate_batch(
     result = _named(Allocation(**results), symbols, config)
     if panel is not None and not valid_universes(result.status).any():
         why = why_invalid(panel, config, x.dtype, weights[0], masks[0])
-        warnings.warn(f"nothing was allocated; of the first universe: {lowered(why)}", AllocationWarning, stacklevel=2)
+        warnings.warn(f"nothing was allocated; in the first universe: {lowered(why)}", AllocationWarning, stacklevel=2)
     return result
 
 

@@ -98,9 +98,8 @@ class Allocation:
             first += f", {counted(sizes[0], 'universe')}, {n_valid:,} of them valid"
         else:
             first += f" in {counted(int(self.n_clusters), 'cluster')}"
-        flagged = [f"{profile} {status}" for profile, status in table["status"].items() if status]
         lines = [first, f"profiles: {', '.join(map(str, table.index))}"]
-        lines += [f"volatility: {', '.join(table['volatility'])} a year", f"status: {'; '.join(flagged) or 'all well'}"]
+        lines += [f"volatility: {', '.join(table['volatility'])} a year", f"status: {_flags(self, table.index)}"]
         return "\n".join(map(cut, lines))
 
     def _repr_html_(self) -> str:
@@ -148,8 +147,20 @@ def weights_frame(
 
 def _is_concrete(allocation: Allocation) -> bool:
     """Whether there are numbers to show: JAX also makes records of tracers, shapes and axes."""
+    arrays = all(isinstance(getattr(allocation, name), np.ndarray | np.generic | jax.Array) for name in RESULT_FIELDS)
     traced = any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(allocation))
-    return not traced and len(getattr(allocation.weights, "shape", ())) in (2, 3)
+    return arrays and not traced and allocation.weights.ndim in (2, 3)
+
+
+def _flags(allocation: Allocation, profiles: pd.Index) -> str:
+    """The bits that are set in any universe, with the profiles that have them, unless all have."""
+    flags = np.bitwise_or.reduce(np.asarray(allocation.status).reshape(-1, len(profiles)), axis=0)
+    words = []
+    for bit in Status:
+        those = [str(profile) for profile, value in zip(profiles, flags, strict=True) if int(value) & bit]
+        if those:
+            words.append(str(bit.name) if len(those) == len(profiles) else f"{bit.name} ({', '.join(those)})")
+    return ", ".join(words) or "all well"
 
 
 def _overview(allocation: Allocation) -> pd.DataFrame:
