@@ -276,6 +276,7 @@ _ARGUMENTS = _FLAGS | {
 _CHOICES = (*STATIC_FIELDS, "kind", "missing", "layout", "block_length", "keep", "method", "execution")
 _CHOICE = re.compile(rf"\b({'|'.join(_CHOICES)})=(['\"])([\w-]+)\2")
 _NUMBER = re.compile(rf"(?<![\w/.'\"\\-])({'|'.join(NUMERIC_FIELDS)})=(?=[\d.-])")  # "asset_cap=0.1"
+_SWEPT = re.compile(r"(?<=sweep of )slack\b")  # a plain word that no other rule finds
 _SWITCH = re.compile(r"\b(resume|fresh)=True\b")
 _ANOTHER_CHOICE = re.compile(rf"'({'|'.join(get_args(Missing))})'(?= \()")  # "missing='mask' (...), 'zero' (...)"
 # A name with an underscore, except in a path or a quoted symbol; a plain word only where it opens the message.
@@ -288,6 +289,7 @@ def in_flags(message: str) -> str:
     """Write the arguments in a message as options: ``kind='prices'`` as ``--kind prices``."""
     message = _CHOICE.sub(lambda match: f"{_ARGUMENTS.get(match[1], '--' + match[1])} {match[3]}", message)
     message = _NUMBER.sub(lambda match: f"{_ARGUMENTS[match[1]]} ", message)
+    message = _SWEPT.sub("--slack", message)
     message = _SWITCH.sub(r"--\1", _ANOTHER_CHOICE.sub(r"\1", message))
     for names in (_NAME, _FIRST_WORD):
         message = names.sub(lambda match: _ARGUMENTS[match[1]], message)
