@@ -27,7 +27,7 @@ from jaxalloc.settings.sweep import Sweep, sweep
 from jaxalloc.storage.csv import write_csv
 from jaxalloc.studies.measures import Reference, measure_universes
 from jaxalloc.studies.run import run_study
-from jaxalloc.studies.study import Study, in_memory
+from jaxalloc.studies.study import InMemory, Study
 from jaxalloc.studies.tables import QUANTILES
 from jaxalloc.studies.totals import Totals, reduce_universes
 from jaxalloc.universes.bootstrap import Bootstrap
@@ -246,7 +246,7 @@ def handmade(point: Allocation | None = None, dtype: type[np.floating] = np.floa
         estimates=estimates,
         totals=[totals],
         record={},
-        tables=in_memory([as_table(batch, np.asarray(figures))]),
+        tables=InMemory([as_table(batch, np.asarray(figures))]),
         correlation=np.eye(5),
     )
     return Handmade(study, batch, left_out, returns)
