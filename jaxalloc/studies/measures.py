@@ -19,7 +19,7 @@ from jaxalloc.kernels.lanes.backend import Backend
 from jaxalloc.kernels.lanes.precision import flat_below
 from jaxalloc.kernels.lanes.products import dot
 from jaxalloc.portfolios.result import Allocation
-from jaxalloc.settings.config import AllocationConfig
+from jaxalloc.settings.config import PERIODS_WITHOUT_DATES, AllocationConfig, is_auto
 from jaxalloc.settings.measures import MEASURES
 
 FEWEST_LEFT_OUT = 20  # rows that out-of-bag measures need
@@ -189,7 +189,8 @@ def measure_estimate(estimate: Allocation, config: AllocationConfig) -> np.ndarr
     labels = wide.cluster_labels[active]
     shares = [np.bincount(labels, each[active]) for each in wide.risk_contributions]
     bets = np.array([_effective_bets(np, each[each > 0]) for each in shares])
-    numbers = config.risk_free_rate, config.periods_per_year
+    periods = PERIODS_WITHOUT_DATES if is_auto(config.periods_per_year) else config.periods_per_year
+    numbers = config.risk_free_rate, periods
     with np.errstate(invalid="ignore"):
         measured = _in_sample(np, wide, bets, wide.weights, *numbers, computed_in=estimate.volatility.dtype)
         return _stacked(np, measured)

@@ -85,11 +85,13 @@ def test_weights_of_one_universe() -> None:
     assert list(frame.index) == SYMBOLS
     assert frame.loc["D", "barbell"] == 0.675
     assert np.array_equal(frame.to_numpy(), allocation().weights.T)
-    assert frame.equals(allocation().to_frame(SYMBOLS, CONFIG.profiles))
+    named = allocation().to_frame(SYMBOLS, CONFIG.profiles)
+    assert frame.equals(named[list(CONFIG.profiles)])
+    assert (named["barbell.status"] == Status.FEWER_AGGRESSORS.value).all()
 
 
 def test_names_default_to_numbers() -> None:
-    frame = allocation().to_frame()
+    frame = allocation(status=np.zeros(2, np.int32)).to_frame()
     assert (list(frame.index), list(frame.columns)) == ([0, 1, 2, 3, 4], [0, 1])
 
 
