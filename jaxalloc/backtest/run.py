@@ -149,14 +149,18 @@ def walk_forward(
     options = RunOptions(
         out=out, resume=resume, fresh=fresh, dask=dask, profile_dir=profile_dir, progress=progress
     ).check("walk-forward")
-    walk = _compute_walk(panel, plan, source, options, command)
+    walk = _compute_walk(plan, source, options, command, lambda allocations: walk_notes(panel, plan, allocations))
     if not walk.allocations.n_valid:
         warnings.warn(walk.record["notes"][-1], AllocationWarning, stacklevel=2)
     return walk
 
 
 def _compute_walk(
-    panel: Panel, plan: WalkPlan, source: Source, options: RunOptions, command: str | None
+    plan: WalkPlan,
+    source: Source,
+    options: RunOptions,
+    command: str | None,
+    notes_on: Callable[[Study], list[str]],
 ) -> WalkForward:
     """Compute a plan, write its folder if there is one, and return the results."""
     identity = identity_of(plan, source)
@@ -174,7 +178,7 @@ def _compute_walk(
         history, path_figures = hold_history(plan, market, allocations), None
         if plan.paths is not None and resampled is not None:
             path_figures = hold_paths(plan, plan.paths, market, resampled)
-        notes = [*source.notes, *walk_notes(panel, plan, allocations)]
+        notes = [*source.notes, *notes_on(allocations)]
         record = identity | {"notes": notes, "started": started}
         record |= {} if command is None else {"command": command}
         record["seconds"] = round(time.monotonic() - clock, 3)
