@@ -174,6 +174,10 @@ def why_invalid(
     dtype: Any,
     weights: np.ndarray | None = None,
     mask: np.ndarray | None = None,
+    *,
+    mean: Any = None,
+    covariance: Any = None,
+    clusters: Any = None,
 ) -> str:
     """Say why a universe has the status `Status.INVALID`, and which assets and rows are at fault.
 
@@ -183,6 +187,9 @@ def why_invalid(
         dtype: of the computation.
         weights: (T,) observation weights; ones by default.
         mask: (N,) bool, the assets that take part; all by default.
+        mean: (N,) as the caller gives it; None where it is estimated.
+        covariance: (N, N) likewise.
+        clusters: (N,) likewise.
     """
     x = panel.values
     c = np.ones(len(x)) if weights is None else np.asarray(weights, float)
@@ -216,6 +223,17 @@ def why_invalid(
             f"The variance of {quote(symbols[k])} is past what {np.dtype(dtype).name} holds; its largest return is "
             f"{seen[row, k]:g} {where}: correct it, or leave the asset out."
         )
+    given = {
+        "mean": None if mean is None else ~np.isfinite(mean),
+        "covariance": None
+        if covariance is None
+        else ~(np.isfinite(covariance).all(axis=0) & (np.diag(covariance) > 0)),
+        "clusters": None if clusters is None else np.asarray(clusters) < 0,
+    }
+    for name, wrong in given.items():
+        if wrong is not None and wrong[active].any():
+            what = {"mean": "finite", "covariance": "finite, with variances above 0", "clusters": "at least 0"}[name]
+            return f"{name} must be {what}, and is not for {listing(map(quote, symbols[wrong[active]]))}."
     if config.covariance == "ewma":
         return f"ewma_decay={float(config.ewma_decay):g} leaves a single row with weight: raise it."
     return f"{Status.INVALID.message[0].upper()}{Status.INVALID.message[1:]}."

@@ -109,26 +109,29 @@ def allocate(
         covariance=cast("covariance", covariance, x.dtype),
         clusters=cast("clusters", clusters, jnp.int32, "biu"),
     )
+    _check_shapes(x, c, a, given)
+    if panel is not None and traced:  # nothing can be warned of
+        a = a & jnp.asarray(panel.complete)
+    elif panel is not None:
+        a = leave_out(panel, np.asarray(c)[None] > 0, np.asarray(a)[None])[0]
+    result = (_as_part if traced else _alone())(backend_in_use(), x, cast_config(config, x.dtype), c, a, given)
+    result = dataclasses.replace(
+        result, symbols=None if panel is None else tuple(panel.symbols), profiles=tuple(config.profiles)
+    )
+    if panel is not None and not traced and not valid_universes(result.status):
+        why = why_invalid(panel, config, x.dtype, np.asarray(c), np.asarray(a), **given._asdict())
+        warnings.warn(f"nothing was allocated: {lowered(why)}", AllocationWarning, stacklevel=2)
+    return result
+
+
+def _check_shapes(x: Array, c: Array, a: Array, given: Given) -> None:
+    n_rows, n_assets = x.shape
     wanted = {"observation_weights": (c, (n_rows,)), "asset_mask": (a, (n_assets,))}
     wanted |= {name: (value, (n_assets,)) for name, value in (("mean", given.mean), ("clusters", given.clusters))}
     wanted |= {"covariance": (given.covariance, (n_assets, n_assets))}
     for name, (value, shape) in wanted.items():
         if value is not None and value.shape != shape:
             raise InputError(f"{name} must have shape {shape} to match returns {x.shape}, not {value.shape}")
-    if panel is not None:
-        a = (
-            a & jnp.asarray(panel.complete)
-            if traced
-            else leave_out(panel, np.asarray(c)[None] > 0, np.asarray(a)[None])[0]
-        )
-    result = (_as_part if traced else _alone())(backend_in_use(), x, cast_config(config, x.dtype), c, a, given)
-    result = dataclasses.replace(
-        result, symbols=None if panel is None else tuple(panel.symbols), profiles=tuple(config.profiles)
-    )
-    if panel is not None and not traced and not valid_universes(result.status):
-        why = why_invalid(panel, config, x.dtype, np.asarray(c), np.asarray(a))
-        warnings.warn(f"nothing was allocated: {lowered(why)}", AllocationWarning, stacklevel=2)
-    return result
 
 
 def _allocate(backend: Backend, x: Array, config: AllocationConfig, c: Array, a: Array, given: Given) -> Allocation:

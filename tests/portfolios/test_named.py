@@ -167,6 +167,22 @@ def test_what_cannot_be_allocated_is_named() -> None:
         ja.allocate_batch(FRAME, CONFIG, np.zeros((2, T)))
 
 
+@pytest.mark.parametrize(
+    ("given", "wanted"),
+    [
+        ({"mean": np.where(np.arange(N) == 3, np.nan, 0.1)}, "mean must be finite, and is not for 'S3'"),
+        (
+            {"covariance": np.diag(np.where(np.arange(N) % 5 == 0, 0.0, 0.1))},
+            "covariance must be finite, with variances above 0, and is not for 'S0', 'S5', 'S10'",
+        ),
+        ({"clusters": np.where(np.arange(N) == 1, -1, 0)}, "clusters must be at least 0, and is not for 'S1'"),
+    ],
+)
+def test_what_a_caller_gives_wrongly_is_named(given: dict[str, Any], wanted: str) -> None:
+    with pytest.warns(ja.AllocationWarning, match=f"nothing was allocated: {wanted}"):
+        ja.allocate(FRAME, CONFIG.replace(profiles=("hrp",)), **given)
+
+
 def test_an_array_with_gaps_keeps_its_status_without_a_warning() -> None:
     assert (np.asarray(ja.allocate(gappy().values, CONFIG).status) == Status.INVALID).all()
 
