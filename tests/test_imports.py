@@ -55,7 +55,7 @@ ORDER: tuple[frozenset[str], ...] = tuple(
 # What an import inside a function may wait for: heavy libraries, and modules that are not there on every system
 LATE = {
     *("pyarrow", "plotly", "jinja2", "scipy", "jaxopt", "filelock", "distributed", "arch", "skfolio", "sklearn"),
-    *("jaxlib.version", "resource"),
+    *("openpyxl", "jaxlib.version", "resource"),
 }
 LATE_FOR_JAX = {"cli": {"jaxalloc.cli.options"}}  # the command line answers a wrong word without loading JAX
 

@@ -26,7 +26,7 @@ from jaxalloc.cli.render_walk import print_walk
 from jaxalloc.cli.running import RunFlags, new_folder, say_rest, what_is_kept, write_outputs
 from jaxalloc.cli.sampling import block_length
 from jaxalloc.cli.varying import VARY, varied
-from jaxalloc.markets.layout import label_text
+from jaxalloc.markets.dates import label_text
 from jaxalloc.markets.panel import Panel
 from jaxalloc.markets.periods import resolve_periods
 from jaxalloc.portfolios.advice import setting_advice

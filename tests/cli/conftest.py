@@ -70,6 +70,7 @@ def refused(run: Run, contents: Callable[[], dict[str, bytes]]) -> Callable[...,
         before = contents()
         out, err = run(*arguments, status=status)
         assert out == ""
+        err = "".join(line for line in err.splitlines(keepends=True) if not line.startswith("note: "))
         assert len(err.splitlines()) == 1, err
         assert err.startswith("jaxalloc: error: ")
         assert not IN_PYTHON.search(err), "an option has its name in Python"
