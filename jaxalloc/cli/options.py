@@ -33,7 +33,9 @@ from jaxalloc.settings.config import (
     CRITERIA,
     DISTANCES,
     LINKAGES,
+    NUMERIC_FIELDS,
     PROFILE_NAMES,
+    STATIC_FIELDS,
     AllocationConfig,
     check_config,
     is_auto,
@@ -309,9 +311,11 @@ _ARGUMENTS = _FLAGS | {
     "correlation": "--stress: correlation",
     "mean": "--stress: mean",
 }
-_CHOICE = re.compile(
-    r"\b(kind|missing|layout|profiles|criterion|covariance|block_length|keep|columns|sheet)=(['\"])([\w-]+)\2"
-)
+_OPTIONS = ("kind", "missing", "layout", "block_length", "keep", "columns", "sheet", "method", "execution")
+_CHOICES = (*STATIC_FIELDS, *_OPTIONS)
+_CHOICE = re.compile(rf"\b({'|'.join(_CHOICES)})=(['\"])([\w-]+)\2")
+_NUMBER = re.compile(rf"(?<![\w/.'\"\\-])({'|'.join(NUMERIC_FIELDS)})=(?=[\d.-])")  # "asset_cap=0.1"
+_SWEPT = re.compile(r"(?<=sweep of )slack\b")  # a plain word that no other rule finds
 _DAY_FIRST = re.compile(r"\bdayfirst=(True|False)\b")
 _SWITCH = re.compile(r"\b(resume|fresh)=True\b")
 _ANOTHER_CHOICE = re.compile(rf"'({'|'.join(get_args(Missing))})'(?= \()")  # "missing='mask' (...), 'zero' (...)"
@@ -324,6 +328,8 @@ _FIRST_WORD = re.compile(rf"^({_PLAIN})(?=,|: | must | is | names | multiplies)"
 def in_flags(message: str) -> str:
     """Write the arguments in a message as options: ``kind='prices'`` as ``--kind prices``."""
     message = _CHOICE.sub(lambda match: f"{_ARGUMENTS.get(match[1], '--' + match[1])} {match[3]}", message)
+    message = _NUMBER.sub(lambda match: f"{_ARGUMENTS[match[1]]} ", message)
+    message = _SWEPT.sub("--slack", message)
     message = _DAY_FIRST.sub(lambda match: "--day-first" if match[1] == "True" else "--month-first", message)
     message = _SWITCH.sub(r"--\1", _ANOTHER_CHOICE.sub(r"\1", message))
     for names in (_NAME, _FIRST_WORD):
