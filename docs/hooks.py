@@ -19,7 +19,8 @@ from latex2mathml.converter import convert
 from mkdocs.exceptions import PluginError
 
 from jaxalloc.engine.shapes import MAX_OUTER_BYTES, chunk_bytes, tiles
-from jaxalloc.settings.config import DEFAULT_PROFILES
+from jaxalloc.settings.config import DEFAULT_PROFILES, PROFILE_NAMES
+from jaxalloc.settings.readers import READERS
 from jaxalloc.settings.status import Status
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -82,4 +83,16 @@ def statuses_table() -> str:
     return _table(["bit", "name", "message"], [[str(bit.value), f"`{bit.name}`", bit.message] for bit in Status])
 
 
-TABLES = {"tiles": tiles_table, "statuses": statuses_table}
+def readers_table() -> str:
+    """Tabulate which profiles read each setting, and under which choice."""
+    rows = []
+    for name, reader in READERS.items():
+        others = [profile for profile in PROFILE_NAMES if profile not in reader.profiles]
+        whose = f"all but `{others[0]}`" if len(others) == 1 else ", ".join(f"`{name}`" for name in reader.profiles)
+        figures = ", ".join(f"`{name}`" for name in reader.figures)
+        under = "" if reader.under is None else f"`{reader.under[0]}={reader.under[1]!r}`"
+        rows.append([f"`{name}`", whose, figures, under])
+    return _table(["setting", "profiles whose weights it changes", "figures of every profile", "read under"], rows)
+
+
+TABLES = {"tiles": tiles_table, "statuses": statuses_table, "readers": readers_table}

@@ -43,6 +43,6 @@ print(by_class.round(3).to_string())
 # The four profiles side by side: the barbell's sleeve are the five assets that hold 2 % each.
 
 # %%
-weights = result.to_frame(market.columns, config.profiles)
+weights = result.to_frame()[list(config.profiles)]  # without the status of those that have one
 with pd.option_context("display.width", 120):
     print(weights.round(3))

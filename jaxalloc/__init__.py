@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from jaxalloc._version import __version__ as __version__
+from jaxalloc.arguments import processes as _processes  # noqa: F401 loads nothing, and sees forks from the first on
 
 if TYPE_CHECKING:
     from jaxalloc import datasets as datasets
     from jaxalloc import figures as figures
     from jaxalloc import skfolio as skfolio
+    from jaxalloc.arguments.errors import AllocationWarning as AllocationWarning
     from jaxalloc.arguments.errors import InputError as InputError
     from jaxalloc.backtest.folder import load_walk_forward as load_walk_forward
     from jaxalloc.backtest.run import walk_forward as walk_forward
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "Allocation": "portfolios.result",
     "AllocationConfig": "settings.config",
+    "AllocationWarning": "arguments.errors",
     "Bootstrap": "universes.bootstrap",
     "InputError": "arguments.errors",
     "Panel": "markets.panel",
@@ -70,6 +73,7 @@ _HOMES = {
 __all__ = [
     "Allocation",
     "AllocationConfig",
+    "AllocationWarning",
     "Bootstrap",
     "InputError",
     "Panel",

@@ -13,14 +13,16 @@ from typing import Any
 
 import jax
 import numpy as np
+import pandas as pd
 
 from jaxalloc.arguments.errors import InputError
-from jaxalloc.arguments.words import literal
+from jaxalloc.arguments.words import literal, lowered
+from jaxalloc.markets.panel import Panel, as_panel
 from jaxalloc.markets.periods import periods_of_rows
+from jaxalloc.portfolios.advice import why_invalid
 from jaxalloc.portfolios.allocation import allocate
 from jaxalloc.portfolios.result import Allocation, valid_universes
 from jaxalloc.settings.config import AUTO, PERIODS_WITHOUT_DATES, AllocationConfig, is_auto
-from jaxalloc.settings.status import explain
 
 try:
     from skfolio.optimization import BaseOptimization
@@ -158,18 +160,23 @@ class ClusterAllocation(BaseOptimization):
             The estimator itself.
 
         Raises:
-            InputError: a setting is out of range, a return is missing or infinite, or no asset's returns vary.
+            InputError: a setting is out of range, a return is missing or infinite, no asset's returns vary, or a frame
+                holds prices.
             ValueError: X is not a matrix of numbers with at least two rows.
         """
         returns: Any = validate_data(self, X, dtype=np.float64, ensure_min_samples=2, ensure_all_finite=False)
         self._check_complete(returns)
+        _check_no_prices(X, returns)
         config = self._config(X)
         if self.precision not in (32, 64):
             raise InputError(f"precision must be 32 or 64 bits, not {literal(self.precision)}")
         with jax.enable_x64(self.precision == 64):
             result: Allocation = jax.tree.map(np.array, allocate(returns, config))
         if not valid_universes(result.status):
-            raise InputError("; ".join(explain(int(result.status[0]))))
+            symbols = getattr(self, "feature_names_in_", np.arange(returns.shape[1]))
+            panel = Panel(pd.DataFrame(returns, columns=symbols))
+            why = why_invalid(panel, config, np.dtype(f"float{self.precision}"))
+            raise InputError(f"nothing was allocated: {lowered(why)}")
         self.allocation_ = result
         self.weights_ = result.weights[0]
         self.labels_ = result.cluster_labels
@@ -208,3 +215,11 @@ class ClusterAllocation(BaseOptimization):
                 f"X holds {what} for asset {asset} in row {row}, of {bad.sum()} such values; fill, drop or mask them, "
                 "as jaxalloc.read_returns does with missing=..."
             )
+
+
+def _check_no_prices(X: Any, returns: np.ndarray) -> None:
+    """Raise `InputError` for a frame of prices; numbers of both signs are none, whatever their size."""
+    if isinstance(X, pd.DataFrame) and (returns > 0).all():
+        varying = returns.max(axis=0) > returns.min(axis=0)  # an asset at rest is no reason to refuse the others
+        if varying.any():
+            as_panel(X.loc[:, varying])

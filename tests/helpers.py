@@ -48,7 +48,8 @@ TOLERANCES = {
     np.float64: Tolerance(float(np.finfo(np.float64).eps), 1e-9, 1e-12, 1e-11, 1e-6),
 }
 # what every command says of a file of business days, where it says nothing else
-DAYS_NOTE = "note: Annualised by 252 rows a year: the dates are business days.\n"
+RETURNS_NOTE = "note: Took the numbers for returns: they have both signs and are small.\n"
+DAYS_NOTE = RETURNS_NOTE + "note: Annualised by 252 rows a year: the dates are business days.\n"
 ULPS = 4  # how far over a bound a weight may be
 
 

@@ -327,6 +327,22 @@ def test_missing_and_infinite_returns_are_named(value, name):
         ClusterAllocation().fit(spoiled.to_numpy())
 
 
+def test_a_frame_of_prices_is_refused():
+    with pytest.raises(ja.InputError, match="prices"):
+        ClusterAllocation().fit((100 * (1 + SAMPLE).cumprod()).assign(CASH=1.0))
+
+
+def test_what_cannot_be_allocated_is_named():
+    with pytest.raises(
+        ja.InputError, match=r"nothing was allocated: the returns of every asset are all equal .*'TECH.1'"
+    ):
+        ClusterAllocation().fit(SAMPLE * 0)
+    with pytest.raises(
+        ja.InputError, match=r"nothing was allocated: the variance of 'GOV.1' is past what float64 holds"
+    ):
+        ClusterAllocation().fit(SAMPLE.mul([1e200 if name == "GOV.1" else 1.0 for name in SAMPLE.columns]))
+
+
 @pytest.mark.parametrize("bad", [np.zeros(5), np.zeros((1, 3)), np.zeros((5, 0)), [["a", "b"], ["c", "d"]]])
 def test_what_is_no_matrix_of_returns_is_a_value_error(bad):
     with pytest.raises(ValueError, match=r"Expected 2D array|minimum of|could not convert"):
@@ -334,7 +350,7 @@ def test_what_is_no_matrix_of_returns_is_a_value_error(bad):
 
 
 def test_returns_that_never_vary_are_refused():
-    with pytest.raises(ja.InputError, match=r"no allocation: .* no active asset"):
+    with pytest.raises(ja.InputError, match="nothing was allocated: the returns of every asset are all equal"):
         ClusterAllocation().fit(np.zeros_like(SAMPLE.to_numpy()))
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
-_LONGEST_QUOTE, _LONGEST_TEXT, _LONGEST_REASON = 60, 200, 120
+_LONGEST_QUOTE, _LONGEST_TEXT, _LONGEST_REASON, _LONGEST_LINE = 60, 200, 120, 110
 
 
 def quote(value: object, longest: int = _LONGEST_QUOTE) -> str:
@@ -44,6 +44,11 @@ def reason(error: BaseException) -> str:
     return text[:_LONGEST_REASON].rstrip(".") or type(error).__name__
 
 
+def cut(text: str, longest: int = _LONGEST_LINE) -> str:
+    """Return a line of a summary, cut at its end where it is too long."""
+    return text if len(text) <= longest else f"{text[: longest - 3]}..."
+
+
 def counted(number: int, noun: str) -> str:
     """Return a number with its noun: 1 row, 1,000 rows."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
@@ -54,6 +59,17 @@ def listing(items: Iterable[str], shown: int = 5) -> str:
     words = list(items)
     more = f" and {len(words) - shown:,} more" if len(words) > shown else ""
     return ", ".join(words[:shown]) + more
+
+
+def joined(words: Sequence[str]) -> str:
+    """Return words as a sentence lists them: a, b and c."""
+    *others, last = words
+    return f"{', '.join(others)} and {last}" if others else last
+
+
+def lowered(sentence: str) -> str:
+    """Return a sentence as it stands after a colon: its first letter in lower case."""
+    return f"{sentence[:1].lower()}{sentence[1:]}"
 
 
 def per_cent(value: float, digits: int, none: str) -> str:

@@ -1,4 +1,4 @@
-"""Series of returns measured: annual figures, paired differences, the deflated Sharpe ratio. NumPy alone."""
+"""Series of returns measured: annual figures, paired differences, the deflated Sharpe ratio. NumPy's arrays alone."""
 
 from __future__ import annotations
 
@@ -8,11 +8,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from jaxalloc.kernels.lanes.precision import flat_below
 from jaxalloc.settings.measures import RETURN_MEASURES
 
 COMPARED = ("annual_return", "volatility", "sharpe")  # what `difference_intervals` compares
 
 _EULER = 0.57721566490153286
+_EPS = float(np.finfo(np.float64).eps)
 _TINY = 1e-300  # of the wealth, left after a total loss so that it has a logarithm
 
 
@@ -35,7 +37,8 @@ def performance(returns: np.ndarray, periods_per_year: Any, risk_free_rate: Any)
         risk_free_rate: (...) f, a simple annual rate, or one number.
 
     Returns:
-        `RETURN_MEASURES` by name, each (...); NaN where one has no meaning: without returns, or a denominator of 0.
+        `RETURN_MEASURES` by name, each (...); NaN where one has no meaning: without returns, or a denominator of 0. A
+        deviation or a drawdown that is all rounding is 0 (`jaxalloc.kernels.lanes.precision.flat_below`).
 
     Example:
         >>> figures = performance(np.array([0.1, -0.2, 0.1]), 3, 0.0)
@@ -48,9 +51,10 @@ def performance(returns: np.ndarray, periods_per_year: Any, risk_free_rate: Any)
     a, f = np.asarray(periods_per_year, float), np.asarray(risk_free_rate, float)
     excess = returns - np.asarray(f / a)[..., None]
     mean, deviation = excess.mean(axis=-1), _deviation(returns)
-    downside = np.sqrt((np.minimum(excess, 0) ** 2).mean(axis=-1))
+    downside = _above(np.sqrt((np.minimum(excess, 0) ** 2).mean(axis=-1)), _flat_below(returns))
     wealth = np.cumprod(1 + returns, axis=-1)
     drawdown = (1 - wealth / np.maximum(np.maximum.accumulate(wealth, axis=-1), 1)).max(axis=-1)
+    drawdown = _above(drawdown, n_days * _EPS)
     annual = wealth[..., -1] ** (a / n_days) - 1
     root = np.sqrt(a)
     return {
@@ -64,11 +68,19 @@ def performance(returns: np.ndarray, periods_per_year: Any, risk_free_rate: Any)
 
 
 def _deviation(values: np.ndarray) -> np.ndarray:
-    """Standard deviation along the last axis, divisor D - 1; exactly 0 where all are equal, NaN of less than two."""
+    """Standard deviation along the last axis, divisor D - 1; 0 where it is all rounding, NaN of less than two."""
     if values.shape[-1] < 2:
         return np.full(values.shape[:-1], np.nan)
-    equal = values.max(axis=-1) == values.min(axis=-1)
-    return np.where(equal, 0, values.std(axis=-1, ddof=1))
+    return _above(values.std(axis=-1, ddof=1), _flat_below(values))
+
+
+def _flat_below(returns: np.ndarray) -> np.ndarray:
+    return flat_below(np.abs(returns).max(axis=-1), np.float64)
+
+
+def _above(values: np.ndarray, bound: Any) -> np.ndarray:
+    """The values; 0 where they are not above the bound."""
+    return np.where(values <= bound, 0, values)
 
 
 def tracking_error(active: np.ndarray, periods_per_year: Any) -> np.ndarray:
@@ -129,7 +141,8 @@ def _compared(returns: np.ndarray, counts: np.ndarray, a: np.ndarray, f: np.ndar
     centred = (returns - centre[:, None]).T  # so that the difference of squares loses no digits
     mean = counts @ centred / n_days
     variance = np.maximum(counts @ centred**2 / n_days - mean**2, 0) * n_days / (n_days - 1)
-    volatility = np.sqrt(a * variance)
+    deviation = np.sqrt(variance)
+    volatility = np.where(deviation > _flat_below(returns), np.sqrt(a * variance), 0)
     growth = counts @ np.log(np.maximum(1 + returns, _TINY)).T
     annual = np.expm1(growth * a / n_days)
     sharpe = _quotient(a * (mean + centre) - f, volatility)
@@ -209,9 +222,10 @@ def deflated_sharpe(returns: np.ndarray, periods_per_year: Any, risk_free_rate: 
     n_series, n_days = returns.shape
     daily = np.broadcast_to(np.asarray(risk_free_rate, float) / np.asarray(periods_per_year, float), n_series)
     excess = returns - daily[:, None]
-    sharpe = _quotient(excess.mean(axis=1), _deviation(returns))
+    deviation = _deviation(returns)
+    sharpe = _quotient(excess.mean(axis=1), deviation)
     centred = excess - excess.mean(axis=1, keepdims=True)
-    second = (centred**2).mean(axis=1)
+    second = np.where(deviation > 0, (centred**2).mean(axis=1), 0)
     skewness = _quotient((centred**3).mean(axis=1), second**1.5)
     kurtosis = _quotient((centred**4).mean(axis=1), second**2)
     usable = sharpe[np.isfinite(sharpe)]

@@ -11,7 +11,8 @@ import pandas as pd
 
 from jaxalloc.arguments.errors import InputError
 from jaxalloc.arguments.words import quote
-from jaxalloc.markets.files import as_number, load_table
+from jaxalloc.markets.cells import as_number
+from jaxalloc.markets.files import load_table
 
 _SLACK = 1e-6  # by which weights may sum to more than 1, because files hold rounded numbers
 
@@ -29,7 +30,7 @@ def read_weights(path: str | os.PathLike[str]) -> pd.Series | pd.DataFrame:
     Raises:
         InputError: it cannot be read, or is no such table.
     """
-    table = load_table(path, "long")
+    table = load_table(path, "long", [])
     symbols, (_, *names) = [str(symbol).strip() for symbol in table.columns[0]], table.names
     if not names or not symbols:
         raise table.error("there are no weights; give the columns symbol and weight, or symbol and the profiles")

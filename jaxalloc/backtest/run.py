@@ -19,13 +19,16 @@ import contextlib
 import dataclasses
 import os
 import time
+import warnings
 from collections.abc import Callable
 from typing import Any, Literal
 
 import pandas as pd
 
-from jaxalloc.arguments.errors import InputError
+from jaxalloc.arguments.errors import AllocationWarning, InputError
+from jaxalloc.arguments.processes import check_process
 from jaxalloc.arguments.words import counted
+from jaxalloc.backtest.advice import walk_notes
 from jaxalloc.backtest.folder import ALLOCATIONS, PATHS, identity_of, open_store, remove_study, write_results
 from jaxalloc.backtest.holding import hold_history, hold_paths
 from jaxalloc.backtest.plan import Execution, WalkPlan, make_walk_plan
@@ -120,10 +123,12 @@ def walk_forward(
             ``len(sweep)`` times the windows of the panel and of each path, which has no live one.
 
     Returns:
-        `WalkForward`.
+        `WalkForward`. What is to be said of its settings, data and clusters is in ``record["notes"]``; an
+        `AllocationWarning` says why, where no window has portfolios.
 
     Raises:
-        InputError: an argument, the data or the folder is at fault; raised before anything is computed.
+        InputError: an argument, the data or the folder is at fault, or this process was forked after JAX had run;
+            raised before anything is computed.
         OSError: the results could not be written; what was finished is kept.
 
     Example:
@@ -134,6 +139,7 @@ def walk_forward(
         >>> walk.returns.shape, walk.turnover.shape
         ((126, 1), (6, 1))
     """
+    check_process()
     panel = read_returns(panel, missing="mask") if isinstance(panel, pd.DataFrame) else as_panel(panel)
     settings, notes = resolve_periods(as_sweep(config), panel.dates)
     source = source_of(panel)
@@ -158,7 +164,10 @@ def walk_forward(
     options = RunOptions(
         out=out, resume=resume, fresh=fresh, dask=dask, profile_dir=profile_dir, progress=progress
     ).check("walk-forward")
-    return _compute_walk(plan, source, options, command)
+    walk = _compute_walk(plan, source, options, command, lambda allocations: walk_notes(panel, plan, allocations))
+    if not walk.allocations.n_valid:
+        warnings.warn(walk.record["notes"][-1], AllocationWarning, stacklevel=2)
+    return walk
 
 
 def live_windows(
@@ -198,7 +207,13 @@ def live_windows(
     return windows, ((told,) if taken else ())
 
 
-def _compute_walk(plan: WalkPlan, source: Source, options: RunOptions, command: str | None) -> WalkForward:
+def _compute_walk(
+    plan: WalkPlan,
+    source: Source,
+    options: RunOptions,
+    command: str | None,
+    notes_on: Callable[[Study], list[str]],
+) -> WalkForward:
     """Compute a plan, write its folder if there is one, and return the results."""
     identity = identity_of(plan, source)
     started, clock = timestamp(), time.monotonic()
@@ -216,7 +231,8 @@ def _compute_walk(plan: WalkPlan, source: Source, options: RunOptions, command: 
         if plan.paths is not None and resampled is not None:
             path_figures = hold_paths(plan, plan.paths, market, resampled)
         # those of the study of the windows say which assets these put out
-        record = identity | {"notes": allocations.record["notes"], "started": started}
+        notes = [*allocations.record["notes"], *notes_on(allocations)]
+        record = identity | {"notes": notes, "started": started}
         record |= {} if command is None else {"command": command}
         record["seconds"] = round(time.monotonic() - clock, 3)
         walk = WalkForward(

@@ -10,13 +10,17 @@ import numpy as np
 import pandas as pd
 
 from jaxalloc.arguments.errors import InputError
+from jaxalloc.arguments.words import counted, cut
 from jaxalloc.backtest import comparison
 from jaxalloc.backtest.comparison import FEWEST_DAYS, Trials
 from jaxalloc.backtest.schedule import Schedule
 from jaxalloc.settings.measures import FIGURES, OF_WALKS
 from jaxalloc.settings.sweep import Sweep
-from jaxalloc.studies.study import Study
+from jaxalloc.studies.study import Study, data_lines
 from jaxalloc.universes.bootstrap import Method
+
+_SHOWN = ("annual_return", "volatility", "sharpe", "max_drawdown", "turnover", "cost")  # in a notebook
+_ROWS_SHOWN = 20  # likewise
 
 
 class History(NamedTuple):
@@ -51,7 +55,7 @@ class History(NamedTuple):
     figures: np.ndarray
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class WalkForward:
     """Portfolios decided on past windows and held on the rows after them; NumPy and pandas only.
 
@@ -88,6 +92,28 @@ class WalkForward:
     allocations: Study
     path_allocations: Study | None
     record: dict[str, Any]
+
+    def __repr__(self) -> str:
+        """At most five lines: rebalances, data and profiles."""
+        schedule = self.schedule
+        lines = [
+            f"WalkForward: {counted(schedule.n_held, 'rebalance')} of {counted(len(self.symbols), 'asset')}, held on "
+            f"{counted(schedule.n_days, 'row')}"
+        ]
+        if self.settings.names:
+            lines[0] += f", at {counted(len(self.settings), 'point')} of {', '.join(self.settings.names)}"
+        if self.n_paths:
+            lines[0] += f", and on {counted(self.n_paths, 'path')}"
+        lines.append(f"profiles: {', '.join(self.profiles)}")
+        lines += data_lines(self.record)
+        return "\n".join(map(cut, lines))
+
+    def _repr_html_(self) -> str:
+        """A row for each profile (and point of a sweep): figures out of sample; names are escaped."""
+        figures = self.summary()
+        measures = [measure for measure in OF_WALKS if measure.name in _SHOWN]
+        columns = {measure.heading: figures[measure.name].map(measure.write) for measure in measures}
+        return pd.DataFrame(columns).to_html(max_rows=_ROWS_SHOWN)
 
     @property
     def profiles(self) -> tuple[str, ...]:

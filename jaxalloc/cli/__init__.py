@@ -23,7 +23,7 @@ import typer
 import typer.core
 
 import jaxalloc
-from jaxalloc.arguments.errors import InputError
+from jaxalloc.arguments.errors import AllocationWarning, InputError
 from jaxalloc.cli.commands import COMMANDS, EXIT_STATUS, UsageError, module_of, without_pydantic
 
 DONE, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
@@ -93,7 +93,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(arguments: list[str]) -> int:
     try:
         command = typer.main.get_command(app)
-        status = command.main(arguments, prog_name="jaxalloc", standalone_mode=False, obj=tuple(arguments))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", AllocationWarning)  # the commands say it as a note or as an error
+            status = command.main(arguments, prog_name="jaxalloc", standalone_mode=False, obj=tuple(arguments))
     except UsageError as error:
         context = getattr(error, "ctx", None)
         path = context.command_path if context is not None else "jaxalloc"
@@ -107,9 +109,7 @@ def report_errors(run: Callable[[], int]) -> int:
     try:
         return run()
     except InputError as error:
-        from jaxalloc.cli.options import in_flags  # late: it loads JAX, which a wrong word on the line does not need
-
-        return _say(f"error: {in_flags(str(error))}", BAD_INPUT)
+        return _say(f"error: {_in_flags(str(error))}", BAD_INPUT)
     except (KeyboardInterrupt, typer.Abort) as interrupt:
         return _interrupted(interrupt)
     except BrokenPipeError:  # whoever reads stdout has stopped, as in `jaxalloc ... | head`
@@ -117,7 +117,13 @@ def report_errors(run: Callable[[], int]) -> int:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
     except Exception as error:
-        return _say(f"error: {type(error).__name__}: {str(error)[:500]}", FAILED)
+        return _say(f"error: {type(error).__name__}: {_in_flags(str(error))[:500]}", FAILED)
+
+
+def _in_flags(message: str) -> str:
+    from jaxalloc.cli.options import in_flags  # late: it loads JAX, which a wrong word on the line does not need
+
+    return in_flags(message)
 
 
 def _interrupted(interrupt: BaseException) -> int:

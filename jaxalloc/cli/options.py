@@ -23,15 +23,19 @@ import typer
 from jaxalloc.arguments.words import quote
 from jaxalloc.cli.commands import EXIT_STATUS
 from jaxalloc.cli.configured import ConfigFile
-from jaxalloc.markets.files import Layout
-from jaxalloc.markets.panel import Kind, Missing, Panel, read_returns
+from jaxalloc.markets.gaps import Missing
+from jaxalloc.markets.kinds import Kind
+from jaxalloc.markets.panel import Panel, read_returns
+from jaxalloc.markets.table import Layout
 from jaxalloc.settings.config import (
     AUTO,
     COVARIANCES,
     CRITERIA,
     DISTANCES,
     LINKAGES,
+    NUMERIC_FIELDS,
     PROFILE_NAMES,
+    STATIC_FIELDS,
     AllocationConfig,
     check_config,
     is_auto,
@@ -45,9 +49,10 @@ MissingWay = Annotated[
     Missing,
     typer.Option(
         metavar="WAY",
-        help="What to do with missing returns. error: stop. mask: leave an asset out wherever it has a gap. zero: put "
-        "0 in their place. drop-assets: drop the assets that miss more than --missing-tolerance. drop-rows: drop every "
-        "row with a gap.",
+        help="What to do with gaps; the return after a gap goes from the last price before it. error: stop. mask: "
+        "leave an asset out wherever it has a gap. carry: a return of 0 between an asset's first and last price; "
+        "before and after, leave it out. zero: a return of 0 everywhere. drop-assets: drop the assets that miss more "
+        "than --missing-tolerance. drop-rows: drop every row with a gap.",
     ),
 ]
 MaxMissing = Annotated[
@@ -65,29 +70,61 @@ Quiet = Annotated[bool, typer.Option("--quiet", help="Print no notes and no prog
 class Reading:
     """How to read a file: the arguments of `read_returns` after the first."""
 
-    kind: Annotated[Kind, typer.Option(help="Whether the file holds simple returns or prices.")] = _READING["kind"]
+    kind: Annotated[
+        Kind,
+        typer.Option(
+            help="What the numbers are: prices, returns (0.05 is 5 %), percent (5 is 5 %) or factors (1.05 is 5 %). "
+            "auto: tell prices from returns by their values."
+        ),
+    ] = _READING["kind"]
     missing: MissingWay = _READING["missing"]
+    dayfirst: Annotated[
+        bool | None,
+        typer.Option(
+            "--day-first/--month-first",
+            help="Whether 01/02/2020 is the first of February. By default the dates settle it, or an error asks.",
+        ),
+    ] = _READING["dayfirst"]
+    columns: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAMES",
+            help="Read these assets only, separated by commas, in this order; or the field to take, such as Open.",
+        ),
+    ] = _READING["columns"]
+    sheet: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Sheet of a workbook. By default the first that holds a table.")
+    ] = _READING["sheet"]
     missing_tolerance: Annotated[
         float,
         typer.Option(metavar="SHARE", help="Largest share of missing returns with which drop-assets keeps an asset."),
     ] = _READING["missing_tolerance"]
     layout: Annotated[
         Layout,
-        typer.Option(
-            help="wide: one column per symbol. long: the columns date, symbol and value. auto: as the file looks."
-        ),
+        typer.Option(help="wide: a column per asset. long: a row per date and asset. auto: as the file looks."),
     ] = _READING["layout"]
 
     def read_file(self, file: Path) -> Panel:
         """Read the panel of a file."""
-        return read_returns(file, self.kind, self.missing, layout=self.layout, missing_tolerance=self.missing_tolerance)
+        return read_returns(
+            file,
+            self.kind,
+            self.missing,
+            dayfirst=self.dayfirst,
+            columns=None if self.columns is None else [name.strip() for name in self.columns.split(",")],
+            layout=self.layout,
+            missing_tolerance=self.missing_tolerance,
+            sheet=self.sheet,
+        )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SourceFile(Reading):
     """The file to read, and how to read it."""
 
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="CSV or Parquet file of returns or prices.")]
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="File of prices or returns: CSV, .xlsx, Parquet and others.")
+    ]
     config_file: ConfigFile = None
 
     def read(self) -> Panel:
@@ -263,6 +300,9 @@ def flag_of(name: str) -> str:
 _FLAGS = {name: flag for name, (flag, _, _) in _SETTINGS.items()}
 _ARGUMENTS = _FLAGS | {
     "missing_tolerance": "--missing-tolerance",
+    "dayfirst": "--day-first",
+    "columns": "--columns",
+    "sheet": "--sheet",
     "block_length": "--block",
     "chunk_size": "--chunk-size",
     "costs_bps": "--costs-bps",
@@ -280,7 +320,12 @@ _ARGUMENTS = _FLAGS | {
     "correlation": "--stress: correlation",
     "mean": "--stress: mean",
 }
-_CHOICE = re.compile(r"\b(kind|missing|layout|profiles|criterion|covariance|block_length|keep|step)=(['\"])([\w-]+)\2")
+_OPTIONS = ("kind", "missing", "layout", "block_length", "keep", "columns", "sheet", "method", "execution", "step")
+_CHOICES = (*STATIC_FIELDS, *_OPTIONS)
+_CHOICE = re.compile(rf"\b({'|'.join(_CHOICES)})=(['\"])([\w-]+)\2")
+_NUMBER = re.compile(rf"(?<![\w/.'\"\\-])({'|'.join(NUMERIC_FIELDS)})=(?=[\d.-])")  # "asset_cap=0.1"
+_SWEPT = re.compile(r"(?<=sweep of )slack\b")  # a plain word that no other rule finds
+_DAY_FIRST = re.compile(r"\bdayfirst=(True|False)\b")
 _SWITCH = re.compile(r"\b(resume|fresh)=True\b")
 _ANOTHER_CHOICE = re.compile(rf"'({'|'.join(get_args(Missing))})'(?= \()")  # "missing='mask' (...), 'zero' (...)"
 # A name with an underscore, except in a path or a quoted symbol; a plain word only where it opens the message.
@@ -292,6 +337,9 @@ _FIRST_WORD = re.compile(rf"^({_PLAIN})(?=,|: | must | is | names | multiplies)"
 def in_flags(message: str) -> str:
     """Write the arguments in a message as options: ``kind='prices'`` as ``--kind prices``."""
     message = _CHOICE.sub(lambda match: f"{_ARGUMENTS.get(match[1], '--' + match[1])} {match[3]}", message)
+    message = _NUMBER.sub(lambda match: f"{_ARGUMENTS[match[1]]} ", message)
+    message = _SWEPT.sub("--slack", message)
+    message = _DAY_FIRST.sub(lambda match: "--day-first" if match[1] == "True" else "--month-first", message)
     message = _SWITCH.sub(r"--\1", _ANOTHER_CHOICE.sub(r"\1", message))
     for names in (_NAME, _FIRST_WORD):
         message = names.sub(lambda match: _ARGUMENTS[match[1]], message)

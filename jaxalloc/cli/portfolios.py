@@ -13,15 +13,16 @@ import pandas as pd
 
 from jaxalloc.arguments.errors import InputError
 from jaxalloc.arguments.paths import write_whole
-from jaxalloc.arguments.words import counted, listing, quote
+from jaxalloc.arguments.words import counted, listing, lowered, quote
 from jaxalloc.cli.documents import records, to_json
 from jaxalloc.markets.panel import Panel
 from jaxalloc.markets.periods import resolve_periods
+from jaxalloc.portfolios.advice import advise, why_invalid
 from jaxalloc.portfolios.allocation import allocate
 from jaxalloc.portfolios.result import Allocation, valid_universes
 from jaxalloc.portfolios.tables import asset_table, cluster_table
 from jaxalloc.settings.config import AllocationConfig
-from jaxalloc.settings.status import Status, explain
+from jaxalloc.settings.status import explain
 from jaxalloc.settings.sweep import as_sweep
 from jaxalloc.storage.csv import write_csv
 
@@ -36,7 +37,7 @@ class NamedPortfolios:
         config: settings; ``config.profiles`` are the portfolios.
         precision: 64 or 32 bits.
         allocation: of the whole panel, without a batch axis, NumPy arrays.
-        notes: what was done to the input.
+        notes: what was done to the input, and what is to be said of settings, data and clusters.
     """
 
     name: str
@@ -74,7 +75,7 @@ class NamedPortfolios:
             name: float(getattr(self.allocation, name)[position])
             for name in ("volatility", "expected_return", "optimality_gap")
         }
-        return numbers | {"status": status, "messages": explain(status)}
+        return numbers | {"status": status, "messages": explain(status, self.config)}
 
     def document(self) -> dict[str, Any]:
         """Return the portfolios, and what they were computed from, as plain values."""
@@ -102,9 +103,8 @@ def compute(panel: Panel, config: AllocationConfig, precision: int, name: str) -
     Raises:
         InputError: no asset is left, or the engine finds the data invalid.
     """
-    complete = panel.returns.notna().all(axis=0).to_numpy()
     settings, notes = resolve_periods(as_sweep(config), panel.dates)
-    config, notes = settings.config, panel.notes + notes
+    config, notes, complete = settings.config, panel.notes + notes, panel.complete
     if not complete.any():
         raise InputError(
             f"{name}: no asset has a return in every row, so missing='mask' leaves none; choose missing='zero', "
@@ -117,9 +117,11 @@ def compute(panel: Panel, config: AllocationConfig, precision: int, name: str) -
     with jax.enable_x64(precision == 64):
         allocation = jax.tree.map(np.asarray, allocate(panel.values, config, asset_mask=complete))
     if not valid_universes(allocation.status):
-        raise InputError(f"{name}: {Status.INVALID.message}")
+        why = why_invalid(panel, config, np.dtype(f"float{precision}"), mask=complete)
+        raise InputError(f"{name}: nothing was allocated: {lowered(why)}")
+    advice = advise(settings, panel.values, allocation.cluster_labels, n_rows=panel.n_observations)
     return NamedPortfolios(
-        name=name, panel=panel, config=config, precision=precision, allocation=allocation, notes=notes
+        name=name, panel=panel, config=config, precision=precision, allocation=allocation, notes=(*notes, *advice)
     )
 
 

@@ -21,11 +21,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColum
 from rich.table import Table
 from rich.text import Text
 
-from jaxalloc.arguments.words import counted
+from jaxalloc.arguments.words import counted, per_cent
 from jaxalloc.cli.documents import records
 from jaxalloc.cli.options import flag_of, in_flags
 from jaxalloc.settings.measures import UNIVERSE_MEASURE, Measure
-from jaxalloc.settings.status import Status
+from jaxalloc.settings.status import Status, explain
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -45,8 +45,8 @@ def stderr() -> Console:
 
 
 def percent(value: float) -> str:
-    """A fraction as per cent; a dash for none."""
-    return f"{100 * value:.2f} %" if math.isfinite(value) else "-"
+    """A fraction as per cent; a dash for none. What rounds to zero has no sign."""
+    return per_cent(value, 2, "-")
 
 
 # what a study shows of each profile
@@ -71,10 +71,10 @@ def plain(name: object) -> Text:
 
 
 def say_notes(notes: Sequence[str], quiet: bool) -> None:
-    """Print notes on stderr, such as what was done to the input."""
+    """Print notes on stderr, such as what was done to the input; settings are named by their flags."""
     if not quiet:
         for note in notes:
-            stderr().print(Text(f"note: {note}"), style="dim", soft_wrap=True)
+            stderr().print(plain(f"note: {in_flags(note)}"), style="dim", soft_wrap=True)
 
 
 @contextlib.contextmanager
@@ -210,7 +210,7 @@ def _print_flags(study: Study, profile: str, console: Console) -> None:
     for bit, n_flagged in zip(Status, rows.to_numpy().sum(axis=0), strict=True):
         if n_flagged:
             share = f"{n_flagged:,} of {counted(total, 'universe')}"
-            console.print(Text(f"note: in {share}: {in_flags(bit.message)}"), style="yellow")
+            console.print(Text(f"note: in {share}: {in_flags(*explain(bit, study.config))}"), style="yellow")
 
 
 def _range(counts: pd.Series) -> str:

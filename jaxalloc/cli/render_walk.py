@@ -11,7 +11,7 @@ from rich.text import Text
 from jaxalloc.arguments.words import counted
 from jaxalloc.cli.documents import records
 from jaxalloc.cli.render import empty_table, percent, plain, print_points, written
-from jaxalloc.markets.layout import label_text
+from jaxalloc.markets.dates import label_text
 from jaxalloc.settings.measures import WALK_MEASURE, Measure
 from jaxalloc.studies.totals import POSITIVE_WEIGHT
 

@@ -11,6 +11,7 @@ from typing import Annotated, Any, NamedTuple
 import typer
 
 from jaxalloc.arguments.errors import InputError
+from jaxalloc.arguments.words import lowered
 from jaxalloc.backtest.walk import WalkForward
 from jaxalloc.cli import render
 from jaxalloc.cli.command_line import as_text, resuming
@@ -168,7 +169,7 @@ def run(
     resumed = running.resume and folder is not None and read_manifest(folder) is not None
     try:
         with render.progress_bar(total, running.quiet, resumed) as progress:
-            study = run_study(
+            return run_study(
                 panel,
                 sampler,
                 settings,
@@ -183,13 +184,6 @@ def run(
             )
     except KeyboardInterrupt:
         raise KeyboardInterrupt(*what_is_kept(folder, total, command)) from None
-    say_further_notes(study, panel, running.quiet)
-    return study
-
-
-def say_further_notes(result: Study | WalkForward, panel: Panel, quiet: bool) -> None:
-    """Print the notes of a result that its panel did not have yet."""
-    render.say_notes(result.record["notes"][len(panel.notes) :], quiet)
 
 
 def write_outputs(
@@ -200,6 +194,22 @@ def write_outputs(
         with render.working("writing the report", quiet):
             write_report(result, report, title=file.name, **options)
     return [f"Wrote {path}" for path in (folder, report) if path is not None]
+
+
+def say_rest(result: Study | WalkForward, said: Sequence[str], file: Path, n_valid: int, quiet: bool) -> str | None:
+    """Print the notes of a result that have not been said; return why nothing was allocated, for the error to say.
+
+    Args:
+        result: a study or a walk-forward.
+        said: the notes that were printed before it ran.
+        file: that was read.
+        n_valid: how many universes have portfolios.
+        quiet: print nothing.
+    """
+    rest = [note for note in result.record["notes"] if note not in said]
+    why = None if n_valid else f"{file}: {lowered(rest.pop())}"
+    render.say_notes(rest, quiet)
+    return why
 
 
 def what_is_kept(folder: Path | None, total: int, command: Sequence[str], studies: Sequence[str] = (".",)) -> list[str]:

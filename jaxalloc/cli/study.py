@@ -12,10 +12,11 @@ from jaxalloc.cli import render
 from jaxalloc.cli.command_line import ReportingCommand, words_in_force
 from jaxalloc.cli.documents import to_json
 from jaxalloc.cli.options import Json, SourceFile, example, expand
-from jaxalloc.cli.running import Draws, StudyFlags, document, new_folder, run, write_outputs
+from jaxalloc.cli.running import Draws, StudyFlags, document, new_folder, run, say_rest, write_outputs
 from jaxalloc.cli.sampling import Sampling
+from jaxalloc.portfolios.advice import setting_advice
 from jaxalloc.settings.config import AllocationConfig
-from jaxalloc.settings.status import Status
+from jaxalloc.settings.measures import MEASURES
 from jaxalloc.settings.sweep import sweep
 
 app = typer.Typer(add_completion=False)
@@ -55,18 +56,20 @@ def study(
     Weights, clusters and summaries are written to a folder while the study runs, and a summary of each profile is
     printed. Ctrl-C stops a study; --resume continues it.
     """
-    sampler = sampling.sampler(resample=True)
+    sampler, settings = sampling.sampler(resample=True), sweep(config)
     panel = source.read()
-    render.say_notes(panel.notes, running.quiet)
+    said = [*panel.notes, *setting_advice(settings, MEASURES)]
+    render.say_notes(said, running.quiet)
     folder = new_folder(source.file, "study", running.resume or running.fresh) if out is None else out
     report = running.report_file(source.file, folder)
     draws = Draws(sampler=sampler, seed=sampling.seed, max_missing=sampling.max_missing)
-    result = run(panel, draws, sweep(config), folder, running, words_in_force(context))
+    result = run(panel, draws, settings, folder, running, words_in_force(context))
+    why = say_rest(result, said, source.file, result.n_valid, running.quiet)
     wrote = write_outputs(result, source.file, folder, report, running.quiet)
     if as_json:
         typer.echo(to_json(document(result, folder, report)), nl=False)
     else:
         render.print_study(result, render.stdout())
         typer.echo("\n" + "\n".join(wrote))
-    if not result.n_valid:
-        raise InputError(f"{source.file}: no universe has a portfolio: {Status.INVALID.message}")
+    if why:
+        raise InputError(why)

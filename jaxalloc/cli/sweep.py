@@ -12,11 +12,12 @@ from jaxalloc.cli import render
 from jaxalloc.cli.command_line import ReportingCommand, words_in_force
 from jaxalloc.cli.documents import to_json
 from jaxalloc.cli.options import Json, SourceFile, example, expand
-from jaxalloc.cli.running import Draws, StudyFlags, document, run, write_outputs
+from jaxalloc.cli.running import Draws, StudyFlags, document, run, say_rest, write_outputs
 from jaxalloc.cli.sampling import Sampling
 from jaxalloc.cli.varying import VARY, varied
+from jaxalloc.portfolios.advice import setting_advice
 from jaxalloc.settings.config import AllocationConfig
-from jaxalloc.settings.status import Status
+from jaxalloc.settings.measures import MEASURES
 
 app = typer.Typer(add_completion=False)
 _CONFIG = AllocationConfig()
@@ -54,10 +55,12 @@ def sweep(
     sampler = sampling.sampler(resample=False)
     settings = varied(context, config, vary)
     panel = source.read()
-    render.say_notes(panel.notes, running.quiet)
+    said = [*panel.notes, *setting_advice(settings, MEASURES)]
+    render.say_notes(said, running.quiet)
     report = running.report_file(source.file, out)
     draws = Draws(sampler=sampler, seed=sampling.seed, max_missing=sampling.max_missing)
     result = run(panel, draws, settings, out, running, words_in_force(context))
+    why = say_rest(result, said, source.file, result.n_valid, running.quiet)
     wrote = write_outputs(result, source.file, out, report, running.quiet)
     if as_json:
         typer.echo(to_json(document(result, out, report)), nl=False)
@@ -65,5 +68,5 @@ def sweep(
         render.print_sweep(result, render.stdout())
         if wrote:
             typer.echo("\n" + "\n".join(wrote))
-    if not result.n_valid:
-        raise InputError(f"{source.file}: no universe has a portfolio: {Status.INVALID.message}")
+    if why:
+        raise InputError(why)

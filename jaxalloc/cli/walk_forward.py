@@ -23,14 +23,15 @@ from jaxalloc.cli.command_line import ReportingCommand, as_text, words_in_force
 from jaxalloc.cli.documents import records, to_json
 from jaxalloc.cli.options import Json, MaxMissing, MissingWay, SourceFile, example, expand
 from jaxalloc.cli.render_walk import print_walk
-from jaxalloc.cli.running import RunFlags, new_folder, say_further_notes, what_is_kept, write_outputs
+from jaxalloc.cli.running import RunFlags, new_folder, say_rest, what_is_kept, write_outputs
 from jaxalloc.cli.sampling import PERIODS, block_length, step_of
 from jaxalloc.cli.varying import VARY, varied
-from jaxalloc.markets.layout import label_text
+from jaxalloc.markets.dates import label_text
 from jaxalloc.markets.panel import Panel
 from jaxalloc.markets.periods import resolve_periods
+from jaxalloc.portfolios.advice import setting_advice
 from jaxalloc.settings.config import AllocationConfig
-from jaxalloc.settings.status import Status
+from jaxalloc.settings.measures import FIGURES
 from jaxalloc.settings.sweep import Sweep
 from jaxalloc.storage.manifest import read_manifest
 from jaxalloc.universes.bootstrap import Bootstrap, Method
@@ -215,20 +216,21 @@ def walk_forward(
     settings = varied(context, config, vary or ())
     base = _base(walking.base, config)
     panel = source.read()
-    render.say_notes(panel.notes, running.quiet)
+    said = [*panel.notes, *setting_advice(settings, FIGURES, leads=walking.execution == "lead")]
+    render.say_notes(said, running.quiet)
     again = running.resume or running.fresh
     folder = new_folder(source.file, "walk-forward", again) if out is None else out
     report = running.report_file(source.file, folder)
     walk = _run(panel, settings, arguments, paths, folder, running, words_in_force(context))
-    say_further_notes(walk, panel, running.quiet)
+    why = say_rest(walk, said, source.file, walk.allocations.n_valid, running.quiet)
     wrote = write_outputs(walk, source.file, folder, report, running.quiet, base=base)
     if as_json:
         typer.echo(to_json(document(walk, base, folder, report)), nl=False)
     else:
         print_walk(walk, base or walk.base, render.stdout())
         typer.echo("\n" + "\n".join(wrote))
-    if not walk.allocations.n_valid:
-        raise InputError(f"{source.file}: no window has a portfolio: {Status.INVALID.message}")
+    if why:
+        raise InputError(why)
 
 
 def _base(name: str | None, config: AllocationConfig) -> str | None:

@@ -19,6 +19,8 @@ the next.
 
 from __future__ import annotations
 
+import dataclasses
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -26,12 +28,15 @@ import jax
 import numpy as np
 
 from jaxalloc.arguments.arrays import as_array, cast
-from jaxalloc.arguments.errors import InputError
+from jaxalloc.arguments.errors import AllocationWarning, InputError
+from jaxalloc.arguments.processes import check_process
+from jaxalloc.arguments.words import lowered
 from jaxalloc.engine.scheduler import Engine
 from jaxalloc.engine.stages import Items
-from jaxalloc.markets.panel import Panel
 from jaxalloc.markets.periods import periods_of_rows
-from jaxalloc.portfolios.result import RESULT_FIELDS, Allocation
+from jaxalloc.portfolios.advice import why_invalid
+from jaxalloc.portfolios.inputs import leave_out, panel_of
+from jaxalloc.portfolios.result import RESULT_FIELDS, Allocation, valid_universes
 from jaxalloc.settings.config import AllocationConfig, check_config
 
 
@@ -49,6 +54,9 @@ def allocate_batch(
     `jax.default_device` chooses). A universe whose data is bad gets the status `Status.INVALID` and NaN weights; the
     others' bits do not notice, nor does the chunk size change them, nor the number of devices.
 
+    A frame is read as `read_returns` reads returns, and a frame of prices is refused. Of a frame or a `Panel` an asset
+    that lacks a return in a row of a universe is left out of that universe, and an `AllocationWarning` says so.
+
     Args:
         returns: (B, T, N) simple returns per period, a panel for each universe; or (T, N), one panel that all share,
             as an array, a frame or a `Panel`.
@@ -61,21 +69,25 @@ def allocate_batch(
         progress: called with the number of universes done since the last call.
 
     Returns:
-        `Allocation` of NumPy arrays with a leading batch axis B.
+        `Allocation` of NumPy arrays with a leading batch axis B, with the names of a frame's or a panel's assets.
 
     Raises:
-        InputError: a setting is out of range, or shapes do not match.
+        InputError: a setting is out of range, shapes do not match, a frame is not one of returns, or this process was
+            forked after JAX had run.
     """
+    check_process()
+    panel = panel_of(returns, observation_weights is not None)
+    x, weights, masks = _check_inputs(returns if panel is None else panel.values, observation_weights, asset_mask)
     config = check_config(AllocationConfig() if config is None else config)
-    config = periods_of_rows(config, returns.returns if isinstance(returns, Panel) else returns)
-    if isinstance(returns, Panel):
-        returns = returns.values
-    x, weights, masks = _check_inputs(returns, observation_weights, asset_mask)
+    symbols = None
+    if panel is not None:
+        config = periods_of_rows(config, panel.returns)
+        symbols, masks = tuple(panel.symbols), leave_out(panel, weights > 0, masks)
     engine = Engine(x.shape[-2:], config, chunk_size, panel=x if x.ndim == 2 else None)
     if len(masks) == 0:
         none = np.zeros((1, *x.shape[1:]), x.dtype) if x.ndim == 3 else None
         chunk = engine.start(Items(weights=np.zeros((1, x.shape[-2])), mask=np.zeros((1, x.shape[-1])), returns=none))
-        return jax.tree.map(lambda leaf: leaf[:0], chunk.allocation())
+        return _named(jax.tree.map(lambda leaf: leaf[:0], chunk.allocation()), symbols, config)
     results: dict[str, np.ndarray] = {}
     for start in range(0, len(masks), engine.chunk_size):
         part = slice(start, min(start + engine.chunk_size, len(masks)))
@@ -84,7 +96,15 @@ def allocate_batch(
         for name in RESULT_FIELDS:
             values = getattr(allocation, name)
             results.setdefault(name, np.empty((len(masks), *values.shape[1:]), values.dtype))[part] = values
-    return Allocation(**results)
+    result = _named(Allocation(**results), symbols, config)
+    if panel is not None and not valid_universes(result.status).any():
+        why = why_invalid(panel, config, x.dtype, weights[0], masks[0])
+        warnings.warn(f"nothing was allocated; in the first universe: {lowered(why)}", AllocationWarning, stacklevel=2)
+    return result
+
+
+def _named(result: Allocation, symbols: tuple[str, ...] | None, config: AllocationConfig) -> Allocation:
+    return dataclasses.replace(result, symbols=symbols, profiles=tuple(config.profiles))
 
 
 # ---- arguments ------------------------------------------------------------------------------------------------------

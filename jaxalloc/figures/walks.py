@@ -14,7 +14,7 @@ from jaxalloc.arguments.numbers import whole_number
 from jaxalloc.arguments.words import literal
 from jaxalloc.figures.canvas import MUTED, canvas, colour_of, faded, graph_objects, label, plain_name
 from jaxalloc.figures.comparisons import point_number, short
-from jaxalloc.markets.layout import label_text
+from jaxalloc.markets.dates import label_text
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go

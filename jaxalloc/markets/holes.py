@@ -12,6 +12,7 @@ import numpy as np
 
 from jaxalloc.arguments.errors import InputError
 from jaxalloc.arguments.numbers import one_number
+from jaxalloc.markets.gaps import inside_life
 
 MAX_MISSING = 0.05  # share of a universe's rows
 
@@ -45,10 +46,7 @@ def most_holes(max_missing: Any, count: Any, eps: float) -> Any:
 
 def holes(returns: np.ndarray) -> np.ndarray:
     """(T, N) bool, where an asset's return is missing between its first and its last one."""
-    there = np.isfinite(returns)
-    begun = np.maximum.accumulate(there, axis=0)
-    not_ended = np.maximum.accumulate(there[::-1], axis=0)[::-1]
-    return ~there & begun & not_ended
+    return ~np.isfinite(returns) & inside_life(returns)
 
 
 def weigh_gaps(returns: np.ndarray, max_missing: float) -> Gaps:

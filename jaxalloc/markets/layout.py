@@ -1,245 +1,191 @@
-"""A table -> numbers by date and symbol, in either layout.
+"""A table -> numbers by date and asset, whatever way the table is laid out.
 
-*Wide*: one row a date, one column a symbol. *Long*: one row a (date, symbol, value). Nothing is guessed silently:
-ambiguous dates, text in a cell and repeated symbols or dates are an `InputError`.
+*Wide*: a row a date, a column an asset. *Long*: a row a date and asset, with one value or several fields. *One
+security*: a row a date, a column a field (open, close, volume). *Fields of several*: a column an asset and field, in
+two header lines or in one name. *Across*: a row an asset, a column a date. *Pairs*: a column of dates beside each
+column of values. Of several fields one is taken, and a note says which.
 """
 
 from __future__ import annotations
 
-import re
-import warnings
 from collections import Counter
-from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 import pandas as pd
-from pandas.tseries.api import guess_datetime_format
 
-from jaxalloc.arguments.errors import InputError
-from jaxalloc.arguments.words import counted, listing, quote, reason
-from jaxalloc.markets.files import ROLES, Layout, Table, as_number, as_text
+from jaxalloc.arguments.words import counted, listing, quote
+from jaxalloc.markets.columns import (
+    date_column,
+    is_description,
+    is_triple,
+    numbers_rows,
+    repeats_dates,
+    symbol_column,
+    without_empty_columns,
+    without_events,
+)
+from jaxalloc.markets.dates import label_text
+from jaxalloc.markets.fields import assets_of_fields, one_header_line, one_security
+from jaxalloc.markets.long import long_table
+from jaxalloc.markets.table import Choices, Found, Layout, Table, as_text
+from jaxalloc.markets.turned import pairs, runs_across, table_of_pairs, turned_table
+from jaxalloc.markets.values import column_values, row_labels
+from jaxalloc.markets.vocabulary import is_field, role_of, says_per_cent
 
-_OFFSET = re.compile(r"(?<=:\d\d)(?:\.\d+)?\s*(Z|[+-]\d\d:?(?:\d\d)?)$")
 
-
-def lay_out(table: Table, layout: Layout) -> tuple[pd.DataFrame, list[str]]:
-    """Lay a table out as dates x symbols.
+def lay_out(table: Table, choices: Choices, notes: list[str]) -> Found:
+    """Lay a table out as dates x assets.
 
     Args:
         table: raw cells.
-        layout: "wide", "long", or "auto": long if the table has just a date, a symbol and a value column by name.
-
-    Returns:
-        (T, N) frame of float64, NaN where a cell is missing; nothing else about the numbers is checked. The index
-        (dates, or numbers where the rows had no dates) is sorted and unique, the columns are unique strings. And one
-        sentence for each thing that was done to the input.
+        choices: what the caller said about it.
+        notes: takes a sentence for each thing that was decided.
 
     Raises:
-        InputError: dates, symbols or numbers cannot be told or are not unique.
+        InputError: dates, assets or numbers cannot be told or are not unique.
     """
-    notes: list[str] = []
-    return (_long(table, notes) if _is_long(table, layout) else _wide(table, notes)), notes
+    table = without_empty_columns(table)
+    blocks = pairs(table)
+    if blocks is not None:
+        return _select(table_of_pairs(table, blocks, choices, notes), choices, table)
+    table = one_header_line(table, choices.columns, choices.returns, notes)
+    if runs_across(table):
+        table = turned_table(table, notes)
+    date = date_column(table)
+    table = without_events(table, date, notes)
+    if _is_long(table, date, choices.layout):
+        found = long_table(table, date, choices, notes)
+    else:
+        found = _wide(table, date, choices, notes)
+    return _select(found, choices, table)
 
 
-def _is_long(table: Table, layout: Layout) -> bool:
+def _select(found: Found, choices: Choices, table: Table) -> Found:
+    """The assets that the caller named, in that order; all of them if none was named."""
+    names = [name for name in choices.columns if name in found.values.columns]
+    unknown = [
+        name for name in choices.columns if name not in found.values.columns and not _is_name_of_field(table, name)
+    ]
+    if unknown:
+        raise table.error(
+            f"columns: there is no {listing(map(quote, unknown))}; the assets are "
+            f"{listing(map(quote, found.values.columns), 8)}"
+        )
+    if not names:
+        return found
+    return Found(values=pd.DataFrame(found.values[names]), per_cent=[name for name in found.per_cent if name in names])
+
+
+def _is_name_of_field(table: Table, name: str) -> bool:
+    """Whether a name that the caller gave named a field or a column of values."""
+    return is_field(name) or any(name in names for names in table.header)
+
+
+def _is_long(table: Table, date: int, layout: Layout) -> bool:
     if layout != "auto":
         return layout == "long"
-    if table.stacked or (len(table.names) == 3 and _roles(table)):
+    if table.stacked or is_triple(table):
         return True
-    if len(table.names) > 3 and not ROLES["date"].isdisjoint(name.lower() for name in table.names):
-        for name, column in zip(table.names, table.columns, strict=True):
-            if name.lower() in ROLES["symbol"] and pd.api.types.infer_dtype(column, skipna=True) == "string":
-                raise table.error(
-                    f"column {quote(name)} holds symbols, so this looks like the long layout, but it has "
-                    f"{len(table.names)} columns ({listing(map(quote, table.names))}); keep date, symbol and a value"
-                )
-    return False
+    symbol = symbol_column(table, date)
+    if symbol is None:
+        return False
+    is_named = role_of(table.names[symbol]) == "symbol"
+    if repeats_dates(table, date):
+        # a date that is there twice by mistake, in a wide table with a column of words, makes no long table
+        return is_named or table.columns[date].astype(str).duplicated(keep=False).mean() > 0.5
+    return is_named and table.kinds[symbol] == "text"
 
 
-def _roles(table: Table) -> tuple[int, int, int] | None:
-    """Positions of the date, symbol and value columns, if each can be told by its name."""
-    found = [[k for k, name in enumerate(table.names) if name.lower() in names] for names in ROLES.values()]
-    return (found[0][0], found[1][0], found[2][0]) if all(len(places) == 1 for places in found) else None
-
-
-def _wide(table: Table, notes: list[str]) -> pd.DataFrame:
-    places = [k for k in range(len(table.names)) if k != table.date]
+def _wide(table: Table, date: int, choices: Choices, notes: list[str]) -> Found:
+    places = _value_columns(table, date, notes)
     if not places:
         raise table.error("there are no asset columns; give one column a symbol beside the dates")
-    names = [table.names[k] for k in places]
-    _check_symbols(names, table.source)
-    dates = _dates(table, table.date, notes)
+    places, names = _assets(table, places, choices, notes)
+    places, names = _check_symbols(table, places, names, notes)
+    dates = row_labels(table, date, None, choices, notes)
+    values, signed = column_values(
+        table, places, lambda name, row: f"column {quote(name)}, row {label_text(dates[row])}", names, notes
+    )
+    frame = pd.DataFrame(values, index=dates, columns=pd.Index(names))
     again = dates.duplicated(keep=False)
     if again.any():
-        first, second, *_ = np.flatnonzero(dates == dates[np.argmax(again)])
-        raise table.error(
-            f"the {dates.name} {label_text(dates[first])} appears more than once ({table.place(first)} and "
-            f"{table.place(second)}; {int(again.sum()):,} rows share theirs with another); keep one row for each"
-        )
-    values = [
-        _numbers(table, k, lambda row, name=name: f"column {quote(name)}, row {label_text(dates[row])}")
-        for k, name in zip(places, names, strict=True)
-    ]
-    frame = pd.DataFrame(np.column_stack(values), index=dates, columns=pd.Index(names))
+        frame, dates = _once(table, frame, notes)
     if not dates.is_monotonic_increasing:
         frame = frame.sort_index()
         notes.append(f"Sorted {counted(len(frame), 'row')} by {dates.name}: they were not in ascending order.")
-    return frame
+    return Found(values=frame, per_cent=[name for name in names if says_per_cent(name) and name not in signed])
 
 
-def _long(table: Table, notes: list[str]) -> pd.DataFrame:
-    if len(table.names) != 3:
-        raise table.error(
-            f"the long layout has three columns (date, symbol, value), this table has {len(table.names)}; "
-            "keep those three, or say layout='wide'"
-        )
-    date, symbol, value = _roles(table) or (0, 1, 2)
-    dates = _dates(table, date, notes)
-    symbols = [as_text(cell) for cell in table.columns[symbol]]
-    if "" in symbols:
-        raise table.error(f"{table.place(symbols.index(''))} has no symbol; name it, or delete the row")
-
-    def where(row: int) -> str:
-        return f"symbol {quote(symbols[row])}, row {label_text(dates[row])}"
-
-    values = _numbers(table, value, where)
-    frame = pd.DataFrame({"date": dates, "symbol": symbols, "value": values})
-    again = frame.duplicated(["date", "symbol"])
-    if again.any():
-        row = int(np.argmax(again))
-        raise table.error(
-            f"{where(row)} appears more than once, again at {table.place(row)} ({counted(int(again.sum()), 'repeat')} "
-            "in all); keep one value for each date and symbol"
-        )
-    if not frame.groupby("symbol", sort=False)["date"].is_monotonic_increasing.all():
-        notes.append(f"Sorted {counted(len(frame), 'row')} by {dates.name}: they were not in ascending order.")
-    panel = frame.pivot(index="date", columns="symbol", values="value").sort_index()
-    order = list(dict.fromkeys(symbols))  # as they appear, as in the wide layout; the pivot sorts them
-    return pd.DataFrame(panel[order].to_numpy(), index=panel.index.rename(dates.name), columns=pd.Index(order))
+def _value_columns(table: Table, date: int, notes: list[str]) -> list[int]:
+    """The columns that may be assets: neither dates nor row numbers nor words."""
+    places, left_out = [], []
+    for k, column in enumerate(table.columns):
+        if k == date:
+            continue
+        kind = table.kinds[k]
+        if table.date is None and k == 0 and numbers_rows(column):
+            left_out.append(f"the row numbers{f' in {quote(table.names[0])}' if table.names[0] else ''}")
+        elif kind == "date" and (not pd.api.types.is_datetime64_any_dtype(column) or role_of(table.names[k]) == "date"):
+            left_out.append(f"{quote(table.names[k])} (dates)")
+        elif kind == "text" and is_description(column):
+            left_out.append(f"{quote(table.names[k])} (words)")
+        elif role_of(table.names[k]) == "time":
+            left_out.append(f"{quote(table.names[k])} (times)")
+        else:
+            places.append(k)
+    if left_out and places:
+        notes.append(f"Left out {listing(left_out)}.")
+    return places if places else [k for k in range(len(table.columns)) if k != date]
 
 
-def _check_symbols(names: Sequence[str], source: str) -> None:
+def _assets(table: Table, places: list[int], choices: Choices, notes: list[str]) -> tuple[list[int], list[str]]:
+    """The columns of the assets and their names: of fields the best one."""
+    names = [table.names[k] for k in places]
+    single = one_security(table, places, choices.columns, choices.returns, notes)
+    if single is not None:
+        return [single[0]], [single[1]]
+    several = assets_of_fields(names, choices.columns, choices.returns, notes)
+    if several is not None:
+        return [places[k] for k in several.values()], list(several)
+    return places, names
+
+
+def _check_symbols(table: Table, places: list[int], names: list[str], notes: list[str]) -> tuple[list[int], list[str]]:
+    """The columns without those that repeat another one, name and cells."""
     if "" in names:
-        raise InputError(f"{source}: asset column {names.index('') + 1} has no symbol; name it, or delete it")
-    repeated = [quote(name) for name, n in Counter(names).items() if n > 1]
-    if repeated:
-        raise InputError(
-            f"{source}: symbols that head more than one column: {listing(repeated)}; rename or delete the columns "
+        place = names.index("")
+        raise table.error(f"asset column {place + 1} has no symbol; name it, or delete it")
+    counts = Counter(names)
+    repeated = [name for name, n in counts.items() if n > 1]
+    kept, identical = [], []
+    for position, (k, name) in enumerate(zip(places, names, strict=True)):
+        first = places[names.index(name)]
+        if k == first:
+            kept.append(position)
+        elif table.columns[k].astype(object).map(as_text).equals(table.columns[first].astype(object).map(as_text)):
+            identical.append(name)
+    if repeated and len(kept) + len(identical) < len(names):
+        raise table.error(
+            f"symbols that head more than one column: {listing(map(quote, repeated))}; rename or delete the columns "
             "that repeat one"
         )
+    if identical:
+        notes.append(f"Read columns that are there twice, with the same cells, once: {listing(map(quote, identical))}.")
+    return [places[k] for k in kept], [names[k] for k in kept]
 
 
-def _numbers(table: Table, place: int, where: Callable[[int], str]) -> np.ndarray:
-    """A column's cells as float64, NaN where missing; `where` names the row of a cell that is not a number."""
-    column, types = table.columns[place], pd.api.types
-    if types.is_numeric_dtype(column) and not (types.is_bool_dtype(column) or types.is_complex_dtype(column)):
-        return column.to_numpy(dtype=np.float64, na_value=np.nan)
-    values = [as_number(cell) for cell in column.astype(object)]
-    if None in values:
-        row = values.index(None)
-        line = f" (line {table.lines[row]})" if table.lines else ""
+def _once(table: Table, frame: pd.DataFrame, notes: list[str]) -> tuple[pd.DataFrame, pd.Index]:
+    """The frame without rows that repeat another one, date and numbers; a date with other numbers is an error."""
+    dates = frame.index
+    repeats = frame.reset_index().duplicated().to_numpy()
+    left = dates[~repeats]
+    again = left.duplicated(keep=False)
+    if again.any():
+        first, second, *_ = np.flatnonzero(dates == left[np.argmax(again)])
         raise table.error(
-            f"{where(row)}{line}: {quote(column.iloc[row])} is not a number; write it as 1234.5, or leave the cell "
-            "empty if it is missing"
+            f"the {dates.name} {label_text(dates[first])} appears more than once ({table.place(first)} and "
+            f"{table.place(second)}; {int(dates.duplicated(keep=False).sum()):,} rows share theirs with another); keep "
+            "one row for each"
         )
-    return np.array(values, dtype=np.float64)
-
-
-# ---- dates ----------------------------------------------------------------------------------------------------------
-
-
-def _dates(table: Table, place: int, notes: list[str]) -> pd.Index:
-    """The rows' labels: dates, or numbers where the rows are numbered."""
-    raw = table.columns[place]
-    if not len(raw):
-        raise table.error("there are no rows; give at least two rows of returns, or three of prices")
-    if isinstance(raw.dtype, pd.CategoricalDtype):
-        raw = raw.astype(object)
-    kind = pd.api.types.infer_dtype(raw, skipna=True)
-    if kind == "string":
-        raw = raw.astype(object).map(as_text)
-    empty = (raw == "") if kind == "string" else raw.isna()
-    if empty.any():
-        raise table.error(f"{table.place(int(np.argmax(empty)))} has no date; date it, or delete the row")
-    if kind in {"datetime64", "datetime", "date", "period"}:
-        try:
-            dates = pd.PeriodIndex(raw).to_timestamp() if kind == "period" else pd.DatetimeIndex(raw)
-        except (ValueError, TypeError) as error:  # time zones or periods of several kinds
-            raise table.error(f"the dates cannot be put in order ({reason(error)}); make them alike") from None
-        return dates.rename("date")
-    if kind == "string" and not raw.str.fullmatch(r"[+-]?[0-9]{1,18}(\.[0-9]+)?").all():
-        return _text_dates(raw, table, _named(table.names[place]), notes)
-    if kind in {"string", "integer", "floating"}:
-        labels = pd.Series(pd.to_numeric(raw))
-        dates = _compact_dates(labels)
-        if dates is not None:
-            return dates
-        # In a CSV a first column of numbers is more often a forgotten date column than a row number.
-        if np.isfinite(labels.astype(float)).all() and (kind != "string" or (labels.diff().iloc[1:] == 1).all()):
-            notes.append("The rows are numbered, not dated.")
-            return pd.Index(labels.to_numpy(), name="observation")
-    raise table.error(
-        f"the first cell of {_named(table.names[place])} is {quote(raw.iloc[0])}, not a date; put dates such as "
-        "2020-01-31 there, or number the rows 0, 1, 2, ..."
-    )
-
-
-def _compact_dates(labels: pd.Series) -> pd.DatetimeIndex | None:
-    """Dates from numbers such as 20200131, if every one is such a date."""
-    if not (pd.api.types.is_integer_dtype(labels) and labels.between(1900_01_01, 2199_12_31).all()):
-        return None
-    dates = pd.to_datetime(labels.astype(str), format="%Y%m%d", errors="coerce")
-    return None if dates.isna().any() else pd.DatetimeIndex(dates, name="date")
-
-
-def _text_dates(texts: pd.Series, table: Table, name: str, notes: list[str]) -> pd.Index:
-    offsets = texts.str.extract(_OFFSET, expand=False)
-    if offsets.notna().any():
-        if offsets.isna().any():
-            row = int(np.argmax(offsets.isna()))
-            raise table.error(
-                f"{table.place(row)}: the date {quote(texts.iloc[row])} has no UTC offset where others have one; "
-                "write all of them in one way"
-            )
-        if offsets.nunique() > 1:
-            texts = texts.str.replace(_OFFSET, "", regex=True)
-            notes.append("Left out the UTC offsets of the dates, which differ (daylight saving?): times are local.")
-    # pandas reads "now" and "today" as dates; only text that starts with a year is ISO 8601.
-    iso = pd.to_datetime(texts.where(texts.str.match(r"\d{4}[-/.]?\d")), format="ISO8601", errors="coerce")
-    read = [iso] if iso.notna().any() else _guessed_dates(texts)
-    whole = [dates for dates in read if dates.notna().all()]
-    if len(whole) == 2 and not whole[0].equals(whole[1]):
-        row = int(np.argmax(whole[0] != whole[1]))
-        raise table.error(
-            f"{table.place(row)}: the date {quote(texts.iloc[row])} may be {label_text(whole[0].iloc[row])} or "
-            f"{label_text(whole[1].iloc[row])}; write dates as 2020-01-31"
-        )
-    dates = max(read, key=lambda dates: dates.notna().sum(), default=iso)
-    bad = np.asarray(dates.isna())
-    if bad.any():
-        row = int(np.argmax(bad))
-        like = "" if bad.all() else f" like {quote(texts.iloc[int(np.argmin(bad))])}"
-        raise table.error(
-            f"{table.place(row)}, {name}: {quote(texts.iloc[row])} is not a date{like}; write dates as 2020-01-31"
-        )
-    return pd.DatetimeIndex(dates, name="date")
-
-
-def _guessed_dates(texts: pd.Series) -> list[pd.Series]:
-    """The dates as the first of them may be read, month or day first: one or two ways, or none."""
-    with warnings.catch_warnings():  # pandas warns where only one of the two is possible
-        warnings.simplefilter("ignore")
-        guesses = [guess_datetime_format(texts.iloc[0], dayfirst=dayfirst) for dayfirst in (False, True)]
-    return [pd.to_datetime(texts, format=guess, errors="coerce") for guess in dict.fromkeys(guesses) if guess]
-
-
-def _named(column: str) -> str:
-    return f"column {quote(column)}" if column else "the column or index without a name"
-
-
-def label_text(label: Any) -> str:
-    """A row's label: the date alone where there is no time of day."""
-    if not isinstance(label, pd.Timestamp):
-        return str(label)
-    return label.date().isoformat() if label.tz is None and label == label.normalize() else label.isoformat()
+    notes.append(f"Left out {counted(int(repeats.sum()), 'row')} that repeat an earlier one, number by number.")
+    return frame.loc[~repeats], left

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from jaxalloc.markets.layout import label_text
+from jaxalloc.markets.dates import label_text
 from jaxalloc.markets.panel import Panel
 
 

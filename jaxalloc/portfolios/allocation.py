@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -18,7 +19,9 @@ from jax import Array
 from jax.core import Tracer
 
 from jaxalloc.arguments.arrays import as_array, to_device
-from jaxalloc.arguments.errors import InputError
+from jaxalloc.arguments.errors import AllocationWarning, InputError
+from jaxalloc.arguments.processes import check_process
+from jaxalloc.arguments.words import lowered
 from jaxalloc.kernels.clusters.within import Synthetic, lead_assets, share_out, sum_by_cluster, synthesize
 from jaxalloc.kernels.lanes.backend import Backend, backend_in_use
 from jaxalloc.kernels.lanes.compiling import compiler_options
@@ -26,13 +29,14 @@ from jaxalloc.kernels.lanes.precision import is_negligible
 from jaxalloc.kernels.lanes.products import dot
 from jaxalloc.kernels.solvers.capped_simplex import Bounds, bounds
 from jaxalloc.kernels.solvers.problem import Solution
-from jaxalloc.markets.panel import Panel
 from jaxalloc.markets.periods import periods_of_rows
+from jaxalloc.portfolios.advice import why_invalid
 from jaxalloc.portfolios.barbell import Sleeve, choose_sleeve
 from jaxalloc.portfolios.baselines import Assets
 from jaxalloc.portfolios.estimates import Estimates, Given, estimate
+from jaxalloc.portfolios.inputs import leave_out, panel_of
 from jaxalloc.portfolios.profiles import PROFILES, solve_profiles, weigh_assets
-from jaxalloc.portfolios.result import PROFILE_FIELDS, Allocation
+from jaxalloc.portfolios.result import PROFILE_FIELDS, Allocation, valid_universes
 from jaxalloc.settings.config import AllocationConfig, cast_config, check_config
 from jaxalloc.settings.status import Status
 
@@ -50,22 +54,27 @@ def allocate(
 
     It computes in float64 if and only if JAX's x64 mode is on. Bad data gives the status `Status.INVALID`.
 
+    A frame is read as `read_returns` reads returns, and a frame of prices is refused. Of a frame or a `Panel` an asset
+    that lacks a return in a row in use is left out, and an `AllocationWarning` says so; another one says what is at
+    fault where nothing can be allocated.
+
     Args:
         returns: (T, N) simple returns per period, a fraction, as an array, a frame or a `Panel`. Where the mask is
             False or the observation weight is 0 they are never read and may be NaN.
         config: settings; `AllocationConfig()` by default. Of a frame or a `Panel`, ``periods_per_year="auto"`` reads
             the dates.
         observation_weights: (T,) frequency of each row, at least 0; ones by default. Counts equal repeated rows.
-        asset_mask: (N,) bool, the assets that take part; by default all, of a `Panel` those without a gap.
+        asset_mask: (N,) bool, the assets that take part; all by default.
         mean: (N,) annual mean returns, in place of the sample's.
         covariance: (N, N) annual covariance, in place of the sample's.
         clusters: (N,) int cluster labels, at least 0 for an active asset, in place of the linkage.
 
     Returns:
-        `Allocation` of JAX arrays, without a batch axis.
+        `Allocation` of JAX arrays, without a batch axis, with the names of a frame's or a panel's assets.
 
     Raises:
-        InputError: a setting is out of range, or shapes do not match.
+        InputError: a setting is out of range, shapes do not match, a frame is not one of returns, or this process was
+            forked after JAX had run.
 
     Example:
         >>> import jaxalloc as ja
@@ -75,11 +84,15 @@ def allocate(
         (1, 12)
     """
     config = check_config(AllocationConfig() if config is None else config)
-    config = periods_of_rows(config, returns.returns if isinstance(returns, Panel) else returns)
-    if isinstance(returns, Panel):
-        asset_mask = returns.complete if asset_mask is None else asset_mask
-        returns = returns.values
-    x = to_device(as_array("returns", returns), float)
+    arguments = returns, observation_weights, asset_mask, mean, covariance, clusters, *jax.tree.leaves(config)
+    # as part of another program it is compiled with that one's options
+    traced = any(isinstance(argument, Tracer) for argument in arguments)
+    if not traced:
+        check_process()
+    panel = panel_of(returns, observation_weights is not None)
+    if panel is not None:
+        config = periods_of_rows(config, panel.returns)
+    x = to_device(as_array("returns", returns if panel is None else panel.values), float)
     if x.ndim != 2:
         raise InputError(f"returns must have two axes, observations and assets, not shape {x.shape}")
     if 0 in x.shape:
@@ -96,16 +109,29 @@ def allocate(
         covariance=cast("covariance", covariance, x.dtype),
         clusters=cast("clusters", clusters, jnp.int32, "biu"),
     )
+    _check_shapes(x, c, a, given)
+    if panel is not None and traced:  # nothing can be warned of
+        a = a & jnp.asarray(panel.complete)
+    elif panel is not None:
+        a = leave_out(panel, np.asarray(c)[None] > 0, np.asarray(a)[None])[0]
+    result = (_as_part if traced else _alone())(backend_in_use(), x, cast_config(config, x.dtype), c, a, given)
+    result = dataclasses.replace(
+        result, symbols=None if panel is None else tuple(panel.symbols), profiles=tuple(config.profiles)
+    )
+    if panel is not None and not traced and not valid_universes(result.status):
+        why = why_invalid(panel, config, x.dtype, np.asarray(c), np.asarray(a), **given._asdict())
+        warnings.warn(f"nothing was allocated: {lowered(why)}", AllocationWarning, stacklevel=2)
+    return result
+
+
+def _check_shapes(x: Array, c: Array, a: Array, given: Given) -> None:
+    n_rows, n_assets = x.shape
     wanted = {"observation_weights": (c, (n_rows,)), "asset_mask": (a, (n_assets,))}
     wanted |= {name: (value, (n_assets,)) for name, value in (("mean", given.mean), ("clusters", given.clusters))}
     wanted |= {"covariance": (given.covariance, (n_assets, n_assets))}
     for name, (value, shape) in wanted.items():
         if value is not None and value.shape != shape:
             raise InputError(f"{name} must have shape {shape} to match returns {x.shape}, not {value.shape}")
-    arguments = x, cast_config(config, x.dtype), c, a, given
-    # as part of another program it is compiled with that one's options
-    traced = any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(arguments))
-    return (_as_part if traced else _alone())(backend_in_use(), *arguments)
 
 
 def _allocate(backend: Backend, x: Array, config: AllocationConfig, c: Array, a: Array, given: Given) -> Allocation:

@@ -98,7 +98,7 @@ def _answer(study: Study, profile: str, at: int, summary: Any, measures: dict[An
         about=sentence(PROFILES[profile].about),
         sentence=stability_sentence(measures["turnover"], int(study.totals[at].tallies.n_valid), share),
         binding=_binding(study, profile, at) if clusters is not None else [],
-        notes=explain(status),
+        notes=explain(status, config),
         figures=_measures(measures),
         leads=TextTable(headings, shown, words=0),
         more_leads=TextTable(headings, folded, words=0) if folded else None,
@@ -213,5 +213,5 @@ def statuses(study: Study, at: int) -> TextTable:
             count = int(by_profile[profile][str(bit.name)])
             share = f" ({percent(count / total)})" if count else ""
             cells.append(f"{count:,}{share}{' *' if status & bit else ''}")
-        rows.append((str(bit.name), *cells, bit.message))
+        rows.append((str(bit.name), *cells, *explain(bit, study.config)))
     return TextTable(("status", *map(plain_name, study.profiles), "what it means, and what to do"), rows)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from jaxalloc.arguments.words import counted
 from jaxalloc.figures.canvas import plain_name
 from jaxalloc.figures.comparisons import comparable, difference_table, series_name
-from jaxalloc.markets.layout import label_text
+from jaxalloc.markets.dates import label_text
 from jaxalloc.portfolios.profiles import PROFILES
 from jaxalloc.report.text_table import TextTable
 from jaxalloc.report.words import NONE, percent, ratio, sentence

@@ -11,7 +11,7 @@ from jaxalloc import figures
 from jaxalloc.arguments.words import counted
 from jaxalloc.figures.canvas import plain_name
 from jaxalloc.figures.sweeps import walk_heatmap
-from jaxalloc.markets.layout import label_text
+from jaxalloc.markets.dates import label_text
 from jaxalloc.report import again, walk_content
 from jaxalloc.report.drawings import Drawings
 from jaxalloc.report.text_table import settings_table

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from enum import IntFlag
 
+from jaxalloc.settings.config import AllocationConfig
+
 
 class Status(IntFlag):
     """Bit field of one universe and profile; 0 means that all went well.
@@ -65,8 +67,12 @@ class Status(IntFlag):
         return member
 
 
-def explain(status: int) -> list[str]:
+def explain(status: int, config: AllocationConfig | None = None) -> list[str]:
     """Return the messages of the bits set in ``status``, lowest bit first.
+
+    Args:
+        status: of one universe and profile.
+        config: the settings that it was computed with, for advice that suits them.
 
     Example:
         >>> explain(0)
@@ -74,4 +80,11 @@ def explain(status: int) -> list[str]:
         >>> explain(Status.FEWER_AGGRESSORS)
         ["there are fewer clusters than n_aggressors, so the barbell's sleeve holds fewer aggressors"]
     """
-    return [bit.message for bit in Status if int(status) & bit.value]
+    return [_message(bit, config) for bit in Status if int(status) & bit.value]
+
+
+def _message(bit: Status, config: AllocationConfig | None) -> str:
+    """A bit's message; settings that nothing reads under the criterion give way to those that are read."""
+    if config is None or config.criterion == "distance":
+        return bit.message
+    return bit.message.replace("lower distance_threshold", "raise max_clusters")

@@ -13,15 +13,7 @@ import numpy as np
 from jaxalloc.arguments.errors import InputError
 from jaxalloc.arguments.words import literal
 from jaxalloc.settings.config import NUMERIC_FIELDS, AllocationConfig, check_config, is_auto
-
-# numbers that are read under one choice only: under another choice, to vary them changes nothing
-_READ_UNDER = {
-    "distance_threshold": ("criterion", "distance"),
-    "max_clusters": ("criterion", "maxclust"),
-    "ewma_decay": ("covariance", "ewma"),
-    "n_aggressors": ("profiles", "barbell"),
-    "aggressor_weight": ("profiles", "barbell"),
-}
+from jaxalloc.settings.readers import READERS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,11 +99,10 @@ def sweep(config: AllocationConfig | None = None, **grid: Iterable[Any]) -> Swee
             raise InputError(f"{name} has no values to sweep over")
         if len(set(plain)) < len(plain):
             raise InputError(f"{name} names a value twice: {', '.join(map(str, plain))}")
-        if name in _READ_UNDER:
-            choice, wanted = _READ_UNDER[name]
-            chosen = getattr(base, choice)
-            if wanted not in (chosen if isinstance(chosen, tuple) else (chosen,)):
-                raise InputError(f"{name} is read under {choice}='{wanted}' only: nothing would change")
+        reader = READERS[name]
+        if reader.under is not None and not reader.applies(base):
+            choice, wanted = reader.under
+            raise InputError(f"{name} is read under {choice}={wanted!r} only: nothing would change")
         columns.append((name, tuple(plain)))
     return Sweep(base, tuple(columns))
 

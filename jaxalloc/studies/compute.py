@@ -21,12 +21,12 @@ from jaxalloc.storage.manifest import read_manifest
 from jaxalloc.storage.writer import Store
 from jaxalloc.studies.chunks import ChunkResult, Computer
 from jaxalloc.studies.dask import dask_workers
-from jaxalloc.studies.folder import pack, reader_of, unpack, write_results
+from jaxalloc.studies.folder import InFolder, pack, unpack, write_results
 from jaxalloc.studies.identity import identity_of
 from jaxalloc.studies.local import LocalDevices
 from jaxalloc.studies.missing import note_of_gaps
 from jaxalloc.studies.plan import Plan
-from jaxalloc.studies.study import Study, in_memory
+from jaxalloc.studies.study import InMemory, Study
 from jaxalloc.studies.totals import Totals
 
 if TYPE_CHECKING:
@@ -63,7 +63,13 @@ class RunOptions:
         return self
 
 
-def compute_study(plan: Plan, source: Source, options: RunOptions, command: str | None = None) -> Study:
+def compute_study(
+    plan: Plan,
+    source: Source,
+    options: RunOptions,
+    command: str | None = None,
+    notes_on: Callable[[Study], list[str]] = lambda study: [],
+) -> Study:
     """Compute a plan, write its folder if there is one, and return the results.
 
     Args:
@@ -71,6 +77,7 @@ def compute_study(plan: Plan, source: Source, options: RunOptions, command: str 
         source: of the plan's panel.
         options: where and how to compute.
         command: the command line that makes this study, for its record.
+        notes_on: what is to be said of the results, for the record after the notes of the panel.
 
     Raises:
         InputError: the folder, the cluster or the chunk size is at fault; raised before anything is computed.
@@ -93,6 +100,7 @@ def compute_study(plan: Plan, source: Source, options: RunOptions, command: str 
             record = identity | {"notes": notes, "started": started, "seconds": seconds}
             record |= {} if command is None else {"command": command}
             study = run.study(source.symbols, record)
+            record["notes"] = [*notes, *notes_on(study)]
             if store is not None:
                 write_results(study, store)
     return study
@@ -182,7 +190,7 @@ class _Run:
         assert self.correlation is not None
         tables = None
         if self.plan.keep == "weights":
-            tables = in_memory(self.tables) if self.store is None else reader_of(self.store.stored)
+            tables = InMemory(self.tables) if self.store is None else InFolder(self.store.stored)
         return Study(
             symbols=symbols,
             settings=self.plan.settings,

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import io
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -64,7 +65,7 @@ def load_study(folder: str | os.PathLike[str]) -> Study:
         estimates=estimates,
         totals=totals,
         record=record,
-        tables=reader_of(stored) if identity["keep"] == "weights" else None,
+        tables=InFolder(stored) if identity["keep"] == "weights" else None,
         correlation=pd.read_parquet(io.BytesIO(stored.result(CORRELATION)), engine="pyarrow").to_numpy(),
     )
 
@@ -88,9 +89,15 @@ def unpack(arrays: dict[str, np.ndarray]) -> tuple[Allocation, list[Totals]]:
     return estimates, totals
 
 
-def reader_of(stored: StoredStudy) -> Callable[..., Iterator[pa.Table]]:
-    """Return what reads a study's tables from its folder."""
-    return lambda names: (table for _, table in stored.chunks(names))
+@dataclasses.dataclass(frozen=True)
+class InFolder:
+    """`jaxalloc.studies.study.Tables` of a study's folder; pickled, it reads from the same folder."""
+
+    stored: StoredStudy
+
+    def __call__(self, names: Sequence[str]) -> Iterator[pa.Table]:
+        """Yield the chunks' tables with these columns."""
+        return (table for _, table in self.stored.chunks(names))
 
 
 def put_frame(store: Store, name: str, frame: pd.DataFrame) -> None:

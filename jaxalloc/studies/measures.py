@@ -16,9 +16,10 @@ from jax import Array, lax
 
 from jaxalloc.kernels.clusters.within import sum_by_cluster
 from jaxalloc.kernels.lanes.backend import Backend
+from jaxalloc.kernels.lanes.precision import flat_below
 from jaxalloc.kernels.lanes.products import dot
 from jaxalloc.portfolios.result import Allocation
-from jaxalloc.settings.config import AllocationConfig
+from jaxalloc.settings.config import PERIODS_WITHOUT_DATES, AllocationConfig, is_auto
 from jaxalloc.settings.measures import MEASURES
 
 FEWEST_LEFT_OUT = 20  # rows that out-of-bag measures need
@@ -52,7 +53,15 @@ class Reference(NamedTuple):
         )
 
 
-def _in_sample(xp: Namespace, result: Allocation, bets: Any, estimated: Any, risk_free_rate: Any) -> dict[str, Any]:
+def _in_sample(
+    xp: Namespace,
+    result: Allocation,
+    bets: Any,
+    estimated: Any,
+    risk_free_rate: Any,
+    periods_per_year: Any,
+    computed_in: Any,
+) -> dict[str, Any]:
     """(P,) measures of one universe by its own estimates, by name; NaN where one has no meaning.
 
     Args:
@@ -61,13 +70,17 @@ def _in_sample(xp: Namespace, result: Allocation, bets: Any, estimated: Any, ris
         bets: (P,) from `_effective_bets`.
         estimated: (P, N) weights of the panel's own portfolios, from which turnover is measured.
         risk_free_rate: annual simple rate.
+        periods_per_year: rows a year.
+        computed_in: the dtype in which the result was computed.
     """
     x = result.weights
     active = result.cluster_labels >= 0
     herfindahl = xp.sum(x**2, axis=1)
     by_cluster = xp.sum(result.cluster_weights**2, axis=1)
     moved = xp.where(active[None, :], xp.abs(x - estimated), 0)
-    some = result.volatility > 0
+    # the returns themselves are not at hand: their mean stands for the largest
+    flat = flat_below(xp.abs(result.expected_return) / periods_per_year, computed_in)
+    some = result.volatility > xp.sqrt(periods_per_year) * flat
     excess = result.expected_return - risk_free_rate
     return {
         "volatility": result.volatility,
@@ -129,7 +142,8 @@ def _measure_universe(
     reference, labels = reference.at(point), result.cluster_labels
     shares = jax.vmap(lambda each: sum_by_cluster(each, labels, labels.shape[0], backend))(result.risk_contributions)
     bets = _effective_bets(jnp, shares)
-    measured = _in_sample(jnp, result, bets, reference.weights, reference.risk_free_rate)
+    numbers = reference.risk_free_rate, reference.periods_per_year
+    measured = _in_sample(jnp, result, bets, reference.weights, *numbers, computed_in=result.volatility.dtype)
     if left_out.shape[0]:
         measured |= _out_of_bag(result.weights, left_out, reference)
     return _stacked(jnp, measured)
@@ -146,12 +160,14 @@ def _out_of_bag(x: Array, left_out: Array, reference: Reference) -> dict[str, Ar
     mean = jnp.sum(jnp.where(seen, path, 0), axis=1) / jnp.maximum(count, 1)
     squares = jnp.sum(jnp.where(seen, (path - mean[:, None]) ** 2, 0), axis=1)
     annual = reference.periods_per_year * mean
+    largest = jnp.max(jnp.where(seen, jnp.abs(path), 0), axis=1)
+    varies = squares / jnp.maximum(count - 1, 1) > flat_below(largest, x.dtype) ** 2
     volatility = jnp.sqrt(reference.periods_per_year * squares / jnp.maximum(count - 1, 1))
-    sharpe = (annual - reference.risk_free_rate) / jnp.where(volatility > 0, volatility, 1)
+    sharpe = (annual - reference.risk_free_rate) / jnp.where(varies, volatility, 1)
     return {
         "out_of_bag_return": jnp.where(enough, annual, jnp.nan),
         "out_of_bag_volatility": jnp.where(enough, volatility, jnp.nan),
-        "out_of_bag_sharpe": jnp.where(enough & (volatility > 0), sharpe, jnp.nan),
+        "out_of_bag_sharpe": jnp.where(enough & varies, sharpe, jnp.nan),
     }
 
 
@@ -173,5 +189,8 @@ def measure_estimate(estimate: Allocation, config: AllocationConfig) -> np.ndarr
     labels = wide.cluster_labels[active]
     shares = [np.bincount(labels, each[active]) for each in wide.risk_contributions]
     bets = np.array([_effective_bets(np, each[each > 0]) for each in shares])
+    periods = PERIODS_WITHOUT_DATES if is_auto(config.periods_per_year) else config.periods_per_year
+    numbers = config.risk_free_rate, periods
     with np.errstate(invalid="ignore"):
-        return _stacked(np, _in_sample(np, wide, bets, wide.weights, config.risk_free_rate))
+        measured = _in_sample(np, wide, bets, wide.weights, *numbers, computed_in=estimate.volatility.dtype)
+        return _stacked(np, measured)

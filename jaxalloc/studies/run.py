@@ -22,17 +22,21 @@ PROFILE.status.
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable
 from typing import Any, Literal
 
 import pandas as pd
 
+from jaxalloc.arguments.errors import AllocationWarning
+from jaxalloc.arguments.processes import check_process
 from jaxalloc.markets.holes import MAX_MISSING
 from jaxalloc.markets.panel import Panel, as_panel
 from jaxalloc.markets.periods import resolve_periods
 from jaxalloc.markets.source import source_of
 from jaxalloc.settings.config import AllocationConfig
 from jaxalloc.settings.sweep import Sweep, as_sweep
+from jaxalloc.studies.advice import study_notes
 from jaxalloc.studies.compute import RunOptions, compute_study
 from jaxalloc.studies.plan import Keep, make_plan
 from jaxalloc.studies.study import Study
@@ -86,10 +90,12 @@ def run_study(
         progress: called with the number of universes done since the last call.
 
     Returns:
-        `Study`.
+        `Study`. What is to be said of its settings, data and clusters is in ``record["notes"]``; an `AllocationWarning`
+        says why, where no universe has portfolios.
 
     Raises:
-        InputError: an argument, the data or the folder is at fault; raised before anything is computed.
+        InputError: an argument, the data or the folder is at fault, or this process was forked after JAX had run;
+            raised before anything is computed.
         OSError: the results could not be written; what was finished is kept.
 
     Example:
@@ -100,6 +106,7 @@ def run_study(
         >>> study.weights("risk_parity").shape
         (100, 12)
     """
+    check_process()
     panel = as_panel(panel)
     settings, notes = resolve_periods(as_sweep(config), panel.dates)
     source = source_of(panel)
@@ -115,4 +122,9 @@ def run_study(
         max_missing=max_missing,
     )
     options = RunOptions(out=out, resume=resume, fresh=fresh, dask=dask, profile_dir=profile_dir, progress=progress)
-    return compute_study(plan, source, options.check("study"), command)
+    study = compute_study(
+        plan, source, options.check("study"), command, notes_on=lambda study: study_notes(panel, plan, study)
+    )
+    if not study.n_valid:
+        warnings.warn(study.record["notes"][-1], AllocationWarning, stacklevel=2)
+    return study

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
 from jaxalloc.arguments.errors import InputError
+from jaxalloc.arguments.words import counted, cut
 from jaxalloc.portfolios.result import Allocation, universe_of
 from jaxalloc.settings.config import AllocationConfig
+from jaxalloc.settings.measures import UNIVERSE_MEASURE
 from jaxalloc.settings.sweep import Sweep
 from jaxalloc.studies import tables
 from jaxalloc.studies.measures import measure_estimate
@@ -20,11 +22,14 @@ from jaxalloc.studies.totals import Totals
 if TYPE_CHECKING:
     import pyarrow as pa
 
+_SHOWN = ("volatility", "expected_return", "effective_assets", "effective_clusters", "turnover")  # in a notebook
+_ROWS_SHOWN = 20  # likewise
+
 # takes names of columns, returns the tables of the chunks in order
 Tables = Callable[[Sequence[str]], Iterable["pa.Table"]]
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Study:
     """Portfolios of the universes drawn from one panel, and of the panel itself; NumPy and pandas only.
 
@@ -59,6 +64,25 @@ class Study:
     tables: Tables | None
     correlation: np.ndarray
 
+    def __repr__(self) -> str:
+        """At most five lines: sizes, data, profiles and settings that vary."""
+        total = self.n * len(self.settings)
+        lines = [f"Study: {counted(self.n, 'universe')} of {counted(len(self.symbols), 'asset')}"]
+        if self.settings.names:
+            lines[0] += f", each at {counted(len(self.settings), 'point')} of {', '.join(self.settings.names)}"
+        if self.n_valid < total:
+            lines[0] += f"; {total - self.n_valid:,} of {total:,} invalid"
+        lines.append(f"profiles: {', '.join(self.profiles)}")
+        lines += data_lines(self.record)
+        return "\n".join(map(cut, lines))
+
+    def _repr_html_(self) -> str:
+        """A row for each profile (and point of a sweep): means of measures over the universes; names are escaped."""
+        means: Any = self.profile_summary()["mean"].unstack("measure")
+        measures = [UNIVERSE_MEASURE[name] for name in _SHOWN]
+        columns = {measure.heading: means[measure.name].map(measure.write) for measure in measures}
+        return pd.DataFrame(columns).to_html(max_rows=_ROWS_SHOWN)
+
     @property
     def config(self) -> AllocationConfig:
         """The settings; of a sweep those that all points share."""
@@ -80,8 +104,9 @@ class Study:
         return self.estimate(0)
 
     def estimate(self, at: int = 0) -> Allocation:
-        """Return the panel's own portfolios at a point, `Allocation` without a batch axis."""
-        return universe_of(self.estimates, self._point(at))
+        """Return the panel's own portfolios at a point, `Allocation` without a batch axis, with the names."""
+        estimate = universe_of(self.estimates, self._point(at))
+        return dataclasses.replace(estimate, symbols=tuple(self.symbols), profiles=tuple(self.profiles))
 
     def weights(self, profile: str, at: int | None = None) -> pd.DataFrame:
         """Return one profile's weights: a row a universe (index "universe"), a column an asset.
@@ -252,6 +277,17 @@ class Study:
         return self.over_points(one, at)
 
 
+def data_lines(record: Mapping[str, Any]) -> list[str]:
+    """Return the lines of a summary that say which data a record is of, and how many notes it has."""
+    data, lines = record.get("data"), []
+    if data:
+        lines.append(f"data: {counted(data['n_observations'], 'row')}, {data['first']} to {data['last']}")
+    notes = record.get("notes")
+    if notes:
+        lines.append(f"{counted(len(notes), 'note')} in record['notes'], the last: {notes[-1]}")
+    return lines
+
+
 def column_values(column: pa.ChunkedArray) -> np.ndarray:
     """Return a column as an array: (rows,), or (rows, N) of lists of N."""
     parts = []
@@ -263,10 +299,12 @@ def column_values(column: pa.ChunkedArray) -> np.ndarray:
     return np.concatenate(parts)
 
 
-def in_memory(chunks: list[pa.Table]) -> Tables:
-    """Return what selects columns of chunks' tables that are in memory."""
+@dataclasses.dataclass(frozen=True)
+class InMemory:
+    """`Tables` of chunks in memory; it can be pickled, as a function within a function cannot."""
 
-    def select(names: Sequence[str]) -> Iterator[pa.Table]:
-        return (table.select(list(names)) for table in chunks)
+    chunks: list[pa.Table]
 
-    return select
+    def __call__(self, names: Sequence[str]) -> Iterator[pa.Table]:
+        """Yield the chunks' tables with these columns."""
+        return (table.select(list(names)) for table in self.chunks)

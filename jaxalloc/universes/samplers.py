@@ -71,6 +71,10 @@ class Sampler(abc.ABC):
         """Return the most rows that a universe has after this sampler, given the most before it."""
         return n_rows
 
+    def assets_after(self, n_assets: int) -> int:
+        """Return the most assets that a universe has after this sampler, given the most before it."""
+        return n_assets
+
     @property
     def parts(self) -> tuple[Sampler, ...]:
         """The factors of a product, in order; any other sampler is its own only factor."""
@@ -311,6 +315,10 @@ class RandomSubsets(Sampler):
     def count(self, n_rows: int) -> int | None:
         """Return the number of subsets."""
         return None if self.n is None else int(self.n)
+
+    def assets_after(self, n_assets: int) -> int:
+        """Return the number of assets of a subset."""
+        return min(n_assets, int(self.size))
 
     def prepare(self, panel: Panel, n_rows: int, periods_per_year: float) -> RandomSubsets:
         """Check the settings; see `Sampler.prepare`."""

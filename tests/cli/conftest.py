@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +13,14 @@ from helpers import market_on_a_terminal
 
 import jaxalloc as ja
 from jaxalloc.cli import main
+
+_ENTRIES: tuple[Callable[..., object], ...] = (
+    *(ja.read_returns, ja.run_study, ja.walk_forward, ja.sweep, ja.AllocationConfig),
+    *(ja.Bootstrap, ja.RollingWindows, ja.RandomSubsets, ja.Parametric, ja.Stress),
+)
+_NAMES = sorted({name for entry in _ENTRIES for name in inspect.signature(entry).parameters if "_" in name})
+# an argument of Python's, which is an option of another name here; not in a path or in quotes
+IN_PYTHON = re.compile(rf"(?<![\w/.'\"-])({'|'.join(_NAMES)})(?![\w/'\"-]|\.\w)|(?<!['\"])\b[a-z_]+=(['\"]|True|False)")
 
 N, T = 12, 120  # one shape, so that the engine is compiled once for most tests
 
@@ -60,8 +70,10 @@ def refused(run: Run, contents: Callable[[], dict[str, bytes]]) -> Callable[...,
         before = contents()
         out, err = run(*arguments, status=status)
         assert out == ""
+        err = "".join(line for line in err.splitlines(keepends=True) if not line.startswith("note: "))
         assert len(err.splitlines()) == 1, err
         assert err.startswith("jaxalloc: error: ")
+        assert not IN_PYTHON.search(err), "an option has its name in Python"
         assert contents() == before
         return err
 

@@ -14,7 +14,7 @@ import jax
 import numpy as np
 import pandas as pd
 import pytest
-from helpers import DAYS_NOTE
+from helpers import DAYS_NOTE, RETURNS_NOTE
 
 import jaxalloc as ja
 from jaxalloc.cli import render_portfolios
@@ -86,12 +86,14 @@ def test_periods_a_year_are_read_from_the_dates_unless_a_number_is_given(run: Ru
         out, err = run("allocate", "months.csv", "--json", profile, *flags)
         found = json.loads(out)
         assert told in err
-        assert [note in err for note in found["notes"]] == [True]
+        assert [note in err for note in found["notes"]] == [True, True]
         assert found["config"]["periods_per_year"] == 12
         assert found["profiles"]["equal_weight"]["volatility"] == pytest.approx(wanted)
     out, err = run("allocate", "months.csv", "--json", profile, "--periods-per-year", "48")
     assert json.loads(out)["profiles"]["equal_weight"]["volatility"] == pytest.approx(2 * wanted)
-    assert err == ("note: Annualised by 48 rows a year as given; the dates are months, which would make it 12.\n")
+    assert err == RETURNS_NOTE + (
+        "note: Annualised by 48 rows a year as given; the dates are months, which would make it 12.\n"
+    )
     _, err = run("allocate", "months.csv", "--periods-per-year", "monthly", status=2)
     assert "'monthly' is not a number, nor auto" in err
     months.set_axis(months.index + pd.to_timedelta(np.arange(len(months)) ** 2, "D"), axis=0).to_csv("odd.csv")

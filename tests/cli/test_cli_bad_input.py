@@ -39,16 +39,22 @@ def gaps_in_every_row(market: pd.DataFrame) -> str:
 
 BAD_FILES: dict[str, tuple[Callable[[pd.DataFrame], str | bytes], list[str], str]] = {
     "empty": (lambda _: "", [], r"the file is empty"),
-    "not a table": (lambda _: b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", [], r"not a table"),
+    "not a table": (lambda _: b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", [], r"a picture; save the table as CSV"),
     "ragged": (lambda m: m.to_csv() + "2030-01-01,0.1\n", [], r"line 122 has 2 cells"),
     "symbol twice": (lambda m: m.set_axis(["A", "A", *m.columns[2:]], axis=1).to_csv(), [], r"more than one.*'A'"),
-    "date twice": (lambda m: pd.concat([m, m.tail(1)]).to_csv(), [], r"date .* appears more than once"),
+    "date twice": (lambda m: pd.concat([m, 2 * m.tail(1)]).to_csv(), [], r"date .* appears more than once"),
     "text in a cell": (with_cell(2, 1, "abc"), [], r"column '.*', row 2021-01-06 \(line 4\): 'abc' is not a number"),
     "infinity": (with_cell(2, 1, "inf"), [], r"infinite returns \(1\).*row 2021-01-06"),
     "gap": (with_cell(2, 1, None), [], r"missing returns \(1, .*choose --missing mask .*--missing-tolerance"),
     "price of zero": (lambda m: m.mul(0).to_csv(), ["--kind=prices"], r"prices not above zero.*--kind returns"),
     "returns below -1": (with_cell(2, 1, -1.5), [], r"returns below -1"),
-    "prices without --kind": (lambda m: (100 * (1 + m).cumprod()).to_csv(), [], r"look like prices; say --kind prices"),
+    "prices called returns": (
+        lambda m: (100 * (1 + m).cumprod()).to_csv(),
+        ["--kind=returns"],
+        r"look like prices; say --kind prices",
+    ),
+    "per cent": (lambda m: (100 * m).to_csv(), [], r"look like per cent; say --kind percent"),
+    "growth factors": (lambda m: (1 + m).to_csv(), [], r"like growth factors 1 \+ r; say --kind factors"),
     "column all missing": (lambda m: m.assign(X=np.nan).to_csv(), [], r"'X'.*--missing drop-assets"),
     "constant column": (lambda m: m.assign(X=0.01).to_csv(), [], r"constant.*'X'"),
     "one row": (lambda m: m.head(1).to_csv(), [], r"too few rows"),
@@ -72,14 +78,18 @@ BAD_FILES: dict[str, tuple[Callable[[pd.DataFrame], str | bytes], list[str], str
     "nothing like a date": (with_dates("1.5", "1.5", "x"), [], r"is not a date"),
     "day or month": (with_dates("01/02/2020", "02/02/2020", "03/02/2020"), [], r"may be .* or .*; write dates as"),
     "offset": (with_dates("2020-01-01T00:00+01:00", "2020-01-02T00:00"), [], r"has no UTC offset where others have"),
-    "not long": (lambda m: m.to_csv(), ["--layout=long"], r"keep those three, or say --layout wide"),
-    "long, with a fourth": (
-        lambda m: "date,symbol,price,volume\n2020-01-01,A,0.1,5\n",
+    "not long": (lambda m: m.to_csv(), ["--layout=long"], r"no.*is found; name it so, or say --layout wide"),
+    "long, with two values": (
+        lambda m: "date,symbol,x,y\n2020-01-01,A,0.1,5\n",
         [],
-        r"this looks like the long layout, but it has 4 columns .*; keep date, symbol and a value",
+        r"which of the columns 'x', 'y' holds the values\? say so with --columns x",
     ),
     "long, no symbol": (lambda m: "date,symbol,value\n2020-01-01,,0.1\n", [], r"has no symbol; name it, or delete"),
-    "long, twice": (lambda m: "date,symbol,value\n" + 2 * "2020-01-01,A,0.1\n", [], r"'A'.* appears more than once"),
+    "long, twice": (
+        lambda m: "date,symbol,value\n2020-01-01,A,0.1\n2020-01-01,A,0.2\n",
+        [],
+        r"'A'.* appears more than once",
+    ),
 }
 
 
@@ -105,7 +115,7 @@ def test_bad_file(refused: Callable[..., str], file: Path, market: pd.DataFrame,
         (["market.csv", "--linkage", "median"], "'--linkage': 'median' is not one of"),
         (["market.csv", "--criterion", "x"], "is not one of 'distance', 'maxclust'"),
         (["market.csv", "--distance", "x"], "is not one of 'correlation', 'absolute'"),
-        (["market.csv", "--kind", "x"], "is not one of 'returns', 'prices'"),
+        (["market.csv", "--kind", "x"], "is not one of 'auto', 'returns', 'prices', 'percent', 'factors'"),
         (["market.csv", "--missing", "x"], "is not one of 'error', 'mask'"),
         (["market.csv", "--precision", "16"], "is not one of '32', '64'"),
         (["market.csv", "--clusters", "3"], "--clusters"),
@@ -250,19 +260,12 @@ def test_bad_command(refused: Callable[..., str], arguments: list[str], message:
     [
         ("cut.parquet", b"PAR1 and no more", "not a readable Parquet file"),
         ("cut.csv.gz", b"\x1f\x8b\x08 and no more", "damaged or cut short"),
-        ("latin.csv", "date,M\xfc\n".encode("latin-1"), "not a table in UTF-8 text"),
+        ("bytes.csv", bytes(range(256)), "not a table in text"),
     ],
 )
 def test_damaged_file(refused: Callable[..., str], file: Path, name: str, content: bytes, message: str) -> None:
     file.with_name(name).write_bytes(content)
     assert message in refused("allocate", name)
-
-
-def test_a_parquet_file_of_another_shape(refused: Callable[..., str], market: pd.DataFrame) -> None:
-    market.T.to_parquet("across.parquet")
-    assert "the dates run across the columns; give frame.T" in refused("allocate", "across.parquet")
-    pd.concat({"Close": market}, axis=1).to_parquet("levels.parquet")
-    assert "the columns have 2 levels; select one" in refused("allocate", "levels.parquet")
 
 
 def test_a_scheduler_that_is_not_there(refused: Callable[..., str]) -> None:

@@ -140,7 +140,7 @@ ALLOWED = "choose from aggressor-weight, all, asset-cap, base, block, "
         ("[study]\nresume = true", "'resume' in [study] is no setting, but about one run"),
         ("config = 'other.toml'", "'config' is no setting"),
         ("cluster-cap", "--config is not TOML (Expected '='"),
-        ("kind = 'x'", "study.toml: kind is 'x': 'x' is not one of 'returns', 'prices'"),
+        ("kind = 'x'", "study.toml: kind is 'x': 'x' is not one of 'auto', 'returns', 'prices', 'percent', 'factors'"),
         ("cluster-cap = 1.5", "--cluster-cap must be greater than 0 and at most 1, not 1.5"),
     ],
 )

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from helpers import DAYS_NOTE
+from helpers import DAYS_NOTE, RETURNS_NOTE
 
 import jaxalloc as ja
 from jaxalloc.cli import command_line, render, running
@@ -289,7 +289,9 @@ def test_what_is_kept_is_counted(
     monkeypatch.setattr(running, "run_study", interrupt)
     out, err = run("study", file, *STUDY, "--keep", keep, "--out", "new", "--resume", status=130)
     assert out == ""
-    assert err.startswith("jaxalloc: interrupted; 5 of 5 universes are kept in new; resume with: jaxalloc study ")
+    assert err.removeprefix(RETURNS_NOTE).startswith(
+        "jaxalloc: interrupted; 5 of 5 universes are kept in new; resume with: jaxalloc study "
+    )
 
 
 def test_an_interrupt_before_anything_is_kept_is_just_that(
@@ -299,7 +301,7 @@ def test_an_interrupt_before_anything_is_kept_is_just_that(
         raise KeyboardInterrupt
 
     monkeypatch.setattr("jaxalloc.studies.chunks.Runner.start", interrupt)
-    assert run("study", file, *STUDY, "--out", "new", status=130) == ("", "jaxalloc: interrupted\n")
+    assert run("study", file, *STUDY, "--out", "new", status=130) == ("", RETURNS_NOTE + "jaxalloc: interrupted\n")
 
 
 # ---- progress -------------------------------------------------------------------------------------------------------

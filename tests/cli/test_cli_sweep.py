@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from helpers import DAYS_NOTE
+from helpers import DAYS_NOTE, RETURNS_NOTE
 
 import jaxalloc as ja
 from jaxalloc.cli import running
@@ -112,7 +112,7 @@ def test_interrupted_without_a_folder(run: Run, file: Path, monkeypatch: pytest.
         raise KeyboardInterrupt
 
     monkeypatch.setattr(running, "run_study", interrupt)
-    assert run("sweep", file, *VARY, status=130) == ("", "jaxalloc: interrupted\n")
+    assert run("sweep", file, *VARY, status=130) == ("", RETURNS_NOTE + "jaxalloc: interrupted\n")
 
 
 @pytest.mark.parametrize(

@@ -416,8 +416,11 @@ def test_gaps_leave_assets_out_of_the_estimate_and_the_page_whole(tmp_path: Path
 def test_a_page_without_estimate_or_universes_is_still_a_page(tmp_path: Path) -> None:
     rows, columns = np.indices(MARKET.shape)
     nothing = ja.read_returns(MARKET.mask((rows + columns) % 2 == 0), missing="mask")
-    text = " ".join(Reader(own_part(written(ja.run_study(nothing, ja.Bootstrap(3), CONFIG), tmp_path))).text.split())
+    with pytest.warns(ja.AllocationWarning, match="No universe has a portfolio"):
+        study = ja.run_study(nothing, ja.Bootstrap(3), CONFIG)
+    text = " ".join(Reader(own_part(written(study, tmp_path))).text.split())
     assert "3 of 3 universes are invalid" in text
+    assert "No universe has a portfolio: no asset has a return in every row of a universe: " in text
     diagonal = ja.read_returns(MARKET.mask(np.eye(*MARKET.shape) > 0), missing="mask")
     text = " ".join(Reader(own_part(written(ja.run_study(diagonal, ja.Bootstrap(3), CONFIG), tmp_path))).text.split())
     assert "there is no estimate to compare the universes with" in text

@@ -27,7 +27,7 @@ from jaxalloc.settings.sweep import Sweep, sweep
 from jaxalloc.storage.csv import write_csv
 from jaxalloc.studies.measures import Reference, measure_universes
 from jaxalloc.studies.run import run_study
-from jaxalloc.studies.study import Study, in_memory
+from jaxalloc.studies.study import InMemory, Study
 from jaxalloc.studies.tables import QUANTILES
 from jaxalloc.studies.totals import Totals, reduce_universes
 from jaxalloc.universes.bootstrap import Bootstrap
@@ -85,11 +85,13 @@ def test_weights_of_one_universe() -> None:
     assert list(frame.index) == SYMBOLS
     assert frame.loc["D", "barbell"] == 0.675
     assert np.array_equal(frame.to_numpy(), allocation().weights.T)
-    assert frame.equals(allocation().to_frame(SYMBOLS, CONFIG.profiles))
+    named = allocation().to_frame(SYMBOLS, CONFIG.profiles)
+    assert frame.equals(named[list(CONFIG.profiles)])
+    assert (named["barbell.status"] == Status.FEWER_AGGRESSORS.value).all()
 
 
 def test_names_default_to_numbers() -> None:
-    frame = allocation().to_frame()
+    frame = allocation(status=np.zeros(2, np.int32)).to_frame()
     assert (list(frame.index), list(frame.columns)) == ([0, 1, 2, 3, 4], [0, 1])
 
 
@@ -246,7 +248,7 @@ def handmade(point: Allocation | None = None, dtype: type[np.floating] = np.floa
         estimates=estimates,
         totals=[totals],
         record={},
-        tables=in_memory([as_table(batch, np.asarray(figures))]),
+        tables=InMemory([as_table(batch, np.asarray(figures))]),
         correlation=np.eye(5),
     )
     return Handmade(study, batch, left_out, returns)

@@ -32,3 +32,20 @@ def is_negligible(variance: Array, gross: Array) -> Array:
 def is_off(total: Array) -> Array:
     """Whether a sum of weights differs from 1 by more than rounding: by more than 8 units in the last place."""
     return jnp.abs(total - 1) > _OFF * jnp.finfo(total.dtype).eps
+
+
+def flat_below(largest: Any, dtype: Any) -> Any:
+    """The standard deviation up to which a series of simple returns is a flat line: rounding is all that moves it.
+
+    A return is a quotient of prices or of wealth, less 1. So it carries the rounding of a number near 1 + r in float64,
+    in which panels are read and portfolios held, and the rounding of r itself in the precision of the computation.
+
+    Args:
+        largest: (...) the largest absolute return of the series.
+        dtype: of the computation.
+
+    Returns:
+        (...) 32 units in the last place of both together.
+    """
+    read, computed = jnp.finfo("float64").eps, jnp.finfo(dtype).eps
+    return NEGLIGIBLE * (float(read) * (1 + largest) + float(computed) * largest)

@@ -1,0 +1,528 @@
+"""Rows of cells, from a text file or a worksheet -> a `Table`: where its header is, where its rows begin and end.
+
+What surrounds a table is left out and said: titles above it, a footer below it, a second table, a header line that a
+joined file repeats. A row inside the table that has not as many cells as the others is an error.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import dataclasses
+import functools
+import io
+import re
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from jaxalloc.arguments.errors import InputError
+from jaxalloc.arguments.words import counted, listing, quote, reason
+from jaxalloc.markets.cells import MISSING_MARKS, is_date, is_missing, is_number
+from jaxalloc.markets.table import Table, as_text
+
+_SAMPLE, _LEAST = 4000, 12  # cells that tell what the columns hold, and the fewest rows of them
+_LONGEST_HEADER = 50  # lines above which the first row of data must stand
+# pandas reads numbers as float() does: from 3.1 on by default
+_PANDAS = tuple(map(int, pd.__version__.split(".")[:2]))
+_EXACT: dict[str, Any] = {} if _PANDAS >= (3, 1) else {"float_precision": "round_trip"}
+_NO_HEADER = "the first line holds data where the names should be; put a line of names above it, such as date,AAA,BBB"
+
+
+class Grid:
+    """The rows that are not blank, as cells: of a worksheet.
+
+    Attributes:
+        widths: (R,) number of cells of each row.
+        lines: the line that each row ends on, counted from 1.
+        starts: the line that each row begins on.
+    """
+
+    def __init__(self, rows: Sequence[Sequence[Any]], starts: Sequence[int], lines: Sequence[int]) -> None:
+        """Take the rows, and the lines that they begin and end on."""
+        kept = [k for k, row in enumerate(rows) if any(not _is_blank(cell) for cell in row)]
+        self._rows = [rows[k] for k in kept]
+        self.starts, self.lines = [starts[k] for k in kept], [lines[k] for k in kept]
+        self.widths = np.array([len(row) for row in self._rows], int)
+
+    def __len__(self) -> int:
+        """The number of rows."""
+        return len(self._rows)
+
+    def cells(self, row: int) -> list[Any]:
+        """The cells of a row, text stripped."""
+        return [cell.strip() if isinstance(cell, str) else cell for cell in self._rows[row]]
+
+    def same_as(self, row: int) -> list[int]:
+        """The later rows with the same cells as one."""
+        first = self.cells(row)
+        return [k for k in range(row + 1, len(self)) if self.widths[k] == len(first) and self.cells(k) == first]
+
+
+class _Uneven(Exception):  # noqa: N818
+    """A row has not as many cells as was assumed."""
+
+
+class TextGrid(Grid):
+    """The rows of a text without quotes, a line each, cut where they are asked for.
+
+    Attributes:
+        assumed: whether the widths are taken to be all alike because their sum says so; the parser then finds a row
+            that is too wide, and with it one that is too narrow.
+    """
+
+    def __init__(self, text: bytes, delimiter: str, assume: bool = True) -> None:
+        """Take a text; ``assume`` allows widths that are not counted row by row."""
+        characters = np.frombuffer(text, np.uint8)
+        ends = np.flatnonzero(characters == ord("\n"))
+        if not text.endswith(b"\n"):
+            ends = np.append(ends, len(text))
+        begins = np.append(0, ends[:-1] + 1)
+        mark = delimiter.encode()
+        blank = mark + b" \t"
+        usual = text[begins[0] : ends[0]].count(mark) + 1 if len(ends) else 0
+        # a line of delimiters and spaces alone is blank; only one hardly longer than its delimiters can be
+        short = np.flatnonzero(ends - begins < 3 * usual + 80)
+        kept = np.ones(len(ends), bool)
+        kept[[k for k in short if not text[begins[k] : ends[k]].strip(blank)]] = False
+        numbers = np.flatnonzero(kept)
+        self._text, self._delimiter = text, delimiter
+        self._begins, self._ends = begins[kept], ends[kept]
+        self.lines = (numbers + 1).tolist()
+        self.starts = self.lines
+        self.assumed = assume and kept.all() and text.count(mark) == (usual - 1) * len(numbers)
+        if self.assumed:
+            self.widths = np.full(len(numbers), usual)
+        else:
+            self.widths = np.array([self._line(k).count(mark) for k in range(len(numbers))], int) + 1
+
+    def __len__(self) -> int:
+        """The number of rows."""
+        return len(self.lines)
+
+    def cells(self, row: int) -> list[Any]:
+        """The cells of a row, stripped."""
+        cells = [cell.strip() for cell in self._line(row).decode().split(self._delimiter)]
+        if len(cells) != self.widths[row]:
+            raise _Uneven
+        return cells
+
+    def same_as(self, row: int) -> list[int]:
+        """The later rows with the same text as one."""
+        line = self._line(row)
+        alike = np.flatnonzero(self._ends - self._begins == len(line)).tolist()
+        return [k for k in alike if k > row and self._line(k) == line]
+
+    def text_of(self, body: list[int]) -> bytes:
+        """The lines of some rows."""
+        if not body:
+            return b""
+        if self.lines[body[-1]] - self.lines[body[0]] == len(body) - 1:  # none left out
+            return self._text[self._begins[body[0]] : self._ends[body[-1]]]
+        return b"\n".join(map(self._line, body))
+
+    def _line(self, row: int) -> bytes:
+        return self._text[self._begins[row] : self._ends[row]]
+
+
+class QuotedGrid(Grid):
+    """The rows of a text that has quotes; a cell may then hold the end of a line."""
+
+    def __init__(self, text: bytes, delimiter: str, skipped: int, source: str) -> None:
+        """Take a text of which ``skipped`` lines were left out on top."""
+        reader = csv.reader(
+            io.StringIO(text.decode(), newline=""), delimiter=delimiter, skipinitialspace=True, strict=True
+        )
+        rows, starts, ends = [], [], []
+        try:
+            for row in reader:
+                rows.append(row)
+                starts.append(ends[-1] + 1 if ends else 1)
+                ends.append(reader.line_num)
+        except csv.Error as error:
+            raise InputError(
+                f"{source}: line {reader.line_num + skipped} cannot be read as CSV ({reason(error)}); correct it, or "
+                "save the file as CSV again"
+            ) from None
+        super().__init__(rows, starts, ends)
+        lines = text.split(b"\n")
+        spans = zip(self.starts, self.lines, strict=True)
+        self._texts = [b"\n".join(lines[start - 1 : end]) for start, end in spans]
+
+    def text_of(self, body: list[int]) -> bytes:
+        """The lines of some rows."""
+        return b"\n".join(self._texts[k] for k in body)
+
+
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """Where a table stands in a grid.
+
+    Attributes:
+        header: its header lines, as names.
+        body: the rows of data, as numbers of the grid.
+        dates: the columns that hold dates as text or as dates.
+        texts: the columns that hold neither numbers nor dates.
+    """
+
+    header: list[list[str]]
+    body: list[int]
+    dates: list[int]
+    texts: list[int]
+
+
+def find_table(grid: Grid, source: str, notes: list[str]) -> Place:
+    """Find the table in a grid.
+
+    Raises:
+        InputError: there is none, it has no header, or a row has more or fewer cells than the others.
+    """
+    if not len(grid):
+        raise InputError(f"{source}: the file is empty; it needs a header line and at least two rows of returns")
+    width = _usual_width(grid)
+    rows = [int(k) for k in np.flatnonzero(grid.widths == width)]
+    kinds = _kinds(grid, rows, width)
+    dates = [k for k in range(width) if kinds[k] == "date"]
+    first = _first_row_of_data(grid, rows, kinds)
+    if first is None:  # nothing looks like a row of data: what is wrong is for others to say
+        top = rows[0]
+        first = top + 1
+        header = [list(map(as_text, grid.cells(top)))]
+        body = _body(grid, first, width, header, None, source, notes)
+    else:
+        top, header = _header(grid, first, width, kinds, source)
+        key = dates[0] if dates else None
+        body = _body(grid, first, width, header, key, source, notes)
+    if top > 0:
+        said = listing((quote(grid.cells(k)[0]) for k in range(top)), 3)
+        notes.append(f"Left out {counted(top, 'line')} above the header: {said}.")
+    texts = [k for k in range(width) if kinds[k] == "text"]
+    return Place(header=header, body=body, dates=dates, texts=texts)
+
+
+def _usual_width(grid: Grid) -> int:
+    """The number of cells that most rows have; of two numbers as frequent, the first row's."""
+    widths, counts = np.unique(grid.widths, return_counts=True)
+    usual = set(widths[counts == counts.max()])
+    return int(next(width for width in grid.widths if width in usual))
+
+
+def _kinds(grid: Grid, rows: list[int], width: int) -> list[str]:
+    """What each column holds in a sample of rows below the first: "date", "number", "text" or "none"."""
+    start = max(1, len(rows) // 4)
+    sample = [grid.cells(k) for k in rows[start : start + max(_LEAST, min(80, _SAMPLE // width))]]
+    kinds = []
+    for k in range(width):
+        cells = [row[k] for row in sample if not is_missing(row[k])]
+        enough = 0.6 * len(cells)
+        if not cells:
+            kinds.append("none")
+        elif sum(map(is_number, cells)) > enough:
+            kinds.append("number")
+        else:
+            kinds.append("date" if sum(map(is_date, cells)) > enough else "text")
+    return kinds
+
+
+def _first_row_of_data(grid: Grid, rows: list[int], kinds: list[str]) -> int | None:
+    """The first row below the header, None if there is none."""
+    typed = [k for k, kind in enumerate(kinds) if kind == "number"]
+    key = kinds.index("date") if "date" in kinds else 0 if kinds[:1] == ["number"] else None
+    for turn, row in enumerate(rows[:_LONGEST_HEADER]):
+        cells = grid.cells(row)
+        numeric = any(is_number(cells[k]) for k in typed)
+        if key is not None:
+            matches = is_date(cells[key]) if kinds[key] == "date" else is_number(cells[key])
+            # below the first line, a row with numbers and without its date is one whose date is wrong
+            is_data = matches or (turn > 0 and numeric)
+        else:
+            words = any(not is_number(cells[k]) and not is_missing(cells[k]) for k in typed)
+            is_data = numeric and not words and not _is_date_row(cells, typed)
+        if is_data:
+            return row
+    return None
+
+
+def _is_date_row(cells: list[Any], typed: list[int]) -> bool:
+    """Whether the cells over columns of numbers are dates, as in a table whose dates run across."""
+    numbers = [int(cells[k]) for k in typed if isinstance(cells[k], str) and re.fullmatch(r"\d{8}", cells[k])]
+    return len(numbers) == len(typed) > 1 and all(1900_01_01 <= n <= 2199_12_31 for n in numbers)
+
+
+def _header(grid: Grid, first: int, width: int, kinds: list[str], source: str) -> tuple[int, list[list[str]]]:
+    """The first header line's row, and the header lines as names."""
+    if first == 0:
+        raise InputError(f"{source}: {_NO_HEADER}")
+    above = first - 1
+    names = list(map(as_text, grid.cells(above)))
+    if len(names) != width:
+        empty_last = all(_is_blank(grid.cells(k)[-1]) for k in range(first, len(grid)) if grid.widths[k] == width)
+        if len(names) == width - 1 and empty_last:
+            names = [*names, ""]
+        elif len(names) == width - 1 and kinds[0] in ("date", "number"):
+            names = ["", *names]  # the names of the rows have no header, as R writes them
+        elif len(names) == width + 1 and not names[-1]:
+            names = names[:-1]
+        elif len(names) == 1 and not re.search(r"[^\W\d]", names[0]):
+            raise InputError(f"{source}: {_NO_HEADER}")
+        else:
+            raise InputError(
+                f"{source}: line {grid.lines[first]} has {counted(width, 'cell')} where the header has {len(names)}; "
+                "give every line the same number of cells"
+            )
+        return above, [names]
+    header, top = [names], above
+    while (
+        top > 0
+        and grid.widths[top - 1] == width
+        and grid.starts[top] - grid.lines[top - 1] == 1  # no blank line between
+    ):
+        top -= 1
+        header.insert(0, list(map(as_text, grid.cells(top))))
+    return top, header
+
+
+def _body(
+    grid: Grid, first: int, width: int, header: list[list[str]], key: int | None, source: str, notes: list[str]
+) -> list[int]:
+    """The rows of data, without what follows them."""
+    body = list(range(first, len(grid)))
+    repeated = set(grid.same_as(first - 1)) if first > 0 else set()
+    odd = [k for k in body if grid.widths[k] != width]
+    if odd:
+        start = odd[0]
+        later = [k for k in body if k > start]
+        another = next((k for k in later if k in repeated or _is_header(grid.cells(k), width, key)), None)
+        if another is not None and all(grid.widths[k] != width for k in range(start, another)):
+            notes.append(
+                f"Read the first of several tables: left out what follows from line {grid.starts[start]} on, "
+                f"{quote(_first_text(grid, start))}."
+            )
+            return [k for k in body if k < start]
+        if not all(grid.widths[k] != width or not _has_label(grid.cells(k), key) for k in later) or _has_label(
+            grid.cells(start), 0 if key is None else min(key, grid.widths[start] - 1)
+        ):
+            raise InputError(
+                f"{source}: line {grid.lines[start]} has {counted(int(grid.widths[start]), 'cell')} where the header "
+                f"has {width}; give every line the same number of cells"
+            )
+        body = [k for k in body if k < start]
+        notes.append(f"Left out the text below the table, from line {grid.starts[start]} on: {_shown(grid, start)}.")
+    if repeated & set(body):
+        lines = listing((f"{grid.lines[k]}" for k in sorted(repeated) if k in body), 3)
+        notes.append(f"Left out the header where it is repeated, line {lines}.")
+        body = [k for k in body if k not in repeated]
+    if key is not None:
+        end = len(body)
+        while end > 0 and _is_word(grid.cells(body[end - 1])[key]):
+            end -= 1
+        if 2 < end < len(body):
+            notes.append(
+                f"Left out {counted(len(body) - end, 'line')} below the table, from line {grid.starts[body[end]]} on: "
+                f"{_shown(grid, body[end])}."
+            )
+            body = body[:end]
+    return body
+
+
+def _is_header(cells: list[Any], width: int, key: int | None) -> bool:
+    """Whether a row below the table is another table's header."""
+    return len(cells) == width and not _has_label(cells, key) and not any(map(is_number, cells))
+
+
+def _has_label(cells: list[Any], key: int | None) -> bool:
+    """Whether a row has what rows of data have in their first column or that of the dates."""
+    cell = cells[0 if key is None else min(key, len(cells) - 1)]
+    return is_date(cell) or is_number(cell)
+
+
+def _is_word(cell: Any) -> bool:
+    """Whether a cell is text without a digit, such as Average."""
+    return isinstance(cell, str) and bool(cell) and not any(c.isdigit() for c in cell) and not is_missing(cell)
+
+
+def _is_blank(cell: Any) -> bool:
+    return cell is None or (isinstance(cell, str) and not cell.strip()) or (isinstance(cell, float) and cell != cell)
+
+
+def _first_text(grid: Grid, row: int) -> str:
+    return next((as_text(cell) for cell in grid.cells(row) if not _is_blank(cell)), "")
+
+
+def _shown(grid: Grid, row: int) -> str:
+    return quote(" ".join(as_text(cell) for cell in grid.cells(row) if not _is_blank(cell)), 40)
+
+
+# ---- text ------------------------------------------------------------------------------------------------------------
+
+
+def text_table(text: bytes, source: str, stem: str, notes: list[str]) -> Table:
+    """Find the table in a text in UTF-8; a column that holds more than numbers stays text.
+
+    Raises:
+        InputError: it is no table.
+    """
+    text, skipped, delimiter = _without_remarks(text, notes)
+    if b'"' in text:
+        return _table_of(QuotedGrid(text, delimiter, skipped, source), delimiter, skipped, source, stem, notes)
+    grid = TextGrid(text, delimiter)
+    if grid.assumed:
+        before = list(notes)
+        with contextlib.suppress(InputError, _Uneven):
+            return _table_of(grid, delimiter, skipped, source, stem, notes)
+        notes[:] = before
+        grid = TextGrid(text, delimiter, assume=False)
+    return _table_of(grid, delimiter, skipped, source, stem, notes)
+
+
+def _table_of(
+    grid: TextGrid | QuotedGrid, delimiter: str, skipped: int, source: str, stem: str, notes: list[str]
+) -> Table:
+    grid.lines, grid.starts = [k + skipped for k in grid.lines], [k + skipped for k in grid.starts]
+    place = find_table(grid, source, notes)
+    width = len(place.header[0])
+    content = grid.text_of(place.body)
+    as_written = sorted({0, *place.dates, *place.texts})
+    columns = _parsed(content, delimiter, width, as_written, source)
+    if len(columns[0]) != len(place.body):
+        raise InputError(f"{source}: a line holds nothing but quotes; delete it")
+    numbers = [grid.lines[k] for k in place.body]
+    return Table(
+        source=source,
+        stem=stem,
+        header=place.header,
+        columns=columns,
+        delimiter=delimiter,
+        find_lines=lambda: numbers,
+        find_texts=functools.cache(lambda: _parsed(content, delimiter, width, list(range(width)), source)),
+    )
+
+
+def _parsed(content: bytes, delimiter: str, width: int, texts: list[int], source: str) -> list[pd.Series]:
+    """The columns: text as it is written in the columns ``texts``, elsewhere numbers if all cells are numbers."""
+    if not content:
+        return [pd.Series([], dtype=object) for _ in range(width)]
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", pd.errors.ParserWarning)  # more cells than names
+            warnings.simplefilter("error", pd.errors.DtypeWarning)
+            try:  # block by block, which is faster
+                frame = _read_csv(content, delimiter, width, texts, low_memory=True)
+            except pd.errors.DtypeWarning:  # a column is text in some blocks only; all of it must stay text
+                frame = _read_csv(content, delimiter, width, texts, low_memory=False)
+    except (pd.errors.ParserError, pd.errors.ParserWarning) as error:
+        raise InputError(f"{source}: cannot be read as CSV ({reason(error)}); save it as CSV again") from None
+    return [pd.Series(frame[k]) for k in range(width)]
+
+
+def _read_csv(content: bytes, delimiter: str, width: int, texts: list[int], low_memory: bool) -> pd.DataFrame:
+    return pd.read_csv(
+        io.BytesIO(content),
+        sep=delimiter,
+        header=None,
+        names=range(width),
+        index_col=False,
+        dtype=dict.fromkeys(texts, object),
+        keep_default_na=False,
+        na_values=MISSING_MARKS if len(texts) < width else [""],
+        skipinitialspace=b" " in content,
+        low_memory=low_memory,
+        **_EXACT,
+    )
+
+
+def _without_remarks(text: bytes, notes: list[str]) -> tuple[bytes, int, str]:
+    """A text without the lines on top that speak to a program, how many these were, and its delimiter."""
+    if b"\r" in text:
+        text = text.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+    skipped, delimiter, comments, start, last = 0, "", 0, 0, 0
+    while start < len(text):
+        end = text.find(b"\n", start) % (len(text) + 1)
+        line = text[start:end].decode()
+        asked = re.fullmatch(r"\s*\"?sep=(.)\"?\s*", line, re.IGNORECASE)
+        if asked:
+            delimiter = asked[1]
+        elif line.strip() and (not line.lstrip().startswith("#") or re.match(r"\s*#\s*[,;\t]", line)):
+            break
+        comments += line.lstrip().startswith("#")
+        skipped, start, last = skipped + 1, end + 1, start
+    if comments and _are_header_and_row(text[last:].lstrip(b"# ")):
+        skipped, comments, start = skipped - 1, comments - 1, text.index(b"#", last) + 1
+    if comments:
+        notes.append(f"Left out {counted(comments, 'line')} of comments above the table.")
+    text = text[start:]
+    delimiter = delimiter if delimiter.isascii() else ""
+    sample = text[: 2**16].split(b"\n")
+    sample = sample if len(text) <= 2**16 or len(sample) < 3 else sample[:-1]
+    delimiter = delimiter or _delimiter([line.decode(errors="replace") for line in sample if line.strip()][:60])
+    if not delimiter:
+        text, delimiter = b"\n".join(b"\t".join(line.split()) for line in text.split(b"\n")), "\t"
+    return text, skipped, delimiter
+
+
+def _are_header_and_row(text: bytes) -> bool:
+    """Whether the first two lines of a text are names and data in the same number of cells."""
+    names, row, *_ = [*text[: 2**16].split(b"\n"), b"", b""]
+    mark = next((mark for mark in b"\t;|," if names.count(mark)), None)
+    if mark is None or names.count(mark) != row.count(mark):
+        return False
+    first = row.split(bytes([mark]))[0].decode(errors="replace").strip()
+    return is_date(first) or is_number(first)
+
+
+def _delimiter(sample: list[str]) -> str:
+    """The mark that cuts most of the first lines into the same number of cells, two or more; "" if spaces do."""
+    best, score = ",", 0.0
+    for mark in "\t;|,":
+        reader = csv.reader(sample, delimiter=mark, skipinitialspace=True)
+        try:
+            widths = np.array([len(row) for row in reader])
+        except csv.Error:
+            continue
+        wide = widths[widths > 1]
+        if len(wide):
+            share = np.bincount(wide).max() / len(widths)
+            if share > score:
+                best, score = mark, share
+    if score == 0 and len(sample) > 1:
+        words = [line.split() for line in sample]
+        if len(words[-1]) > 1 and is_number(words[-1][-1]) and '"' not in "".join(sample):
+            return ""
+    return best
+
+
+# ---- worksheets ------------------------------------------------------------------------------------------------------
+
+
+def sheet_table(cells: pd.DataFrame, source: str, stem: str, notes: list[str]) -> Table:
+    """Find the table in the cells of a worksheet.
+
+    Raises:
+        InputError: it holds none.
+    """
+    used = cells.map(lambda cell: not _is_blank(cell))
+    columns = np.flatnonzero(used.any(axis=0))
+    rows = cells.iloc[:, columns[0] : columns[-1] + 1].values.tolist() if len(columns) else []
+    rows = [[None if _is_blank(cell) else cell for cell in row] for row in rows]
+    numbers = list(range(1, len(rows) + 1))
+    grid = Grid(rows, numbers, numbers)
+    if len(grid):  # a title stands in one cell of a row that is as wide as all others
+        grid.widths = np.array([width if _is_wide(grid.cells(k)) else 1 for k, width in enumerate(grid.widths)], int)
+    place = find_table(grid, source, notes)
+    width = len(place.header[0])
+    table = pd.DataFrame([grid.cells(k) for k in place.body], columns=range(width), dtype=object)
+    lines = [grid.lines[k] for k in place.body]
+    return Table(
+        source=source,
+        stem=stem,
+        header=place.header,
+        columns=[pd.Series(table[k]).infer_objects() for k in range(width)],
+        find_lines=lambda: lines,
+    )
+
+
+def _is_wide(cells: list[Any]) -> bool:
+    return len(cells) < 3 or is_date(cells[0]) or sum(not _is_blank(cell) for cell in cells) > 1

@@ -1,0 +1,66 @@
+"""Returns with names, as `allocate` and `allocate_batch` take them: frames are read, incomplete assets left out."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from jaxalloc.arguments.errors import AllocationWarning, InputError
+from jaxalloc.arguments.words import counted, listing, quote
+from jaxalloc.markets.panel import Panel, read_returns
+
+
+def panel_of(returns: Any, by_position: bool) -> Panel | None:
+    """Return what a caller gives as returns as a panel, if it has names; None for an array.
+
+    Args:
+        returns: a `Panel`, a frame of returns, in which gaps are kept, or anything else.
+        by_position: whether other arguments say something of the rows or the columns by their position.
+
+    Raises:
+        InputError: the frame is not one of returns, or reading it would put its rows in another order.
+    """
+    if isinstance(returns, Panel):
+        return returns
+    if not isinstance(returns, pd.DataFrame):
+        return None
+    if by_position and not returns.index.is_monotonic_increasing:
+        raise InputError(
+            "returns are not in the order of their dates, and other arguments go by rows: sort them, or give what "
+            "read_returns makes of them"
+        )
+    return read_returns(returns, kind="returns", missing="mask")
+
+
+def leave_out(panel: Panel, used: np.ndarray, masks: np.ndarray) -> np.ndarray:
+    """Leave assets out of the universes in which they lack a return, and warn of it.
+
+    Args:
+        panel: the returns, (T, N).
+        used: (B, T) bool, the rows that each universe holds.
+        masks: (B, N) bool, the assets of each universe.
+
+    Returns:
+        (B, N) bool, those of the assets that have a return in every row that the universe holds.
+    """
+    missing = ~np.isfinite(panel.values)
+    gappy = np.flatnonzero(missing.any(axis=0))
+    if not len(gappy):
+        return masks
+    # counts of gaps: a product of float32 matrices is exact for them, and fast
+    lacking = used.astype(np.float32) @ missing[:, gappy].astype(np.float32) > 0
+    complete = masks.copy()
+    complete[:, gappy] &= ~lacking
+    out = (masks & ~complete).sum(axis=0)
+    if out.any():
+        names = [quote(panel.symbols[i]) for i in np.flatnonzero(out)]
+        where = "" if len(masks) == 1 else f" in up to {int(out.max()):,} of {counted(len(masks), 'universe')}"
+        warnings.warn(
+            f"left {counted(len(names), 'asset')} out{where}, for missing returns: {listing(names)}",
+            AllocationWarning,
+            stacklevel=3,
+        )
+    return complete
