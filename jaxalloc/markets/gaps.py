@@ -22,9 +22,19 @@ _SHORT = 5  # days of a hole that holidays can explain
 
 
 def inside_life(values: np.ndarray) -> np.ndarray:
-    """(T, N) bool: rows from each asset's first value to its last, inclusive."""
+    """(T, N) bool: rows from each asset's first value to its last, inclusive.
+
+    A panel of coins and shares may end on a Sunday. So an asset that ends a few rows before the panel, no more than it
+    has missed at once before, lives on to the panel's end.
+    """
     there = ~np.isnan(values)
-    return np.logical_or.accumulate(there, axis=0) & np.logical_or.accumulate(there[::-1], axis=0)[::-1]
+    inside = np.logical_or.accumulate(there, axis=0) & np.logical_or.accumulate(there[::-1], axis=0)[::-1]
+    for column in np.flatnonzero(~there[-1:].all(axis=0) & there.any(axis=0)):
+        known = np.flatnonzero(there[:, column])
+        tail = len(there) - 1 - known[-1]
+        if tail <= min(_SHORT, np.diff(known).max(initial=1) - 1):
+            inside[known[-1] :, column] = True
+    return inside
 
 
 def without_gaps(

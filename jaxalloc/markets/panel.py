@@ -163,11 +163,12 @@ def read_returns(
             "factors" (growth factors 1 + r). "auto" tells prices (above zero, moving like levels) from returns (both
             signs, a median size below 0.5) and refuses everything else.
         missing: what becomes of gaps. Returns of prices never lose a move: a return after a gap goes from the last
-            price before it. "error" refuses gaps; "mask" leaves NaN (an asset is then active in the universes for whose
-            rows it is complete); "carry" puts a return of 0 on a row without a value between an asset's first and last,
-            and leaves rows before and after missing; "zero" puts 0 there, too; "drop-rows" drops the rows of the table
-            in which an asset is missing, prices before returns are taken; "drop-assets" first drops the symbols that
-            miss more than `missing_tolerance` of the rows.
+            price before it. "error" refuses gaps; "mask" leaves NaN (an asset is then active in the universes for
+            whose rows it is complete); "carry" puts a return of 0 on a row without a value between an asset's first
+            and last, and leaves rows before and after missing (a gap at the end no longer than one before is none);
+            "zero" puts 0 there, too; "drop-rows" drops the rows of the table in which an asset is missing, prices
+            before returns are taken; "drop-assets" first drops the symbols that miss more than `missing_tolerance` of
+            the rows.
         dayfirst: whether 01/02/2020 is the first of February (True) or the second of January (False). By default that
             is settled by dates that allow one reading only, or by the order of the rows.
         columns: names of the assets to take, in that order, or of the field to take where there are several, such as
