@@ -1,7 +1,8 @@
 """Missing returns: holes inside an asset's life, which may count as 0, and the time before and after it.
 
-An asset's life in a panel is from its first to its last return. Where a price is missing inside it, the next return
-brings the whole move, so that a return of 0 on the day without a price is what holding the asset earned.
+An asset's life in a panel is from its first to its last return (see `jaxalloc.markets.gaps.inside_life`). Where a price
+is missing inside it, the next return brings the whole move, so that a return of 0 on the day without a price is what
+holding the asset earned.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ def most_holes(max_missing: Any, count: Any, eps: float) -> Any:
 
 
 def holes(returns: np.ndarray) -> np.ndarray:
-    """(T, N) bool, where an asset's return is missing between its first and its last one."""
+    """(T, N) bool, where an asset's return is missing inside its life."""
     return ~np.isfinite(returns) & inside_life(returns)
 
 

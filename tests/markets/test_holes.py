@@ -16,7 +16,8 @@ def panel(seed: int, n_rows: int = 30, n_assets: int = 8) -> np.ndarray:
     rng = np.random.default_rng(seed)
     values = rng.normal(size=(n_rows, n_assets))
     values[rng.random(values.shape) < 0.3] = np.nan
-    values[:5, 0], values[-4:, 1], values[:, 2], values[:, 3] = np.nan, np.nan, np.nan, 0.1
+    values[-1] = 0.2
+    values[:5, 0], values[-12:, 1], values[:, 2], values[:, 3] = np.nan, np.nan, np.nan, 0.1
     return values
 
 
@@ -44,6 +45,16 @@ def test_the_universe_of_all_rows_has_an_asset_with_few_holes(max_missing: float
     few = frame.isna().sum() <= round(max_missing * 100)
     alive = frame.iloc[0].notna() & frame.iloc[-1].notna()
     np.testing.assert_array_equal(weigh_gaps(values, max_missing).whole, few & alive)
+
+
+def test_a_share_beside_coins_lives_on_over_the_weekend_at_the_end() -> None:
+    dates = pd.date_range("2024-01-01", periods=35)  # to a Sunday
+    values = np.full((35, 2), 0.01)
+    values[dates.day_of_week > 4, 1] = np.nan
+    gaps = weigh_gaps(values, 0.3)
+    assert gaps.whole.all()
+    assert (gaps.returns[-2:, 1] == 0).all()
+    assert not weigh_gaps(values[:, ::-1], 0.05).whole[0]  # ten days of 35 are more than one in twenty
 
 
 def test_a_panel_without_gaps_stays_as_it_is() -> None:
