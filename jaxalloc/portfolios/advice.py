@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from jaxalloc.arguments.words import counted, listing, per_cent, quote
-from jaxalloc.markets.layout import label_text
+from jaxalloc.markets.dates import label_text
 from jaxalloc.markets.panel import Panel
 from jaxalloc.settings.config import AllocationConfig
 from jaxalloc.settings.readers import OF_ALLOCATION, READERS, unread
