@@ -58,6 +58,8 @@ def judge(frame: pd.DataFrame) -> Judgement:
         return Judgement("levels" if trend is not None and trend < 0.1 and len(columns) >= 20 else "returns", median)
     if trend is not None and trend < _TREND:
         return Judgement("prices", median)
+    if not 0.6 < median < 1.6 and _are_alike(columns):
+        return Judgement("prices", median)
     if 0.6 < median < 1.6 and (trend is not None or np.ptp(cells) < 1):
         return Judgement("factors", median)
     return Judgement("prices" if median >= 1 else "open", median)
@@ -71,6 +73,12 @@ def _trend(columns: np.ndarray) -> float | None:
         if len(column) >= _FEW and column.min() < column.max():
             ratios.append(np.mean(np.diff(column) ** 2) / (2 * column.var()))
     return float(np.median(ratios)) if ratios else None
+
+
+def _are_alike(columns: np.ndarray) -> bool:
+    """Whether the numbers of most columns are above zero and within a factor of three, as returns hardly ever are."""
+    lowest, highest = np.fmin.reduce(columns, axis=0), np.fmax.reduce(columns, axis=0)
+    return bool(np.mean((lowest > 0) & (highest < 3 * lowest)) > 0.5)
 
 
 def are_plainly_prices(frame: pd.DataFrame) -> bool:
