@@ -810,7 +810,7 @@ def test_real_prices_with_gaps(data: Path) -> None:
     np.testing.assert_array_equal(zero.returns["AAP"].to_numpy()[:400], 0.0)
     assert any("with a return of zero: 'AAP' (400), 'AET' (3)." in note for note in zero.notes)
     rows = read_returns(path, "prices", "drop-rows")
-    assert rows.returns.shape == (2113, 60)
+    assert rows.returns.shape == (2116, 60)
     assets = read_returns(path, "prices", "drop-assets")
     assert assets.returns.shape == (2513, 59)
     assert set(mask.symbols) - set(assets.symbols) == {"AAP"}
