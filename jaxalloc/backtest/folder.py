@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import functools
 import hashlib
 import io
@@ -40,11 +39,12 @@ def identity_of(plan: WalkPlan, source: Source) -> dict[str, Any]:
         "kind": KIND,
         "data": source.data,
         "settings": settings_entry(plan.settings),
-        "schedule": dataclasses.asdict(plan.schedule),
+        "schedule": plan.schedule.record(),
         "costs_bps": plan.costs_bps,
         "execution": plan.execution,
         "paths": None if plan.paths is None else plan.paths.settings(),
         "previous_weights": hashlib.sha256(previous.tobytes()).hexdigest() if previous.any() else None,
+        "max_missing": plan.windows.max_missing,
         "seed": plan.seed,
         "precision": plan.precision,
         # portfolios are held in NumPy; the studies have the version of jaxlib
@@ -124,7 +124,7 @@ def load_walk_forward(folder: str | os.PathLike[str]) -> WalkForward:
         symbols=symbols,
         dates=dates,
         settings=allocations.settings,
-        schedule=Schedule(**identity["schedule"]),
+        schedule=Schedule.of_record(identity["schedule"]),
         costs_bps=identity["costs_bps"],
         execution=identity["execution"],
         seed=identity["seed"],

@@ -9,6 +9,7 @@ import numpy as np
 
 from jaxalloc.backtest.performance import performance, tracking_error
 from jaxalloc.backtest.plan import WalkPlan
+from jaxalloc.backtest.schedule import Schedule
 from jaxalloc.backtest.simulation import Held, Market, concentrate, hold
 from jaxalloc.backtest.walk import History
 from jaxalloc.settings.measures import FIGURES
@@ -50,9 +51,9 @@ def hold_history(plan: WalkPlan, market: Market, study: Study) -> History:
     """
     rows, blocks = np.arange(plan.schedule.n_rows)[None, :], []
     p, r = len(plan.profiles), plan.schedule.n_held
-    for block in _decisions(plan, study):
+    for block in _decisions(plan, plan.schedule, study):
         each = np.broadcast_to(rows, (len(block.targets), rows.shape[1]))
-        held = _hold(plan, market, each, block.targets, keep_weights=True)
+        held = _hold(plan, plan.schedule, market, each, block.targets, keep_weights=True)
         current, last = held.last[:, :p], block.targets[:, -1, :p]
         undecided = np.isnan(last[..., 0])
         assert held.weights is not None
@@ -87,28 +88,29 @@ def hold_paths(plan: WalkPlan, paths: Bootstrap, market: Market, study: Study) -
     Returns:
         (paths, G, P, F) `FIGURES`.
     """
-    n, n_points = study.n // plan.schedule.n_windows, len(plan.settings)
-    drawn = np.empty((n, plan.schedule.n_rows), np.int32)
+    schedule = plan.path_schedule
+    n, n_points = study.n // schedule.n_windows, len(plan.settings)
+    drawn = np.empty((n, schedule.n_rows), np.int32)
     n_drawn = 0  # each path is drawn once, for the first point, and kept for the others
     figures = np.empty((n_points * n, len(plan.profiles), len(FIGURES)))
-    for block in _decisions(plan, study):
+    for block in _decisions(plan, schedule, study):
         points, index = np.divmod(block.numbers, n)
         stop = min(int(block.numbers[-1]) + 1, n)
         if stop > n_drawn:
-            drawn[n_drawn:stop] = paths.rows(plan.schedule.n_rows, plan.seed, n_drawn, stop)
+            drawn[n_drawn:stop] = paths.rows(schedule.n_rows, plan.seed, n_drawn, stop)
             n_drawn = stop
-        held = _hold(plan, market, drawn[index], block.targets)
+        held = _hold(plan, schedule, market, drawn[index], block.targets)
         figures[block.numbers] = _figures(plan, held, block.bets, points)
     return figures.reshape(n_points, n, *figures.shape[1:]).swapaxes(0, 1)
 
 
-def _decisions(plan: WalkPlan, study: Study) -> Iterator[Decisions]:
+def _decisions(plan: WalkPlan, schedule: Schedule, study: Study) -> Iterator[Decisions]:
     """Read a study's portfolios, a block of paths at a time."""
-    profiles, lead, n_windows = plan.profiles, plan.execution == "lead", plan.schedule.n_windows
+    profiles, lead, n_windows = plan.profiles, plan.execution == "lead", schedule.n_windows
     names = [f"{profile}.{name}" for profile in profiles for name in ("weights", "effective_bets")]
     if lead:
         names += ["cluster_labels", *(f"{profile}.leads" for profile in profiles)]
-    for first, columns in _by_path(study, names, n_windows, _block_size(plan)):
+    for first, columns in _by_path(study, names, n_windows, _block_size(plan, schedule)):
         weights = [columns[f"{profile}.weights"].astype(float) for profile in profiles]
         weights = [each / each.sum(axis=1, keepdims=True) for each in weights]  # those of float32 sum to 1 nearly
         if lead:
@@ -124,11 +126,11 @@ def _decisions(plan: WalkPlan, study: Study) -> Iterator[Decisions]:
         )
 
 
-def _block_size(plan: WalkPlan) -> int:
+def _block_size(plan: WalkPlan, s: Schedule) -> int:
     """Paths of a block."""
-    s, n = plan.schedule, plan.previous.shape[1]
+    n = plan.previous.shape[1]
     m = len(plan.profiles) * (2 if plan.execution == "lead" else 1)
-    numbers = 3 * s.n_windows * m * n + 4 * s.step * n + 8 * s.n_days * m + s.n_rows
+    numbers = 3 * s.n_windows * m * n + 4 * s.longest * n + 8 * s.n_days * m + s.n_rows
     return max(1, _BLOCK_BYTES // (8 * numbers))
 
 
@@ -148,9 +150,16 @@ def _by_path(study: Study, names: list[str], n_windows: int, most: int) -> Itera
         yield first, waiting
 
 
-def _hold(plan: WalkPlan, market: Market, rows: np.ndarray, targets: np.ndarray, keep_weights: bool = False) -> Held:
+def _hold(
+    plan: WalkPlan,
+    schedule: Schedule,
+    market: Market,
+    rows: np.ndarray,
+    targets: np.ndarray,
+    keep_weights: bool = False,
+) -> Held:
     previous = np.tile(plan.previous, (targets.shape[2] // len(plan.previous), 1))
-    return hold(market, rows, targets, previous, plan.schedule, plan.costs_bps * 1e-4, keep_weights)
+    return hold(market, rows, targets, previous, schedule, plan.costs_bps * 1e-4, keep_weights)
 
 
 def _figures(plan: WalkPlan, held: Held, bets: np.ndarray, points: np.ndarray) -> np.ndarray:

@@ -8,7 +8,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from jaxalloc.arguments.errors import InputError
-from jaxalloc.arguments.numbers import one_number
+from jaxalloc.arguments.numbers import one_number, whole_number
 from jaxalloc.backtest.previous import previous_weights as held_before
 from jaxalloc.backtest.schedule import Schedule
 from jaxalloc.markets.panel import Panel
@@ -32,6 +32,7 @@ class WalkPlan:
         path_windows: the study of the windows of the resampled paths; None without paths.
         paths: the resampled paths, prepared for the panel; None without paths.
         schedule: when portfolios are decided and held.
+        path_schedule: likewise on the paths, which need no live portfolio.
         costs_bps: cost of trading, in basis points of the turnover.
         execution: whether whole portfolios are bought or each cluster's lead asset alone.
         previous: (P, N) weights before the first rebalance.
@@ -41,6 +42,7 @@ class WalkPlan:
     path_windows: Plan | None
     paths: Bootstrap | None
     schedule: Schedule
+    path_schedule: Schedule
     costs_bps: float
     execution: Execution
     previous: np.ndarray
@@ -80,6 +82,7 @@ def make_walk_plan(
     seed: Any,
     precision: Any,
     chunk_size: Any,
+    max_missing: Any,
 ) -> WalkPlan:
     """Check a walk-forward's arguments, and make its plan of them.
 
@@ -96,17 +99,34 @@ def make_walk_plan(
         seed: likewise.
         precision: likewise.
         chunk_size: likewise.
+        max_missing: likewise.
 
     Raises:
         InputError: an argument is out of range, or does not fit the panel.
     """
     if paths is not None:
         _check_paths(paths)
-    sampler = Product((windows,)) if paths is None else Product((paths, windows))
-    plan = make_plan(panel, sampler, settings, seed=seed, precision=precision, chunk_size=chunk_size)
+    plan = make_plan(
+        panel,
+        windows,
+        settings,
+        seed=seed,
+        precision=precision,
+        chunk_size=chunk_size,
+        max_missing=max_missing,
+    )
+    (rolling,) = plan.sampler.parts
+    assert isinstance(rolling, RollingWindows)
     n_rows, n_assets = plan.returns.shape
+    calendar = isinstance(rolling.step, str)
     schedule = Schedule(
-        n_rows=n_rows, window=windows.window, step=windows.step, expanding=windows.expanding, gap=gap
+        n_rows=n_rows,
+        window=rolling.window,
+        step=rolling.step if isinstance(rolling.step, str) else whole_number("step", rolling.step, 1),
+        expanding=rolling.expanding,
+        gap=gap,
+        live=rolling.live,
+        ends=tuple(rolling.ends(n_rows).tolist()) if calendar else None,
     ).check()
     _check_room(settings, schedule, n_assets)
     if execution not in get_args(Execution):
@@ -114,14 +134,18 @@ def make_walk_plan(
     bps = one_number("costs_bps", costs_bps)
     if not 0 <= bps < _MOST_BPS:
         raise InputError(f"costs_bps must be at least 0 and less than {_MOST_BPS:,}, not {costs_bps!r}")
-    *resampling, rolling = plan.sampler.parts
-    prepared = resampling[0] if resampling else None
-    assert prepared is None or isinstance(prepared, Bootstrap)
+    path_windows, prepared = None, None
+    if paths is not None:
+        product = Product((paths, dataclasses.replace(rolling, live=False)))
+        product = product.prepare(panel, n_rows, settings.config.periods_per_year)
+        path_windows, prepared = dataclasses.replace(plan, sampler=product), product.parts[0]
+        assert isinstance(prepared, Bootstrap)
     return WalkPlan(
-        windows=dataclasses.replace(plan, sampler=Product((rolling,))),
-        path_windows=None if prepared is None else plan,
+        windows=plan,
+        path_windows=path_windows,
         paths=prepared,
         schedule=schedule,
+        path_schedule=dataclasses.replace(schedule, live=False),
         costs_bps=bps,
         execution=execution,
         previous=held_before(previous_weights, symbols, settings.config.profiles),

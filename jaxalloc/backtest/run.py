@@ -27,14 +27,16 @@ import pandas as pd
 
 from jaxalloc.arguments.errors import AllocationWarning, InputError
 from jaxalloc.arguments.processes import check_process
+from jaxalloc.arguments.words import counted
 from jaxalloc.backtest.advice import walk_notes
 from jaxalloc.backtest.folder import ALLOCATIONS, PATHS, identity_of, open_store, remove_study, write_results
 from jaxalloc.backtest.holding import hold_history, hold_paths
 from jaxalloc.backtest.plan import Execution, WalkPlan, make_walk_plan
 from jaxalloc.backtest.simulation import Market
 from jaxalloc.backtest.walk import WalkForward
+from jaxalloc.markets.holes import MAX_MISSING
 from jaxalloc.markets.panel import Panel, as_panel, panel_of_frame
-from jaxalloc.markets.periods import resolve_periods
+from jaxalloc.markets.periods import count_text, resolve_periods, rows_a_year
 from jaxalloc.markets.source import Source, source_of
 from jaxalloc.settings.config import AllocationConfig
 from jaxalloc.settings.sweep import Sweep, as_sweep
@@ -43,20 +45,21 @@ from jaxalloc.studies.compute import RunOptions, compute_study, timestamp
 from jaxalloc.studies.plan import Plan
 from jaxalloc.studies.study import Study
 from jaxalloc.universes.bootstrap import Bootstrap
-from jaxalloc.universes.samplers import RollingWindows
+from jaxalloc.universes.samplers import MONTH, YEAR, RollingWindows, month_of_rows
 
 
 def walk_forward(
     panel: Panel | pd.DataFrame,
     config: AllocationConfig | Sweep | None = None,
-    window: int = 252,
-    step: int = 21,
+    window: int | None = None,
+    step: int | str | None = None,
     *,
     expanding: bool = False,
     gap: int = 0,
     costs_bps: float = 0.0,
     execution: Execution = "portfolio",
     paths: Bootstrap | None = None,
+    max_missing: float = MAX_MISSING,
     previous_weights: Any = None,
     seed: int = 0,
     out: str | os.PathLike[str] | None = None,
@@ -74,11 +77,15 @@ def walk_forward(
     Window j sees rows j step to j step + window - 1. Its portfolio is held from row j step + window + gap on, until the
     next one's first row; in between weights drift with the returns. A rebalance has the turnover sum |target - drifted|
     and costs the fraction ``costs_bps`` / 10,000 of that, paid out of wealth on the first day held:
-    net = (1 - cost)(1 + gross) - 1. The first purchase is out of cash (turnover 1) or of ``previous_weights``. The last
-    window's portfolio is also the *live* target: `WalkForward.target` says what to trade now.
+    net = (1 - cost)(1 + gross) - 1. The first purchase is out of cash (turnover 1) or of ``previous_weights``.
 
-    An asset is active in a window if it has a return on every row of the window, so a late listing enters once its
-    window is complete. A return that is missing while its asset is held counts as 0; the result says how many are.
+    One more window ends on the last row, if the steps bring none there. Its portfolio is held on no row: it is the
+    *live* target, and `WalkForward.target` says what to trade for it now.
+
+    An asset is active in a window if the window lies in its life, from its first to its last return in the panel, and
+    it has a return on all rows but for the share ``max_missing``; those that are missing count as 0. So a late listing
+    enters once its window is complete. A return that is missing while its asset is held counts as 0, too; the result
+    says how many are.
     Where a window has no portfolio (`Status.INVALID`), the weights held before (or cash) are kept; the result says how
     often.
 
@@ -86,8 +93,11 @@ def walk_forward(
         panel: returns per period, as `read_returns` makes them (``missing="mask"`` keeps gaps); or a frame of them, in
             which gaps are kept too.
         config: settings, or a grid of them from `sweep`; `AllocationConfig()` by default.
-        window: rows of a window, of an expanding one of the first.
-        step: rows from one rebalance to the next.
+        window: rows of a window, of an expanding one of the first. By default a year of rows: 252 of business days, 365
+            where weekends have rows, 52 of weeks, 12 of months.
+        step: rows from one rebalance to the next, by default a month of rows: 21 of business days, 1 of months. Or
+            ``"week"``, ``"month-end"``, ``"quarter-end"`` or ``"year-end"`` (also ``"month"``, ``"quarter"``,
+            ``"year"``): portfolios are decided on the last row of each such period of the calendar.
         expanding: whether windows grow from the first row on.
         gap: rows between a window and the first row its portfolio is held: 1 if a decision takes a day to execute.
         costs_bps: cost of trading, basis points of what is traded, 0 to less than 5,000.
@@ -96,6 +106,8 @@ def walk_forward(
         paths: a `Bootstrap` whose resamples of the panel's rows, each in its order, are walked through as well as the
             panel as it happened. They are kept in memory, 4 bytes a row and path. A gap may then fall into any window:
             give a panel with few.
+        max_missing: largest share of a window's rows that an active asset may miss inside its life, at least 0 and less
+            than 1.
         previous_weights: weights held before the first rebalance: a mapping or Series by symbol, or a mapping or frame
             of these by profile; the rest, up to 1, is cash.
         seed: of the paths, 0 to 2**32 - 1.
@@ -108,7 +120,7 @@ def walk_forward(
         profile_dir: as `run_study` takes it.
         command: the command line that makes this, for its record.
         progress: called with the number of universes done since the last call; there are
-            ``len(sweep) * windows * (1 + paths.n)``.
+            ``len(sweep)`` times the windows of the panel and of each path, which has no live one.
 
     Returns:
         `WalkForward`. What is to be said of its settings, data and clusters is in ``record["notes"]``; an
@@ -132,11 +144,13 @@ def walk_forward(
     settings, notes = resolve_periods(as_sweep(config), panel.dates)
     source = source_of(panel)
     source.notes.extend(notes)
+    windows, notes = live_windows(source.dates, settings, window, step, expanding)
+    source.notes.extend(notes)
     plan = make_walk_plan(
         panel,
         source.symbols,
         settings,
-        RollingWindows(window=window, step=step, expanding=expanding),
+        windows,
         gap=gap,
         costs_bps=costs_bps,
         execution=execution,
@@ -145,6 +159,7 @@ def walk_forward(
         seed=seed,
         precision=precision,
         chunk_size=chunk_size,
+        max_missing=max_missing,
     )
     options = RunOptions(
         out=out, resume=resume, fresh=fresh, dask=dask, profile_dir=profile_dir, progress=progress
@@ -153,6 +168,43 @@ def walk_forward(
     if not walk.allocations.n_valid:
         warnings.warn(walk.record["notes"][-1], AllocationWarning, stacklevel=2)
     return walk
+
+
+def live_windows(
+    labels: pd.Index, settings: Sweep, window: int | None, step: int | str | None, expanding: bool
+) -> tuple[RollingWindows, tuple[str, ...]]:
+    """Return the windows of a walk-forward, and a note where the dates decided how long they or their steps are.
+
+    Args:
+        labels: of the panel's rows.
+        settings: with a number of periods a year.
+        window: as `walk_forward` takes it, like all that follow.
+        step: likewise.
+        expanding: likewise.
+
+    Raises:
+        InputError: the panel is shorter than a year, and no window is given.
+    """
+    rows = rows_a_year(settings.config.periods_per_year, labels)
+    year, month = max(2, round(rows)), month_of_rows(rows)
+    if window is None and year > len(labels):
+        raise InputError(
+            f"window is by default a year of rows, {year:,}, and the panel has {len(labels):,}; give the rows "
+            "of a shorter window, or a longer panel"
+        )
+    taken = []
+    if window is None and year != YEAR:
+        taken.append(f"a window of {counted(year, 'row')}")
+    if step is None and month != MONTH:
+        taken.append(f"a step of {counted(month, 'row')}")
+    windows = RollingWindows(
+        window=year if window is None else window,
+        step=month if step is None else step,
+        expanding=expanding,
+        live=True,
+    )
+    told = f"At {count_text(rows)} rows a year the walk-forward has {' and '.join(taken)}."
+    return windows, ((told,) if taken else ())
 
 
 def _compute_walk(
@@ -178,7 +230,8 @@ def _compute_walk(
         history, path_figures = hold_history(plan, market, allocations), None
         if plan.paths is not None and resampled is not None:
             path_figures = hold_paths(plan, plan.paths, market, resampled)
-        notes = [*source.notes, *notes_on(allocations)]
+        # those of the study of the windows say which assets these put out
+        notes = [*allocations.record["notes"], *notes_on(allocations)]
         record = identity | {"notes": notes, "started": started}
         record |= {} if command is None else {"command": command}
         record["seconds"] = round(time.monotonic() - clock, 3)

@@ -218,9 +218,8 @@ class WalkForward:
         """Return the last window's portfolio and what to trade for it: index "symbol".
 
         The columns are target, current (held after the last row, drifted; before any purchase ``previous_weights``) and
-        trade (target - current). sum |trade| is ``live_turnover`` in `summary`. The last window ends on row
-        ``schedule.decided(schedule.n_windows - 1)``: give a panel with whole steps, (T - window) / step, for it to end
-        on the last row. If it has no portfolio the target is what is held.
+        trade (target - current). sum |trade| is ``live_turnover`` in `summary`. The last window ends on the
+        panel's last row. If it has no portfolio the target is what is held.
 
         Raises:
             InputError: there is no such profile or point.

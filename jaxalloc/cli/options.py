@@ -55,6 +55,14 @@ MissingWay = Annotated[
         "than --missing-tolerance. drop-rows: drop every row with a gap.",
     ),
 ]
+MaxMissing = Annotated[
+    float,
+    typer.Option(
+        metavar="SHARE",
+        help="Largest share of a universe's rows that an asset may miss between its first and last return; these count "
+        "as 0. With more, the asset is left out of the universe. 0: no row may be missing.",
+    ),
+]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Print no notes and no progress on stderr, only errors.")]
 
 
@@ -300,6 +308,7 @@ _ARGUMENTS = _FLAGS | {
     "costs_bps": "--costs-bps",
     "degrees_of_freedom": "--degrees-of-freedom",
     "gap": "--gap",
+    "max_missing": "--max-missing",
     "n": "--n",
     "previous_weights": "--previous-weights",
     "seed": "--seed",
@@ -311,7 +320,7 @@ _ARGUMENTS = _FLAGS | {
     "correlation": "--stress: correlation",
     "mean": "--stress: mean",
 }
-_OPTIONS = ("kind", "missing", "layout", "block_length", "keep", "columns", "sheet", "method", "execution")
+_OPTIONS = ("kind", "missing", "layout", "block_length", "keep", "columns", "sheet", "method", "execution", "step")
 _CHOICES = (*STATIC_FIELDS, *_OPTIONS)
 _CHOICE = re.compile(rf"\b({'|'.join(_CHOICES)})=(['\"])([\w-]+)\2")
 _NUMBER = re.compile(rf"(?<![\w/.'\"\\-])({'|'.join(NUMERIC_FIELDS)})=(?=[\d.-])")  # "asset_cap=0.1"

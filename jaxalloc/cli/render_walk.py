@@ -36,7 +36,7 @@ def print_walk(walk: WalkForward, base: str, console: Console) -> None:
     gap = f", {counted(s.gap, 'row')} later" if s.gap else ""
     lead = "; only lead assets are held" if walk.execution == "lead" else ""
     cost = f"trading costs {walk.costs_bps:g} bp" if walk.costs_bps else "trading costs nothing"
-    how = f"decided on {seen}{s.window} rows, every {s.step} rows{gap}; {cost}; figures are annual{lead}"
+    how = f"decided on {seen}{s.window} rows, {s.words}{gap}; {cost}; figures are annual{lead}"
     console.print(Text(how, style="dim"))
     _print_notes(walk, console)
     if walk.settings.names:

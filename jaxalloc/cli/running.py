@@ -6,7 +6,7 @@ import dataclasses
 import itertools
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import typer
 
@@ -127,11 +127,24 @@ def _new(name: str, suffix: str = "") -> Path:
     return next(path for path in (Path(each + suffix) for each in names) if not path.exists())
 
 
+class Draws(NamedTuple):
+    """How universes are drawn.
+
+    Attributes:
+        sampler: what draws them.
+        seed: of the draws.
+        max_missing: as `run_study` takes it.
+    """
+
+    sampler: Product
+    seed: int
+    max_missing: float
+
+
 def run(
     panel: Panel,
-    sampler: Product,
+    draws: Draws,
     settings: Sweep,
-    seed: int,
     folder: Path | None,
     running: StudyFlags,
     command: Sequence[str] = (),
@@ -140,9 +153,8 @@ def run(
 
     Args:
         panel: the returns.
-        sampler: how universes are drawn.
+        draws: how universes are drawn.
         settings: the points of the grid at which each universe is allocated.
-        seed: of the draws.
         folder: of the results; None to keep nothing.
         running: how it runs.
         command: the command line that asked for it, for whoever goes on with it.
@@ -152,7 +164,7 @@ def run(
         KeyboardInterrupt: its argument is what has been kept, if anything has.
     """
     resolved, _ = resolve_periods(settings, panel.dates)
-    sampler = sampler.prepare(panel, panel.n_observations, resolved.config.periods_per_year)
+    sampler = draws.sampler.prepare(panel, panel.n_observations, resolved.config.periods_per_year)
     total = sampler.count(panel.n_observations) * len(settings)
     resumed = running.resume and folder is not None and read_manifest(folder) is not None
     try:
@@ -161,8 +173,9 @@ def run(
                 panel,
                 sampler,
                 settings,
-                seed,
+                draws.seed,
                 folder,
+                max_missing=draws.max_missing,
                 # without a folder there is nowhere to keep weights
                 keep="summary" if folder is None else running.keep,
                 command=as_text(command),

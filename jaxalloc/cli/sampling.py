@@ -10,6 +10,9 @@ import typer
 
 from jaxalloc.arguments.errors import InputError
 from jaxalloc.arguments.words import quote
+from jaxalloc.cli.options import MaxMissing
+from jaxalloc.markets.holes import MAX_MISSING
+from jaxalloc.markets.periods import CALENDAR
 from jaxalloc.studies.run import run_study
 from jaxalloc.universes.bootstrap import Bootstrap, Method
 from jaxalloc.universes.samplers import Product, RandomSubsets, RollingWindows, Sampler
@@ -19,6 +22,7 @@ _PANEL = "Universes"
 _SEED = inspect.signature(run_study).parameters["seed"].default
 _NO_STRESS: dict[str, Any] = {name: getattr(Stress, name) for name in ("volatility", "correlation", "mean")}
 DRAWS = 1000  # where nothing says how many
+PERIODS = "week, month-end, quarter-end or year-end"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,10 +75,11 @@ class Sampling:
         ),
     ] = None
     step: Annotated[
-        int | None,
+        str | None,
         typer.Option(
-            metavar="ROWS",
-            help=f"Rows from one window to the next. By default {RollingWindows.step}.",
+            metavar="ROWS|PERIOD",
+            help=f"Rows from one window to the next, by default a month of rows; or {PERIODS}: a window ends on the "
+            "last row of each.",
             rich_help_panel=_PANEL,
         ),
     ] = None
@@ -104,6 +109,8 @@ class Sampling:
         ),
     ] = _SEED
 
+    max_missing: MaxMissing = MAX_MISSING
+
     def sampler(self, resample: bool) -> Product:
         """Return the sampler that the options make.
 
@@ -125,8 +132,7 @@ class Sampling:
             method = self.method or Bootstrap.method
             parts.append(Bootstrap(n, method=method, block_length=block_length(self.block)))
         if self.window is not None:
-            step = RollingWindows.step if self.step is None else self.step
-            parts.append(RollingWindows(self.window, step=step, expanding=self.expanding))
+            parts.append(RollingWindows(self.window, step=step_of(self.step), expanding=self.expanding))
         if self.subset is not None:
             parts.append(RandomSubsets(self.subset))
         if self.stress:
@@ -146,6 +152,16 @@ class Sampling:
             raise InputError("--degrees-of-freedom is about the t distribution: say --simulate student_t")
         if self.subset is not None and n is None and self.window is None:
             raise InputError("--subset draws assets for each universe: give --n, how many")
+
+
+def step_of(text: str | None) -> int | str | None:
+    """Read a step: a number of rows, or a word of the calendar; None where there is none."""
+    if text is None or text in CALENDAR:
+        return text
+    try:
+        return int(text)
+    except ValueError:
+        raise InputError(f"--step {quote(text)}: give a number of rows, or one of {', '.join(CALENDAR)}") from None
 
 
 def block_length(text: str | None) -> float | Literal["auto"] | None:

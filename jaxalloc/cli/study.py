@@ -12,7 +12,7 @@ from jaxalloc.cli import render
 from jaxalloc.cli.command_line import ReportingCommand, words_in_force
 from jaxalloc.cli.documents import to_json
 from jaxalloc.cli.options import Json, SourceFile, example, expand
-from jaxalloc.cli.running import StudyFlags, document, new_folder, run, say_rest, write_outputs
+from jaxalloc.cli.running import Draws, StudyFlags, document, new_folder, run, say_rest, write_outputs
 from jaxalloc.cli.sampling import Sampling
 from jaxalloc.portfolios.advice import setting_advice
 from jaxalloc.settings.config import AllocationConfig
@@ -62,7 +62,8 @@ def study(
     render.say_notes(said, running.quiet)
     folder = new_folder(source.file, "study", running.resume or running.fresh) if out is None else out
     report = running.report_file(source.file, folder)
-    result = run(panel, sampler, settings, sampling.seed, folder, running, words_in_force(context))
+    draws = Draws(sampler=sampler, seed=sampling.seed, max_missing=sampling.max_missing)
+    result = run(panel, draws, settings, folder, running, words_in_force(context))
     why = say_rest(result, said, source.file, result.n_valid, running.quiet)
     wrote = write_outputs(result, source.file, folder, report, running.quiet)
     if as_json:

@@ -12,7 +12,7 @@ from jaxalloc.cli import render
 from jaxalloc.cli.command_line import ReportingCommand, words_in_force
 from jaxalloc.cli.documents import to_json
 from jaxalloc.cli.options import Json, SourceFile, example, expand
-from jaxalloc.cli.running import StudyFlags, document, run, say_rest, write_outputs
+from jaxalloc.cli.running import Draws, StudyFlags, document, run, say_rest, write_outputs
 from jaxalloc.cli.sampling import Sampling
 from jaxalloc.cli.varying import VARY, varied
 from jaxalloc.portfolios.advice import setting_advice
@@ -58,7 +58,8 @@ def sweep(
     said = [*panel.notes, *setting_advice(settings, MEASURES)]
     render.say_notes(said, running.quiet)
     report = running.report_file(source.file, out)
-    result = run(panel, sampler, settings, sampling.seed, out, running, words_in_force(context))
+    draws = Draws(sampler=sampler, seed=sampling.seed, max_missing=sampling.max_missing)
+    result = run(panel, draws, settings, out, running, words_in_force(context))
     why = say_rest(result, said, source.file, result.n_valid, running.quiet)
     wrote = write_outputs(result, source.file, out, report, running.quiet)
     if as_json:

@@ -15,16 +15,16 @@ from jaxalloc.arguments.numbers import whole_number
 from jaxalloc.arguments.words import quote
 from jaxalloc.backtest.folder import ALLOCATIONS, PATHS
 from jaxalloc.backtest.previous import read_weights
-from jaxalloc.backtest.run import Execution
+from jaxalloc.backtest.run import Execution, live_windows
 from jaxalloc.backtest.run import walk_forward as run_walk_forward
 from jaxalloc.backtest.walk import WalkForward
 from jaxalloc.cli import render
 from jaxalloc.cli.command_line import ReportingCommand, as_text, words_in_force
 from jaxalloc.cli.documents import records, to_json
-from jaxalloc.cli.options import Json, MissingWay, SourceFile, example, expand
+from jaxalloc.cli.options import Json, MaxMissing, MissingWay, SourceFile, example, expand
 from jaxalloc.cli.render_walk import print_walk
 from jaxalloc.cli.running import RunFlags, new_folder, say_rest, what_is_kept, write_outputs
-from jaxalloc.cli.sampling import block_length
+from jaxalloc.cli.sampling import PERIODS, block_length, step_of
 from jaxalloc.cli.varying import VARY, varied
 from jaxalloc.markets.dates import label_text
 from jaxalloc.markets.panel import Panel
@@ -35,7 +35,6 @@ from jaxalloc.settings.measures import FIGURES
 from jaxalloc.settings.sweep import Sweep
 from jaxalloc.storage.manifest import read_manifest
 from jaxalloc.universes.bootstrap import Bootstrap, Method
-from jaxalloc.universes.samplers import RollingWindows
 
 app = typer.Typer(add_completion=False)
 _CONFIG = AllocationConfig()
@@ -57,15 +56,22 @@ class Walking:
     """When portfolios are decided and held, and what trading costs."""
 
     window: Annotated[
-        int,
+        int | None,
         typer.Option(
             metavar="ROWS",
-            help="Number of rows that a decision sees; with --expanding, that the first decision sees.",
+            help="Number of rows that a decision sees; with --expanding, that the first decision sees. By default a "
+            "year of rows, such as 252 of business days or 12 of months.",
             rich_help_panel=_WALK,
         ),
     ] = _DEFAULT["window"]
     step: Annotated[
-        int, typer.Option(metavar="ROWS", help="Number of rows from one rebalance to the next.", rich_help_panel=_WALK)
+        str | None,
+        typer.Option(
+            metavar="ROWS|PERIOD",
+            help=f"Number of rows from one rebalance to the next, by default a month of rows; or {PERIODS}: decide on "
+            "the last row of each.",
+            rich_help_panel=_WALK,
+        ),
     ] = _DEFAULT["step"]
     expanding: Annotated[
         bool,
@@ -93,6 +99,7 @@ class Walking:
             rich_help_panel=_WALK,
         ),
     ] = _DEFAULT["execution"]
+    max_missing: MaxMissing = _DEFAULT["max_missing"]
     previous_weights: Annotated[
         Path | None,
         typer.Option(
@@ -124,7 +131,8 @@ class Walking:
             field.name: getattr(self, field.name) for field in dataclasses.fields(self) if field.name != "base"
         }
         return arguments | {
-            "previous_weights": None if self.previous_weights is None else read_weights(self.previous_weights)
+            "step": step_of(self.step),
+            "previous_weights": None if self.previous_weights is None else read_weights(self.previous_weights),
         }
 
 
@@ -247,10 +255,12 @@ def _run(
         KeyboardInterrupt: its argument is what has been kept, if anything has.
     """
     n_rows = panel.n_observations
-    windows = RollingWindows(arguments["window"], step=arguments["step"], expanding=arguments["expanding"])
     resolved, _ = resolve_periods(settings, panel.dates)
-    n_windows = windows.prepare(panel, n_rows, resolved.config.periods_per_year).count(n_rows)
-    total = n_windows * len(settings) * (1 + (0 if paths is None or paths.n is None else paths.n))
+    windows, _ = live_windows(panel.dates, resolved, *(arguments[name] for name in ("window", "step", "expanding")))
+    windows = windows.prepare(panel, n_rows, resolved.config.periods_per_year)
+    n_paths = 0 if paths is None or paths.n is None else paths.n
+    of_paths = dataclasses.replace(windows, live=False).count(n_rows) * n_paths
+    total = (windows.count(n_rows) + of_paths) * len(settings)
     resumed = running.resume and read_manifest(folder / ALLOCATIONS) is not None
     try:
         with render.progress_bar(total, running.quiet, resumed) as progress:

@@ -19,6 +19,7 @@ from jaxalloc.arguments.numbers import whole_number
 from jaxalloc.engine.shapes import cluster_buckets, tiles
 from jaxalloc.engine.stages import Items, Shared, Work, buffer_shapes, empty_buffers, programs, share_returns
 from jaxalloc.kernels.lanes.backend import Backend, backend_of
+from jaxalloc.markets.holes import Gaps, weigh_gaps
 from jaxalloc.portfolios.allocation import split_profiles
 from jaxalloc.portfolios.estimates import Estimates
 from jaxalloc.portfolios.result import Allocation
@@ -144,6 +145,7 @@ class Engine:
         panel: np.ndarray | None = None,
         draws: tuple[Draw, ...] | None = None,
         key: Array | None = None,
+        gaps: Gaps | None = None,
         keep_left_out: bool = False,
         backend: Backend | None = None,
     ) -> None:
@@ -156,6 +158,7 @@ class Engine:
             panel: (T, N) returns that universes share; NaN where missing.
             draws: how universes are drawn from their numbers, and
             key: from which seed.
+            gaps: of the panel, where some may count as returns of 0; by default none may.
             keep_left_out: whether `Work.left_out` is wanted.
             backend: the kind of device to compile for; by default that of the devices.
         """
@@ -164,9 +167,13 @@ class Engine:
         self.n_assets = shape[1]
         self.devices = _streams(compute_devices())
         self.programs = programs()
-        gaps = None if draws is None or panel is None else jnp.asarray(~np.isfinite(panel), self.dtype)
+        weighed = weigh_gaps(panel, 0.0) if gaps is None and draws is not None and panel is not None else gaps
         shared = Shared(
-            panel=None if panel is None else share_returns(cast(panel, float)), gaps=gaps, draws=draws, key=key
+            panel=None if panel is None else share_returns(cast(panel, float)),
+            gaps=None if weighed is None else jnp.asarray(weighed.weight, self.dtype),
+            max_missing=None if weighed is None else jnp.asarray(weighed.max_missing, self.dtype),
+            draws=draws,
+            key=key,
         )
         first = self.devices[0]
         self.backend = backend_of(first.platform) if backend is None else backend

@@ -63,13 +63,15 @@ class Shared(NamedTuple):
 
     Attributes:
         panel: the panel, unless every universe has returns of its own.
-        gaps: (T, N) 1.0 where the panel has no return; None if nothing is drawn.
+        gaps: (T, N) weights of the panel's missing returns; None if nothing is drawn.
+        max_missing: () share of a universe's rows that an asset's gaps may weigh; likewise.
         draws: how universes are drawn from their numbers.
         key: the seed's key.
     """
 
     panel: SharedPanel | None
     gaps: Array | None
+    max_missing: Array | None
     draws: tuple[Draw, ...] | None
     key: Array | None
 
@@ -98,7 +100,8 @@ def _draw(shared: Shared, item: Items, config: AllocationConfig) -> tuple[Drawn,
         assert shared.draws is not None
         assert shared.key is not None
         assert shared.gaps is not None
-        universe = draw_universe(shared.draws, shared.key, item.index, shared.gaps)
+        assert shared.max_missing is not None
+        universe = draw_universe(shared.draws, shared.key, item.index, shared.gaps, shared.max_missing)
     else:
         universe = Drawn(weights=item.weights, mask=item.mask, returns=item.returns, shock=None)
     if universe.returns is not None:

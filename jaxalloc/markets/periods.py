@@ -27,6 +27,17 @@ _YEAR = 365.25  # days
 _MONTHS = {1: "months", 2: "two months", 3: "quarters", 4: "four months", 6: "half-years", 12: "years"}
 _SATURDAY, _SUNDAY = 5, 6
 
+# what a step may be called -> the period on whose last row portfolios are decided
+CALENDAR = {
+    "week": "week",
+    "month": "month",
+    "month-end": "month",
+    "quarter": "quarter",
+    "quarter-end": "quarter",
+    "year": "year",
+    "year-end": "year",
+}
+
 
 class Spacing(NamedTuple):
     """The spacing of a panel's rows.
@@ -110,6 +121,50 @@ def count_text(number: float) -> str:
     return f"{number:,.2f}".rstrip("0").rstrip(".")
 
 
+def rows_a_year(periods_per_year: float, labels: pd.Index) -> float:
+    """Return how many rows of a panel are a year, for windows and steps.
+
+    It is the number by the dates. Where these have no regular spacing, or contradict the caller's number, it is the
+    caller's.
+
+    Args:
+        periods_per_year: as the settings have it, a number.
+        labels: of the panel's rows.
+    """
+    try:
+        by_dates = spacing_of(labels).periods_per_year
+    except InputError:
+        return periods_per_year
+    return by_dates if abs(periods_per_year / by_dates - 1) <= _CONTRADICTION else periods_per_year
+
+
+def period_ends(labels: pd.Index, step: str) -> np.ndarray:
+    """Return the last row of each calendar period; the panel's last row is one.
+
+    Args:
+        labels: of the rows, ascending.
+        step: one of `CALENDAR`.
+
+    Returns:
+        Numbers of rows, ascending.
+
+    Raises:
+        InputError: the rows have no dates.
+
+    Example:
+        >>> period_ends(pd.bdate_range("2024-01-29", "2024-02-06"), "month-end").tolist()
+        [2, 6]
+    """
+    index = _clock(labels)
+    if index is None:
+        raise InputError(f"step={step!r} needs dates, and the rows have none; give a number of rows")
+    days = index.to_numpy().astype("datetime64[D]")
+    months = days.astype("datetime64[M]").astype(np.int64)
+    unit = CALENDAR[step]
+    periods = _week(days) if unit == "week" else months // {"month": 1, "quarter": 3, "year": 12}[unit]
+    return np.append(np.flatnonzero(np.diff(periods)), len(days) - 1)
+
+
 def periods_of_rows(config: AllocationConfig, returns: Any) -> AllocationConfig:
     """Return settings with a number of periods a year for returns that may have dates.
 
@@ -129,23 +184,27 @@ def periods_of_rows(config: AllocationConfig, returns: Any) -> AllocationConfig:
 
 
 def _times(labels: pd.Index) -> np.ndarray | None:
-    """The labels as sorted, different times of the clock where they were taken; None if they are no dates."""
+    """The labels as sorted, different times of the clock; None if they are no dates, or a single one."""
+    index = _clock(labels)
+    return None if index is None or len(index) < 2 else np.unique(index.to_numpy())
+
+
+def _clock(labels: pd.Index) -> pd.DatetimeIndex | None:
+    """The labels as times of the clock where they were taken; None if they are no dates."""
     index = labels
     if isinstance(index, pd.PeriodIndex):
         index = index.to_timestamp()
     elif not isinstance(index, pd.DatetimeIndex):
         index = _dates_of(index)
-    if index is None or index.hasnans or len(index) < 2:
-        return None
-    return np.unique(index.tz_localize(None).to_numpy())
+    return None if index is None or index.hasnans else index.tz_localize(None)
 
 
 def _dates_of(labels: pd.Index) -> pd.DatetimeIndex | None:
     """Objects that are dates, or texts in ISO 8601; None for anything else, such as numbers."""
     if isinstance(labels, pd.MultiIndex) or pd.api.types.is_numeric_dtype(labels.dtype):
         return None
-    kinds = {type(label) for label in labels}
-    if not all(issubclass(kind, str | datetime.date) for kind in kinds):
+    # a text of digits alone is a number
+    if not all(isinstance(label, datetime.date) or (isinstance(label, str) and "-" in label) for label in labels):
         return None
     try:
         return pd.DatetimeIndex(pd.to_datetime(labels, format="ISO8601"))
@@ -187,7 +246,7 @@ def _day_spacing(days: np.ndarray) -> Spacing:
     for length, number, word in ((7, 52.0, "weeks"), (14, 26.0, "fortnights"), (15.2, 24.0, "half-months")):
         if abs(median - length) <= 0.5:
             return Spacing(number, f"the dates are {word}")
-    return Spacing(round(_YEAR / median, 2), f"the dates are {median:g} days apart")
+    return Spacing(_YEAR / median, f"the dates are {median:g} days apart")
 
 
 def _trading_days(days: np.ndarray) -> tuple[set[int], Spacing]:

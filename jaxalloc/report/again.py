@@ -7,6 +7,7 @@ import shlex
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from jaxalloc.markets.holes import MAX_MISSING
 from jaxalloc.settings.config import AllocationConfig
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ def python_lines(study: Study) -> str:
     lines = _config_lines(study.settings, "")
     lines.append(f"sampler = {_sampler(study.record['sampler'])}")
     keep = "" if study.tables is not None else ', keep="summary"'
-    how = f"seed={study.seed}, precision={study.precision}{keep}"
+    how = f"seed={study.seed}, precision={study.precision}{_max_missing(study.record)}{keep}"
     lines.append(f'study = ja.run_study(panel, sampler, config, {how}, out="again")')
     return "\n".join(lines)
 
@@ -62,6 +63,7 @@ def walk_lines(walk: WalkForward) -> str:
     given = {"window": s.window, "step": s.step, "expanding": s.expanding, "gap": s.gap, "costs_bps": walk.costs_bps}
     given |= {"execution": walk.execution, "seed": walk.seed, "precision": walk.precision}
     words = [f"{name}={_value(value)}" for name, value in given.items()]
+    words[-1] += _max_missing(record)
     lines = _config_lines(walk.settings, 'missing="mask"')
     if record["paths"]:
         lines.append(f"paths = {_sampler(record['paths'])}")
@@ -71,6 +73,12 @@ def walk_lines(walk: WalkForward) -> str:
         words.append("previous_weights=previous")
     lines.append(f'walk = ja.walk_forward(panel, config, {", ".join(words)}, out="again")')
     return "\n".join(lines)
+
+
+def _max_missing(record: Mapping[str, Any]) -> str:
+    """The argument, where it is not the default."""
+    share = record.get("max_missing", MAX_MISSING)
+    return "" if share == MAX_MISSING else f", max_missing={share!r}"
 
 
 def _config_lines(settings: Sweep, reading: str) -> list[str]:

@@ -122,7 +122,7 @@ def _swept(walk: WalkForward, measure: str, profile: str | None) -> Callable[[],
 def _schedule_words(walk: WalkForward) -> str:
     s = walk.schedule
     kind = f"expanding windows from {s.window} rows" if s.expanding else f"windows of {s.window} rows"
-    return f"{kind}, a step of {counted(s.step, 'row')}, a gap of {counted(s.gap, 'row')}"
+    return f"{kind}, {s.words}, a gap of {counted(s.gap, 'row')}"
 
 
 def _subtitle(walk: WalkForward) -> str:

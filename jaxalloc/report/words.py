@@ -88,8 +88,10 @@ def sampler_words(settings: dict[str, Any]) -> str:
         blocks = "" if settings["method"] == "iid" else f", blocks of {settings['block_length']:g} rows"
         return counted(settings["n"], f"{settings['method']} bootstrap resample") + blocks
     if kind == "RollingWindows":
+        step = settings["step"]
+        step = f"a step of {step}" if isinstance(step, str) else f"a step of {counted(step, 'row')}"
         what = "expanding windows from" if settings["expanding"] else "rolling windows of"
-        return f"{what} {settings['window']} rows, a step of {counted(settings['step'], 'row')}"
+        return f"{what} {settings['window']} rows, {step}"
     if kind == "RandomSubsets":
         return f"random subsets of {settings['size']} assets"
     if kind == "Parametric":

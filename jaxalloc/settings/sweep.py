@@ -12,7 +12,7 @@ import numpy as np
 
 from jaxalloc.arguments.errors import InputError
 from jaxalloc.arguments.words import literal
-from jaxalloc.settings.config import NUMERIC_FIELDS, AllocationConfig, check_config
+from jaxalloc.settings.config import NUMERIC_FIELDS, AllocationConfig, check_config, is_auto
 from jaxalloc.settings.readers import READERS
 
 
@@ -91,7 +91,7 @@ def sweep(config: AllocationConfig | None = None, **grid: Iterable[Any]) -> Swee
             raise InputError(f"{name} must be a list of values to sweep over, not {literal(values)}")
         plain = []
         for value in values:
-            if isinstance(value, str):
+            if is_auto(value):
                 raise InputError(f"{name} must be swept over numbers, not {literal(value)}")
             changed = plain_config(check_config(base.replace(**{name: value})))
             plain.append(getattr(changed, name))

@@ -13,6 +13,7 @@ import numpy as np
 from jaxalloc.engine.scheduler import Chunk, Device, Engine, compute_devices
 from jaxalloc.engine.stages import Items
 from jaxalloc.kernels.moments.sample import Moments
+from jaxalloc.markets.holes import weigh_gaps
 from jaxalloc.portfolios.estimates import Given, observe
 from jaxalloc.portfolios.profiles import PROFILES
 from jaxalloc.portfolios.result import Allocation
@@ -68,8 +69,9 @@ class Runner:
         n_rows, n_assets = plan.returns.shape
         draws = steps(plan.sampler, n_rows)
         simulated = any(part.first for part in plan.sampler.parts)
+        self._gaps = weigh_gaps(plan.returns, plan.max_missing)
         # simulated universes read nothing of the panel
-        panel = np.zeros((1, n_assets)) if simulated else plan.returns
+        panel = np.zeros((1, n_assets)) if simulated else self._gaps.returns
         config = plan.settings.config
         self.engine = Engine(
             panel.shape,
@@ -78,13 +80,14 @@ class Runner:
             panel=panel,
             draws=draws,
             key=seed_key(plan.seed),
+            gaps=None if simulated else self._gaps,
             keep_left_out=holds_out(plan.sampler),
         )
         self._sleeves = tuple(PROFILES[profile].sleeve for profile in config.profiles)
         self._whole = self.engine
         if simulated:  # the panel's own portfolios still need the panel
-            whole = plan.returns
-            self._whole = Engine(whole.shape, config, panel=whole, draws=(), key=seed_key(plan.seed))
+            whole = self._gaps.returns
+            self._whole = Engine(whole.shape, config, panel=whole, draws=(), key=seed_key(plan.seed), gaps=self._gaps)
         self._references: dict[Device, Reference] = {}
 
     @property
@@ -109,11 +112,10 @@ class Runner:
 
     @functools.cached_property
     def correlation(self) -> np.ndarray:
-        """(N, N) correlations of the whole panel at the point `Sweep.home`; NaN for an asset with a gap."""
+        """(N, N) correlations of the whole panel at the point `Sweep.home`; NaN for an asset put out of it."""
         config = self.plan.settings.at(self.plan.settings.home)
-        complete = np.isfinite(self.plan.returns).all(axis=0)
         dtype = self.engine.dtype
-        moments = _moments(self.plan.returns.astype(dtype), cast_config(config, dtype), complete)
+        moments = _moments(self._gaps.returns.astype(dtype), cast_config(config, dtype), self._gaps.whole)
         active, covariance = np.asarray(moments.active), np.asarray(moments.covariance)
         variance = np.where(active & np.asarray(moments.valid), np.diagonal(covariance), np.nan)
         scale = 1 / np.sqrt(np.where(variance > 0, variance, np.nan))
@@ -161,7 +163,7 @@ class Runner:
     def _make_references(self) -> dict[Device, Reference]:
         """What universes are compared with, on each device."""
         plan, dtype = self.plan, self.engine.dtype
-        returns = plan.returns if holds_out(plan.sampler) else plan.returns[:0]
+        returns = self._gaps.returns if holds_out(plan.sampler) else self._gaps.returns[:0]
         missing = ~np.isfinite(returns)
         configs = [plan.settings.at(point) for point in range(len(plan.settings))]
         reference = Reference(

@@ -24,6 +24,7 @@ from jaxalloc.studies.dask import dask_workers
 from jaxalloc.studies.folder import InFolder, pack, unpack, write_results
 from jaxalloc.studies.identity import identity_of
 from jaxalloc.studies.local import LocalDevices
+from jaxalloc.studies.missing import note_of_gaps
 from jaxalloc.studies.plan import Plan
 from jaxalloc.studies.study import InMemory, Study
 from jaxalloc.studies.totals import Totals
@@ -95,10 +96,11 @@ def compute_study(
             run = _Run(plan, computer, store)
             run.go(options.progress or (lambda count: None))
             seconds = round(time.monotonic() - clock, 3)
-            record = identity | {"notes": source.notes, "started": started, "seconds": seconds}
+            notes = [*source.notes, *note_of_gaps(source.symbols, plan, run.totals[0].tallies)]
+            record = identity | {"notes": notes, "started": started, "seconds": seconds}
             record |= {} if command is None else {"command": command}
             study = run.study(source.symbols, record)
-            record["notes"] = [*source.notes, *notes_on(study)]
+            record["notes"] = [*notes, *notes_on(study)]
             if store is not None:
                 write_results(study, store)
     return study

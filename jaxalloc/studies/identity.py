@@ -43,6 +43,7 @@ def identity_of(plan: Plan, source: Source, device: str) -> dict[str, Any]:
         "n": plan.n_draws,
         "seed": plan.seed,
         "precision": plan.precision,
+        "max_missing": plan.max_missing,
         "keep": plan.keep,
         "chunk_size": plan.chunk_size,
         "versions": versions_entry(),

@@ -9,6 +9,7 @@ import numpy as np
 
 from jaxalloc.arguments.errors import InputError
 from jaxalloc.arguments.numbers import check_seed, whole_number
+from jaxalloc.markets.holes import MAX_MISSING, check_max_missing
 from jaxalloc.markets.panel import Panel
 from jaxalloc.settings.sweep import Sweep
 from jaxalloc.universes.samplers import Product, Sampler
@@ -30,6 +31,7 @@ class Plan:
         precision: 64 or 32.
         keep: whether chunks hold each universe ("weights") or only add to the totals ("summary").
         chunk_size: universes of a chunk; None for what suits the device.
+        max_missing: share of a universe's rows that an asset may miss inside its life; they count as returns of 0.
     """
 
     returns: np.ndarray
@@ -39,6 +41,7 @@ class Plan:
     precision: int
     keep: str
     chunk_size: int | None
+    max_missing: float = MAX_MISSING
 
     @property
     def n_draws(self) -> int:
@@ -60,6 +63,7 @@ def make_plan(
     precision: Any,
     keep: Any = "weights",
     chunk_size: Any = "auto",
+    max_missing: Any = MAX_MISSING,
 ) -> Plan:
     """Check a study's arguments, and make its plan of them.
 
@@ -71,6 +75,7 @@ def make_plan(
         precision: likewise.
         keep: likewise.
         chunk_size: likewise.
+        max_missing: likewise.
 
     Raises:
         InputError: an argument is out of range, or does not fit the panel.
@@ -94,6 +99,7 @@ def make_plan(
         precision=precision,
         keep=keep,
         chunk_size=None if chunk_size in ("auto", None) else whole_number("chunk_size", chunk_size, 1),
+        max_missing=check_max_missing(max_missing),
     )
 
 

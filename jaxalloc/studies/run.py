@@ -30,6 +30,7 @@ import pandas as pd
 
 from jaxalloc.arguments.errors import AllocationWarning
 from jaxalloc.arguments.processes import check_process
+from jaxalloc.markets.holes import MAX_MISSING
 from jaxalloc.markets.panel import Panel, as_panel
 from jaxalloc.markets.periods import resolve_periods
 from jaxalloc.markets.source import source_of
@@ -49,6 +50,7 @@ def run_study(
     seed: int = 0,
     out: str | os.PathLike[str] | None = None,
     *,
+    max_missing: float = MAX_MISSING,
     keep: Keep = "weights",
     precision: int = 64,
     chunk_size: int | Literal["auto"] | None = "auto",
@@ -62,9 +64,12 @@ def run_study(
     """Allocate every universe that a sampler draws from a panel, and the panel itself.
 
     A universe's portfolios depend on the panel, the settings, the precision, the seed and the universe's number alone:
-    another chunk size, an interruption, or another number of devices gives the same bits. An asset is active in a
-    universe if it has a return in every row that the universe holds. Memory does not grow with the number of
-    universes, if ``out`` is given or ``keep`` is ``"summary"``.
+    another chunk size, an interruption, or another number of devices gives the same bits. Memory does not grow with the
+    number of universes, if ``out`` is given or ``keep`` is ``"summary"``.
+
+    An asset is active in a universe if all rows that the universe holds lie in its life, from its first to its last
+    return in the panel, and it has a return in all of them but for the share ``max_missing``. Returns that are missing
+    there count as 0. A note of the record says which assets were put out, and how many returns counted as 0.
 
     Args:
         panel: returns per period, as `read_returns` makes them; or a frame of them without gaps.
@@ -72,6 +77,8 @@ def run_study(
         config: settings, or a grid of them from `sweep`; `AllocationConfig()` by default.
         seed: 0 to 2**32 - 1; the same one draws the same universes anywhere.
         out: folder to write to, chunk by chunk; the module's docstring lists its files. By default nothing is written.
+        max_missing: largest share of a universe's rows that an active asset may miss inside its life, at least 0 and
+            less than 1; a row that is held twice counts twice.
         keep: ``"weights"`` keeps every universe's weights and clusters; ``"summary"`` only their summaries.
         precision: 64 or 32 bits.
         chunk_size: universes computed at once, rounded up to whole tiles; ``"auto"`` is what suits the device's memory.
@@ -104,7 +111,16 @@ def run_study(
     settings, notes = resolve_periods(as_sweep(config), panel.dates)
     source = source_of(panel)
     source.notes.extend(notes)
-    plan = make_plan(panel, sampler, settings, seed=seed, precision=precision, keep=keep, chunk_size=chunk_size)
+    plan = make_plan(
+        panel,
+        sampler,
+        settings,
+        seed=seed,
+        precision=precision,
+        keep=keep,
+        chunk_size=chunk_size,
+        max_missing=max_missing,
+    )
     options = RunOptions(out=out, resume=resume, fresh=fresh, dask=dask, profile_dir=profile_dir, progress=progress)
     study = compute_study(
         plan, source, options.check("study"), command, notes_on=lambda study: study_notes(panel, plan, study)

@@ -22,6 +22,7 @@ from jax import Array
 from jaxalloc.arguments.errors import InputError
 from jaxalloc.arguments.numbers import plain, whole_number
 from jaxalloc.arguments.words import literal
+from jaxalloc.markets.periods import CALENDAR, period_ends, rows_a_year
 from jaxalloc.universes.universe import MOST_UNIVERSES, Draw, Kernel, Universe
 
 if TYPE_CHECKING:
@@ -181,10 +182,16 @@ class RollingWindows(Sampler):
     floor((T - window) / step) + 1 windows, as many as fit. In a product after a `Bootstrap` they roll over each
     resampled path.
 
+    A step may be a word of the calendar, ``"week"``, ``"month-end"``, ``"quarter-end"`` or ``"year-end"`` (also
+    ``"month"``, ``"quarter"``, ``"year"``): then a window ends on the last row of each such period that ``window`` rows
+    precede, and one on the panel's last row.
+
     Attributes:
         window: rows of a window, or of the first window if they expand, at least 2.
-        step: rows from one window to the next, at least 1.
+        step: rows from one window to the next, at least 1, or a word of the calendar. By default a month of rows: 21 of
+            business days, 1 of months (see `jaxalloc.markets.periods`).
         expanding: whether the windows grow from the first row on.
+        live: whether there is one more window, which ends on the last row, where the steps bring none there.
 
     Example:
         >>> RollingWindows(window=252, step=21).count(504)
@@ -195,42 +202,97 @@ class RollingWindows(Sampler):
     leaves_out: ClassVar[bool | None] = False
 
     window: int
-    step: int = 21
+    step: int | str | None = None
     expanding: bool = False
+    live: bool = False
+    _period_ends: tuple[int, ...] | None = dataclasses.field(default=None, repr=False)
+
+    def ends(self, n_rows: int) -> np.ndarray:
+        """Return the last row of each window, ascending.
+
+        Raises:
+            InputError: the step is a word of the calendar, and the sampler is not prepared for a panel's dates.
+        """
+        window = int(self.window)
+        if isinstance(self.step, str):
+            if self._period_ends is None:
+                raise InputError(f"step={self.step!r} follows a panel's dates: prepare the sampler for a panel")
+            ends = np.asarray(self._period_ends)
+            return ends[ends >= window - 1]
+        ends = np.arange(window - 1, n_rows, MONTH if self.step is None else int(self.step))
+        return np.append(ends, n_rows - 1) if self.live and len(ends) and ends[-1] < n_rows - 1 else ends
 
     def count(self, n_rows: int) -> int:
         """Return the number of windows."""
-        return (n_rows - int(self.window)) // int(self.step) + 1
+        return len(self.ends(n_rows))
 
     def rows_after(self, n_rows: int) -> int:
         """Return the rows of the longest window."""
-        window, step = int(self.window), int(self.step)
-        return window + step * ((n_rows - window) // step) if self.expanding else window
+        return int(self.ends(n_rows)[-1]) + 1 if self.expanding else int(self.window)
 
     def prepare(self, panel: Panel, n_rows: int, periods_per_year: float) -> RollingWindows:
-        """Check the settings; see `Sampler.prepare`."""
-        whole_number("step", self.step, 1)
+        """Check the settings, and settle the step; see `Sampler.prepare`."""
         whole_number("window", self.window, 2)
         if self.window > n_rows:
             raise InputError(f"window must be at most {n_rows}, the panel's rows, not {literal(self.window)}")
+        if self.step is None:
+            return dataclasses.replace(self, step=month_of_rows(rows_a_year(periods_per_year, panel.dates)))
+        if isinstance(self.step, str):
+            if self.step not in CALENDAR:
+                raise InputError(
+                    f"step must be a whole number of rows, or one of {', '.join(CALENDAR)}, not {literal(self.step)}"
+                )
+            if n_rows != panel.n_observations:
+                raise InputError(f"step={self.step!r} follows the panel's dates, which simulated rows have not")
+            ends = period_ends(panel.dates, self.step)
+            return dataclasses.replace(self, _period_ends=tuple(ends.tolist()))
+        whole_number("step", self.step, 1)
         return self
 
     def draw(self) -> tuple[Kernel, Any]:
-        """Return the kernel, and window, step and whether windows expand."""
-        return _window, (np.int32(self.window), np.int32(self.step), np.bool_(self.expanding))
+        """Return the kernel, and window, step or last rows, and whether windows expand."""
+        window, expanding = np.int32(self.window), np.bool_(self.expanding)
+        if self._period_ends is None:
+            step = MONTH if self.step is None else self.step
+            return _window, (window, np.int32(step), expanding)
+        n_rows = self._period_ends[-1] + 1
+        ends = self.ends(n_rows)
+        # as long for any calendar, so that another one compiles nothing
+        padded = np.pad(ends, (0, n_rows - len(ends)), mode="edge").astype(np.int32)
+        return _calendar_window, (window, padded, expanding)
 
     def settings(self) -> dict[str, Any]:
         """Return the name and the settings as plain values."""
-        numbers = {"window": plain(self.window), "step": plain(self.step), "expanding": bool(self.expanding)}
-        return {"sampler": "RollingWindows"} | numbers
+        step = self.step if isinstance(self.step, str) else plain(self.step)
+        numbers = {"window": plain(self.window), "step": step, "expanding": bool(self.expanding)}
+        return {"sampler": "RollingWindows"} | numbers | {"live": bool(self.live)}
+
+
+YEAR, MONTH = 252, 21  # rows of a year and of a month of business days
+
+
+def month_of_rows(rows_of_year: float) -> int:
+    """Return the rows of a month: 21 of business days, 1 of months or longer periods."""
+    return max(1, round(rows_of_year / 12))
 
 
 def _window(numbers: tuple[Array, Array, Array], key: Array, index: Array, universe: Universe) -> Universe:
     window, step, expanding = numbers
+    # a live window ends on the last row, before its step does
+    return _window_to(jnp.minimum(index * step + window, universe.rows.shape[0]), window, expanding, universe)
+
+
+def _calendar_window(numbers: tuple[Array, Array, Array], key: Array, index: Array, universe: Universe) -> Universe:
+    window, ends, expanding = numbers
+    return _window_to(ends[index] + 1, window, expanding, universe)
+
+
+def _window_to(stop: Array, window: Array, expanding: Array, universe: Universe) -> Universe:
+    """The window that ends before row ``stop``."""
     position = jnp.arange(universe.rows.shape[0], dtype=jnp.int32)
-    first = jnp.where(expanding, 0, index * step)
+    first = jnp.where(expanding, 0, stop - window)
     rows = universe.rows[jnp.minimum(first + position, universe.rows.shape[0] - 1)]
-    return universe._replace(rows=rows, length=jnp.where(expanding, index * step + window, window))
+    return universe._replace(rows=rows, length=jnp.where(expanding, stop, window))
 
 
 @dataclasses.dataclass(frozen=True)

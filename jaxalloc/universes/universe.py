@@ -19,6 +19,7 @@ from jax import Array
 
 from jaxalloc.kernels.lanes.products import dot
 from jaxalloc.kernels.moments.shock import Shock
+from jaxalloc.markets.holes import most_holes
 
 MOST_UNIVERSES = 2**31 - 1  # universes are numbered in int32
 WHOLE_PANEL = -1  # the number of the universe for which nothing is drawn
@@ -71,7 +72,7 @@ class Drawn(NamedTuple):
 
     Attributes:
         weights: (T,) observation weights: how often the universe holds each row.
-        mask: (N,) bool, those of its assets that have a return in every row that it holds.
+        mask: (N,) bool, those of its assets that have a return in every row that it holds, but for a share of them.
         returns: (T, N) or None, as in `Universe`.
         shock: as in `Universe`.
     """
@@ -87,7 +88,9 @@ def seed_key(seed: int) -> Array:
     return jax.random.key(seed, impl="threefry2x32")
 
 
-def draw_universe(draws: tuple[Draw, ...], seed_key: Array, index: Array, gaps: Array) -> Drawn:
+def draw_universe(
+    draws: tuple[Draw, ...], seed_key: Array, index: Array, gaps: Array, max_missing: Array | float = 0.0
+) -> Drawn:
     """Draw one universe.
 
     Args:
@@ -95,7 +98,8 @@ def draw_universe(draws: tuple[Draw, ...], seed_key: Array, index: Array, gaps: 
         seed_key: () key of the seed.
         index: () int32, the universe's number, or `WHOLE_PANEL`, for which the draws change nothing. (A draw that gives
             universes returns of their own always applies.)
-        gaps: (T, N) 1.0 where the panel has no return, else 0.
+        gaps: (T, N) weight of a missing return, 0 where the panel has one (see `jaxalloc.markets.holes.Gaps`).
+        max_missing: () share of a universe's rows that an asset's gaps may weigh.
 
     Returns:
         `Drawn`, its weights in the dtype of ``gaps``.
@@ -117,7 +121,8 @@ def draw_universe(draws: tuple[Draw, ...], seed_key: Array, index: Array, gaps: 
     position = jnp.arange(universe.rows.shape[0], dtype=jnp.int32)
     held = (position < universe.length).astype(gaps.dtype)
     weights = jnp.zeros(gaps_held.shape[0], gaps.dtype).at[universe.rows].add(held)
-    complete = dot((weights > 0).astype(gaps.dtype), gaps_held) == 0
+    most = most_holes(max_missing, jnp.sum(weights), float(jnp.finfo(gaps.dtype).eps))
+    complete = dot(weights, gaps_held) <= most
     return Drawn(weights=weights, mask=universe.mask & complete, returns=universe.returns, shock=universe.shock)
 
 

@@ -20,6 +20,7 @@ import pandas as pd
 import pytest
 import scipy.special
 import scipy.stats
+from helpers import count_compilations
 
 import jaxalloc as ja
 from jaxalloc.arguments.errors import InputError
@@ -55,6 +56,8 @@ def with_gaps(*gaps: tuple[slice | int, int]) -> pd.DataFrame:
 
 
 LATE = with_gaps((slice(0, 50), 2), (97, 0), (slice(112, 130), 4))  # a late listing, one gap, a delisting
+# beside them, five holes of a window of 40 rows, and six
+HOLED = with_gaps((slice(0, 50), 2), (slice(20, 25), 0), (slice(60, 66), 1), (slice(112, 130), 4))
 
 
 # ---- the oracle -----------------------------------------------------------------------------------------------------
@@ -105,12 +108,22 @@ def simulate(
     return found
 
 
-def decided(returns: pd.DataFrame, expanding: bool = False, lead: bool = False) -> list[dict[str, pd.Series | None]]:
+def allowed(sample: pd.DataFrame, returns: pd.DataFrame, max_missing: float) -> list[bool]:
+    """Which assets live through a sample and miss no more of its rows than that share."""
+    lives = [(returns[symbol].first_valid_index(), returns[symbol].last_valid_index()) for symbol in returns]
+    inside = [first <= sample.index[0] and sample.index[-1] <= last for first, last in lives]
+    few = sample.isna().sum() <= max_missing * len(sample) + 1e-9
+    return [alive and bool(few.iloc[i]) for i, alive in enumerate(inside)]
+
+
+def decided(
+    returns: pd.DataFrame, expanding: bool = False, lead: bool = False, ends: Any = None, max_missing: float = 0.05
+) -> list[dict[str, pd.Series | None]]:
     """Targets of each window by profile, from `allocate_batch` on exactly the rows that the window has."""
     found: list[dict[str, pd.Series | None]] = []
-    starts = range(0, len(returns) - WINDOW + 1, STEP)
-    samples = [returns.iloc[0 if expanding else s : s + WINDOW] for s in starts]
-    masks = np.array([sample.notna().all().to_numpy() for sample in samples])
+    ends = range(WINDOW - 1, len(returns), STEP) if ends is None else ends
+    samples = [returns.iloc[0 if expanding else end + 1 - WINDOW : end + 1] for end in ends]
+    masks = np.array([allowed(sample, returns, max_missing) for sample in samples])
     weights = np.zeros((len(samples), len(returns)))  # shared rows, so that samples of any length are one program
     for j, sample in enumerate(samples):
         weights[j, returns.index.get_indexer(sample.index)] = 1
@@ -138,6 +151,8 @@ CASES = {
     "a gap beyond the step": {"costs_bps": 10, "gap": 20},
     "expanding": {"costs_bps": 10, "expanding": True},
     "missing": {"costs_bps": 10, "panel": LATE},
+    "no row missing": {"costs_bps": 10, "panel": LATE, "max_missing": 0},
+    "more missing": {"costs_bps": 10, "panel": HOLED, "max_missing": 0.125},
     "leads": {"costs_bps": 10, "execution": "lead", "panel": LATE},
     "previous": {"costs_bps": 30, "previous_weights": {SYMBOLS[1]: 0.5, SYMBOLS[3]: 0.2}},
 }
@@ -151,7 +166,7 @@ def test_walk_forward_is_a_day_by_day_simulation(case: str) -> None:
     gap, lead = int(arguments.get("gap", 0)), arguments.get("execution") == "lead"
     previous = pd.Series(arguments.get("previous_weights", {}), dtype=float).reindex(SYMBOLS).fillna(0)
     cost = arguments.get("costs_bps", 0) / 10_000
-    windows = decided(panel, bool(arguments.get("expanding")), lead)
+    windows = decided(panel, bool(arguments.get("expanding")), lead, max_missing=arguments.get("max_missing", 0.05))
     assert len(windows) == found.schedule.n_windows == 7
     rows = [WINDOW + gap + j * STEP for j in range(len(windows))]
     for profile in CONFIG.profiles:
@@ -171,7 +186,7 @@ def test_walk_forward_is_a_day_by_day_simulation(case: str) -> None:
         np.testing.assert_allclose(live["target"], windows[-1][profile], atol=1e-13)
         np.testing.assert_allclose(live["trade"], live["target"] - live["current"], atol=0)
         assert found.summary().loc[profile, "live_turnover"] == pytest.approx(abs(live["trade"]).sum())
-    if case in ("missing", "leads"):
+    if case in ("missing", "no row missing", "more missing", "leads"):
         assert found.summary()["missing"].max() > 0
 
 
@@ -260,8 +275,8 @@ def test_equal_weights_by_hand() -> None:
     found = walk(LATE, config=config, costs_bps=50)
     targets: dict[int, pd.Series | None] = {}
     for row in range(WINDOW, T, STEP):
-        complete = LATE.iloc[row - WINDOW : row].notna().all()
-        targets[row] = complete / complete.sum()
+        there = pd.Series(allowed(LATE.iloc[row - WINDOW : row], LATE, 0.05), SYMBOLS)
+        targets[row] = there / there.sum()
     expected = simulate(LATE, targets, 0.005, NOTHING)
     np.testing.assert_allclose(found.returns["equal_weight"], list(expected.net.values()), **EXACT)
     np.testing.assert_allclose(found.turnover["equal_weight"], list(expected.turnover.values()), atol=1e-13)
@@ -287,7 +302,7 @@ def test_leads_take_their_clusters_weight() -> None:
 def test_windows_without_a_valid_universe_keep_what_is_held() -> None:
     gone = MARKET.copy()
     gone.iloc[100] = np.nan  # in the windows from rows 75 and 90 on
-    found = walk(gone, costs_bps=10)
+    found = walk(gone, costs_bps=10, max_missing=0)
     table = found.rebalances().loc["risk_parity"]
     assert table["kept"].tolist() == [False, False, False, False, False, True]
     assert table["turnover"].iloc[-1] == 0
@@ -316,6 +331,135 @@ def test_schedule(rows: int, window: int, step: int, gap: int, expanding: bool) 
     for j, (low, high) in enumerate(held):
         assert schedule.decided(j) == j * step + window - 1
         assert high <= low or low == schedule.decided(j) + 1 + gap
+
+
+@pytest.mark.parametrize("gap", [0, 3])
+def test_the_live_window_ends_on_the_last_row_and_changes_nothing_before(gap: int) -> None:
+    found = walk(step=20, gap=gap, costs_bps=10)
+    ends = [39, 59, 79, 99, 119, 129]
+    assert found.schedule.decisions.tolist() == ends
+    assert (found.schedule.n_windows, found.schedule.n_held) == (6, 5)
+    steps = ja.run_study(MARKET, ja.RollingWindows(WINDOW, 20), CONFIG)
+    for profile in CONFIG.profiles:
+        wanted = steps.weights(profile).to_numpy()
+        assert found.allocations.weights(profile).to_numpy()[:-1].tobytes() == wanted.tobytes()
+    windows = decided(MARKET, ends=ends)
+    for profile in CONFIG.profiles:
+        targets = {end + 1 + gap: window[profile] for end, window in zip(ends[:-1], windows, strict=False)}
+        expected = simulate(MARKET, targets, 0.001, NOTHING)
+        np.testing.assert_allclose(found.returns[profile], list(expected.net.values()), **EXACT)
+        live = found.target(profile)
+        np.testing.assert_allclose(live["target"], windows[-1][profile], atol=1e-13)
+        np.testing.assert_allclose(live["current"], expected.last, atol=1e-13)
+
+
+BY_CALENDAR = {"week": "W", "month-end": "M", "month": "M", "quarter-end": "Q"}
+
+
+@pytest.mark.parametrize(
+    ("step", "changes"),
+    [
+        ("week", {"gap": 1}),
+        ("month-end", {}),
+        ("month", {"expanding": True}),
+        ("quarter-end", {"gap": 30}),
+    ],
+)
+def test_a_calendar_decides_on_the_last_row_of_each_period(step: str, changes: dict[str, Any]) -> None:
+    found = walk(step=step, costs_bps=10, **changes)
+    rows = pd.Series(np.arange(T), index=MARKET.index)
+    ends = rows.groupby(MARKET.index.to_period(BY_CALENDAR[step])).last()
+    ends = [int(end) for end in ends if end >= WINDOW - 1]
+    assert found.schedule.decisions.tolist() == ends
+    assert ends[-1] == T - 1
+    gap = changes.get("gap", 0)
+    windows = decided(MARKET, bool(changes.get("expanding")), ends=ends)
+    for profile in CONFIG.profiles:
+        targets = {end + 1 + gap: window[profile] for end, window in zip(ends, windows, strict=True)}
+        targets = {row: target for row, target in targets.items() if row < T}
+        expected = simulate(MARKET, targets, 0.001, NOTHING)
+        np.testing.assert_allclose(found.returns[profile], list(expected.net.values()), **EXACT)
+        np.testing.assert_allclose(found.turnover[profile], list(expected.turnover.values()), atol=1e-13)
+        np.testing.assert_allclose(found.target(profile)["target"], windows[-1][profile], atol=1e-13)
+        assert found.schedule.n_held == len(targets)
+    decisions = found.rebalances().loc["risk_parity", "decided"]
+    assert list(decisions) == [MARKET.index[end] for end in ends[: len(decisions)]]
+
+
+def test_another_calendar_compiles_nothing() -> None:
+    walk(step="week")
+    with count_compilations() as compiled:
+        walk(step="month-end")
+        walk(step="quarter", window=50, expanding=True)
+    assert compiled.count == 0
+
+
+def test_a_path_by_the_calendar_has_the_dates_of_the_panel() -> None:
+    found = walk(paths=PATHS, step="month-end", costs_bps=20)
+    rows = PATHS.rows(T, 7, 0, PATHS.n)
+    for path in (0, 3):
+        frame = MARKET.iloc[rows[path]].set_axis(MARKET.index, axis=0)
+        expected = walk(frame, step="month-end", costs_bps=20).summary()[list(found.paths().columns)]
+        np.testing.assert_allclose(found.paths().loc[path], expected, rtol=1e-6)
+
+
+def test_paths_have_no_live_window() -> None:
+    found, steps = walk(paths=PATHS, step=20), []
+    walk(paths=PATHS, step=20, progress=steps.append)
+    assert found.path_allocations is not None
+    assert (found.allocations.n, found.path_allocations.n) == (6, 5 * PATHS.n)
+    assert sum(steps) == 6 + 5 * PATHS.n
+    rows = PATHS.rows(T, 7, 0, PATHS.n)
+    frame = MARKET.iloc[rows[3]].set_axis(MARKET.index, axis=0)
+    expected = walk(frame, step=20).summary()[list(found.paths().columns)]
+    np.testing.assert_allclose(found.paths().loc[3], expected, rtol=1e-6)
+
+
+def dated(frequency: str, rows: int = T) -> pd.DataFrame:
+    return MARKET.iloc[:rows].set_axis(pd.date_range("2001-01-01", periods=rows, freq=frequency), axis=0)
+
+
+@pytest.mark.parametrize(
+    ("frequency", "window", "step", "told"),
+    [
+        ("BME", 12, 1, "At 12 rows a year the walk-forward has a window of 12 rows and a step of 1 row."),
+        ("W-FRI", 52, 4, "At 52 rows a year the walk-forward has a window of 52 rows and a step of 4 rows."),
+        ("QE", 4, 1, "At 4 rows a year the walk-forward has a window of 4 rows and a step of 1 row."),
+    ],
+)
+def test_a_year_and_a_month_of_rows_are_the_defaults(frequency: str, window: int, step: int, told: str) -> None:
+    market, config = dated(frequency), CONFIG.replace(profiles=("equal_weight",))
+    found = ja.walk_forward(market, config)
+    assert (found.schedule.window, found.schedule.step) == (window, step)
+    assert told in found.record["notes"]
+    given = ja.walk_forward(market, config, window, step)
+    assert given.history.net.tobytes() == found.history.net.tobytes()
+    assert not any("walk-forward has" in note for note in given.record["notes"])
+    wanted = f"At {window} rows a year the walk-forward has a step of {step} row{'' if step == 1 else 's'}."
+    assert wanted in ja.walk_forward(market, config, window + 1).record["notes"]
+
+
+def test_days_have_windows_of_252_rows_and_steps_of_21_without_a_word() -> None:
+    market = ja.datasets.synthetic_market(n_assets=N, n_observations=300)
+    for number in ("auto", 250, 260):
+        config = ja.AllocationConfig(profiles=("equal_weight",), periods_per_year=number)
+        found = ja.walk_forward(market, config)
+        assert (found.schedule.window, found.schedule.step) == (252, 21)
+        assert not any("walk-forward has" in note for note in found.record["notes"])
+    weeks = ja.walk_forward(market.reset_index(drop=True), config.replace(periods_per_year=52))
+    assert (weeks.schedule.window, weeks.schedule.step) == (52, 4)  # rows without dates: the caller knows
+    with pytest.raises(InputError, match="window is by default a year of rows, 252, and the panel has 100; give"):
+        ja.walk_forward(market.iloc[:100], config)
+
+
+def test_a_monthly_sharpe_ratio_by_hand() -> None:
+    market = dated("ME")
+    found = ja.walk_forward(market, CONFIG.replace(profiles=("equal_weight",)), window=12, step=1)
+    net = market.iloc[12:].mean(axis=1)  # equal weights, every month anew
+    excess = net - 0.02 / 12
+    row = found.summary().loc["equal_weight"]
+    assert row["sharpe"] == pytest.approx(np.sqrt(12) * excess.mean() / net.std())
+    assert row["annual_return"] == pytest.approx((1 + net).prod() ** (12 / len(net)) - 1)
 
 
 # ---- paths ----------------------------------------------------------------------------------------------------------
@@ -459,7 +603,7 @@ def test_a_panel_seldom_goes_back_to_an_earlier_room(compute: Callable[[ja.Panel
     panel = ja.read_returns(MARKET)
     ranks = [ROOMS.index(room) for room in rooms_entered(panel, lambda: compute(panel))]
     assert {"markets", "universes", "engine", "studies"} <= {ROOMS[rank] for rank in ranks}
-    assert sum(after < before for before, after in itertools.pairwise(ranks)) <= 6
+    assert sum(after < before for before, after in itertools.pairwise(ranks)) <= 7
 
 
 # ---- sweeps ---------------------------------------------------------------------------------------------------------
@@ -675,6 +819,8 @@ def test_wrong_previous_weights(given: Any, message: str) -> None:
         ({"window": 131}, "window must be at most 130"),
         ({"window": 1}, "window must be a whole number"),
         ({"step": 0}, "step must be a whole number"),
+        ({"step": "fortnight"}, "step must be a whole number of rows, or one of week, month, month-end,"),
+        ({"step": "week", "panel": MARKET.reset_index(drop=True)}, "step='week' needs dates, and the rows have none"),
         ({"gap": -1}, "gap must be a whole number at least 0"),
         ({"gap": 1.5}, "gap must be a whole number"),
         ({"expanding": "yes"}, "expanding must be True or False"),
@@ -788,6 +934,26 @@ def test_interrupted_and_resumed_it_has_the_same_bits(tmp_path: Path) -> None:
     assert loaded.path_allocations.n == 7 * PATHS.n
     pd.testing.assert_frame_equal(loaded.weights("max_sharpe"), whole.weights("max_sharpe"), check_exact=True)
     pd.testing.assert_frame_equal(loaded.paths(), whole.paths(), check_exact=True)
+
+
+def test_a_calendar_and_a_live_window_come_back_from_a_folder(tmp_path: Path) -> None:
+    for step in ("month-end", 20):
+        found = walk(step=step, out=tmp_path / str(step))
+        loaded = ja.load_walk_forward(tmp_path / str(step))
+        same(loaded, found)
+        assert loaded.schedule == found.schedule
+        assert loaded.schedule.decisions.tolist() == found.schedule.decisions.tolist()
+        same(walk(step=step, out=tmp_path / str(step), resume=True), found)
+    with pytest.raises(InputError, match="was made with other settings"):
+        walk(step="week", out=tmp_path / "month-end", resume=True)
+
+
+def test_a_schedule_from_before_live_windows_is_what_it_was() -> None:
+    entry = {"n_rows": 130, "window": 40, "step": 20, "expanding": False, "gap": 0}
+    schedule = Schedule.of_record(entry)
+    assert schedule.decisions.tolist() == [39, 59, 79, 99, 119]
+    assert schedule.held(4) == (120, 130)
+    assert Schedule.of_record(json.loads(json.dumps(schedule.record()))) == schedule
 
 
 def test_files_say_what_the_frames_say(tmp_path: Path) -> None:

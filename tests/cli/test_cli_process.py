@@ -119,7 +119,7 @@ def test_every_help_has_an_example_that_parses_and_the_exit_statuses(
     ("arguments", "status"),
     [
         (["--version"], 0),
-        (["allocate", "market.csv"], 0),
+        (["allocate", "market.csv", "--quiet"], 0),
         (["allocate", "nowhere.csv"], 2),
         (["allocate"], 2),
         (["x"], 2),

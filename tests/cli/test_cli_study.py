@@ -95,10 +95,13 @@ BOOTSTRAP = {"sampler": "Bootstrap", "n": 1000, "method": "iid", "block_length":
         ("--keep summary", [BOOTSTRAP]),
         ("--n 3 --subset 8", [BOOTSTRAP | {"n": 3}, {"sampler": "RandomSubsets", "size": 8, "n": None}]),
         ("--n 3 --method stationary --block 2.5", [BOOTSTRAP | {"n": 3, "method": "stationary", "block_length": 2.5}]),
-        ("--window 60", [{"sampler": "RollingWindows", "window": 60, "step": 21, "expanding": False}]),
+        ("--window 60", [{"sampler": "RollingWindows", "window": 60, "step": 21, "expanding": False, "live": False}]),
         (
             "--window 60 --step 30 --expanding --n 2",
-            [BOOTSTRAP | {"n": 2}, {"sampler": "RollingWindows", "window": 60, "step": 30, "expanding": True}],
+            [
+                BOOTSTRAP | {"n": 2},
+                {"sampler": "RollingWindows", "window": 60, "step": 30, "expanding": True, "live": False},
+            ],
         ),
         pytest.param(
             "--simulate student_t --degrees-of-freedom 4 --n 3",
@@ -179,12 +182,36 @@ def test_resume_and_fresh_take_the_folder_of_before(run: Run, file: Path, refuse
 
 def test_resamples_may_miss_every_gap(run: Run, file: Path, market: pd.DataFrame) -> None:
     market.mask(np.eye(*market.shape) > 0).to_csv(file)
-    out, err = run("study", file, *STUDY, "--missing", "mask")
+    out, err = run("study", file, *STUDY, "--missing", "mask", "--max-missing", "0")
     assert "note: Left 12 missing returns in 12 symbols as gaps" in err
     assert "5 universes, 12 assets" in out
     assert re.search(r"^volatility +- +\d", out, re.MULTILINE)  # there is no estimate
     assert "hold together" not in out
     assert "nan" not in out
+
+
+def test_a_few_missing_returns_put_no_asset_out(run: Run, file: Path, market: pd.DataFrame) -> None:
+    frame = market.copy()
+    frame.iloc[50:53, 2] = np.nan
+    frame.iloc[:10, 4] = np.nan
+    frame.to_csv(file)
+    study = ("study", file, "--window", "60", "--step", "30", "--missing", "mask")
+    told = "3 missing returns inside the life of 1 asset count as 0 where a universe misses at most 5 % of its rows; "
+    _, err = run(*study, "--out", "few")
+    assert told + f"1 of 12 assets was put out of universes: '{market.columns[4]}' (in 2 of 3: listed late or" in err
+    assert [note in err for note in ja.load_study("few").record["notes"] if told in note] == [True]
+    assert (ja.load_study("few").clusters().to_numpy()[:, 2] >= 0).all()
+    _, err = run(*study, "--out", "none", "--max-missing", "0")
+    assert "2 of 12 assets were put out of universes: " in err
+    assert (ja.load_study("none").clusters().to_numpy()[:, 2] >= 0).tolist() == [False, False, True]
+    assert "--max-missing must be a share of the rows" in run(*study, "--max-missing", "1", status=2)[1]
+
+
+def test_a_study_by_the_calendar(run: Run, file: Path, market: pd.DataFrame) -> None:
+    run("study", file, "--window", "60", "--step", "month-end", "--out", "months")
+    assert factors("months")[0]["step"] == "month-end"
+    assert ja.load_study("months").n == len(set(market.index[59:].to_period("M")))
+    assert "--step 'day': give a number" in run("study", file, "--window", "60", "--step", "day", status=2)[1]
 
 
 def test_a_study_without_a_valid_universe_is_bad_input(run: Run, file: Path, market: pd.DataFrame) -> None:

@@ -78,6 +78,28 @@ def test_a_machine_gets_one_document(run: Run, file: Path, market: pd.DataFrame)
     assert found["paths"] == {"sampler": "Bootstrap", "n": 4, "method": "stationary", "block_length": 21}
 
 
+def test_windows_and_steps_follow_the_calendar(run: Run, file: Path, market: pd.DataFrame) -> None:
+    out, _ = run(*WALK, "--step", "month-end", "--paths", "4", "--out", "months")
+    wanted = ja.walk_forward(market, CONFIG, window=60, step="month-end")
+    pd.testing.assert_frame_equal(ja.load_walk_forward("months").returns, wanted.returns)
+    assert "decided on 60 rows, at the end of every month; trading costs nothing;" in " ".join(out.split())
+    assert f"target decided on {market.index[-1].date()};" in out
+    market.set_axis(pd.date_range("2001-01-31", periods=len(market), freq="BME", name="date"), axis=0).to_csv("m.csv")
+    _, err = run("walk-forward", "m.csv", *ROLL[4:], "--out", "yearly")
+    assert "note: At 12 rows a year the walk-forward has a window of 12 rows and a step of 1 row.\n" in err
+    schedule = ja.load_walk_forward("yearly").schedule
+    assert (schedule.window, schedule.step) == (12, 1)
+    _, err = run(*WALK, "--step", "fortnight", status=2)
+    assert "--step 'fortnight': give a number of rows, or one of week, month" in err
+    _, err = run("walk-forward", file, status=2)
+    assert "--window is by default a year of rows, 252, and the panel has 120; give" in err
+    market.reset_index(drop=True).to_csv("rows.csv")
+    assert (
+        "--step week needs dates, and the rows have none"
+        in run("walk-forward", "rows.csv", *ROLL[:2], "--step", "week", status=2)[1]
+    )
+
+
 def test_paths_are_printed_beside_what_happened(run: Run, file: Path, market: pd.DataFrame) -> None:
     out, _ = run(*WALK, "--paths", "4", "--method", "circular", "--block", "10", "--out", "paths")
     assert max(map(len, out.splitlines())) <= 80

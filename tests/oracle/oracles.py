@@ -817,6 +817,7 @@ def read_settings(config: Any = None, **settings: Any) -> dict[str, Any]:
     merged = {}
     for name, default in SETTINGS.items():
         value = settings.get(name, getattr(config, name, default))
+        value = default if value == "auto" else value  # arrays have no dates
         merged[name] = tuple(value) if name == "profiles" else type(default)(value)
     return merged
 

@@ -195,7 +195,7 @@ def test_float64_if_and_only_if_x64(dtype: Any) -> None:
 
 def test_a_frame_is_its_numbers(x64: Any) -> None:
     x = market(5, 4)
-    frame = pd.DataFrame(x, columns=[f"S{i}" for i in range(N)], index=pd.date_range("2020-01-01", periods=T))
+    frame = pd.DataFrame(x, columns=[f"S{i}" for i in range(N)], index=pd.bdate_range("2020-01-01", periods=T))
     assert same_bits(host(allocate(frame)), host(allocate(x))) == []
 
 

@@ -343,7 +343,7 @@ def test_page_says_the_answer_the_statuses_and_how_to_run_it_again(page: str, st
     assert f"jax {jax.__version__}" in text
     assert "jaxalloc study 'my file.csv' --n 60" in text
     assert "--out" not in text.split("my file.csv")[1].split("In Python")[0]
-    assert "ja.AllocationConfig(risk_free_rate=0.01)" in text
+    assert "ja.AllocationConfig(risk_free_rate=0.01, periods_per_year=252.0)" in text
     assert "ja.Bootstrap(n=60, method='circular', block_length=10)" in text
     assert "seed=3, precision=64" in text
     for field in dataclasses.fields(CONFIG):
@@ -405,7 +405,7 @@ def test_gaps_leave_assets_out_of_the_estimate_and_the_page_whole(tmp_path: Path
     frame = MARKET.copy()
     frame.iloc[5, 0] = frame.iloc[90, 3] = np.nan
     panel = ja.read_returns(frame, missing="mask")
-    study = ja.run_study(panel, ja.RollingWindows(60, 30), CONFIG)
+    study = ja.run_study(panel, ja.RollingWindows(60, 30), CONFIG, max_missing=0)
     assert np.flatnonzero(np.isnan(np.diagonal(study.correlation))).tolist() == [0, 3]
     assert len(tree_of(study).assets) == N - 2
     text = Reader(own_part(written(study, tmp_path))).text
@@ -422,7 +422,9 @@ def test_a_page_without_estimate_or_universes_is_still_a_page(tmp_path: Path) ->
     assert "3 of 3 universes are invalid" in text
     assert "No universe has a portfolio: no asset has a return in every row of a universe: " in text
     diagonal = ja.read_returns(MARKET.mask(np.eye(*MARKET.shape) > 0), missing="mask")
-    text = " ".join(Reader(own_part(written(ja.run_study(diagonal, ja.Bootstrap(3), CONFIG), tmp_path))).text.split())
+    text = " ".join(
+        Reader(own_part(written(ja.run_study(diagonal, ja.Bootstrap(3), CONFIG, max_missing=0), tmp_path))).text.split()
+    )
     assert "there is no estimate to compare the universes with" in text
     text = " ".join(Reader(own_part(written(ja.run_study(MARKET, None, CONFIG), tmp_path))).text.split())
     assert "One universe says nothing about stability" in text

@@ -329,6 +329,9 @@ def test_what_must_be_known_first_is_said(tmp_path: Path) -> None:
     most = int(walk.summary()["missing"].max())
     assert most > 2
     assert f"Returns were missing while their asset was held, {most} times" in text
+    assert "The panel goes on for" not in text
+    old = dataclasses.replace(walk, schedule=dataclasses.replace(walk.schedule, live=False))  # of an older version
+    text = Reader(own_part(old, tmp_path)).text
     assert "The panel goes on for 4 rows, to 2021-06-18: the target does not use them." in text
 
 

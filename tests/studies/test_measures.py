@@ -159,6 +159,7 @@ class Case(NamedTuple):
             precision=precision,
             keep="weights",
             chunk_size=chunk_size,
+            max_missing=0.0,
         )
 
 

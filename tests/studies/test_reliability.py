@@ -225,7 +225,7 @@ def soak(n: int, n_assets: int = 60, n_rows: int = 126, report: Callable[[int], 
             Plan(
                 returns=panel.values,
                 sampler=prepared,
-                settings=Sweep(ja.AllocationConfig()),
+                settings=Sweep(ja.AllocationConfig(periods_per_year=252)),
                 seed=0,
                 precision=64,
                 keep="summary",

@@ -122,6 +122,42 @@ def test_windows_are_those_of_a_loop(window: int, step: int, expanding: bool) ->
 
 
 @pytest.mark.parametrize("expanding", [False, True])
+@pytest.mark.parametrize(("window", "step"), [(7, 3), (5, 21), (22, 1), (23, 4)])
+def test_a_live_window_ends_on_the_last_row(window: int, step: int, expanding: bool) -> None:
+    before = draw(RollingWindows(window, step, expanding)).weights
+    found = draw(RollingWindows(window, step, expanding, live=True)).weights
+    assert np.array_equal(found[: len(before)], before)
+    last = np.arange(T) >= (0 if expanding else T - window)
+    assert np.array_equal(found[-1], last)
+    assert len(found) == len(before) + (before[-1, -1] == 0)
+
+
+@pytest.mark.parametrize("expanding", [False, True])
+@pytest.mark.parametrize("step", ["week", "month-end", "year"])
+def test_windows_by_the_calendar_end_with_its_periods(step: str, expanding: bool) -> None:
+    dates = pd.date_range("2023-12-20", periods=T, freq="D")
+    panel = panel_of(RETURNS)
+    panel = Panel(panel.returns.set_axis(dates, axis=0))
+    sampler = RollingWindows(4, step, expanding).prepare(panel, T, YEAR)
+    code = {"week": dates.isocalendar().week, "month-end": dates.month, "year": dates.year}[step]
+    code = np.asarray(code)
+    ends = [row for row in range(3, T) if row == T - 1 or code[row] != code[row + 1]]
+    assert sampler.ends(T).tolist() == ends
+    expected = [[float((expanding or row > end - 4) and row <= end) for row in range(T)] for end in ends]
+    shared = steps(Product((sampler,)), T), seed_key(0)
+    weights = [DRAW(*shared, np.full(BLOCK, j, np.int32), np.zeros((T, N))).weights[0] for j in range(len(ends))]
+    assert np.array_equal(weights, expected)
+
+
+def test_a_step_is_a_month_of_rows_by_default() -> None:
+    panel = panel_of(RETURNS)
+    assert RollingWindows(5).prepare(panel, T, 252).step == 21
+    months = Panel(panel.returns.set_axis(pd.date_range("2001-01-31", periods=T, freq="ME"), axis=0))
+    assert RollingWindows(5).prepare(months, T, 12).step == 1
+    assert RollingWindows(5).count(T) == 1
+
+
+@pytest.mark.parametrize("expanding", [False, True])
 def test_windows_after_a_bootstrap_roll_over_each_resampled_path(expanding: bool) -> None:
     bootstrap, windows = Bootstrap(3, "circular", 4), RollingWindows(10, 5, expanding)
     weights = draw(bootstrap * windows, seed=9).weights
@@ -554,6 +590,9 @@ BAD: list[tuple[Sampler, str]] = [
     (RollingWindows(2.5), "window must be a whole number"),  # type: ignore[arg-type]
     (RollingWindows(24), "window must be at most 23, the panel's rows, not 24"),
     (RollingWindows(5, 0), "step must be a whole number at least 1, not 0"),
+    (RollingWindows(5, "month-end"), "step='month-end' needs dates, and the rows have none; give a number of rows"),
+    (RollingWindows(5, "day"), "step must be a whole number of rows, or one of week, month,"),
+    (Parametric(2, n_observations=9) * RollingWindows(5, "week"), "follows the panel's dates, which simulated rows"),
     (RollingWindows(5, True), "step must be a whole number at least 1, not True"),
     (RandomSubsets(0, 5), "size must be a whole number at least 1, not 0"),
     (RandomSubsets(6, 5), "size must be at most 5, the panel's assets, not 6"),
