@@ -35,7 +35,7 @@ from jaxalloc.backtest.plan import Execution, WalkPlan, make_walk_plan
 from jaxalloc.backtest.simulation import Market
 from jaxalloc.backtest.walk import WalkForward
 from jaxalloc.markets.holes import MAX_MISSING
-from jaxalloc.markets.panel import Panel, as_panel, read_returns
+from jaxalloc.markets.panel import Panel, as_panel, panel_of_frame
 from jaxalloc.markets.periods import count_text, resolve_periods, rows_a_year
 from jaxalloc.markets.source import Source, source_of
 from jaxalloc.settings.config import AllocationConfig
@@ -140,7 +140,7 @@ def walk_forward(
         ((126, 1), (6, 1))
     """
     check_process()
-    panel = read_returns(panel, missing="mask") if isinstance(panel, pd.DataFrame) else as_panel(panel)
+    panel = panel_of_frame(panel, missing="mask") if isinstance(panel, pd.DataFrame) else as_panel(panel)
     settings, notes = resolve_periods(as_sweep(config), panel.dates)
     source = source_of(panel)
     source.notes.extend(notes)

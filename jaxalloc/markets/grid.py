@@ -13,7 +13,7 @@ import functools
 import io
 import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -76,10 +76,7 @@ class TextGrid(Grid):
 
     def __init__(self, text: bytes, delimiter: str, assume: bool = True) -> None:
         """Take a text; ``assume`` allows widths that are not counted row by row."""
-        characters = np.frombuffer(text, np.uint8)
-        ends = np.flatnonzero(characters == ord("\n"))
-        if not text.endswith(b"\n"):
-            ends = np.append(ends, len(text))
+        ends = np.fromiter(_line_ends(text), np.int64)
         begins = np.append(0, ends[:-1] + 1)
         mark = delimiter.encode()
         blank = mark + b" \t"
@@ -93,7 +90,8 @@ class TextGrid(Grid):
         self._begins, self._ends = begins[kept], ends[kept]
         self.lines = (numbers + 1).tolist()
         self.starts = self.lines
-        self.assumed = assume and kept.all() and text.count(mark) == (usual - 1) * len(numbers)
+        n_marks = np.count_nonzero(np.frombuffer(text, np.uint8) == ord(delimiter))
+        self.assumed = bool(assume and kept.all() and n_marks == (usual - 1) * len(numbers))
         if self.assumed:
             self.widths = np.full(len(numbers), usual)
         else:
@@ -126,6 +124,16 @@ class TextGrid(Grid):
 
     def _line(self, row: int) -> bytes:
         return self._text[self._begins[row] : self._ends[row]]
+
+
+def _line_ends(text: bytes) -> Iterator[int]:
+    """Where the lines of a text end; an empty last one is none."""
+    end = text.find(b"\n")
+    while end >= 0:
+        yield end
+        end = text.find(b"\n", end + 1)
+    if not text.endswith(b"\n"):
+        yield len(text)
 
 
 class QuotedGrid(Grid):

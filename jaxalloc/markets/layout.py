@@ -30,7 +30,7 @@ from jaxalloc.markets.long import long_table
 from jaxalloc.markets.table import Choices, Found, Layout, Table, as_text
 from jaxalloc.markets.turned import pairs, runs_across, table_of_pairs, turned_table
 from jaxalloc.markets.values import column_values, row_labels
-from jaxalloc.markets.vocabulary import is_field, role_of, says_per_cent
+from jaxalloc.markets.vocabulary import is_field, plain_name, role_of, says_per_cent
 
 
 def lay_out(table: Table, choices: Choices, notes: list[str]) -> Found:
@@ -147,6 +147,11 @@ def _assets(table: Table, places: list[int], choices: Choices, notes: list[str])
     several = assets_of_fields(names, choices.columns, choices.returns, notes)
     if several is not None:
         return [places[k] for k in several.values()], list(several)
+    volumes = [name for name in names if plain_name(name) == "volume"]
+    if volumes and len(names) > len(volumes):
+        notes.append(f"Left out {listing(map(quote, volumes))}, which is no price.")
+        kept = [k for k, name in zip(places, names, strict=True) if name not in volumes]
+        return kept, [table.names[k] for k in kept]
     return places, names
 
 

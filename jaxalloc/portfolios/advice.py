@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from jaxalloc.arguments.words import counted, listing, per_cent, quote
-from jaxalloc.markets.layout import label_text
+from jaxalloc.markets.dates import label_text
 from jaxalloc.markets.panel import Panel
 from jaxalloc.settings.config import AllocationConfig
 from jaxalloc.settings.readers import OF_ALLOCATION, READERS, unread
@@ -101,7 +101,7 @@ def volatility_advice(config: AllocationConfig, returns: np.ndarray) -> list[str
         return []
     return [
         f"The median asset's volatility is {per_cent(typical, 0, 'infinite')} a year: check that returns are fractions "
-        f"(0.01 is 1 %), and that there are periods_per_year={float(config.periods_per_year):g} rows a year."
+        f"(0.01 is 1 %), and that periods_per_year={float(config.periods_per_year):g} is right."
     ]
 
 
@@ -141,10 +141,10 @@ def cluster_advice(config: AllocationConfig, labels: np.ndarray, *, leads: bool 
     else:
         return []
     if by_height:
-        try_this = f"{more} distance_threshold={float(config.distance_threshold):g}, or choose criterion='maxclust'"
+        try_this = f"{more} distance_threshold ({float(config.distance_threshold):g}), or choose criterion='maxclust'"
     else:
         other = "lower" if more == "raise" else "raise"
-        try_this = f"{other} max_clusters={int(config.max_clusters)}, or choose another linkage"
+        try_this = f"{other} max_clusters ({int(config.max_clusters)}), or choose another linkage"
     return [f"{what}, so the clusters say little: {try_this}."]
 
 

@@ -10,7 +10,7 @@ import pandas as pd
 
 from jaxalloc.arguments.errors import AllocationWarning, InputError
 from jaxalloc.arguments.words import counted, listing, quote
-from jaxalloc.markets.panel import Panel, read_returns
+from jaxalloc.markets.panel import Panel, panel_of_frame
 
 
 def panel_of(returns: Any, by_position: bool) -> Panel | None:
@@ -32,7 +32,7 @@ def panel_of(returns: Any, by_position: bool) -> Panel | None:
             "returns are not in the order of their dates, and other arguments go by rows: sort them, or give what "
             "read_returns makes of them"
         )
-    return read_returns(returns, kind="returns", missing="mask")
+    return panel_of_frame(returns, missing="mask")
 
 
 def leave_out(panel: Panel, used: np.ndarray, masks: np.ndarray) -> np.ndarray:

@@ -13,7 +13,18 @@ import pytest
 
 from jaxalloc.cli import options, render, report_errors
 
-IGNORED = ["--profile", "risk_parity", "--profile", "hrp", "--asset-cap", "0.05", "--max-clusters", "4"]
+IGNORED = [
+    "--kind",
+    "returns",
+    "--profile",
+    "risk_parity",
+    "--profile",
+    "hrp",
+    "--asset-cap",
+    "0.05",
+    "--max-clusters",
+    "4",
+]
 IN_FLAGS = [
     "note: --max-clusters 4 changes nothing: it is read under --criterion maxclust only.",
     "note: --asset-cap 0.05 does not change the weights of hrp.",

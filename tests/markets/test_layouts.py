@@ -267,6 +267,12 @@ def test_the_caller_chooses_assets(tmp_path: Path) -> None:
             read(tmp_path, as_csv(PRICES), columns=wrong)
 
 
+def test_a_volume_beside_assets_is_none(tmp_path: Path) -> None:
+    panel = read(tmp_path, as_csv(PRICES.assign(Volume=BARS["Volume"])))
+    check(panel)
+    assert panel.notes[0] == "Left out 'Volume', which is no price."
+
+
 def test_words_and_dates_beside_the_assets_are_left_out(tmp_path: Path) -> None:
     table = PRICES.assign(weekday=PRICES.index.strftime("%A"), settled=PRICES.index.strftime("%Y-%m-%d"))
     panel = read(tmp_path, as_csv(table))

@@ -106,7 +106,7 @@ def test_a_typical_volatility_above_60_per_cent(factor: float, said: bool) -> No
     daily[:, 0] = np.nan
     notes = volatility_advice(CONFIG, daily)
     assert bool(notes) == said
-    assert all("periods_per_year=252 rows a year" in note for note in notes)
+    assert all("periods_per_year=252 is right" in note for note in notes)
 
 
 def test_no_volatility_without_returns() -> None:
@@ -149,12 +149,12 @@ def test_the_widened_cap_is_what_the_portfolio_has() -> None:
         (
             [0, 0, 0, 1, 2],
             {},
-            "One cluster has 3 of 5 assets, so the clusters say little: lower distance_threshold=0.4",
+            "One cluster has 3 of 5 assets, so the clusters say little: lower distance_threshold (0.4)",
         ),
         ([0, 0, 0, 1, 1, 1], {}, None),
         ([0, 0, 0, 0], {}, "or choose criterion='maxclust'"),
-        ([0, 1, 2, 3], {"criterion": "maxclust"}, "lower max_clusters=10, or choose another linkage"),
-        ([0, 0, 0, 1], {"criterion": "maxclust"}, "raise max_clusters=10, or choose another linkage"),
+        ([0, 1, 2, 3], {"criterion": "maxclust"}, "lower max_clusters (10), or choose another linkage"),
+        ([0, 0, 0, 1], {"criterion": "maxclust"}, "raise max_clusters (10), or choose another linkage"),
         ([0, 0, 0, 0], {"criterion": "maxclust", "max_clusters": 1}, None),  # as asked for
         ([0, 1, 2, -1], {}, None),  # with fewer assets every partition is like that
         ([0, 1, 2, 3], {"profiles": ("equal_weight", "hrp")}, None),  # nobody reads the clusters

@@ -190,11 +190,19 @@ def test_an_array_with_gaps_keeps_its_status_without_a_warning() -> None:
 # What is refused
 
 
-@pytest.mark.parametrize("entry", [ja.allocate, lambda frame: ja.allocate_batch(frame, None, np.ones((2, len(frame))))])
-def test_prices_are_refused(entry: Any) -> None:
-    prices = 100 * (1 + FRAME).cumprod()
+ENTRIES: dict[str, Any] = {
+    "allocate": ja.allocate,
+    "allocate_batch": lambda frame: ja.allocate_batch(frame, None, np.ones((2, T))),
+    "run_study": ja.run_study,
+    "walk_forward": ja.walk_forward,
+}
+
+
+@pytest.mark.parametrize("entry", ENTRIES.values(), ids=ENTRIES)
+@pytest.mark.parametrize("level", [100.0, 0.01], ids=["shares", "cheap coins"])
+def test_prices_are_refused(entry: Any, level: float) -> None:
     with pytest.raises(ja.InputError, match="prices"):
-        entry(prices)
+        entry(level * (1 + FRAME).cumprod())
 
 
 def test_rows_out_of_order_are_refused_where_others_go_by_them() -> None:
