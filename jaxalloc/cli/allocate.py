@@ -10,9 +10,10 @@ import typer
 from jaxalloc.arguments.paths import check_file
 from jaxalloc.cli import render
 from jaxalloc.cli.documents import to_json
-from jaxalloc.cli.options import Json, Precision, Quiet, SourceFile, example, expand
+from jaxalloc.cli.options import Json, MaxMissing, Precision, Quiet, SourceFile, example, expand
 from jaxalloc.cli.portfolios import WRITERS, compute, write
 from jaxalloc.cli.render_portfolios import FOLDED_ROWS, print_portfolios
+from jaxalloc.markets.holes import MAX_MISSING
 from jaxalloc.settings.config import AllocationConfig
 
 app = typer.Typer(add_completion=False)
@@ -31,6 +32,7 @@ def allocate(
     ] = False,
     as_json: Json = False,
     quiet: Quiet = False,
+    max_missing: MaxMissing = MAX_MISSING,
     precision: Precision = "64",
     config: AllocationConfig = _CONFIG,
 ) -> None:
@@ -44,7 +46,7 @@ def allocate(
         check_file(out, "--out", WRITERS, source=source.file)
     panel = source.read()
     with render.working(f"allocating to {panel.n_assets:,} assets", quiet):
-        portfolios = compute(panel, config, int(precision), str(source.file))
+        portfolios = compute(panel, config, int(precision), str(source.file), max_missing)
     render.say_notes(portfolios.notes, quiet)
     if out is not None:
         write(portfolios, out)

@@ -15,6 +15,7 @@ from jaxalloc.arguments.errors import InputError
 from jaxalloc.arguments.paths import write_whole
 from jaxalloc.arguments.words import counted, listing, lowered, quote
 from jaxalloc.cli.documents import records, to_json
+from jaxalloc.markets.holes import MAX_MISSING, check_max_missing, weigh_gaps
 from jaxalloc.markets.panel import Panel
 from jaxalloc.markets.periods import resolve_periods
 from jaxalloc.portfolios.advice import advise, why_invalid
@@ -97,27 +98,37 @@ class NamedPortfolios:
         }
 
 
-def compute(panel: Panel, config: AllocationConfig, precision: int, name: str) -> NamedPortfolios:
-    """Allocate the whole panel; an asset with a gap in any of its rows is left out.
+def compute(
+    panel: Panel, config: AllocationConfig, precision: int, name: str, max_missing: float = MAX_MISSING
+) -> NamedPortfolios:
+    """Allocate the whole panel; an asset that misses more than ``max_missing`` of its rows is left out.
 
     Raises:
         InputError: no asset is left, or the engine finds the data invalid.
     """
     settings, notes = resolve_periods(as_sweep(config), panel.dates)
-    config, notes, complete = settings.config, panel.notes + notes, panel.complete
+    gaps = weigh_gaps(panel.values, check_max_missing(max_missing))
+    config, notes, complete = settings.config, panel.notes + notes, gaps.whole
     if not complete.any():
         raise InputError(
-            f"{name}: no asset has a return in every row, so missing='mask' leaves none; choose missing='zero', "
+            f"{name}: no asset has returns in enough rows, so missing='mask' leaves none; choose missing='zero', "
             "missing='drop-assets' or missing='drop-rows'"
+        )
+    filled = (gaps.weight == 1)[:, complete]
+    if filled.any():
+        n_assets = counted(int(filled.any(axis=0).sum()), "asset")
+        notes += (
+            f"Counted {counted(int(filled.sum()), 'missing return')} of {n_assets} as 0, few enough to keep them.",
         )
     if not complete.all():
         left_out = [quote(symbol) for symbol, kept in zip(panel.symbols, complete, strict=True) if not kept]
         of_all = f"{len(left_out)} of {counted(panel.n_assets, 'symbol')}"
         notes += (f"Left {of_all} out, with weight 0: {listing(left_out, shown=len(left_out))}.",)
     with jax.enable_x64(precision == 64):
-        allocation = jax.tree.map(np.asarray, allocate(panel.values, config, asset_mask=complete))
+        allocation = jax.tree.map(np.asarray, allocate(gaps.returns, config, asset_mask=complete))
     if not valid_universes(allocation.status):
-        why = why_invalid(panel, config, np.dtype(f"float{precision}"), mask=complete)
+        filled_panel = Panel(pd.DataFrame(gaps.returns, index=panel.dates, columns=panel.returns.columns))
+        why = why_invalid(filled_panel, config, np.dtype(f"float{precision}"), mask=complete)
         raise InputError(f"{name}: nothing was allocated: {lowered(why)}")
     advice = advise(settings, panel.values, allocation.cluster_labels, n_rows=panel.n_observations)
     return NamedPortfolios(

@@ -33,6 +33,7 @@ from jaxalloc.arguments.processes import check_process
 from jaxalloc.arguments.words import lowered
 from jaxalloc.engine.scheduler import Engine
 from jaxalloc.engine.stages import Items
+from jaxalloc.markets.holes import MAX_MISSING, weigh_gaps
 from jaxalloc.markets.periods import periods_of_rows
 from jaxalloc.portfolios.advice import why_invalid
 from jaxalloc.portfolios.inputs import leave_out, panel_of
@@ -77,12 +78,13 @@ def allocate_batch(
     """
     check_process()
     panel = panel_of(returns, observation_weights is not None)
-    x, weights, masks = _check_inputs(returns if panel is None else panel.values, observation_weights, asset_mask)
+    gaps = None if panel is None else weigh_gaps(panel.values, MAX_MISSING)
+    x, weights, masks = _check_inputs(returns if gaps is None else gaps.returns, observation_weights, asset_mask)
     config = check_config(AllocationConfig() if config is None else config)
     symbols = None
-    if panel is not None:
+    if panel is not None and gaps is not None:
         config = periods_of_rows(config, panel.returns)
-        symbols, masks = tuple(panel.symbols), leave_out(panel, weights > 0, masks)
+        symbols, masks = tuple(panel.symbols), leave_out(panel, gaps, weights, masks)
     engine = Engine(x.shape[-2:], config, chunk_size, panel=x if x.ndim == 2 else None)
     if len(masks) == 0:
         none = np.zeros((1, *x.shape[1:]), x.dtype) if x.ndim == 3 else None

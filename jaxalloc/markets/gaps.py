@@ -73,7 +73,7 @@ def without_gaps(
 
 
 _CHOICES = (
-    "missing='mask' (keep the gaps: an asset is active where its rows are complete), 'carry' (a return of 0 inside an "
+    "missing='mask' (keep the gaps: an asset is active where it misses few rows), 'carry' (a return of 0 inside an "
     "asset's life, the move on the next row with a price), 'zero' (a return of 0 everywhere), 'drop-assets' (symbols "
     "with more gaps than missing_tolerance) or 'drop-rows' (rows with a gap)"
 )
@@ -144,8 +144,8 @@ def filled(returns: pd.DataFrame, noun: Noun, listed: np.ndarray, missing: Missi
     after = " The return after a gap goes from the last price before it." if noun == "price" else ""
     if missing == "mask":
         notes.append(
-            f"Left {said} as gaps: {_gaps(counts)}.{after} An asset is active in the universes for whose rows it is "
-            "complete."
+            f"Left {said} as gaps: {_gaps(counts)}.{after} An asset is active in the universes of which it misses few "
+            "rows."
         )
         return returns
     if missing == "zero":

@@ -163,8 +163,8 @@ def read_returns(
             "factors" (growth factors 1 + r). "auto" tells prices (above zero, moving like levels) from returns (both
             signs, a median size below 0.5) and refuses everything else.
         missing: what becomes of gaps. Returns of prices never lose a move: a return after a gap goes from the last
-            price before it. "error" refuses gaps; "mask" leaves NaN (an asset is then active in the universes for
-            whose rows it is complete); "carry" puts a return of 0 on a row without a value between an asset's first
+            price before it. "error" refuses gaps; "mask" leaves NaN (an asset is then active in the universes of
+            which it misses few rows); "carry" puts a return of 0 on a row without a value between an asset's first
             and last, and leaves rows before and after missing (a gap at the end no longer than one before is none);
             "zero" puts 0 there, too; "drop-rows" drops the rows of the table in which an asset is missing, prices
             before returns are taken; "drop-assets" first drops the symbols that miss more than `missing_tolerance` of

@@ -6,6 +6,7 @@ Each function returns the sentences that apply, none if all is well. `advise` ha
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,6 +14,7 @@ import numpy as np
 
 from jaxalloc.arguments.words import counted, listing, per_cent, quote
 from jaxalloc.markets.dates import label_text
+from jaxalloc.markets.holes import MAX_MISSING, weigh_gaps
 from jaxalloc.markets.panel import Panel
 from jaxalloc.settings.config import AllocationConfig
 from jaxalloc.settings.readers import OF_ALLOCATION, READERS, unread
@@ -162,10 +164,11 @@ def _values(settings: Sweep, name: str) -> list[float]:
 
 def why_none(panel: Panel, settings: Sweep, dtype: Any, unit: str) -> str:
     """Say why none of the universes drawn from a panel has portfolios; ``unit`` is what a universe is called."""
-    complete = panel.complete
-    if not complete.any():
-        return f"No asset has a return in every row of a {unit}: {_gaps(panel, ~np.isfinite(panel.values))}."
-    return why_invalid(panel, settings.at(settings.home), dtype, mask=complete)
+    gaps = weigh_gaps(panel.values, MAX_MISSING)
+    if not gaps.whole.any():
+        return f"No asset has returns in enough rows of a {unit}: {_gaps(panel, ~np.isfinite(panel.values))}."
+    filled = dataclasses.replace(panel, returns=panel.returns.where(gaps.weight != 1, 0.0))
+    return why_invalid(filled, settings.at(settings.home), dtype, mask=gaps.whole)
 
 
 def why_invalid(

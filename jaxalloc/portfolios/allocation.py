@@ -29,6 +29,7 @@ from jaxalloc.kernels.lanes.precision import is_negligible
 from jaxalloc.kernels.lanes.products import dot
 from jaxalloc.kernels.solvers.capped_simplex import Bounds, bounds
 from jaxalloc.kernels.solvers.problem import Solution
+from jaxalloc.markets.holes import MAX_MISSING, weigh_gaps
 from jaxalloc.markets.periods import periods_of_rows
 from jaxalloc.portfolios.advice import why_invalid
 from jaxalloc.portfolios.barbell import Sleeve, choose_sleeve
@@ -55,8 +56,9 @@ def allocate(
     It computes in float64 if and only if JAX's x64 mode is on. Bad data gives the status `Status.INVALID`.
 
     A frame is read as `read_returns` reads returns, and a frame of prices is refused. Of a frame or a `Panel` an asset
-    that lacks a return in a row in use is left out, and an `AllocationWarning` says so; another one says what is at
-    fault where nothing can be allocated.
+    that is not listed in all rows in use, or misses more than 5 % of them, is left out, and an `AllocationWarning` says
+    so; fewer missing returns between its first and last count as 0. Another warning says what is at fault where nothing
+    can be allocated.
 
     Args:
         returns: (T, N) simple returns per period, a fraction, as an array, a frame or a `Panel`. Where the mask is
@@ -92,7 +94,8 @@ def allocate(
     panel = panel_of(returns, observation_weights is not None)
     if panel is not None:
         config = periods_of_rows(config, panel.returns)
-    x = to_device(as_array("returns", returns if panel is None else panel.values), float)
+    gaps = None if panel is None else weigh_gaps(panel.values, MAX_MISSING)
+    x = to_device(as_array("returns", returns if gaps is None else gaps.returns), float)
     if x.ndim != 2:
         raise InputError(f"returns must have two axes, observations and assets, not shape {x.shape}")
     if 0 in x.shape:
@@ -110,10 +113,10 @@ def allocate(
         clusters=cast("clusters", clusters, jnp.int32, "biu"),
     )
     _check_shapes(x, c, a, given)
-    if panel is not None and traced:  # nothing can be warned of
-        a = a & jnp.asarray(panel.complete)
-    elif panel is not None:
-        a = leave_out(panel, np.asarray(c)[None] > 0, np.asarray(a)[None])[0]
+    if gaps is not None and traced:  # nothing can be warned of
+        a = a & jnp.asarray(gaps.whole)
+    elif panel is not None and gaps is not None:
+        a = leave_out(panel, gaps, np.asarray(c)[None], np.asarray(a)[None])[0]
     result = (_as_part if traced else _alone())(backend_in_use(), x, cast_config(config, x.dtype), c, a, given)
     result = dataclasses.replace(
         result, symbols=None if panel is None else tuple(panel.symbols), profiles=tuple(config.profiles)

@@ -1,4 +1,4 @@
-"""Returns with names, as `allocate` and `allocate_batch` take them: frames are read, incomplete assets left out."""
+"""Returns with names, as `allocate` and `allocate_batch` take them: frames are read, gappy assets left out."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import pandas as pd
 
 from jaxalloc.arguments.errors import AllocationWarning, InputError
 from jaxalloc.arguments.words import counted, listing, quote
+from jaxalloc.markets.holes import Gaps, most_holes
 from jaxalloc.markets.panel import Panel, panel_of_frame
 
 
@@ -35,25 +36,26 @@ def panel_of(returns: Any, by_position: bool) -> Panel | None:
     return panel_of_frame(returns, missing="mask")
 
 
-def leave_out(panel: Panel, used: np.ndarray, masks: np.ndarray) -> np.ndarray:
-    """Leave assets out of the universes in which they lack a return, and warn of it.
+def leave_out(panel: Panel, gaps: Gaps, weights: np.ndarray, masks: np.ndarray) -> np.ndarray:
+    """Leave assets out of the universes in which they lack too many returns, and warn of it.
 
     Args:
         panel: the returns, (T, N).
-        used: (B, T) bool, the rows that each universe holds.
+        gaps: what is missing of them.
+        weights: (B, T) how often each universe holds each row.
         masks: (B, N) bool, the assets of each universe.
 
     Returns:
-        (B, N) bool, those of the assets that have a return in every row that the universe holds.
+        (B, N) bool, those of the assets that are listed in all rows that the universe holds, and miss few of them.
     """
-    missing = ~np.isfinite(panel.values)
-    gappy = np.flatnonzero(missing.any(axis=0))
+    gappy = np.flatnonzero(gaps.weight.any(axis=0))
     if not len(gappy):
         return masks
-    # counts of gaps: a product of float32 matrices is exact for them, and fast
-    lacking = used.astype(np.float32) @ missing[:, gappy].astype(np.float32) > 0
+    held = np.where(np.isfinite(weights) & (weights > 0), weights, 0).astype(float)
+    missing = held @ gaps.weight[:, gappy]
+    most = most_holes(gaps.max_missing, held.sum(axis=1), np.finfo(float).eps)
     complete = masks.copy()
-    complete[:, gappy] &= ~lacking
+    complete[:, gappy] &= missing <= most[:, None]
     out = (masks & ~complete).sum(axis=0)
     if out.any():
         names = [quote(panel.symbols[i]) for i in np.flatnonzero(out)]

@@ -157,6 +157,19 @@ def test_unsorted_dates_are_sorted_and_it_is_said(run: Run, file: Path, market: 
     assert run("allocate", file, "--quiet") == (wanted, "")
 
 
+def test_few_gaps_count_as_zero_as_they_do_in_a_study(run: Run, file: Path, market: pd.DataFrame) -> None:
+    gaps = market.copy()
+    gaps.iloc[[30, 60], 3] = np.nan
+    gaps.to_csv(file)
+    out, err = run("allocate", file, "--missing", "mask", "--json", "--profile", "risk_parity")
+    assert "note: Counted 2 missing returns of 1 asset as 0, few enough to keep them." in err
+    rows = {row["symbol"]: row["weight"] for row in json.loads(out)["profiles"]["risk_parity"]["assets"]}
+    wanted = expected(gaps.fillna(0.0), profiles=("risk_parity",)).weights[0]
+    assert [rows[symbol] for symbol in market.columns] == wanted.tolist()
+    _, err = run("allocate", file, "--missing", "mask", "--max-missing", "0.01")
+    assert f"note: Left 1 of 12 symbols out, with weight 0: '{market.columns[3]}'." in err
+
+
 def test_mask_leaves_an_asset_with_gaps_out_and_says_which(run: Run, file: Path, market: pd.DataFrame) -> None:
     gaps = market.copy()
     gaps.iloc[:50, 3] = np.nan
@@ -233,10 +246,11 @@ def test_real_gaps_are_refused_by_default(refused: Callable[..., str], data_fold
 @pytest.mark.parametrize(
     ("missing", "note", "n_held"),
     [
-        ("mask", "Left 2 of 60 symbols out, with weight 0: 'AAP', 'AET'.", 58),
-        ("zero", "Filled 404 missing returns in 2 symbols with a return of zero", 60),
+        ("mask", "Left 1 of 60 symbols out, with weight 0: 'AAP'.", 59),
+        ("carry", "Left 400 returns before listing or after delisting missing: 'AAP' (400)", 59),
+        ("zero", "Filled 403 missing returns in 2 symbols with a return of zero", 60),
         ("drop-assets", "Dropped 1 of 60 symbols for missing more than 5 %", 59),
-        ("drop-rows", "Dropped 400 of 2,516 rows", 60),
+        ("drop-rows", "Dropped 400 of 2,517 rows", 60),
     ],
 )
 def test_real_gaps_by_each_choice(run: Run, data_folder: Path, missing: str, note: str, n_held: int) -> None:

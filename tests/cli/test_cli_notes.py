@@ -91,10 +91,10 @@ def test_advice_suits_the_criterion(run: Run, file: Path) -> None:
 
 def test_what_is_at_fault_is_the_error(run: Run, file: Path, market: pd.DataFrame) -> None:
     rows, columns = np.indices(market.shape)
-    file.write_text(market.mask(rows % market.shape[1] == columns).to_csv())
+    file.write_text(market.mask(rows % 4 == columns % 4).to_csv())
     _, err = run("study", file, "--missing", "mask", "--n", "5", "--profile", "hrp", "--out", "none", status=2)
     *notes, error = err.splitlines()
-    assert ": no universe has a portfolio: no asset has a return in every row of a universe: 'TECH.1' lacks" in error
+    assert ": no universe has a portfolio: no asset has returns in enough rows of a universe: " in error
     assert not any("portfolio" in note for note in notes)  # said once
 
 

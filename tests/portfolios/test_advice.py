@@ -213,7 +213,7 @@ def test_why_no_universe_has_a_portfolio() -> None:
     gaps = np.where(np.arange(T)[:, None] % N == np.arange(N), np.nan, RETURNS)
     said = why_none(panel(gaps), grid(), np.float64, "window")
     assert said.startswith(
-        "No asset has a return in every row of a window: 'S0' lacks 5 of 60, the first in row 2020-01"
+        "No asset has returns in enough rows of a window: 'S0' lacks 5 of 60, the first in row 2020-01"
     )
     assert said.endswith("and 7 more.")
     assert "The variance of 'S3'" in why_none(spoiled(4, 3, 1e200), grid(), np.float64, "universe")
@@ -242,7 +242,7 @@ def test_rows_and_assets_are_those_of_a_universe() -> None:
 def test_a_run_without_a_portfolio_says_why_in_its_record_and_as_a_warning() -> None:
     gaps = np.where(np.arange(T)[:, None] % N == np.arange(N), np.nan, RETURNS)
     config = AllocationConfig(profiles=("hrp",), periods_per_year=252.0)
-    wanted = "No universe has a portfolio: no asset has a return in every row of a universe: 'S0' lacks 5 of 60"
+    wanted = "No universe has a portfolio: no asset has returns in enough rows of a universe: 'S0' lacks 5 of 60"
     with pytest.warns(ja.AllocationWarning, match=wanted):
         study = ja.run_study(panel(gaps), config=config)
     assert study.record["notes"][-1].startswith(wanted)

@@ -23,9 +23,9 @@ FRAME = pd.DataFrame(market(5, 4), columns=SYMBOLS, index=pd.bdate_range("2020-0
 
 
 def gappy() -> ja.Panel:
-    """The third asset lacks a return on the fifth day, the sixth asset on the last."""
+    """The third asset is listed after the fifth day, the sixth asset is delisted on the last."""
     frame = FRAME.copy()
-    frame.iloc[4, 2] = frame.iloc[-1, 5] = np.nan
+    frame.iloc[:5, 2] = frame.iloc[-1, 5] = np.nan
     return ja.read_returns(frame, kind="returns", missing="mask")
 
 
@@ -132,7 +132,7 @@ def test_incomplete_assets_are_left_out_and_named() -> None:
 
 def test_a_gap_in_a_row_that_is_not_in_use_is_none() -> None:
     weights = np.ones(T)
-    weights[4] = 0
+    weights[:5] = 0
     with pytest.warns(ja.AllocationWarning, match="left 1 asset out, for missing returns: 'S5'$"):
         result = ja.allocate(gappy(), CONFIG, observation_weights=weights)
     assert (np.asarray(result.cluster_labels) < 0).nonzero()[0].tolist() == [5]
@@ -141,9 +141,22 @@ def test_a_gap_in_a_row_that_is_not_in_use_is_none() -> None:
     ja.allocate(gappy(), CONFIG, observation_weights=weights, asset_mask=mask)  # nothing to warn of
 
 
+def test_a_few_holes_count_as_zero_as_they_do_in_a_study() -> None:
+    frame = FRAME.copy()
+    frame.iloc[[4, 20, 40], 2] = np.nan  # 5 % of 60 rows
+    filled = host(ja.allocate(frame.fillna(0.0), CONFIG))
+    panel = ja.read_returns(frame, kind="returns", missing="mask")
+    assert same_bits(host(ja.allocate(panel, CONFIG)), filled) == []
+    batch = ja.allocate_batch(panel, CONFIG, np.ones((1, T)))
+    assert same_bits(host(ja.allocate_batch(frame.fillna(0.0), CONFIG, np.ones((1, T)))), batch) == []
+    frame.iloc[50, 2] = np.nan
+    with pytest.warns(ja.AllocationWarning, match="left 1 asset out, for missing returns: 'S2'$"):
+        ja.allocate(frame, CONFIG)
+
+
 def test_a_batch_leaves_them_out_universe_by_universe() -> None:
     weights = np.ones((3, T))
-    weights[1, 4] = weights[2, -1] = 0
+    weights[1, :5] = weights[2, -1] = 0
     with pytest.warns(ja.AllocationWarning, match="left 2 assets out in up to 2 of 3 universes, .*'S2', 'S5'"):
         batch = ja.allocate_batch(gappy(), CONFIG, weights)
     out = [(labels < 0).nonzero()[0].tolist() for labels in batch.cluster_labels]
