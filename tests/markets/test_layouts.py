@@ -201,7 +201,7 @@ def test_long_tables_with_more_columns(tmp_path: Path) -> None:
     numbered = LONG.assign(PERMNO=LONG["ticker"].map({"AAA": 10001, "BBB": 10002, "CCC": 10003}), PRC=LONG["close"])
     numbered["date"] = LONG["Date"].dt.strftime("%Y%m%d")
     check(read(tmp_path, numbered[["PERMNO", "date", "PRC"]].to_csv(index=False)), ("10001", "10002", "10003"))
-    melted = FIELDS.stack([0, 1]).rename_axis(["Date", "field", "ticker"]).rename("value").reset_index()
+    melted = FIELDS.rename_axis(columns=["field", "ticker"]).melt(ignore_index=False, value_name="value").reset_index()
     check(read(tmp_path, melted.to_csv(index=False)))
     single = BARS.assign(symbol="XYZ")
     check(read(tmp_path, as_csv(single)), ("XYZ",))
