@@ -8,7 +8,7 @@ BIN    := $(VENV)/bin
 PYTEST := -m pytest -q -n auto --dist loadfile --no-loadscope-reorder
 # tests of what depends on others' versions: JAX, pandas, Parquet, the command line, the report, block lengths
 OF_VERSIONS := tests/cli/test_cli_allocate.py tests/cli/test_cli_config.py tests/cli/test_cli_process.py \
-	tests/cli/test_cli_report.py tests/portfolios/test_allocation.py tests/universes/test_bootstrap.py tests/markets/test_panel.py
+	tests/cli/test_cli_report.py tests/portfolios/test_allocation.py tests/universes/test_bootstrap.py tests/markets
 
 .PHONY: help demo test test-as-users test-quick test-slow test-gpu test-dist test-lowest test-newest lint docs screenshots dist bench accuracy throughput gpu growth studies reproduce out-of-sample clean
 help:

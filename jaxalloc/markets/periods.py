@@ -26,6 +26,7 @@ _CONTRADICTION = 0.2  # of the number by the dates: how far the caller's may be 
 _YEAR = 365.25  # days
 _MONTHS = {1: "months", 2: "two months", 3: "quarters", 4: "four months", 6: "half-years", 12: "years"}
 _SATURDAY, _SUNDAY = 5, 6
+_DAY = np.timedelta64(1, "D")
 
 # what a step may be called -> the period on whose last row portfolios are decided
 CALENDAR = {
@@ -251,7 +252,7 @@ def _day_spacing(days: np.ndarray) -> Spacing:
 
 def _trading_days(days: np.ndarray) -> tuple[set[int], Spacing]:
     """The weekdays that have rows, Monday 0, and the spacing of the days if they are all of these."""
-    calendar = np.arange(days[0], days[-1] + 1)
+    calendar = np.arange(days[0], days[-1] + _DAY, _DAY)
     calendar = calendar[np.isin(_week(calendar), _week(days))]  # an exchange may be closed for weeks
     counts, there = (np.bincount(_weekday(each), minlength=7) for each in (days, calendar))
     often = {day for day in range(7) if counts[day] > there[day] / 2}
