@@ -199,11 +199,11 @@ def find_table(grid: Grid, source: str, notes: list[str]) -> Place:
         top = rows[0]
         first = top + 1
         header = [list(map(as_text, grid.cells(top)))]
-        body = _body(grid, first, width, header, None, source, notes)
+        body = _body(grid, first, width, None, source, notes)
     else:
         top, header = _header(grid, first, width, kinds, source)
         key = dates[0] if dates else None
-        body = _body(grid, first, width, header, key, source, notes)
+        body = _body(grid, first, width, key, source, notes)
     if top > 0:
         said = listing((quote(grid.cells(k)[0]) for k in range(top)), 3)
         notes.append(f"Left out {counted(top, 'line')} above the header: {said}.")
@@ -293,47 +293,59 @@ def _header(grid: Grid, first: int, width: int, kinds: list[str], source: str) -
     return top, header
 
 
-def _body(
-    grid: Grid, first: int, width: int, header: list[list[str]], key: int | None, source: str, notes: list[str]
-) -> list[int]:
-    """The rows of data, without what follows them."""
-    body = list(range(first, len(grid)))
+def _body(grid: Grid, first: int, width: int, key: int | None, source: str, notes: list[str]) -> list[int]:
+    """The rows of data, without what follows them and without headers in between."""
     repeated = set(grid.same_as(first - 1)) if first > 0 else set()
-    odd = [k for k in body if grid.widths[k] != width]
-    if odd:
-        start = odd[0]
-        later = [k for k in body if k > start]
-        another = next((k for k in later if k in repeated or _is_header(grid.cells(k), width, key)), None)
-        if another is not None and all(grid.widths[k] != width for k in range(start, another)):
-            notes.append(
-                f"Read the first of several tables: left out what follows from line {grid.starts[start]} on, "
-                f"{quote(_first_text(grid, start))}."
-            )
-            return [k for k in body if k < start]
-        if not all(grid.widths[k] != width or not _has_label(grid.cells(k), key) for k in later) or _has_label(
-            grid.cells(start), 0 if key is None else min(key, grid.widths[start] - 1)
-        ):
-            raise InputError(
-                f"{source}: line {grid.lines[start]} has {counted(int(grid.widths[start]), 'cell')} where the header "
-                f"has {width}; give every line the same number of cells"
-            )
-        body = [k for k in body if k < start]
-        notes.append(f"Left out the text below the table, from line {grid.starts[start]} on: {_shown(grid, start)}.")
+    body = _above_other_rows(grid, list(range(first, len(grid))), repeated, width, key, source, notes)
     if repeated & set(body):
         lines = listing((f"{grid.lines[k]}" for k in sorted(repeated) if k in body), 3)
         notes.append(f"Left out the header where it is repeated, line {lines}.")
         body = [k for k in body if k not in repeated]
-    if key is not None:
-        end = len(body)
-        while end > 0 and _is_word(grid.cells(body[end - 1])[key]):
-            end -= 1
-        if 2 < end < len(body):
-            notes.append(
-                f"Left out {counted(len(body) - end, 'line')} below the table, from line {grid.starts[body[end]]} on: "
-                f"{_shown(grid, body[end])}."
-            )
-            body = body[:end]
-    return body
+    return body if key is None else _above_words(grid, body, key, notes)
+
+
+def _above_other_rows(
+    grid: Grid, body: list[int], repeated: set[int], width: int, key: int | None, source: str, notes: list[str]
+) -> list[int]:
+    """The rows above the first that has not as many cells as the others: a footer, or the title of another table.
+
+    Raises:
+        InputError: that row, or one below it, is a row of data.
+    """
+    start = next((k for k in body if grid.widths[k] != width), None)
+    if start is None:
+        return body
+    above, below = [k for k in body if k < start], [k for k in body if k > start]
+    another = next((k for k in below if k in repeated or _is_header(grid.cells(k), width, key)), None)
+    if another is not None and all(grid.widths[k] != width for k in range(start, another)):
+        shown = quote(next((as_text(cell) for cell in grid.cells(start) if not _is_blank(cell)), ""))
+        notes.append(
+            f"Read the first of several tables: left out what follows from line {grid.starts[start]} on, {shown}."
+        )
+        return above
+    if _has_label(grid.cells(start), key) or any(
+        grid.widths[k] == width and _has_label(grid.cells(k), key) for k in below
+    ):
+        raise InputError(
+            f"{source}: line {grid.lines[start]} has {counted(int(grid.widths[start]), 'cell')} where the header "
+            f"has {width}; give every line the same number of cells"
+        )
+    notes.append(f"Left out the text below the table, from line {grid.starts[start]} on: {_shown(grid, start)}.")
+    return above
+
+
+def _above_words(grid: Grid, body: list[int], key: int, notes: list[str]) -> list[int]:
+    """The rows above those at the end that have a word, such as Average, in the column ``key`` of the dates."""
+    end = len(body)
+    while end > 0 and _is_word(grid.cells(body[end - 1])[key]):
+        end -= 1
+    if not 2 < end < len(body):
+        return body
+    notes.append(
+        f"Left out {counted(len(body) - end, 'line')} below the table, from line {grid.starts[body[end]]} on: "
+        f"{_shown(grid, body[end])}."
+    )
+    return body[:end]
 
 
 def _is_header(cells: list[Any], width: int, key: int | None) -> bool:
@@ -354,10 +366,6 @@ def _is_word(cell: Any) -> bool:
 
 def _is_blank(cell: Any) -> bool:
     return cell is None or (isinstance(cell, str) and not cell.strip()) or (isinstance(cell, float) and cell != cell)
-
-
-def _first_text(grid: Grid, row: int) -> str:
-    return next((as_text(cell) for cell in grid.cells(row) if not _is_blank(cell)), "")
 
 
 def _shown(grid: Grid, row: int) -> str:
