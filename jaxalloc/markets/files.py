@@ -135,9 +135,11 @@ def _unpacked(content: bytes, source: str, notes: list[str]) -> bytes:
             if len(names) != 1:
                 what = "is empty" if not names else f"holds several files ({listing(map(quote, names), 3)})"
                 raise InputError(f"{source}: the archive {what}; give one with a single table, or unpack it first")
-            if archive.infolist()[0].file_size > _MOST_BYTES:
+            if archive.getinfo(names[0]).file_size > _MOST_BYTES:
                 raise InputError(f"{source}: the file in the archive is larger than 4 GiB; unpack it first")
             inner = archive.read(names[0])
+    except InputError:
+        raise
     except (zipfile.BadZipFile, NotImplementedError, RuntimeError, *_DAMAGE) as error:
         raise InputError(f"{source}: the archive cannot be read ({reason(error)}); unpack it first") from None
     if inner.startswith(b"PK\x03\x04"):
