@@ -14,7 +14,7 @@ import io
 import re
 import warnings
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -431,7 +431,7 @@ def _parsed(content: bytes, delimiter: str, width: int, texts: list[int], source
                 frame = _read_csv(content, delimiter, width, texts, low_memory=False)
     except (pd.errors.ParserError, pd.errors.ParserWarning) as error:
         raise InputError(f"{source}: cannot be read as CSV ({reason(error)}); save it as CSV again") from None
-    return [pd.Series(frame[k]) for k in range(width)]
+    return [cast("pd.Series", frame[k]) for k in range(width)]
 
 
 def _read_csv(content: bytes, delimiter: str, width: int, texts: list[int], low_memory: bool) -> pd.DataFrame:

@@ -170,7 +170,7 @@ def _range(values: np.ndarray) -> tuple[float, float]:
     """The lowest and the highest number that is not missing; 0 where there is none."""
     lowest = float(np.fmin.reduce(values, axis=None, initial=np.inf))
     highest = float(np.fmax.reduce(values, axis=None, initial=-np.inf))
-    return (0.0, 0.0) if np.isnan(values).all() else (lowest, highest)
+    return (0.0, 0.0) if lowest > highest else (lowest, highest)
 
 
 def refuse(bad: np.ndarray, frame: pd.DataFrame, source: str, what: str, fix: str) -> None:
@@ -216,9 +216,12 @@ def odd_values(returns: pd.DataFrame, what: Literal["prices", "returns"]) -> lis
     if jumps:
         beyond = "a return" if len(jumps) == 1 else f"{len(jumps):,} returns"
         sentences.append(f"Check {beyond} beyond +100 % or -50 %: {listing(jumps)}.")
-    known = np.count_nonzero(~np.isnan(values), axis=0)
-    still = np.count_nonzero(values == 0, axis=0)
-    stale = np.flatnonzero((still > _STALE * known) & (still < known))
+    n_zeros = values.size - np.count_nonzero(values)
+    stale = np.empty(0, int)
+    if n_zeros and (n_zeros > _STALE * len(values) or np.isnan(values).any()):  # enough, were they all of one asset
+        known = np.count_nonzero(~np.isnan(values), axis=0)
+        still = np.count_nonzero(values == 0, axis=0)
+        stale = np.flatnonzero((still > _STALE * known) & (still < known))
     if len(stale):
         words = "the price is unchanged" if what == "prices" else "the return is 0"
         named = (f"{quote(returns.columns[k])} ({still[k]:,} of {known[k]:,})" for k in stale)

@@ -235,19 +235,20 @@ def _returns(
     values: pd.DataFrame, noun: Noun, missing: Missing, tolerance: float, source: str, notes: list[str]
 ) -> pd.DataFrame:
     """Returns of prices or returns, gaps resolved."""
+    complete = not np.isnan(values.to_numpy()).any()
     if noun == "price":
         _check_rows(len(values) - 1, source)
-        empty = np.isnan(values.to_numpy()).all(axis=1)
+        empty = np.zeros(len(values), bool) if complete else np.isnan(values.to_numpy()).all(axis=1)
         if empty.any() and not empty.all():
             day = label_text(values.index[int(np.argmax(empty))])
             notes.append(f"Left out {counted(int(empty.sum()), 'row')} without a single price, the first {day}.")
             values = values.loc[~empty]
             _check_rows(len(values) - 1, source)
+            complete = not np.isnan(values.to_numpy()).any()
     else:
         _check_rows(len(values), source)
-    if missing != "drop-assets":
+    if missing != "drop-assets" and not complete:
         _check_not_empty(values, noun, source)
-    complete = not np.isnan(values.to_numpy()).any()
     if not complete:
         values = without_gaps(values, noun, missing, tolerance, source, notes)
     returns = values
