@@ -17,10 +17,9 @@ from jaxalloc.backtest import performance
 from jaxalloc.backtest.performance import COMPARED
 from jaxalloc.settings.measures import FIGURES, WALK_MEASURE
 from jaxalloc.universes.bootstrap import Bootstrap, Method
+from jaxalloc.universes.samplers import block_of_rows
 
 FEWEST_DAYS = 3  # for intervals and moments
-
-_BLOCK = 21  # rows of a block by default: about a month of days
 
 
 class Trials(NamedTuple):
@@ -86,7 +85,7 @@ def differences(
         pairs: (Q, 2) series to compare, from `pairs_of`.
         n: number of resamples.
         method: as `Bootstrap` takes it.
-        block_length: likewise; None stands for 21, or the number of days if that is less.
+        block_length: likewise; None stands for a month of rows (`block_of_rows`), or for all days if they are fewer.
         level: of the intervals, between 0 and 1.
         seed: of the resamples.
 
@@ -100,7 +99,9 @@ def differences(
     if not 0 < level < 1:
         raise InputError(f"level must be between 0 and 1, not {level!r}")
     n = whole_number("n, the number of resamples,", n, 1)
-    length = min(_BLOCK, days) if block_length is None and method != "iid" else block_length
+    length = block_length
+    if block_length is None and method != "iid":
+        length = min(block_of_rows(float(trials.periods_per_year[0])), days)
     counts = Bootstrap(n=n, method=method, block_length=length).counts(days, seed, 0, n)
     intervals = performance.difference_intervals(
         trials.returns, pairs, counts, trials.periods_per_year, trials.risk_free_rate, level

@@ -281,7 +281,8 @@ class WalkForward:
                 of a sweep are compared with its point `Sweep.home`.
             n: number of resamples.
             method: as `Bootstrap` takes it.
-            block_length: likewise; 21 by default, or the number of days if that is less.
+            block_length: likewise; by default a month of rows (21 of business days, three at least), or the number of
+                days if that is less.
             level: of the intervals, between 0 and 1.
             seed: of the resamples; by default that of the walk-forward.
 

@@ -28,20 +28,20 @@ from jaxalloc.cli.sampling import PERIODS, block_length, step_of
 from jaxalloc.cli.varying import VARY, varied
 from jaxalloc.markets.dates import label_text
 from jaxalloc.markets.panel import Panel
-from jaxalloc.markets.periods import resolve_periods
+from jaxalloc.markets.periods import resolve_periods, rows_a_year
 from jaxalloc.portfolios.advice import setting_advice
 from jaxalloc.settings.config import AllocationConfig
 from jaxalloc.settings.measures import FIGURES
 from jaxalloc.settings.sweep import Sweep
 from jaxalloc.storage.manifest import read_manifest
 from jaxalloc.universes.bootstrap import Bootstrap, Method
+from jaxalloc.universes.samplers import block_of_rows
 
 app = typer.Typer(add_completion=False)
 _CONFIG = AllocationConfig()
 _DEFAULT = {name: parameter.default for name, parameter in inspect.signature(run_walk_forward).parameters.items()}
 _WALK, _PATHS = "Walk-forward", "Paths"
 _METHOD: Method = "stationary"
-_BLOCK = 21
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -156,8 +156,8 @@ class Resampling:
         str | None,
         typer.Option(
             metavar="ROWS",
-            help=f"Length of a block, by default {_BLOCK}; the mean length with stationary. auto: chosen by the rule "
-            "of Politis and White.",
+            help="Length of a block, the mean length with stationary; by default a month of rows. auto: chosen by the "
+            "rule of Politis and White.",
             rich_help_panel=_PATHS,
         ),
     ] = None
@@ -174,7 +174,7 @@ class Resampling:
                     raise InputError(f"{flag} is about resampled paths: give --paths, how many")
             return None
         method = self.method or _METHOD
-        length = _BLOCK if self.block is None and method != "iid" else block_length(self.block)
+        length = None if self.block is None else block_length(self.block)  # None: a month of rows, once these are known
         return Bootstrap(whole_number("--paths", self.paths, 1), method=method, block_length=length)
 
 
@@ -258,6 +258,9 @@ def _run(
     resolved, _ = resolve_periods(settings, panel.dates)
     windows, _ = live_windows(panel.dates, resolved, *(arguments[name] for name in ("window", "step", "expanding")))
     windows = windows.prepare(panel, n_rows, resolved.config.periods_per_year)
+    if paths is not None and paths.block_length is None and paths.method != "iid":
+        length = min(block_of_rows(rows_a_year(resolved.config.periods_per_year, panel.dates)), n_rows)
+        paths = dataclasses.replace(paths, block_length=length)
     n_paths = 0 if paths is None or paths.n is None else paths.n
     of_paths = dataclasses.replace(windows, live=False).count(n_rows) * n_paths
     total = (windows.count(n_rows) + of_paths) * len(settings)

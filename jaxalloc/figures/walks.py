@@ -68,12 +68,12 @@ def drawdowns(walk: WalkForward, *, at: int | None = None) -> go.Figure:
     return figure
 
 
-def rolling_volatility(walk: WalkForward, *, days: int = 63, at: int | None = None) -> go.Figure:
+def rolling_volatility(walk: WalkForward, *, days: int | None = None, at: int | None = None) -> go.Figure:
     """Draw the annual volatility of the returns after costs over a rolling window.
 
     Args:
         walk: the walk-forward.
-        days: days of the window, at least 2; 63 is a quarter.
+        days: days of the window, at least 2; by default a quarter of a year, 63 business days.
         at: point of a sweep's grid.
 
     Returns:
@@ -83,10 +83,10 @@ def rolling_volatility(walk: WalkForward, *, days: int = 63, at: int | None = No
         InputError: there is no such point, there are too few days, or ``days`` is out of range.
     """
     number, net = _net(walk, at)
-    days = whole_number("days", days, 2)
+    a = walk.settings.at(number).periods_per_year
+    days = max(2, round(a / 4)) if days is None else whole_number("days", days, 2)
     if net.shape[1] < days:
         raise InputError(f"portfolios are held on {net.shape[1]} days, fewer than the {days} of the rolling volatility")
-    a = walk.settings.at(number).periods_per_year
     volatility = pd.DataFrame(net.T).rolling(days).std().to_numpy()[days - 1 :].T * math.sqrt(a)
     figure = _lines(walk, volatility, ".1%", walk.days[days - 1 :])
     figure.update_yaxes(tickformat=".0%", rangemode="tozero")

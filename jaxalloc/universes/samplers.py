@@ -276,6 +276,11 @@ def month_of_rows(rows_of_year: float) -> int:
     return max(1, round(rows_of_year / 12))
 
 
+def block_of_rows(rows_of_year: float) -> int:
+    """Return the rows of a bootstrap's block by default: a month of rows, and three at least."""
+    return max(3, month_of_rows(rows_of_year))
+
+
 def _window(numbers: tuple[Array, Array, Array], key: Array, index: Array, universe: Universe) -> Universe:
     window, step, expanding = numbers
     # a live window ends on the last row, before its step does

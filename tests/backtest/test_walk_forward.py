@@ -462,6 +462,14 @@ def test_a_monthly_sharpe_ratio_by_hand() -> None:
     assert row["annual_return"] == pytest.approx((1 + net).prod() ** (12 / len(net)) - 1)
 
 
+def test_blocks_are_a_month_of_rows_and_three_at_least() -> None:
+    for freq, length in (("B", 21), ("W", 4), ("ME", 3)):
+        found = ja.walk_forward(
+            dated(freq), CONFIG.replace(profiles=("equal_weight", "inverse_variance")), window=12, step=1
+        )
+        pd.testing.assert_frame_equal(found.differences(n=50), found.differences(n=50, block_length=length))
+
+
 # ---- paths ----------------------------------------------------------------------------------------------------------
 
 

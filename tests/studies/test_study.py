@@ -305,7 +305,7 @@ def test_unknown_profiles_and_points_are_refused(study: Study) -> None:
 def test_assets_are_active_where_their_rows_are_complete() -> None:
     gaps = [(3, 2), (100, 7), (101, 7), (200, 0)]
     panel, sampler = with_gaps(*gaps), dataclasses.replace(SAMPLER, block_length=2)
-    study = run(panel, sampler=sampler)
+    study = run(panel, sampler=sampler, max_missing=0)
     counts = sampler.counts(T, 5, 0, sampler.n)
     masks = np.array([[all(row[r] == 0 for r, c in gaps if c == column) for column in range(N)] for row in counts])
     assert np.array_equal(study.clusters() >= 0, masks)
