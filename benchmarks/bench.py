@@ -9,7 +9,7 @@ embedded market at N = 100, whose volatilities lie far apart.
 prints a table and writes bench.json and bench.md to benchmarks/results, after each job what there is, and the README's
 table from bench.json (``--readme`` does that alone).
 
-    python benchmarks/bench.py prices.csv --kind prices --n-assets 50 --rivals original,naive
+    python benchmarks/bench.py prices.csv --n-assets 50 --rivals original,naive
 
 races on the panel of a file, prints, and writes only where ``--out`` says so. ``pip install -r
 benchmarks/requirements.txt`` brings the rivals' libraries; without some of them the other rivals race.
@@ -93,11 +93,12 @@ def _parser() -> argparse.ArgumentParser:
     from rivals.registry import RIVALS
 
     from jaxalloc.cli.options import Reading
-    from jaxalloc.markets.files import Layout
-    from jaxalloc.markets.panel import Kind, Missing
+    from jaxalloc.markets.gaps import Missing
+    from jaxalloc.markets.kinds import Kind
+    from jaxalloc.markets.table import Layout
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("file", type=Path, nargs="?", metavar="FILE", help="CSV or Parquet file to race on")
+    parser.add_argument("file", type=Path, nargs="?", metavar="FILE", help="file of prices or returns to race on")
     reading = Reading()
     for name, choices in (("kind", Kind), ("missing", Missing), ("layout", Layout)):
         parser.add_argument(f"--{name}", choices=get_args(choices), default=getattr(reading, name), help="of FILE")
