@@ -24,11 +24,12 @@ prices.to_csv(path)
 print(path.read_text().splitlines()[0][:60], "...")
 
 # %% [markdown]
-# Nothing is guessed: gaps are an error that names the symbols, until you say what is to become of them.
+# The reader tells prices from returns by itself. Gaps are an error that names the symbols and the kind of the gap, until
+# you say what is to become of them.
 
 # %%
 try:
-    ja.read_returns(path, kind="prices")
+    ja.read_returns(path)
 except ja.InputError as error:
     print(error)
 
@@ -37,7 +38,7 @@ except ja.InputError as error:
 # what was done to the data: read them before the weights.
 
 # %%
-panel = ja.read_returns(path, kind="prices", missing="drop-assets")
+panel = ja.read_returns(path, missing="drop-assets")
 print(*panel.notes, sep="\n")
 print(
     f"{panel.n_observations} days of {panel.n_assets} assets, {panel.dates[0]:%d %b %Y} to {panel.dates[-1]:%d %b %Y}"
