@@ -24,8 +24,8 @@ prices.to_csv(path)
 print(path.read_text().splitlines()[0][:60], "...")
 
 # %% [markdown]
-# The reader tells prices from returns by itself. Gaps are an error that names the symbols and the kind of the gap, until
-# you say what is to become of them.
+# The reader tells prices from returns by itself. Gaps are an error that names the symbols and what kind of gaps they
+# are, until you say what is to become of them.
 
 # %%
 try:
