@@ -51,7 +51,7 @@ class _Commands(typer.core.TyperGroup):
 app = typer.Typer(
     cls=_Commands,
     help="Cluster-aware portfolio allocation for thousands of universes at once.",
-    epilog=f"Example: jaxalloc allocate prices.csv --kind prices\n\n{EXIT_STATUS}",
+    epilog=f"Example: jaxalloc allocate prices.csv\n\n{EXIT_STATUS}",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 for _name, _summary in COMMANDS.items():

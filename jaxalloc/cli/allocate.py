@@ -20,7 +20,7 @@ app = typer.Typer(add_completion=False)
 _CONFIG = AllocationConfig(profiles=("risk_parity",))
 
 
-@app.command(epilog=example("allocate prices.csv --kind prices --profile barbell --out weights.csv"))
+@app.command(epilog=example("allocate prices.csv --profile barbell --out weights.csv"))
 @expand
 def allocate(
     source: SourceFile,

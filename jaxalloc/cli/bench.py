@@ -34,7 +34,7 @@ FEWEST_ROWS, MOST_ROWS = 20, 2**16 - 1  # one row in the tail; what a rival's in
 DRAWS_A_SECOND = 1.0  # of the line that says what is going on: it takes time from what is timed
 
 
-@app.command(epilog=example("bench prices.csv --kind prices --n-assets 50"))
+@app.command(epilog=example("bench prices.csv --n-assets 50"))
 @expand
 def bench(
     reading: Reading,

@@ -26,7 +26,7 @@ _CONFIG = AllocationConfig()
 @app.command(
     cls=ReportingCommand,
     epilog=example(
-        "study prices.csv --kind prices --n 1000 --method circular --block 21 "
+        "study prices.csv --n 1000 --method circular --block 21 "
         '--stress volatility=1 --stress "volatility=1.5,correlation=0.5" --out robustness --report'
     ),
 )

@@ -26,7 +26,7 @@ _CONFIG = AllocationConfig()
 @app.command(
     cls=ReportingCommand,
     epilog=example(
-        "sweep prices.csv --kind prices --vary cluster-cap=0.15,0.25,0.35 "
+        "sweep prices.csv --vary cluster-cap=0.15,0.25,0.35 "
         "--vary threshold=0.3:0.5:0.1 --n 200 --out settings --report"
     ),
 )

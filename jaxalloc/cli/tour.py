@@ -131,9 +131,9 @@ def _say_what_next(folder: Path, console: Console, lacking: str) -> None:
         "",
         "What next",
         f"{command} allocate {folder / 'returns.csv'} --profile barbell --all",
-        f"{command} allocate YOUR-PRICES.csv --kind prices --out weights.csv",
-        f"{command} study YOUR-PRICES.csv --kind prices --method circular --block 21 --report",
-        f"{command} sweep YOUR-PRICES.csv --kind prices --vary cluster-cap=0.15,0.25,0.35 --n 200",
+        f"{command} allocate YOUR-PRICES.csv --out weights.csv",
+        f"{command} study YOUR-PRICES.csv --method circular --block 21 --report",
+        f"{command} sweep YOUR-PRICES.csv --vary cluster-cap=0.15,0.25,0.35 --n 200",
         "",
         f"No report: {lacking}" if lacking else f"The report, to open in a browser: {folder / FILE}",
     ]

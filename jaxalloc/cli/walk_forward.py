@@ -181,7 +181,7 @@ class Resampling:
 @app.command(
     cls=ReportingCommand,
     epilog=example(
-        "walk-forward prices.csv --kind prices --profile equal_weight --profile risk_parity --profile hrp "
+        "walk-forward prices.csv --profile equal_weight --profile risk_parity --profile hrp "
         "--costs-bps 5 --paths 200 --out walk --report"
     ),
 )
