@@ -119,8 +119,11 @@ def cap_advice(settings: Sweep, n_assets: int) -> list[str]:
             widened.append(f"asset_cap={cap:g} to {per_cent(min(bound, 1), 1, '-')}")
     if not widened:
         return []
-    why = f"{counted(n_assets, 'asset')} cannot hold a portfolio under less"
-    return [f"Raised to slack / assets, because {why}: {listing(dict.fromkeys(widened))}."]
+    raised = listing(dict.fromkeys(widened))
+    return [
+        f"{counted(n_assets, 'asset')} cannot be fully invested under so low a cap, which is raised to slack / assets: "
+        f"{raised}."
+    ]
 
 
 def cluster_advice(config: AllocationConfig, labels: np.ndarray, *, leads: bool = False) -> list[str]:

@@ -28,12 +28,14 @@ IGNORED = [
 IN_FLAGS = [
     "note: --max-clusters 4 changes nothing: it is read under --criterion maxclust only.",
     "note: --asset-cap 0.05 does not change the weights of hrp.",
-    "note: Raised to slack / assets, because 12 assets cannot hold a portfolio under less: --asset-cap 0.05 to 9.2 %.",
+    "note: 12 assets cannot be fully invested under so low a cap, which is raised to slack / assets: --asset-cap 0.05 "
+    "to 9.2 %.",
 ]
 IN_PYTHON = [
     "max_clusters=4 changes nothing: it is read under criterion='maxclust' only.",
     "asset_cap=0.05 does not change the weights of hrp.",
-    "Raised to slack / assets, because 12 assets cannot hold a portfolio under less: asset_cap=0.05 to 9.2 %.",
+    "12 assets cannot be fully invested under so low a cap, which is raised to slack / assets: asset_cap=0.05 "
+    "to 9.2 %.",
 ]
 PERIODS = "Annualised by 252 rows a year: the dates are business days."
 

@@ -57,7 +57,7 @@ def test_advice_comes_in_one_order_each_once() -> None:
         "risk_free_rate=3",
         "A universe has",
         "The median",
-        "Raised",
+        "12 assets cannot be fully invested",
         "12 of 12",
     )
     assert len(said) == len(begins)
@@ -118,7 +118,8 @@ def test_no_volatility_without_returns() -> None:
 
 def test_a_cap_that_the_assets_cannot_keep() -> None:
     assert cap_advice(grid(asset_cap=0.05), 10) == [
-        "Raised to slack / assets, because 10 assets cannot hold a portfolio under less: asset_cap=0.05 to 11.0 %."
+        "10 assets cannot be fully invested under so low a cap, which is raised to slack / assets: asset_cap=0.05 to "
+        "11.0 %."
     ]
     assert cap_advice(grid(asset_cap=0.111), 10) == []
     assert cap_advice(grid(asset_cap=0.05, profiles=("hrp", "equal_weight")), 10) == []  # they have no cap
