@@ -29,7 +29,7 @@ from jaxalloc.markets.fields import assets_of_fields, one_header_line, one_secur
 from jaxalloc.markets.long import long_table
 from jaxalloc.markets.table import Choices, Found, Layout, Table, as_text
 from jaxalloc.markets.turned import pairs, runs_across, table_of_pairs, turned_table
-from jaxalloc.markets.values import column_values, row_labels
+from jaxalloc.markets.values import column_values, row_labels, times_of_day
 from jaxalloc.markets.vocabulary import is_field, plain_name, role_of, says_per_cent
 
 
@@ -129,7 +129,7 @@ def _value_columns(table: Table, date: int, notes: list[str]) -> list[int]:
             left_out.append(f"{quote(table.names[k])} (dates)")
         elif kind == "text" and is_description(column):
             left_out.append(f"{quote(table.names[k])} (words)")
-        elif role_of(table.names[k]) == "time":
+        elif role_of(table.names[k]) == "time" and times_of_day(column) is not None:
             left_out.append(f"{quote(table.names[k])} (times)")
         else:
             places.append(k)

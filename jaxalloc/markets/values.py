@@ -22,13 +22,13 @@ def row_labels(table: Table, date: int, symbols: Sequence[str] | None, choices: 
     frame = pd.DataFrame({"date": dates, "symbol": list(symbols) if symbols is not None else ""})
     if not times or not isinstance(dates, pd.DatetimeIndex) or not frame.duplicated().any():
         return dates
-    of_day = _times_of_day(table.columns[times[0]])
+    of_day = times_of_day(table.columns[times[0]])
     if of_day is None:
         return dates
     return (dates + pd.TimedeltaIndex(of_day)).rename("date")
 
 
-def _times_of_day(column: pd.Series) -> pd.Series | None:
+def times_of_day(column: pd.Series) -> pd.Series | None:
     """Times such as 09:30, 93000 or 0930, None if they are none."""
     texts = column.astype(object).map(as_text).str.removesuffix(".0")
     if texts.str.fullmatch(r"\d{1,6}").all():
