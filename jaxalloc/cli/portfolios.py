@@ -20,6 +20,7 @@ from jaxalloc.markets.panel import Panel
 from jaxalloc.markets.periods import resolve_periods
 from jaxalloc.portfolios.advice import advise, why_invalid
 from jaxalloc.portfolios.allocation import allocate
+from jaxalloc.portfolios.inputs import with_holes_filled
 from jaxalloc.portfolios.result import Allocation, valid_universes
 from jaxalloc.portfolios.tables import asset_table, cluster_table
 from jaxalloc.settings.config import AllocationConfig
@@ -127,8 +128,7 @@ def compute(
     with jax.enable_x64(precision == 64):
         allocation = jax.tree.map(np.asarray, allocate(gaps.returns, config, asset_mask=complete))
     if not valid_universes(allocation.status):
-        filled_panel = Panel(pd.DataFrame(gaps.returns, index=panel.dates, columns=panel.returns.columns))
-        why = why_invalid(filled_panel, config, np.dtype(f"float{precision}"), mask=complete)
+        why = why_invalid(with_holes_filled(panel, gaps), config, np.dtype(f"float{precision}"), mask=complete)
         raise InputError(f"{name}: nothing was allocated: {lowered(why)}")
     advice = advise(settings, panel.values, allocation.cluster_labels, n_rows=panel.n_observations)
     return NamedPortfolios(

@@ -22,8 +22,9 @@ import pandas as pd
 
 from jaxalloc.arguments.errors import InputError
 from jaxalloc.arguments.words import listing, quote, reason, unquoted
-from jaxalloc.markets.grid import sheet_table, text_table
+from jaxalloc.markets.grid import sheet_table
 from jaxalloc.markets.table import Layout, Table, as_text
+from jaxalloc.markets.text import text_table
 from jaxalloc.markets.vocabulary import role_of
 
 _COMPRESSED = {
@@ -33,6 +34,7 @@ _COMPRESSED = {
 }
 _DAMAGE = (OSError, EOFError, zlib.error, lzma.LZMAError, ValueError)
 _MOST_BYTES = 2**32  # of a file after it is decompressed
+_OF_DOCUMENTS = {"[Content_Types].xml", "mimetype", "META-INF/manifest.xml"}  # in the archives that workbooks are
 _SUFFIXES = {".gz", ".bz2", ".xz", ".zip", ".csv", ".txt", ".tsv", ".parquet", ".pq", ".feather", ".xlsx", ".xlsm"}
 _OTHER_FORMATS = (
     (b"\xd0\xcf\x11\xe0", "a workbook of an old kind (.xls); save it as .xlsx or as CSV"),
@@ -130,18 +132,17 @@ def _unpacked(content: bytes, source: str, notes: list[str]) -> bytes:
                 and not Path(info.filename).name.startswith((".", "__MACOSX"))
                 and not info.filename.startswith("__MACOSX")
             ]
-            if {"[Content_Types].xml", "mimetype", "META-INF/manifest.xml"} & set(names):
-                return content
-            if len(names) != 1:
-                what = "is empty" if not names else f"holds several files ({listing(map(quote, names), 3)})"
-                raise InputError(f"{source}: the archive {what}; give one with a single table, or unpack it first")
-            if archive.getinfo(names[0]).file_size > _MOST_BYTES:
-                raise InputError(f"{source}: the file in the archive is larger than 4 GiB; unpack it first")
-            inner = archive.read(names[0])
-    except InputError:
-        raise
+            fits = len(names) == 1 and archive.getinfo(names[0]).file_size <= _MOST_BYTES
+            inner = archive.read(names[0]) if fits and names[0] not in _OF_DOCUMENTS else b""
     except (zipfile.BadZipFile, NotImplementedError, RuntimeError, *_DAMAGE) as error:
         raise InputError(f"{source}: the archive cannot be read ({reason(error)}); unpack it first") from None
+    if _OF_DOCUMENTS & set(names):
+        return content
+    if len(names) != 1:
+        what = "is empty" if not names else f"holds several files ({listing(map(quote, names), 3)})"
+        raise InputError(f"{source}: the archive {what}; give one with a single table, or unpack it first")
+    if not fits:
+        raise InputError(f"{source}: the file in the archive is larger than 4 GiB; unpack it first")
     if inner.startswith(b"PK\x03\x04"):
         return inner
     return _unpacked(inner, source, notes)

@@ -129,9 +129,7 @@ def check_returns(returns: pd.DataFrame, source: str) -> None:
     """Refuse what cannot be simple returns as fractions."""
     fix = "correct the cell, or leave it empty if the return is missing"
     values = returns.to_numpy()
-    lowest, highest = _range(values)
-    if np.isinf([lowest, highest]).any():
-        refuse(np.isinf(values), returns, source, "infinite returns", fix)
+    lowest, highest = _finite_range(returns, source, "returns", fix)
     typical = 0.0
     if lowest < -1 or highest > 1:
         seen = values[~np.isnan(values)]
@@ -159,11 +157,17 @@ def check_prices(prices: pd.DataFrame, source: str) -> None:
     """Refuse what cannot be a price."""
     fix = "correct the cell, or leave it empty if the price is missing"
     values = prices.to_numpy()
-    lowest, highest = _range(values)
-    if np.isinf([lowest, highest]).any():
-        refuse(np.isinf(values), prices, source, "infinite prices", fix)
+    lowest, _ = _finite_range(prices, source, "prices", fix)
     if lowest <= 0:
         refuse(values <= 0, prices, source, "prices not above zero", f"{fix}; if these are returns, say kind='returns'")
+
+
+def _finite_range(frame: pd.DataFrame, source: str, noun: str, fix: str) -> tuple[float, float]:
+    """The lowest and the highest number; an infinite one is refused."""
+    lowest, highest = _range(frame.to_numpy())
+    if np.isinf([lowest, highest]).any():
+        refuse(np.isinf(frame.to_numpy()), frame, source, f"infinite {noun}", fix)
+    return lowest, highest
 
 
 def _range(values: np.ndarray) -> tuple[float, float]:

@@ -32,8 +32,7 @@ def long_table(table: Table, date: int, choices: Choices, notes: list[str]) -> F
                 )
             date, symbol, others = 0, 1, [2]
         table, values = _long_values(table, date, symbol, others, choices, notes)
-    texts = table.text(symbol) if table.find_texts is not None else table.columns[symbol].astype(object).map(as_text)
-    symbols = [as_text(cell) for cell in texts]
+    symbols = [as_text(cell) for cell in table.text(symbol)]
     if "" in symbols:
         raise table.error(f"{table.place(symbols.index(''))} has no symbol; name it, or delete the row")
     dates = row_labels(table, date, symbols, choices, notes)

@@ -92,12 +92,13 @@ def _decimal_marks(
     comma, point, any_comma = decimal_marks(texts)
     if comma and point:
         return [_mark_of(table, column) for column in columns]
+    with_comma = (cell for column in texts for cell in column if isinstance(cell, str) and "," in cell)
     if comma or (any_comma and not point and table.delimiter == ";"):
-        example = next(cell for column in texts for cell in column if isinstance(cell, str) and "," in cell)
+        example = next(with_comma)
         notes.append(f"Read the comma as the decimal mark, as in {quote(example.strip())}.")
         return list[DecimalMark]([","]) * len(columns)
     if any_comma and not point:
-        example = next(cell for column in texts for cell in column if isinstance(cell, str) and "," in cell)
+        example = next(with_comma)
         if not is_missing(example) and is_number(example):
             notes.append(f"Read the comma as a mark between thousands, as in {quote(example.strip())}.")
     return list[DecimalMark](["."]) * len(columns)

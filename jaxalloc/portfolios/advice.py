@@ -6,7 +6,6 @@ Each function returns the sentences that apply, none if all is well. `advise` ha
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,6 +15,7 @@ from jaxalloc.arguments.words import counted, listing, per_cent, quote
 from jaxalloc.markets.dates import label_text
 from jaxalloc.markets.holes import MAX_MISSING, weigh_gaps
 from jaxalloc.markets.panel import Panel
+from jaxalloc.portfolios.inputs import with_holes_filled
 from jaxalloc.settings.config import AllocationConfig
 from jaxalloc.settings.readers import OF_ALLOCATION, READERS, unread
 from jaxalloc.settings.status import Status
@@ -165,13 +165,20 @@ def _values(settings: Sweep, name: str) -> list[float]:
 # ---- nothing could be allocated -------------------------------------------------------------------------------------
 
 
-def why_none(panel: Panel, settings: Sweep, dtype: Any, unit: str) -> str:
-    """Say why none of the universes drawn from a panel has portfolios; ``unit`` is what a universe is called."""
-    gaps = weigh_gaps(panel.values, MAX_MISSING)
+def why_none(panel: Panel, settings: Sweep, dtype: Any, unit: str, max_missing: float = MAX_MISSING) -> str:
+    """Say why none of the universes drawn from a panel has portfolios.
+
+    Args:
+        panel: the returns.
+        settings: of the run.
+        dtype: of the computation.
+        unit: what a universe is called.
+        max_missing: share of a universe's rows that an asset may miss.
+    """
+    gaps = weigh_gaps(panel.values, max_missing)
     if not gaps.whole.any():
         return f"No asset has returns in enough rows of a {unit}: {_gaps(panel, ~np.isfinite(panel.values))}."
-    filled = dataclasses.replace(panel, returns=panel.returns.where(gaps.weight != 1, 0.0))
-    return why_invalid(filled, settings.at(settings.home), dtype, mask=gaps.whole)
+    return why_invalid(with_holes_filled(panel, gaps), settings.at(settings.home), dtype, mask=gaps.whole)
 
 
 def why_invalid(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import warnings
 from typing import Any
 
@@ -34,6 +35,12 @@ def panel_of(returns: Any, by_position: bool) -> Panel | None:
             "read_returns makes of them"
         )
     return panel_of_frame(returns, missing="mask")
+
+
+def with_holes_filled(panel: Panel, gaps: Gaps) -> Panel:
+    """Return a panel with 0 in the holes that count as 0."""
+    returns = pd.DataFrame(gaps.returns, index=panel.returns.index, columns=panel.returns.columns)
+    return dataclasses.replace(panel, returns=returns)
 
 
 def leave_out(panel: Panel, gaps: Gaps, weights: np.ndarray, masks: np.ndarray) -> np.ndarray:

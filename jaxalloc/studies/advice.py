@@ -24,5 +24,5 @@ def study_notes(panel: Panel, plan: Plan, study: Study) -> list[str]:
 
 def nothing_allocated(panel: Panel, plan: Plan, unit: str) -> str:
     """Say why no universe of a plan, or no ``"window"``, has portfolios."""
-    why = why_none(panel, plan.settings, np.dtype(f"float{plan.precision}"), unit)
+    why = why_none(panel, plan.settings, np.dtype(f"float{plan.precision}"), unit, plan.max_missing)
     return f"No {unit} has a portfolio: {lowered(why)}"
