@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from jaxalloc.backtest.run import walk_forward as walk_forward
     from jaxalloc.backtest.walk import WalkForward as WalkForward
     from jaxalloc.engine.batch import allocate_batch as allocate_batch
+    from jaxalloc.engine.single import allocate as allocate
     from jaxalloc.markets.panel import Panel as Panel
     from jaxalloc.markets.panel import read_returns as read_returns
-    from jaxalloc.portfolios.allocation import allocate as allocate
     from jaxalloc.portfolios.result import Allocation as Allocation
     from jaxalloc.report.write import write_report as write_report
     from jaxalloc.settings.config import AllocationConfig as AllocationConfig
@@ -56,7 +56,7 @@ _HOMES = {
     "Study": "studies.study",
     "Sweep": "settings.sweep",
     "WalkForward": "backtest.walk",
-    "allocate": "portfolios.allocation",
+    "allocate": "engine.single",
     "allocate_batch": "engine.batch",
     "datasets": "datasets",
     "explain": "settings.status",

@@ -17,10 +17,10 @@ import pandas as pd
 
 from jaxalloc.arguments.errors import InputError
 from jaxalloc.arguments.words import literal, lowered
+from jaxalloc.engine.single import allocate
 from jaxalloc.markets.panel import Panel, as_panel
 from jaxalloc.markets.periods import periods_of_rows
 from jaxalloc.portfolios.advice import why_invalid
-from jaxalloc.portfolios.allocation import allocate
 from jaxalloc.portfolios.result import Allocation, valid_universes
 from jaxalloc.settings.config import AUTO, PERIODS_WITHOUT_DATES, AllocationConfig, is_auto
 

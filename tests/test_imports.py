@@ -22,7 +22,7 @@ from jaxalloc.kernels.clusters.linkage import linkage_matrix
 from jaxalloc.kernels.lanes.backend import Backend
 from jaxalloc.kernels.moments.panel import share_panel
 from jaxalloc.kernels.moments.shock import Shock
-from jaxalloc.portfolios.allocation import solve, solve_assets
+from jaxalloc.portfolios.allocation import solve
 from jaxalloc.portfolios.estimates import Given, estimate, estimate_shared
 from jaxalloc.portfolios.profiles import PROFILES
 from jaxalloc.settings.config import COVARIANCES, LINKAGES, AllocationConfig, cast_config
@@ -296,8 +296,7 @@ def kernels(backend: Backend) -> dict[str, Any]:
         )
     shock, axes = Shock(jnp.ones(n), jnp.float32(0.5), jnp.zeros(n)), (None, None, 0, 0, None)
     for budget in (0, 2**29):
-        made[f"share_panel {budget}"] = jax.make_jaxpr(lambda x, budget=budget: share_panel(x, budget))(returns)
-        panel = jax.eval_shape(lambda x, budget=budget: share_panel(x, budget), returns)
+        panel = share_panel(np.asarray(returns), budget)
         shared = jax.vmap(of_panel, in_axes=(None, None, 0, 0))
         made[f"estimate_shared {budget}"] = jax.make_jaxpr(shared)(panel, config, c[None, :], a[None, :])
         for choice in COVARIANCES:
@@ -310,10 +309,10 @@ def kernels(backend: Backend) -> dict[str, Any]:
             returns, config.replace(covariance=choice), c, a, Given(), shock
         )
     shapes = jax.eval_shape(own, returns, config, c, a, Given())
-    made["solve"] = jax.make_jaxpr(lambda e, s: solve(e, s, n, backend))(shapes, config)
+    made["solve"] = jax.make_jaxpr(lambda e, s: solve(e, s, backend))(shapes, config)
     for linkage in LINKAGES:
         direct = config.replace(profiles=tuple(PROFILES) if linkage == "average" else ("hrp", "herc"), linkage=linkage)
-        made[f"solve_assets {linkage}"] = jax.make_jaxpr(lambda e, s: solve_assets(e, s, backend))(shapes, direct)
+        made[f"solve over assets {linkage}"] = jax.make_jaxpr(lambda e, s: solve(e, s, backend))(shapes, direct)
     return {f"{name}, {backend.value}": jaxpr for name, jaxpr in made.items()}
 
 

@@ -15,11 +15,11 @@ from jaxalloc.arguments.errors import InputError
 from jaxalloc.arguments.paths import write_whole
 from jaxalloc.arguments.words import counted, listing, lowered, quote
 from jaxalloc.cli.documents import records, to_json
+from jaxalloc.engine.single import allocate
 from jaxalloc.markets.holes import MAX_MISSING, check_max_missing, weigh_gaps
 from jaxalloc.markets.panel import Panel
 from jaxalloc.markets.periods import resolve_periods
 from jaxalloc.portfolios.advice import advise, why_invalid
-from jaxalloc.portfolios.allocation import allocate
 from jaxalloc.portfolios.inputs import with_holes_filled
 from jaxalloc.portfolios.result import Allocation, valid_universes
 from jaxalloc.portfolios.tables import asset_table, cluster_table

@@ -1,4 +1,4 @@
-"""The scheduler: chunks of universes, their parts on each device, and the tiles that they pass through."""
+"""The scheduler: chunks of universes, and their parts on each device."""
 
 from __future__ import annotations
 
@@ -10,27 +10,24 @@ from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, wait
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
 from jaxalloc.arguments.arrays import cast
 from jaxalloc.arguments.numbers import whole_number
-from jaxalloc.engine.shapes import cluster_buckets, tiles
-from jaxalloc.engine.stages import Items, Shared, Work, buffer_shapes, empty_buffers, programs, share_returns
+from jaxalloc.engine.flow import Drawing, PartRun, Stopped, Work
+from jaxalloc.engine.sizes import MAX_OUTER_BYTES, ROWS, canonical, sizes_of
+from jaxalloc.engine.stages import DrawNumbers, Items, draw_group
 from jaxalloc.kernels.lanes.backend import Backend, backend_of
+from jaxalloc.kernels.moments.panel import share_panel
 from jaxalloc.markets.holes import Gaps, weigh_gaps
-from jaxalloc.portfolios.allocation import split_profiles
-from jaxalloc.portfolios.estimates import Estimates
 from jaxalloc.portfolios.result import Allocation
 from jaxalloc.settings.config import NUMERIC_FIELDS, AllocationConfig, cast_config
+from jaxalloc.universes import scenarios
 from jaxalloc.universes.universe import Draw
 
 Device = Any  # a `jax.Device`, which is no type to a type checker
 
-
-# a call of the program that solves: clusters to pad to, slots (turns, lanes), and how many of the turns are taken
-Call = tuple[int | None, np.ndarray, int]
 
 _MOST_STREAMS = 4  # parts that a CPU works on at once: each has buffers of its own
 
@@ -56,20 +53,18 @@ def available_cores() -> int:
 
 
 class Part(NamedTuple):
-    """The universes of a chunk that one device has.
+    """The universes of a chunk that one device has had.
 
     Attributes:
-        count: how many; the buffers are longer.
-        rows: how many slots come to the host.
-        device: where they are.
-        left_out: buffer of `Work.left_out`.
-        results: buffers of `Allocation`.
+        count: how many; the arrays are longer.
+        device: where they were computed.
+        left_out: (capacity, T) bool, the rows that a universe does not hold; (capacity, 0) where they are not wanted.
+        results: leading axis of the capacity of a part.
     """
 
     count: int
-    rows: int
     device: Device
-    left_out: Array
+    left_out: np.ndarray
     results: Allocation
 
 
@@ -82,7 +77,7 @@ class Chunk:
 
     @property
     def parts(self) -> list[Part]:
-        """The parts, in order, once they are solved; a device may still be working on the last universes of each.
+        """The parts, in order, once they are solved.
 
         An error in one of the parts, or an interruption of the wait, stops the others and is raised.
 
@@ -107,13 +102,9 @@ class Chunk:
         wait(self._parts)
 
     def allocations(self) -> Iterator[Allocation]:
-        """Yield the parts' results as NumPy arrays; a CPU's are not copied."""
+        """Yield the parts' results as NumPy arrays."""
         for part in self.parts:
-            is_full = part.rows == len(part.results.status)
-            filled = part.results if is_full else _head(part.results, part.rows)
-            for leaf in jax.tree.leaves(filled):
-                leaf.copy_to_host_async()  # all are under way before the first is waited for
-            yield jax.tree.map(lambda leaf, n=part.count: np.asarray(leaf)[:n], filled)
+            yield jax.tree.map(lambda leaf, n=part.count: leaf[:n], part.results)
 
     def allocation(self) -> Allocation:
         """Return the results as NumPy arrays, leading axis C."""
@@ -125,15 +116,13 @@ class Engine:
 
     Attributes:
         config: settings with cast numbers.
+        n_rows: T of a universe.
+        n_assets: N.
+        sizes: canonical sizes, and how many universes are computed together.
         chunk_size: universes of a chunk at most.
-        tiles: how many are computed together.
-        buckets: the sizes that clusters are padded to.
         devices: what computes, each one a part of a chunk at a time.
         backend: their kind.
-        programs: the tiles' functions, made here before several threads ask for them.
-        shared: what all universes have in common, on each of them.
-        threads: one for each device, which sends it its work in order.
-        spare: buffers of estimates that are free once a device's last part is done, by the device's number.
+        works: what all parts on a device have in common, for each device.
     """
 
     def __init__(
@@ -154,41 +143,56 @@ class Engine:
         Args:
             shape: (T, N) of a universe's returns.
             config: settings of universes that come with no other numbers.
-            chunk_size: universes in work at once, rounded up to whole tiles.
+            chunk_size: universes in work at once, rounded up to whole groups.
             panel: (T, N) returns that universes share; NaN where missing.
             draws: how universes are drawn from their numbers, and
             key: from which seed.
             gaps: of the panel, where some may count as returns of 0; by default none may.
-            keep_left_out: whether `Work.left_out` is wanted.
+            keep_left_out: whether `Part.left_out` is wanted.
             backend: the kind of device to compile for; by default that of the devices.
         """
-        self.dtype = jnp.asarray(0.0).dtype
+        self.dtype = np.dtype("float64" if jax.config.values["jax_enable_x64"] else "float32")
         self.config = cast_config(config, self.dtype)
-        self.n_assets = shape[1]
+        self.n_rows, self.n_assets = shape
         self.devices = _streams(compute_devices())
-        self.programs = programs()
-        weighed = weigh_gaps(panel, 0.0) if gaps is None and draws is not None and panel is not None else gaps
-        shared = Shared(
-            panel=None if panel is None else share_returns(cast(panel, float)),
-            gaps=None if weighed is None else jnp.asarray(weighed.weight, self.dtype),
-            max_missing=None if weighed is None else jnp.asarray(weighed.max_missing, self.dtype),
-            draws=draws,
-            key=key,
-        )
         first = self.devices[0]
         self.backend = backend_of(first.platform) if backend is None else backend
+        drawing = None
+        if draws is not None:
+            assert panel is not None
+            assert key is not None
+            drawing = _drawing(draws, key, weigh_gaps(panel, 0.0) if gaps is None else gaps, self.dtype)
+            simulated = bool(draws) and draws[0].kernel.__module__ == scenarios.__name__
+            if simulated:  # returns of their own, of any length
+                panel = None
+                draw = functools.partial(draw_group, kernels=drawing.kernels, rows=None, assets=None)
+                drawn = jax.eval_shape(draw, drawing.numbers, jax.ShapeDtypeStruct((1,), np.int32))
+                self.n_rows = drawn.weights.shape[1]
         memory = None if first.platform == "cpu" else (first.memory_stats() or {}).get("bytes_limit")
-        table = 0 if shared.panel is None else shared.panel.outer.nbytes
-        self.tiles = tiles(self.n_assets, self.dtype, self.backend, memory, table)
-        self.buckets = cluster_buckets(self.n_assets)
-        wanted = self.tiles.capacity * len(self.devices) if chunk_size is None else chunk_size
-        self.chunk_size = self.tiles.estimate * -(-whole_number("chunk_size", wanted, 1) // self.tiles.estimate)
-        self._rows_left_out = shape[0] if keep_left_out else 0
+        self.sizes = sizes_of((self.n_rows, self.n_assets), self.dtype, self.backend, memory, panel is None)
+        wanted = self.sizes.capacity * len(self.devices) if chunk_size is None else chunk_size
+        self.chunk_size = self.sizes.group * -(-whole_number("chunk_size", wanted, 1) // self.sizes.group)
+        shared = None
+        if panel is not None:
+            rows = canonical(len(panel), ROWS)
+            shared = share_panel(cast(panel, float).astype(self.dtype), MAX_OUTER_BYTES, rows, self.sizes.assets)
         placed = {device: jax.device_put(shared, device) for device in set(self.devices)}
-        self.shared = [placed[device] for device in self.devices]
-        self.threads = [ThreadPoolExecutor(1) for _ in self.devices]
-        # a finished part leaves its buffers to the next one of its device: new pages would have to be zeroed
-        self.spare: dict[int, Estimates] = {}
+        self.works = [
+            Work(
+                device=device,
+                backend=self.backend,
+                dtype=self.dtype,
+                config=self.config,
+                n_rows=self.n_rows,
+                n_assets=self.n_assets,
+                sizes=self.sizes,
+                panel=placed[device],
+                drawing=drawing,
+                keep_left_out=keep_left_out,
+            )
+            for device in self.devices
+        ]
+        self._threads: list[ThreadPoolExecutor] = []
 
     def start(
         self,
@@ -207,10 +211,11 @@ class Engine:
             progress: called with the number of universes done since the last call, in the threads that compute.
         """
         count = len(jax.tree.leaves(items)[0])
-        tile, n_devices = self.tiles.estimate, len(self.devices)
-        each = min(tile * -(-count // (tile * n_devices)), self.tiles.capacity)  # universes of a part
+        group, n_devices = self.sizes.group, len(self.devices)
+        each = min(group * -(-count // (group * n_devices)), self.sizes.capacity)  # universes of a part
         settings = self._settings(numbers or {}, count)
         stop, turn = threading.Event(), threading.Lock()
+        self._threads = self._threads or [ThreadPoolExecutor(1) for _ in self.devices]
 
         def report(count: int) -> None:
             if progress is not None:
@@ -219,8 +224,7 @@ class Engine:
 
         def compute(device: int, part: slice) -> Part | None:
             try:
-                with jax.enable_x64(self.dtype == np.float64):  # a thread has settings of its own
-                    return _PartRun(self, device, part, items, settings).compute(each, report, stop)
+                return self._compute(device, part, items, settings, stop, report)
             except BaseException:
                 stop.set()
                 raise
@@ -228,8 +232,30 @@ class Engine:
         parts: list[Future[Part | None]] = []
         for number, first in enumerate(range(0, count, each)):
             device = number % n_devices
-            parts.append(self.threads[device].submit(compute, device, slice(first, min(first + each, count))))
+            parts.append(self._threads[device].submit(compute, device, slice(first, min(first + each, count))))
         return Chunk(parts, stop)
+
+    def one(self, items: Items) -> Allocation:
+        """Allocate a batch of one, in this thread."""
+        part = self._compute(0, slice(0, 1), items, self._settings({}, 1), threading.Event(), lambda _: None)
+        assert part is not None
+        return jax.tree.map(lambda leaf: leaf[0], part.results)
+
+    def _compute(
+        self,
+        device: int,
+        part: slice,
+        items: Items,
+        settings: dict[str, np.ndarray],
+        stop: threading.Event,
+        progress: Callable[[int], None],
+    ) -> Part | None:
+        with jax.enable_x64(self.dtype == np.float64):  # a thread has settings of its own
+            try:
+                results, left_out = PartRun(self.works[device], items, part, settings, stop, progress).compute()
+            except Stopped:
+                return None
+        return Part(count=part.stop - part.start, device=self.devices[device], left_out=left_out, results=results)
 
     def _settings(self, numbers: dict[str, np.ndarray], count: int) -> dict[str, np.ndarray]:
         """Every number of the settings, (C,) each."""
@@ -240,130 +266,13 @@ class Engine:
         }
 
 
-class _PartRun:
-    """One device's part of a chunk, on its way through the tiles."""
-
-    def __init__(self, engine: Engine, device: int, part: slice, items: Items, settings: dict[str, np.ndarray]) -> None:
-        self.engine, self.number = engine, device
-        self.device, self.shared = engine.devices[device], engine.shared[device]
-        self.count = part.stop - part.start
-        # every slot holds some universe, so that the idle lanes of a tile compute what is harmless
-        capacity = engine.tiles.capacity
-        self.rows = _round_up(self.count, capacity) if engine.backend is Backend.ACCELERATOR else capacity
-        source = np.minimum(np.arange(part.start, part.start + self.rows), part.stop - 1)
-        kinds = {"index": np.int32, "weights": engine.dtype, "mask": bool, "returns": engine.dtype}
-        fields = {name: getattr(items, name) for name in kinds}
-        sources = {
-            name: None if values is None else np.asarray(values)[source].astype(kinds[name])
-            for name, values in fields.items()
-        }
-        numbers = {name: values[source] for name, values in settings.items()}
-        sent = jax.device_put((Items(**sources), numbers), self.device)
-        self.items, config = sent if self.rows == capacity else _lengthened(sent, capacity)
-        self.config = engine.config.replace(**config)
-        work, results = buffer_shapes(self.shared, self.items, self.config, engine._rows_left_out, engine.backend)
-        estimates = engine.spare.pop(device, None)
-        self.work = Work(estimates=estimates or self._buffers(work.estimates), left_out=self._buffers(work.left_out))
-        self.results = self._buffers(results)
-
-    def _buffers(self, shapes: Any) -> Any:
-        return jax.device_put(empty_buffers(shapes, self.engine.tiles.capacity), self.device)
-
-    def compute(self, each: int, progress: Callable[[int], None], stop: threading.Event) -> Part | None:
-        """Compute the part, or give up once ``stop`` is set; ``each`` is how many slots parts have in use."""
-        draw = self.engine.tiles.draw
-        for start in range(0, each, draw):
-            if stop.is_set():
-                return None
-            self._estimate(start, min(draw, each - start))
-        pending: tuple[Array, bool] | None = None
-        clustered, direct = map(bool, split_profiles(self.engine.config.profiles))
-        calls = [*(self._in_order() if direct else ()), *(self._assign() if clustered else ())]
-        for n_clusters, lanes, count in calls:
-            if stop.is_set():
-                return None
-            self.results, solved = self.engine.programs.solve(
-                self.engine.backend,
-                n_clusters,
-                self.engine.tiles.observe,
-                self.config,
-                self.work.estimates,
-                self.results,
-                lanes,
-                np.int32(count),
-            )
-            if pending is not None:  # the device works on these tiles while the last ones are waited for
-                _wait(*pending, progress)
-            pending = solved, n_clusters is not None or not clustered  # the last that a universe waits for
-        if pending is not None:
-            _wait(*pending, progress)
-        self.engine.spare[self.number] = self.work.estimates
-        return Part(
-            count=self.count,
-            rows=self.rows,
-            device=self.device,
-            left_out=self.work.left_out,
-            results=self.results,
-        )
-
-    def _estimate(self, start: int, count: int) -> None:
-        """Fill so many slots from ``start`` on, no more than are drawn at once."""
-        tiles = self.engine.tiles
-        self.work = self.engine.programs.estimate(
-            self.engine.backend,
-            tiles.draw,
-            tiles.observe,
-            self.shared,
-            self.items,
-            self.config,
-            self.work,
-            np.int32(start),
-            np.int32(count),
-        )
-
-    def _assign(self) -> Iterator[Call]:
-        """Share out the slots over solve tiles of the size that each one's number of clusters is padded to."""
-        bucket_of = np.searchsorted(self.engine.buckets, np.asarray(self.work.estimates.n_clusters)[: self.count])
-        for bucket, n_clusters in enumerate(self.engine.buckets):
-            for lanes, count in self._fill(np.flatnonzero(bucket_of == bucket), n_clusters):
-                yield n_clusters, lanes, count
-
-    def _in_order(self) -> Iterator[Call]:
-        """Share out the slots over the solve tiles of profiles for which the number of clusters does not matter."""
-        return ((None, *filled) for filled in self._fill(np.arange(self.count), self.engine.n_assets))
-
-    def _fill(self, members: np.ndarray, n_clusters: int) -> Iterator[tuple[np.ndarray, int]]:
-        """Fill tiles with slots, as many as one call goes through; and say how many that are."""
-        tiles = self.engine.tiles
-        size, turns = tiles.solve[n_clusters], tiles.turns[n_clusters]
-        for start in range(0, len(members), size * turns):
-            part = members[start : start + size * turns]
-            lanes = np.full(size * turns, tiles.capacity, np.int32)  # past the end where there is nothing to solve
-            lanes[: len(part)] = part
-            yield lanes.reshape(turns, size), -(-len(part) // size)
-
-
-def _round_up(count: int, most: int) -> int:
-    """The next power of two, at most ``most``.
-
-    A part of an accelerator has hundreds of thousands of slots. With few lengths of what goes to them and comes back,
-    few universes cost little, and few programs are compiled.
-    """
-    return min(1 << (count - 1).bit_length(), most)
-
-
-@functools.partial(jax.jit, static_argnums=1)
-def _lengthened(leaves: Any, rows: int) -> Any:
-    """The arrays with their last row repeated."""
-    return jax.tree.map(lambda leaf: leaf[jnp.minimum(jnp.arange(rows), len(leaf) - 1)], leaves)
-
-
-@functools.partial(jax.jit, static_argnums=1)
-def _head(leaves: Any, rows: int) -> Any:
-    return jax.tree.map(lambda leaf: leaf[:rows], leaves)
-
-
-def _wait(solved: Array, last: bool, progress: Callable[[int], None]) -> None:
-    count = int(solved)
-    if last:
-        progress(count)
+def _drawing(draws: tuple[Draw, ...], key: Array, gaps: Gaps, dtype: np.dtype) -> Drawing:
+    kernels = tuple(draw.kernel for draw in draws)
+    numbers = DrawNumbers(
+        steps=tuple((draw.numbers, draw.stride, draw.size) for draw in draws),
+        key=jax.random.key_data(key),
+        gaps=gaps.weight.astype(dtype),
+        max_missing=np.asarray(gaps.max_missing, dtype),
+    )
+    label = tuple(f"{kernel.__module__}.{kernel.__qualname__}" for kernel in kernels)
+    return Drawing(numbers=numbers, kernels=kernels, label=label)

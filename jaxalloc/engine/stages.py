@@ -1,8 +1,27 @@
-"""The programs of a batch: draw universes and estimate them, a few at a time; solve those of one bucket.
+"""The stages that a universe passes through, each a small program of canonical sizes.
 
-`jaxalloc.engine.scheduler` calls them; `jaxalloc.engine.batch` says how universes pass through them. The buffers of a
-part of a chunk have a slot for each universe. One call goes through several tiles in a loop, because a call has a
-price: on a CPU it makes room anew for thousands of constants and operands of sums, in 1 to 2 ms.
+==================  ==================================================  ================================================
+stage               from                                                to
+==================  ==================================================  ================================================
+draw                a universe's number                                 `Drawn`: weights of the rows, mask, shock
+observe             weights and mask of a shared panel's rows, or       `Observed`: moments and tails
+                    a universe's own returns
+cluster             `Observed`                                          `Estimates`: annual moments, scores, clusters
+link                covariances of large components                     their clusters
+pose                `Estimates`                                         `Clustered`: the problems across clusters
+see                 `Estimates`                                         `Posed`: the problems over the assets
+weigh               `Estimates`                                         `Solution` of a profile by formula
+solve               a problem: covariance, rewards, bounds              `State`, of which a part is the `Solution`
+describe            `Estimates`, `Clustered`, four solutions            `Allocation` of four portfolios
+==================  ==================================================  ================================================
+
+All but "solve" are of a *group* of universes, padded to a canonical number of assets, and go through the group a few
+universes at a time. "Solve" is of a tile of *problems*, padded to a canonical number of clusters, which the host gathers
+from many groups: those of one size that want the same step of the same solver. So no program knows how many profiles
+there are, and which.
+
+A function here is what a program computes, for arrays with a leading axis of universes. `jaxalloc.engine.flow` calls
+them in order.
 """
 
 from __future__ import annotations
@@ -13,33 +32,28 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import Array, lax
 
-from jaxalloc.engine.shapes import MAX_OUTER_BYTES
-from jaxalloc.kernels.lanes.backend import Backend, materialise
-from jaxalloc.kernels.lanes.compiling import compiler_options
-from jaxalloc.kernels.moments.panel import SharedPanel, share_panel
-from jaxalloc.portfolios.allocation import (
-    describe_portfolios,
-    reduce_to_clusters,
-    solve,
-    solve_assets,
-    split_profiles,
-    weigh_clusters,
-)
+from jaxalloc.kernels.clusters.components import Pieces, link
+from jaxalloc.kernels.lanes.backend import Backend
+from jaxalloc.kernels.moments.panel import SharedPanel
+from jaxalloc.kernels.solvers.problem import Solution
+from jaxalloc.kernels.solvers.steps import Problem, State, Step
+from jaxalloc.portfolios.describing import Kind, describe
 from jaxalloc.portfolios.estimates import (
     Estimates,
     Given,
     Observed,
-    estimates_of,
+    begin_estimates,
     observe,
     observe_shared,
     products_shared,
 )
-from jaxalloc.portfolios.result import PROFILE_FIELDS, RESULT_FIELDS, Allocation
+from jaxalloc.portfolios.posing import Clustered, Posed, pose_assets, pose_clusters, see_assets
+from jaxalloc.portfolios.profiles import weigh
+from jaxalloc.portfolios.result import Allocation
 from jaxalloc.settings.config import AllocationConfig
-from jaxalloc.universes.universe import Draw, Drawn, draw_universe
+from jaxalloc.universes.universe import Draw, Drawn, Kernel, draw_universe
 
 
 class Items(NamedTuple):
@@ -50,253 +64,219 @@ class Items(NamedTuple):
         weights: (C, T) observation weights, or None.
         mask: (C, N) bool assets, or None.
         returns: (C, T, N) returns of their own in place of the shared panel's, or None.
+        given: what takes the place of an estimate.
     """
 
     index: Any = None
     weights: Any = None
     mask: Any = None
     returns: Any = None
+    given: Given = Given()
 
 
-class Shared(NamedTuple):
-    """What all universes have in common.
-
-    Attributes:
-        panel: the panel, unless every universe has returns of its own.
-        gaps: (T, N) weights of the panel's missing returns; None if nothing is drawn.
-        max_missing: () share of a universe's rows that an asset's gaps may weigh; likewise.
-        draws: how universes are drawn from their numbers.
-        key: the seed's key.
-    """
-
-    panel: SharedPanel | None
-    gaps: Array | None
-    max_missing: Array | None
-    draws: tuple[Draw, ...] | None
-    key: Array | None
-
-
-class Work(NamedTuple):
-    """What is known of a chunk's universes before they are solved.
+class DrawNumbers(NamedTuple):
+    """What universes are drawn by, but for the kernels: arrays.
 
     Attributes:
-        estimates: `Estimates`, leading axis C.
-        left_out: (C, T) bool, the rows that a universe does not hold; (C, 0) where they are not wanted.
+        steps: numbers, stride and size of each `Draw`.
+        key: the seed's key data.
+        gaps: (T, N) weights of the panel's missing returns.
+        max_missing: () share of a universe's rows that an asset's gaps may weigh.
     """
 
-    estimates: Estimates
-    left_out: Array
+    steps: tuple[tuple[Any, Any, Any], ...]
+    key: Any
+    gaps: Any
+    max_missing: Any
 
 
-@jax.jit
-def share_returns(returns: Array) -> SharedPanel:
-    """`share_panel` (T, N), with a table of outer products if that is not too large."""
-    return share_panel(returns, MAX_OUTER_BYTES)
+def draw_group(
+    numbers: DrawNumbers, index: Array, *, kernels: tuple[Kernel, ...], rows: int | None, assets: int | None
+) -> Drawn:
+    """Draw the universes ``index`` (U,), padded to so many rows and assets, if any are given."""
+    draws = tuple(
+        Draw(kernel=kernel, numbers=own, stride=stride, size=size)
+        for kernel, (own, stride, size) in zip(kernels, numbers.steps, strict=True)
+    )
+    key = jax.random.wrap_key_data(numbers.key, impl="threefry2x32")
+    one = functools.partial(draw_universe, draws, key, gaps=numbers.gaps, max_missing=numbers.max_missing)
+    drawn = jax.vmap(lambda i: one(index=i))(index)
+
+    def pad(leaf: Array, *sizes: int | None, value: float = 0) -> Array:
+        widths = [(0, 0), *((0, (size or n) - n) for n, size in zip(leaf.shape[1:], sizes, strict=True))]
+        return jnp.pad(leaf, widths, constant_values=value)
+
+    shock = drawn.shock
+    return Drawn(
+        weights=pad(drawn.weights, rows),
+        mask=pad(drawn.mask, assets),
+        returns=None if drawn.returns is None else pad(drawn.returns, rows, assets),
+        shock=None
+        if shock is None
+        else shock._replace(volatility=pad(shock.volatility, assets, value=1), mean=pad(shock.mean, assets)),
+    )
 
 
-def _draw(shared: Shared, item: Items, config: AllocationConfig) -> tuple[Drawn, Array | None]:
-    """Draw one universe; also its weighted products if it has the shared panel's returns."""
-    if item.index is not None:
-        assert shared.draws is not None
-        assert shared.key is not None
-        assert shared.gaps is not None
-        assert shared.max_missing is not None
-        universe = draw_universe(shared.draws, shared.key, item.index, shared.gaps, shared.max_missing)
-    else:
-        universe = Drawn(weights=item.weights, mask=item.mask, returns=item.returns, shock=None)
-    if universe.returns is not None:
-        return universe, None
-    assert shared.panel is not None
-    return universe, products_shared(shared.panel, config, universe.weights)
+def observe_group(
+    panel: SharedPanel, weights: Array, mask: Array, config: AllocationConfig, count: Array, *, few: int
+) -> Observed:
+    """Moments and tails of universes of a shared panel; the products of all are one matrix product."""
+    products = jax.vmap(products_shared, in_axes=(None, 0, 0))(panel, config, weights)
+
+    def one(weights: Array, mask: Array, config: AllocationConfig, products: Array) -> Observed:
+        return observe_shared(panel, config, weights, mask, products)
+
+    return _in_steps(one, few, count, weights, mask, config, products)
 
 
-def _observe(shared: Shared, drawn: tuple[Drawn, Array | None], config: AllocationConfig) -> tuple[Drawn, Observed]:
-    """Take from a universe's returns what the rest needs."""
-    universe, products = drawn
-    if universe.returns is not None:
-        observed = observe(universe.returns, config, universe.weights, universe.mask, Given())
-    else:
-        assert shared.panel is not None
-        observed = observe_shared(shared.panel, config, universe.weights, universe.mask, products)
-    return universe._replace(returns=None), observed
+def observe_own(
+    returns: Array, weights: Array, mask: Array, config: AllocationConfig, n_rows: Array, *, given_covariance: bool
+) -> Observed:
+    """Moments and tails of universes with ``n_rows`` returns of their own."""
+    # what is given is looked at where it is used; here its being there tells that no covariance need be shrunk
+    given = Given(covariance=jnp.zeros(())) if given_covariance else Given()
+    return jax.vmap(lambda x, c, a, config: observe(x, config, c, a, given, n_rows))(returns, weights, mask, config)
 
 
-def _estimate(
-    universe: Drawn, observed: Observed, config: AllocationConfig, rows_left_out: int, backend: Backend
-) -> Work:
-    """Make what a chunk's buffers hold of one universe."""
-    estimates = estimates_of(observed, config, Given(), universe.shock, backend)
-    return Work(estimates=estimates, left_out=universe.weights[:rows_left_out] == 0)
+def cluster_group(
+    observed: Observed, config: AllocationConfig, given: Given, shock: Any, count: Array, *, few: int, backend: Backend
+) -> tuple[Estimates, Pieces]:
+    """Annual moments, after a shock, scores, and clusters but for the merges inside large components."""
+
+    def one(observed: Observed, config: AllocationConfig, given: Given, shock: Any) -> tuple[Estimates, Pieces]:
+        return begin_estimates(observed, config, given, shock, backend)
+
+    return _in_steps(one, few, count, observed, config, given, shock)
 
 
-def buffer_shapes(
-    shared: Shared, items: Items, config: AllocationConfig, rows_left_out: int, backend: Backend
-) -> tuple[Work, Allocation]:
-    """Shapes of what one universe has in a chunk's buffers."""
-    one = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), (items, config))
-    return _allocate_one.eval_shape(shared, *one, rows_left_out, backend)
+def link_tables(
+    covariance: Array, there: Array, stop: Array, count: Array, *, linkage: str, distance: str, few: int
+) -> Array:
+    """(M, R) first assets of the clusters inside large components, in tables of R of their assets."""
+    one = functools.partial(link, linkage=linkage, kind=distance)
+    return _in_steps(one, few, count, covariance, there, stop)
 
 
-@functools.partial(jax.jit, static_argnums=(3, 4))  # so that it is traced once
-def _allocate_one(
-    shared: Shared, item: Items, config: AllocationConfig, rows_left_out: int, backend: Backend
-) -> tuple[Work, Allocation]:
-    universe, observed = _observe(shared, _draw(shared, item, config), config)
-    work = _estimate(universe, observed, config, rows_left_out, backend)
-    return work, solve(work.estimates, config, 1, backend)
+def pose_group(
+    estimates: Estimates, config: AllocationConfig, count: Array, *, few: int, backend: Backend
+) -> Clustered:
+    """Weights within the clusters, and the problems across them."""
+    size = estimates.active.shape[1]
+    one = functools.partial(pose_clusters, size=size, backend=backend)
+    return _in_steps(one, few, count, estimates, config)
 
 
-def empty_buffers(shapes: Any, capacity: int) -> Any:
-    """Buffers of so many slots."""
-    leaves, structure = jax.tree.flatten(shapes)
-    made = _zeros(tuple((capacity, *leaf.shape) for leaf in leaves), tuple(leaf.dtype for leaf in leaves))
-    return jax.tree.unflatten(structure, made)
+def see_group(estimates: Estimates, config: AllocationConfig, count: Array, *, few: int, backend: Backend) -> Posed:
+    """The problems over the assets."""
+
+    def one(estimates: Estimates, config: AllocationConfig) -> Posed:
+        return pose_assets(see_assets(estimates, config, backend))
+
+    return _in_steps(one, few, count, estimates, config)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1))
-def _zeros(shapes: tuple[tuple[int, ...], ...], dtypes: tuple[Any, ...]) -> list[Array]:
-    return [jnp.zeros(shape, dtype) for shape, dtype in zip(shapes, dtypes, strict=True)]
+def weigh_group(
+    estimates: Estimates, config: AllocationConfig, count: Array, *, name: str, few: int, backend: Backend
+) -> Solution:
+    """The weights of a profile by formula."""
+
+    def one(estimates: Estimates, config: AllocationConfig) -> Solution:
+        return weigh(name, see_assets(estimates, config, backend))
+
+    return _in_steps(one, few, count, estimates, config)
 
 
-def _at(start: Array, count: int, leaves: Any) -> Any:
-    """The part of arrays that belongs to ``count`` universes, from ``start`` on."""
-    return jax.tree.map(lambda leaf: lax.dynamic_slice_in_dim(leaf, start, count), leaves)
-
-
-def _estimate_tiles(
-    backend: Backend,
-    draw: int,
-    few: int,
-    shared: Shared,
-    items: Items,
-    config: AllocationConfig,
-    work: Work,
-    start: Array,
-    count: Array,
-) -> Work:
-    """Draw universes from ``start``, and fill the slots of so many of them, a ``few`` at a time."""
-    drawn = jax.vmap(_draw, in_axes=(None, 0, 0))(shared, *_at(start, draw, (items, config)))
-    estimate = functools.partial(_estimate, rows_left_out=work.left_out.shape[1], backend=backend)
-
-    def fill(turn: Array, work: Work) -> Work:
-        first = turn * few
-        settings = _at(start + first, few, config)
-        universes, observed = jax.vmap(_observe, in_axes=(None, 0, 0))(shared, _at(first, few, drawn), settings)
-        made = jax.vmap(estimate)(universes, materialise(observed), settings)
-        put = functools.partial(lax.dynamic_update_slice_in_dim, start_index=start + first, axis=0)
-        return jax.tree.map(put, work, made)
-
-    return lax.fori_loop(0, count // few, fill, work)
-
-
-def _solve_tiles(
-    backend: Backend,
-    n_clusters: int | None,
-    few: int,
-    config: AllocationConfig,
+def describe_group(
     estimates: Estimates,
-    results: Allocation,
-    slots: Array,
-    count: Array,
-) -> tuple[Allocation, Array]:
-    """Solve the universes in the first so many rows of ``slots``, each a tile.
-
-    Returns:
-        The results, and the number of universes solved, which the host waits for.
-    """
-
-    def tile(turn: Array, carry: tuple[Allocation, Array]) -> tuple[Allocation, Array]:
-        results, solved = carry
-        results = _solve_tile(backend, n_clusters, few, config, estimates, results, slots[turn])
-        return results, solved + jnp.sum(slots[turn] < len(estimates.active), dtype=jnp.int32)
-
-    return lax.fori_loop(0, count, tile, (results, jnp.int32(0)))
-
-
-def _solve_tile(
-    backend: Backend,
-    n_clusters: int | None,
-    few: int,
+    clustered: Clustered,
     config: AllocationConfig,
-    estimates: Estimates,
-    results: Allocation,
-    slots: Array,
+    kinds: Kind,
+    solutions: Solution,
+    count: Array,
+    *,
+    few: int,
+    backend: Backend,
 ) -> Allocation:
-    """Solve the universes in ``slots``, and put their results there.
+    """Portfolios from solutions (U, P, N)."""
 
-    With a number of clusters to pad to, the profiles over clusters are solved, and a ``few`` covariances are read at
-    once. With None, the profiles over assets are solved.
+    def one(estimates: Estimates, clustered: Clustered, config: AllocationConfig, solutions: Solution) -> Allocation:
+        return describe(estimates, clustered, config, kinds, solutions, backend)
+
+    return _in_steps(one, few, count, estimates, clustered, config, solutions)
+
+
+def _in_steps(kernel: Callable[..., Any], few: int, count: Array, *universes: Any) -> Any:
+    """``kernel`` of one universe for the first ``count`` steps of a ``few`` universes each; 0 for the others."""
+    size = len(jax.tree.leaves(universes)[0])
+    some = jax.jit(jax.vmap(kernel))  # traced once
+    return some(*universes) if few == size else _by_parts(some, few, count, universes)
+
+
+def _by_parts(compute: Callable[..., Any], few: int, count: Array, arguments: tuple[Any, ...]) -> Any:
+    """``compute`` for the first ``count`` parts of a ``few`` universes each; 0 for the others."""
+    size = len(jax.tree.leaves(arguments)[0])
+
+    def part(number: Array) -> Any:
+        return jax.tree.map(lambda leaf: lax.dynamic_slice_in_dim(leaf, number * few, few), arguments)
+
+    def put(number: Array, made: Any) -> Any:
+        new = compute(*part(number))
+        return jax.tree.map(lambda into, leaf: lax.dynamic_update_slice_in_dim(into, leaf, number * few, 0), made, new)
+
+    shapes = jax.eval_shape(compute, *jax.eval_shape(lambda: part(jnp.int32(0))))
+    nothing = jax.tree.map(lambda leaf: jnp.zeros((size, *leaf.shape[1:]), leaf.dtype), shapes)
+    return lax.fori_loop(0, count, put, nothing)
+
+
+def solve_tiles(
+    problems: tuple[Array, Array, Array],
+    state: State | None,
+    rows: Array,
+    count: Array,
+    *,
+    step: Step,
+    lanes: int,
+    backend: Backend,
+) -> State:
+    """Take a solver's step for the first ``count`` tiles of so many problems each.
+
+    Args:
+        problems: covariances (M, K, K), rewards and bounds (M, K).
+        state: leading axis M; None before the first step.
+        rows: () int32, the clusters of the largest problem.
+        count: () int32.
+        step: static.
+        lanes: static, a divisor of M.
+        backend: static.
     """
-    capacity, n_assets = estimates.active.shape
 
-    def at(slot: Array) -> tuple[Estimates, AllocationConfig]:
-        # an idle lane gets the universe of the first one, all of it one cluster: every profile solves that at once, and
-        # no covariance is gone through for it
-        idle = slot >= capacity
-        universe, settings = jax.tree.map(lambda leaf: leaf[jnp.where(idle, slots[0], slot)], (estimates, config))
-        labels = jnp.where(idle, jnp.minimum(universe.labels, 0), universe.labels)
-        count = jnp.where(idle, jnp.int32(1), universe.n_clusters)
-        return universe._replace(labels=labels, n_clusters=count), settings
+    @jax.jit  # traced once
+    def tile(problems: tuple[Array, Array, Array], state: State | None, rows: Array) -> State:
+        covariance, excess, upper = (jnp.moveaxis(leaf, 0, -1) for leaf in problems)
+        problem = Problem(covariance=covariance, excess=excess, upper=upper, rows=rows)
+        now = None if state is None else jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 0, -1), state)
+        with jax.numpy_rank_promotion("allow"):  # numbers (L,) meet vectors (K, L) at every step
+            made = step.kernel(problem, now, backend)
+        return jax.tree.map(lambda leaf: jnp.moveaxis(leaf, -1, 0), made)
 
-    def assets_at(slot: Array) -> tuple[Estimates, AllocationConfig]:
-        universe, settings = at(slot)  # to these profiles clusters mean little
-        trivial = _trivial(n_assets, estimates.mean.dtype)
-        return jax.tree.map(lambda a, b: jnp.where(slot < capacity, a, b), universe, trivial), settings
+    def solve(problems: tuple[Array, Array, Array], *state: State) -> State:
+        return tile(problems, state[0] if state else None, rows)
 
-    clustered, direct = split_profiles(config.profiles)
-    if n_clusters is None:
-        solved, positions = jax.vmap(lambda slot: solve_assets(*assets_at(slot), backend))(slots), direct
-    else:
-        # covariances are read where they are: copies of many would go to the far cache and back
-        few = min(few, len(slots))
-        synthetic = lax.map(lambda slot: reduce_to_clusters(*at(slot), n_clusters, backend), slots, batch_size=few)
-        weigh = jax.vmap(lambda slot, synthetic: weigh_clusters(*at(slot), synthetic, n_clusters, backend))
-        solved = lax.map(
-            lambda weighed: describe_portfolios(at(weighed[0])[0], n_clusters, *weighed[1]),
-            (slots, weigh(slots, synthetic)),
-            batch_size=few,
-        )
-        positions = clustered
-
-    def put(name: str) -> Array:
-        into, new = getattr(results, name), getattr(solved, name)
-        if clustered and direct:
-            if name in PROFILE_FIELDS:
-                return into.at[slots[:, None], np.array(positions)[None, :]].set(new, mode="drop")
-            if n_clusters is None:  # the others know the sleeve
-                return into
-        return into.at[slots].set(new, mode="drop")
-
-    return Allocation(**{name: put(name) for name in RESULT_FIELDS})
+    return _by_parts(solve, lanes, count, (problems,) if state is None else (problems, state))
 
 
-def _trivial(n_assets: int, dtype: Any) -> Estimates:
-    """A universe that every profile solves at once."""
-    none = jnp.zeros(n_assets, dtype)
-    return Estimates(
-        mean=none,
-        covariance=jnp.eye(n_assets, dtype=dtype),
-        active=jnp.ones(n_assets, bool),
-        labels=jnp.zeros(n_assets, jnp.int32),
-        n_clusters=jnp.int32(1),
-        antifragility=none,
-        dropped=jnp.bool_(False),
-        valid=jnp.bool_(False),
-    )
+def gather_problems(
+    posed: Posed, slots: Array, reward: Array, upper: Array, *, clusters: int
+) -> tuple[Array, Array, Array]:
+    """The problems of some universes of a group, on the device: see `jaxalloc.engine.gather`.
 
-
-class Programs(NamedTuple):
-    """The tiles' functions, to be compiled with `compiler_options`."""
-
-    estimate: Callable[..., Any]
-    solve: Callable[..., Any]
-
-
-@functools.cache
-def programs() -> Programs:
-    """Make the tiles' functions, once: what they compile, all batches of a process share."""
-    jit = functools.partial(jax.jit, compiler_options=compiler_options())
-    return Programs(
-        estimate=jit(_estimate_tiles, static_argnums=(0, 1, 2), donate_argnums=6),
-        solve=jit(_solve_tiles, static_argnums=(0, 1, 2), donate_argnums=5),
-    )
+    Args:
+        posed: of the group.
+        slots: (M,) universes.
+        reward: (M,) place in `Posed.rewards`, -1 for none.
+        upper: (M,) place in `Posed.uppers`.
+        clusters: static K.
+    """
+    rewards = posed.rewards[slots, jnp.maximum(reward, 0), :clusters]
+    rewards = jnp.where((reward >= 0)[:, None], rewards, 0)
+    return posed.covariance[slots, :clusters, :clusters], rewards, posed.uppers[slots, upper, :clusters]

@@ -1,12 +1,10 @@
-"""Profiles that weigh the assets themselves: what a clustered allocation has to be better than.
+"""Profiles by formula over the assets: what a clustered allocation has to be better than.
 
-Each is a function of `Assets`. It returns either its weights, as a `Solution`, or a problem over the asset bound as a
-`Posed`, which `jaxalloc.portfolios.profiles` solves together with the others of the same kernel.
+Each is a function of `Assets` that returns its weights, as a `Solution`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -17,13 +15,8 @@ from jaxalloc.kernels.clusters.hierarchy import cluster_distance, herc_weights, 
 from jaxalloc.kernels.clusters.linkage import linkage_matrix, merge_tree
 from jaxalloc.kernels.clusters.within import Synthetic, synthesize
 from jaxalloc.kernels.lanes.backend import Backend
-from jaxalloc.kernels.solvers.mean_variance import mean_variance_lanes
-from jaxalloc.kernels.solvers.problem import Correlation, Solution
-from jaxalloc.kernels.solvers.risk_parity.solve import risk_parity_lanes
+from jaxalloc.kernels.solvers.problem import Solution
 from jaxalloc.settings.config import AllocationConfig
-
-# takes S (K, K, L) in parts, e (P, K, L) and u (P, K, L), all annual: P problems of each of L universes
-Solver = Callable[[Correlation, Array, Array, Backend], Solution]
 
 
 class Assets(NamedTuple):
@@ -48,18 +41,6 @@ class Assets(NamedTuple):
     upper: Array
     config: AllocationConfig
     backend: Backend
-
-
-class Posed(NamedTuple):
-    """A problem over {0 <= w <= upper, sum w = 1}: the kernel that solves it, and the rewards (N,) that it takes."""
-
-    solver: Solver
-    excess: Array
-
-
-def risk_parity_solver(risk: Correlation, excesses: Array, uppers: Array, backend: Backend) -> Solution:
-    """`risk_parity_lanes` as a `Solver`: it has no use for rewards."""
-    return risk_parity_lanes(risk, uppers, backend)
 
 
 def equal_weight(assets: Assets) -> Solution:
@@ -103,30 +84,6 @@ def herc(assets: Assets) -> Solution:
     of_cluster = herc_weights(tree, jnp.diagonal(clusters.covariance))
     weights = clusters.inner * of_cluster[jnp.clip(assets.labels, 0, n - 1)]
     return _by_formula(weights)._replace(altered=jnp.any(clusters.riskless))
-
-
-def asset_min_variance(assets: Assets) -> Posed:
-    """Minimise w'Sigma w under the asset bound."""
-    return Posed(solver=mean_variance_lanes, excess=jnp.zeros_like(assets.mean))
-
-
-def asset_max_sharpe(assets: Assets) -> Posed:
-    """Maximise excess return over volatility under the asset bound."""
-    return Posed(solver=mean_variance_lanes, excess=assets.excess)
-
-
-def max_diversification(assets: Assets) -> Posed:
-    """Maximise sigma'w / sqrt(w'Sigma w), the diversification ratio, under the asset bound.
-
-    Choueifaty & Coignard (2008), Toward Maximum Diversification, Journal of Portfolio Management 35(1).
-    """
-    volatility = jnp.where(assets.active, jnp.sqrt(jnp.diagonal(assets.covariance)), 0)
-    return Posed(solver=mean_variance_lanes, excess=volatility)
-
-
-def asset_risk_parity(assets: Assets) -> Posed:
-    """Equal risk contributions of the assets below the asset bound."""
-    return Posed(solver=risk_parity_solver, excess=jnp.zeros_like(assets.mean))
 
 
 def _in_inverse_proportion(assets: Assets, risk: Array) -> Array:

@@ -8,7 +8,14 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxalloc.kernels.clusters.partition import Clusters, cluster_assets, given_clusters
+from jaxalloc.kernels.clusters.components import Pieces, link_pieces
+from jaxalloc.kernels.clusters.partition import (
+    Clusters,
+    begin_clusters,
+    given_clusters,
+    is_by_components,
+    label_by_first,
+)
 from jaxalloc.kernels.lanes.backend import Backend
 from jaxalloc.kernels.moments.panel import SharedPanel, panel_moments, weighted_products
 from jaxalloc.kernels.moments.sample import Moments, sample_moments
@@ -85,15 +92,22 @@ class Observed(NamedTuple):
     tail: Tail
 
 
-def observe(x: Array, config: AllocationConfig, weights: Array, mask: Array, given: Given) -> Observed:
-    """The first half of `estimate`, which reads the returns."""
+def observe(
+    x: Array,
+    config: AllocationConfig,
+    weights: Array,
+    mask: Array,
+    given: Given,
+    n_rows: Array | int | None = None,
+) -> Observed:
+    """The first half of `estimate`, which reads the returns: so many rows, in whole blocks, by default all."""
     with jax.named_scope("moments"):
-        moments = sample_moments(x, weights, mask, _decay(config))
+        moments = sample_moments(x, weights, mask, _decay(config), n_rows)
     if given.covariance is None:
         with jax.named_scope("shrinkage"):
             moments = shrink_sample(moments, x, weights, config.covariance)
     with jax.named_scope("antifragility"):
-        return Observed(moments=moments, tail=sample_tail_gain(x, weights, mask))
+        return Observed(moments=moments, tail=sample_tail_gain(x, weights, mask, n_rows))
 
 
 def products_shared(panel: SharedPanel, config: AllocationConfig, weights: Array) -> Array:
@@ -122,6 +136,22 @@ def estimates_of(
     observed: Observed, config: AllocationConfig, given: Given, shock: Shock | None, backend: Backend
 ) -> Estimates:
     """The second half of `estimate`: annual moments, after the shock, clusters and scores."""
+    estimates, pieces = begin_estimates(observed, config, given, shock, backend)
+    if given.clusters is not None or not is_by_components(estimates.active.shape[0], config.criterion):
+        return estimates
+    threshold = jnp.asarray(config.distance_threshold, estimates.covariance.dtype)
+    root = link_pieces(estimates.covariance, pieces, threshold, config.linkage, config.distance)
+    return _with_clusters(estimates, label_by_first(root, estimates.active), estimates.valid)
+
+
+def begin_estimates(
+    observed: Observed, config: AllocationConfig, given: Given, shock: Shock | None, backend: Backend
+) -> tuple[Estimates, Pieces]:
+    """`estimates_of` but for the merges inside large components.
+
+    Returns:
+        The estimates, with the clusters so far; and what is left to merge.
+    """
     moments, tail = observed
     active = moments.active
     both = active[:, None] & active[None, :]
@@ -146,23 +176,29 @@ def estimates_of(
     covariance = jnp.where(valid, jnp.where(both, covariance, 0), identity)
     mean = jnp.where(valid, mean, 0)
     active = jnp.where(valid, active, True)
-    if given.clusters is not None:
-        clusters, labels_ok = given_clusters(given.clusters, active)
-        valid = valid & labels_ok
-    else:
-        with jax.named_scope("clusters"):
-            clusters = cluster_assets(covariance, active, config, backend)
-    # an invalid universe has one cluster: a batch then puts it where a solve costs least
-    clusters = Clusters(labels=jnp.where(valid, clusters.labels, 0), count=jnp.where(valid, clusters.count, 1))
-    return Estimates(
+    estimates = Estimates(
         mean=mean,
         covariance=covariance,
         active=active,
-        labels=clusters.labels,
-        n_clusters=clusters.count,
+        labels=jnp.zeros(active.shape, jnp.int32),
+        n_clusters=jnp.int32(1),
         antifragility=score,
         dropped=moments.dropped,
         valid=valid,
+    )
+    if given.clusters is not None:
+        clusters, labels_ok = given_clusters(given.clusters, active)
+        nothing = Pieces(root=estimates.labels, large=jnp.zeros_like(active))
+        return _with_clusters(estimates, clusters, valid & labels_ok), nothing
+    with jax.named_scope("clusters"):
+        pieces = begin_clusters(covariance, active, config, backend)
+    return _with_clusters(estimates, label_by_first(pieces.root, active), valid), pieces
+
+
+def _with_clusters(estimates: Estimates, clusters: Clusters, valid: Array) -> Estimates:
+    # an invalid universe has one cluster: a batch then puts it where a solve costs least
+    return estimates._replace(
+        labels=jnp.where(valid, clusters.labels, 0), n_clusters=jnp.where(valid, clusters.count, 1), valid=valid
     )
 
 

@@ -13,175 +13,142 @@ from jax import Array
 from jaxalloc.kernels.lanes.adapter import lanes_last
 from jaxalloc.kernels.lanes.backend import Backend, if_any
 from jaxalloc.kernels.lanes.precision import is_off
-from jaxalloc.kernels.solvers.mean_variance import mean_variance_lanes
-from jaxalloc.kernels.solvers.problem import Solution, correlate
+from jaxalloc.kernels.solvers.problem import Solution
+from jaxalloc.kernels.solvers.steps import MEAN_VARIANCE, RISK_PARITY, Problem, Solver, solve_all
 from jaxalloc.portfolios import baselines
-from jaxalloc.portfolios.baselines import Assets, Posed, Solver, risk_parity_solver
+from jaxalloc.portfolios.baselines import Assets
 from jaxalloc.portfolios.nco import nco
+from jaxalloc.portfolios.posing import CORE, EXCESS, VOLATILITY, WHOLE, Posed
 from jaxalloc.settings.status import Status
 
 
 class Profile(NamedTuple):
-    """A profile of either kind.
+    """A profile: a problem that a solver solves over the clusters or over the assets, or a formula over the assets.
 
     Attributes:
         about: what it is, in words that follow its name.
-        solver: over clusters: the kernel that weighs them; profiles with the same kernel share its program. None for a
-            profile that weighs the assets.
-        weigh: over assets: what makes weights, or a problem, of a universe. None for a clustered profile.
-        rewarded: whether a clustered one sees the excess returns; otherwise they are 0.
+        solver: what solves its problem; profiles with the same solver share its programs. None for a formula.
+        formula: what makes weights of a universe; None where a solver does.
+        over_assets: whether the problem is over the assets.
+        reward: the place of its reward in `Posed.rewards`; None where risk is all that counts.
         sleeve: whether it is the core beside a barbell's sleeve, and leaves the aggressor clusters out.
         altered: the bit that `Solution.altered` stands for; none where that says nothing new.
     """
 
     about: str
     solver: Solver | None = None
-    weigh: Callable[[Assets], Solution | Posed] | None = None
-    rewarded: bool = False
+    formula: Callable[[Assets], Solution] | None = None
+    over_assets: bool = False
+    reward: int | None = None
     sleeve: bool = False
     altered: Status = Status(0)
 
     @property
     def clustered(self) -> bool:
         """Whether it is solved over clusters."""
-        return self.weigh is None
+        return self.formula is None and not self.over_assets
+
+    @property
+    def upper(self) -> int:
+        """The place of its bounds in `Posed.uppers`."""
+        return CORE if self.sleeve else WHOLE
 
 
 _REGULARIZED, _FALLBACK = Status.RISK_REGULARIZED, Status.SHARPE_FALLBACK
 
 PROFILES: dict[str, Profile] = {
-    "min_variance": Profile("the least variance that the caps allow", mean_variance_lanes),
-    "risk_parity": Profile("equal risk from every cluster below its cap", risk_parity_solver, altered=_REGULARIZED),
+    "min_variance": Profile("the least variance that the caps allow", MEAN_VARIANCE),
+    "risk_parity": Profile("equal risk from every cluster below its cap", RISK_PARITY, altered=_REGULARIZED),
     "max_sharpe": Profile(
-        "the highest Sharpe ratio that the caps allow", mean_variance_lanes, rewarded=True, altered=_FALLBACK
+        "the highest Sharpe ratio that the caps allow", MEAN_VARIANCE, reward=EXCESS, altered=_FALLBACK
     ),
     "barbell": Profile(
         "risk parity beside a sleeve of assets with more upside than downside",
-        risk_parity_solver,
+        RISK_PARITY,
         sleeve=True,
         altered=_REGULARIZED,
     ),
     # profiles that weigh the assets themselves
-    "equal_weight": Profile("the same weight for every asset", weigh=baselines.equal_weight),
-    "inverse_variance": Profile("weights in inverse proportion to variances", weigh=baselines.inverse_variance),
-    "inverse_volatility": Profile("weights in inverse proportion to volatilities", weigh=baselines.inverse_volatility),
-    "hrp": Profile("hierarchical risk parity: the tree's leaves, halved again and again", weigh=baselines.hrp),
+    "equal_weight": Profile("the same weight for every asset", formula=baselines.equal_weight),
+    "inverse_variance": Profile("weights in inverse proportion to variances", formula=baselines.inverse_variance),
+    "inverse_volatility": Profile(
+        "weights in inverse proportion to volatilities", formula=baselines.inverse_volatility
+    ),
+    "hrp": Profile("hierarchical risk parity: the tree's leaves, halved again and again", formula=baselines.hrp),
     "herc": Profile(
         "hierarchical equal risk contribution: the tree above the cut, split branch by branch",
-        weigh=baselines.herc,
+        formula=baselines.herc,
         altered=_REGULARIZED,
     ),
     "nco": Profile(
         "nested clustered optimisation: the least variance inside each cluster, then across them",
-        weigh=nco,
+        formula=nco,
         altered=_REGULARIZED,
     ),
     "asset_min_variance": Profile(
-        "the least variance under the asset bound, whatever the clusters", weigh=baselines.asset_min_variance
+        "the least variance under the asset bound, whatever the clusters", MEAN_VARIANCE, over_assets=True
     ),
     "asset_max_sharpe": Profile(
         "the highest Sharpe ratio under the asset bound, whatever the clusters",
-        weigh=baselines.asset_max_sharpe,
+        MEAN_VARIANCE,
+        over_assets=True,
+        reward=EXCESS,
         altered=_FALLBACK,
     ),
     "asset_risk_parity": Profile(
         "equal risk from every asset below the asset bound, whatever the clusters",
-        weigh=baselines.asset_risk_parity,
+        RISK_PARITY,
+        over_assets=True,
         altered=_REGULARIZED,
     ),
+    # Choueifaty & Coignard (2008), Toward Maximum Diversification, Journal of Portfolio Management 35(1)
     "max_diversification": Profile(
         "the highest ratio of the assets' average volatility to the portfolio's, under the asset bound",
-        weigh=baselines.max_diversification,
+        MEAN_VARIANCE,
+        over_assets=True,
+        reward=VOLATILITY,
     ),
 }
 
 
-def solve_profiles(
-    names: tuple[str, ...], covariance: Array, excess: Array, uppers: Array, backend: Backend
-) -> Solution:
-    """Solve several clustered profiles of one universe, across its clusters.
+def solve_posed(name: str, posed: Posed, backend: Backend) -> Solution:
+    """Solve the problem of a profile over M clusters or assets, as part of one program.
 
     Args:
-        names: P profiles.
-        covariance: (K, K) S.
-        excess: (K,) e = m - risk-free rate.
-        uppers: (P, K) upper bounds of each profile.
+        name: of a profile that has a solver.
+        posed: the universe's problems.
         backend: static.
-
-    Returns:
-        `Solution` with a leading axis P.
     """
-    return _in_lanes(names, backend)(covariance, excess, uppers)
+    profile = PROFILES[name]
+    assert profile.solver is not None
+    upper = posed.uppers[profile.upper]
+    reward = jnp.zeros_like(upper) if profile.reward is None else posed.rewards[profile.reward]
+    with jax.named_scope(name):
+        return _in_lanes(profile.solver, backend)(posed.covariance, reward, upper)
 
 
 @functools.cache
-def _in_lanes(names: tuple[str, ...], backend: Backend) -> Callable[[Array, Array, Array], Solution]:
-    return lanes_last(functools.partial(_solve, names, backend))
-
-
-def _solve(names: tuple[str, ...], backend: Backend, covariance: Array, excess: Array, uppers: Array) -> Solution:
-    """`solve_profiles` with lanes: (K, K, L), (K, L) and (P, K, L)."""
-    risk = correlate(covariance)
-    solutions: dict[str, Solution] = {}
-    for solver in dict.fromkeys(PROFILES[name].solver for name in names):
-        assert solver is not None
-        together = [name for name in names if PROFILES[name].solver is solver]
-        rewards = jnp.stack([excess if PROFILES[name].rewarded else jnp.zeros_like(excess) for name in together])
-        upper = jnp.stack([uppers[names.index(name)] for name in together])
-        with jax.named_scope("_".join(together)):
-            solved = solver(risk, rewards, upper, backend)
-        for i, name in enumerate(together):
-            solutions[name] = jax.tree.map(lambda leaf, i=i: leaf[i], solved)
-    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *(solutions[name] for name in names))
-
-
-def weigh_assets(names: tuple[str, ...], assets: Assets) -> tuple[Solution, Array]:
-    """Solve several profiles over the assets of one universe.
-
-    Args:
-        names: P profiles.
-        assets: the universe.
-
-    Returns:
-        `Solution` with a leading axis P, its weights materialised; and (P,) bool, whether the asset bound applies.
-    """
-    solved: dict[str, Solution] = {}
-    posed: dict[str, Posed] = {}
-    for name in names:
-        weigh = PROFILES[name].weigh
-        assert weigh is not None
-        with jax.named_scope(name):
-            answer = weigh(assets)
-        if isinstance(answer, Posed):
-            posed[name] = answer
-        else:
-            solved[name] = answer
-    for solver in dict.fromkeys(problem.solver for problem in posed.values()):
-        together = [name for name, problem in posed.items() if problem.solver is solver]
-        rewards = jnp.stack([posed[name].excess for name in together])
-        with jax.named_scope("_".join(together)):
-            solutions = _posed_in_lanes(solver, assets.backend)(assets.covariance, rewards, assets.upper)
-        for i, name in enumerate(together):
-            solved[name] = jax.tree.map(lambda leaf, i=i: leaf[i], solutions)
-    solutions = jax.tree.map(lambda *leaves: jnp.stack(leaves), *(solved[name] for name in names))
-    bounded = jnp.array([name in posed for name in names])
-    return solutions._replace(weights=_scaled_to_one(solutions.weights, bounded)), bounded
-
-
-@functools.cache
-def _posed_in_lanes(solver: Solver, backend: Backend) -> Callable[[Array, Array, Array], Solution]:
-    def solve(covariance: Array, rewards: Array, upper: Array) -> Solution:
-        return solver(correlate(covariance), rewards, jnp.broadcast_to(upper[None], rewards.shape), backend)
+def _in_lanes(solver: Solver, backend: Backend) -> Callable[[Array, Array, Array], Solution]:
+    def solve(covariance: Array, excess: Array, upper: Array) -> Solution:
+        rows = jnp.int32(upper.shape[0])
+        return solve_all(solver, Problem(covariance=covariance, excess=excess, upper=upper, rows=rows), backend)
 
     return lanes_last(solve)
 
 
-def _scaled_to_one(weights: Array, bounded: Array) -> Array:
-    """Weights (P, N), materialised, scaled to sum 1 where rounding has put the sum off; a solver's are left alone."""
+def weigh(name: str, assets: Assets) -> Solution:
+    """Weights (N,) of a profile by formula, materialised."""
+    formula = PROFILES[name].formula
+    assert formula is not None
+    with jax.named_scope(name):
+        solution = formula(assets)
+    return solution._replace(weights=_scaled_to_one(solution.weights))
+
+
+def _scaled_to_one(weights: Array) -> Array:
+    """Weights (N,), materialised, scaled to sum 1 where rounding has put the sum off."""
 
     def divide(weights: Array, off: Array) -> Array:
-        total = jnp.sum(weights, axis=1, keepdims=True)
-        return weights / jnp.where(off, total, 1)
+        return weights / jnp.where(off, jnp.sum(weights), 1)
 
-    off = ~bounded & is_off(jnp.sum(weights, axis=1))
-    return if_any(off[:, None], divide, weights)
+    return if_any(is_off(jnp.sum(weights)), divide, weights)

@@ -224,6 +224,7 @@ def _resample(draw_rows: Callable[..., Array]) -> Kernel:
             # the padding past `length` is dropped whatever it holds
             return universe._replace(rows=universe.rows[positions])
 
+    resample.__qualname__ = f"resample_{draw_rows.__name__}"  # tells its programs from those of other methods
     return resample
 
 

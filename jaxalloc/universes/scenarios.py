@@ -122,6 +122,7 @@ def _gaussian(n_rows: int) -> Kernel:
         normal = jax.random.normal(key, (n_rows, mean.shape[0]), jnp.float32)
         return _own(universe, mean, factor, normal, jnp.ones((n_rows, 1), jnp.float32))
 
+    simulate.__qualname__ = f"gaussian_{n_rows}"  # tells its programs from those of other lengths
     return simulate
 
 
@@ -134,6 +135,7 @@ def _student(n_rows: int) -> Kernel:
         mixing = 2 * jax.random.gamma(key_mixing, freedom / 2, (n_rows, 1), jnp.float32)  # chi-square
         return _own(universe, mean, factor, normal, jnp.sqrt((freedom - 2) / mixing))
 
+    simulate.__qualname__ = f"student_{n_rows}"
     return simulate
 
 

@@ -11,7 +11,7 @@ import pytest
 from helpers import Array, N, market
 
 from jaxalloc.arguments.errors import InputError
-from jaxalloc.portfolios.allocation import allocate
+from jaxalloc.engine.single import allocate
 from jaxalloc.settings.config import PROFILE_NAMES, AllocationConfig
 from jaxalloc.settings.measures import MEASURES
 from jaxalloc.settings.readers import CLUSTERING, READERS, unread

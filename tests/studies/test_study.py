@@ -39,7 +39,7 @@ from jaxalloc.datasets import synthetic_market
 from jaxalloc.engine.batch import allocate_batch
 from jaxalloc.markets.panel import Panel, read_returns
 from jaxalloc.markets.source import data_hash
-from jaxalloc.portfolios.allocation import allocate
+from jaxalloc.engine.single import allocate
 from jaxalloc.portfolios.result import RESULT_FIELDS, Allocation
 from jaxalloc.settings.config import AllocationConfig
 from jaxalloc.settings.status import Status

@@ -5,9 +5,9 @@ connected then: all four are reducible, so that a cluster is never nearer to a t
 was. Each connected component therefore has a separate tree. A market of many groups falls into small components, and a
 hundred tables of four rows are less work than one of four hundred.
 
-The components of all universes of a tile are merged together. Components of up to 8 assets are lanes, each with a small
-table. The assets of larger components, of one universe after the other, go through
-`jaxalloc.kernels.clusters.linkage.merge_tree`.
+The components of all universes that are clustered together are merged together. Components of up to 8 assets are lanes,
+each with a small table. The assets of a universe's larger components go through one table, by
+`jaxalloc.kernels.clusters.linkage.merge_tree`: few markets have any, so that a batch does this apart, for those that do.
 """
 
 from __future__ import annotations
@@ -24,16 +24,14 @@ from jax import Array, lax
 from jaxalloc.kernels.clusters.distance import inverse_volatility, likeness, scaled, to_distance
 from jaxalloc.kernels.clusters.linkage import lance_williams, merge_tree, roots
 from jaxalloc.kernels.lanes.adapter import all_at_once
-from jaxalloc.kernels.lanes.backend import Backend
+from jaxalloc.kernels.lanes.backend import Backend, if_any
 from jaxalloc.kernels.lanes.control import in_turns, over_steps
 
 _WORD = 32
 _SMALL = (4, 8)  # rows of the lanes' tables
 _LEAST_LANES = 64  # with fewer lanes a step takes hardly less time
 _ASSETS_A_LANE = 26  # a tile has a lane for so many assets; markets of many components take some turns a table
-_LARGE = (16, 40, 128)  # rows of the tables for larger components, before a table of all assets
-_GROUP = 8  # universes that go through the first large table at once: so many, or an eighth of a tile if that is more
-_TURNS = 4  # in which all universes of an accelerator's tile can go through a large table
+_FEW = 64  # rows of a large component's table up to which it stays in one place, which compiles faster
 
 
 class Components(NamedTuple):
@@ -48,6 +46,18 @@ class Components(NamedTuple):
     first: Array
     place: Array
     size: Array
+
+
+class Pieces(NamedTuple):
+    """A partition in the making.
+
+    Attributes:
+        root: (N,) int32, the first asset of each asset's cluster so far.
+        large: (N,) bool, the assets of components too large for a lane's table, which `link` is left to merge.
+    """
+
+    root: Array
+    large: Array
 
 
 def threshold_roots(
@@ -66,11 +76,58 @@ def threshold_roots(
     Returns:
         (N,) int32, the first asset of each asset's cluster. Ties are broken by the first indices.
     """
-    return all_at_once(functools.partial(_roots, linkage=linkage, kind=kind, backend=backend))(covariance, active, stop)
+    pieces = small_components(covariance, active, stop, linkage, kind, backend=backend)
+    return link_pieces(covariance, pieces, stop, linkage, kind)
 
 
-def _roots(covariance: Array, active: Array, stop: Array, linkage: str, kind: str, backend: Backend) -> Array:
-    """`threshold_roots` for U universes, the first axis of every array."""
+def link_pieces(covariance: Array, pieces: Pieces, stop: Array, linkage: str, kind: str) -> Array:
+    """(N,) roots once a universe's large components are merged, too, in one table of all assets; as part of a program.
+
+    Args:
+        covariance: (N, N).
+        pieces: from `small_components`.
+        stop: () the height.
+        linkage: as in `threshold_roots`.
+        kind: likewise.
+    """
+
+    def merge(root: Array, wanted: Array) -> Array:
+        linked = link(covariance, pieces.large & wanted, stop, linkage, kind)
+        return jnp.where(pieces.large, linked, root)
+
+    return if_any(jnp.any(pieces.large), merge, pieces.root)
+
+
+def small_components(
+    covariance: Array, active: Array, stop: Array, linkage: str, kind: str = "correlation", *, backend: Backend
+) -> Pieces:
+    """`threshold_roots` but for the merges inside large components."""
+    kernel = functools.partial(_small_components, linkage=linkage, kind=kind, backend=backend)
+    return all_at_once(kernel)(covariance, active, stop)
+
+
+def link(covariance: Array, there: Array, stop: Array, linkage: str, kind: str) -> Array:
+    """Merge assets in one table of all of them.
+
+    Args:
+        covariance: (M, M) of the assets.
+        there: (M,) bool; the others stay alone.
+        stop: () the height.
+        linkage: as in `threshold_roots`.
+        kind: likewise.
+
+    Returns:
+        (M,) int32, the first asset of each asset's cluster.
+    """
+    distance = to_distance(likeness(covariance, inverse_volatility(covariance), kind))
+    tree = merge_tree(distance, there, linkage, stop, compacting=len(there) > _FEW)
+    return roots(tree, stop)
+
+
+def _small_components(
+    covariance: Array, active: Array, stop: Array, linkage: str, kind: str, backend: Backend
+) -> Pieces:
+    """`small_components` for U universes, the first axis of every array."""
     universes, n = active.shape
     inverse = jax.vmap(inverse_volatility)(covariance)
     near = functools.partial(_near_components, kind=kind, backend=backend)
@@ -80,21 +137,7 @@ def _roots(covariance: Array, active: Array, stop: Array, linkage: str, kind: st
     for fewer, rows in pairwise((1, *_SMALL)):
         chosen = (parts.size > fewer) & (parts.size <= rows)
         root = _merge_small(covariance, inverse, stop, parts, chosen, root, rows, lanes, linkage, kind)
-    large = parts.size > _SMALL[-1]
-    count = jnp.sum(large, axis=1, dtype=jnp.int32)
-    for fewer, rows in pairwise((0, *(size for size in _LARGE if 3 * size < 2 * n), n)):
-
-        def merge(which: Array, root: Array, rows: int = rows) -> Array:
-            each = jnp.minimum(which, universes - 1)
-            merge_each = jax.vmap(functools.partial(_merge_large, rows=rows, linkage=linkage, kind=kind))
-            assets, into = merge_each(covariance[each], inverse[each], large[each], stop[each])
-            return root.at[which[:, None], assets].set(into, mode="drop")
-
-        # an accelerator's table is of a size that its rounds take little longer than their kernels take to start
-        few = max(1, max(_GROUP, universes // _GROUP) * _LARGE[0] // rows)
-        width = min(universes, few) if backend is Backend.CPU else -(-universes // _TURNS)
-        root = in_turns((count > fewer) & (count <= rows), width, merge, root)
-    return root
+    return Pieces(root=root, large=parts.size > _SMALL[-1])
 
 
 def _near_components(
@@ -278,25 +321,3 @@ def _merge_lanes(table: Array, stop: Array, linkage: str) -> Array:
         on=jnp.ones(lanes, bool),
     )
     return lax.while_loop(lambda state: jnp.any(state.on), merge, start).root
-
-
-def _merge_large(
-    covariance: Array, inverse: Array, large: Array, stop: Array, rows: int, linkage: str, kind: str
-) -> tuple[Array, Array]:
-    """Merge one universe's ``large`` (N,) components, at most ``rows`` assets.
-
-    Returns:
-        These assets (rows,) int32, N where there are no more, and the first of each one's cluster (rows,).
-    """
-    n = large.shape[0]
-    if rows == n:
-        tree = merge_tree(to_distance(likeness(covariance, inverse, kind)), large, linkage, stop)
-        index = jnp.arange(n, dtype=jnp.int32)
-        return jnp.where(large, index, n), roots(tree, stop)
-    place = jnp.cumsum(large, dtype=jnp.int32)
-    there = jnp.arange(rows, dtype=jnp.int32) < place[-1]
-    assets = jnp.zeros(rows, jnp.int32)
-    assets = assets.at[jnp.where(large, place - 1, rows)].set(jnp.arange(n, dtype=jnp.int32), mode="drop")
-    rho = likeness(covariance[assets[:, None], assets[None]], inverse[assets], kind)
-    tree = merge_tree(to_distance(rho), there, linkage, stop, compacting=rows > 64)
-    return jnp.where(there, assets, n), assets[roots(tree, stop)]

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jax import Array
 
-from jaxalloc.kernels.clusters.components import threshold_roots
+from jaxalloc.kernels.clusters.components import Pieces, small_components, threshold_roots
 from jaxalloc.kernels.clusters.distance import correlation_distance
 from jaxalloc.kernels.clusters.linkage import MergeTree, maxclust_height, merge_tree, roots
 from jaxalloc.kernels.lanes.backend import Backend
@@ -57,15 +57,29 @@ def cluster_assets(covariance: Array, active: Array, config: AllocationConfig, b
     Returns:
         `Clusters`.
     """
+    if is_by_components(active.shape[0], config.criterion):
+        threshold = jnp.asarray(config.distance_threshold, covariance.dtype)
+        root = threshold_roots(covariance, active, threshold, config.linkage, config.distance, backend=backend)
+        return label_by_first(root, active)
+    return label_by_first(begin_clusters(covariance, active, config, backend).root, active)
+
+
+def begin_clusters(covariance: Array, active: Array, config: AllocationConfig, backend: Backend) -> Pieces:
+    """`cluster_assets` but for the merges inside large components; where there are none, it is all."""
+    nothing = jnp.zeros_like(active)
     if config.criterion == "maxclust":
         tree = merge_tree(correlation_distance(covariance, config.distance), active, config.linkage)
-        return cut(tree, active, maxclust_height(tree, active, config.max_clusters))
+        return Pieces(root=roots(tree, maxclust_height(tree, active, config.max_clusters)), large=nothing)
     threshold = jnp.asarray(config.distance_threshold, covariance.dtype)
-    if active.shape[0] <= _ONE_TABLE:
-        tree = merge_tree(correlation_distance(covariance, config.distance), active, config.linkage, threshold)
-        return cut(tree, active, threshold)
-    root = threshold_roots(covariance, active, threshold, config.linkage, config.distance, backend=backend)
-    return label_by_first(root, active)
+    if is_by_components(active.shape[0], config.criterion):
+        return small_components(covariance, active, threshold, config.linkage, config.distance, backend=backend)
+    tree = merge_tree(correlation_distance(covariance, config.distance), active, config.linkage, threshold)
+    return Pieces(root=roots(tree, threshold), large=nothing)
+
+
+def is_by_components(n_assets: int, criterion: str) -> bool:
+    """Whether so many assets are clustered one connected component after the other."""
+    return criterion == "distance" and n_assets > _ONE_TABLE
 
 
 def given_clusters(labels: Array, active: Array) -> tuple[Clusters, Array]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array, lax
 
 from jaxalloc.kernels.lanes.backend import if_any
@@ -37,66 +38,95 @@ class SharedPanel(NamedTuple):
         most_repeated: () int32, how many rows of a column hold one and the same value, at most.
     """
 
-    centred: Array
-    centre: Array
-    cubed: Array
-    missing: Array
-    outer: Array
-    returns: Array
-    order: Array
-    descending: Array
-    most_repeated: Array
+    centred: Any
+    centre: Any
+    cubed: Any
+    missing: Any
+    outer: Any
+    returns: Any
+    order: Any
+    descending: Any
+    most_repeated: Any
 
 
-def share_panel(returns: Array, max_outer_bytes: int) -> SharedPanel:
-    """Compute once what every universe of a shared panel needs.
+def share_panel(
+    returns: np.ndarray, max_outer_bytes: int, n_rows: int | None = None, n_assets: int | None = None
+) -> SharedPanel:
+    """Compute once what every universe of a shared panel needs; on the host, for any shape.
 
     Args:
-        returns: (T, N) simple returns per period; NaN where missing.
+        returns: (T, N) simple returns per period, float32 or float64; NaN where missing.
         max_outer_bytes: memory that the table of outer products may take.
+        n_rows: what T is padded to. The padding may be given no weight.
+        n_assets: what N is padded to. The padding may be in no universe's mask.
 
     Returns:
-        `SharedPanel`.
+        `SharedPanel` of NumPy arrays.
     """
-    n_rows, n_assets = returns.shape
+    (length, count), dtype = returns.shape, returns.dtype
+    rows, assets = n_rows or length, n_assets or count
     # A finite return whose cube overflows would spoil the universes that do not even use it, as 0 times infinity is
     # NaN; in those that do it makes the moments infinite, which is as bad as missing.
-    finite = jnp.abs(returns) < 0.25 * float(jnp.finfo(returns.dtype).max) ** (1 / 3)
-    centre = jnp.nan_to_num(jnp.nanmedian(jnp.where(finite, returns, jnp.nan), axis=0))
-    filled = jnp.where(finite, returns, 0)
-    centred = jnp.where(finite, returns - centre[None, :], 0)
-    if fits_outer(n_rows, n_assets, returns.dtype, max_outer_bytes):
-        rows, columns = jnp.triu_indices(n_assets)
-        outer = centred[:, rows] * centred[:, columns]
-    else:
-        outer = jnp.zeros((n_rows, 0), returns.dtype)
-    order = jnp.argsort(filled, axis=0, descending=True).astype(jnp.int32)
-    descending = jnp.take_along_axis(filled, order, axis=0)
-    missing = (~finite).astype(returns.dtype)
+    with np.errstate(invalid="ignore"):
+        finite = np.abs(returns) < 0.25 * float(np.finfo(dtype).max) ** (1 / 3)
+    centre = _medians(returns, finite)
+    filled = np.where(finite, returns, 0)
+
+    def padded(values: np.ndarray) -> np.ndarray:
+        table = np.zeros((rows, assets), values.dtype)
+        table[:length, :count] = values
+        return table
+
+    centred = padded(np.where(finite, filled - centre[None, :], 0))
+    order = np.empty((rows, assets), np.int32)
+    order[:] = np.arange(rows, dtype=np.int32)[:, None]
+    order[:length, :count] = np.argsort(-filled, axis=0, kind="stable")
+    descending = np.take_along_axis(filled, order[:length, :count], axis=0)
     return SharedPanel(
         centred=centred,
-        centre=centre,
+        centre=np.pad(centre, (0, assets - count)),
         cubed=centred**3,
-        missing=missing,
-        outer=outer,
-        returns=filled,
+        missing=padded((~finite).astype(dtype)),
+        outer=_outer_products(centred, max_outer_bytes),
+        returns=padded(filled),
         order=order,
-        descending=descending,
+        descending=padded(descending),
         most_repeated=_longest_run(descending),
     )
 
 
-def _longest_run(ordered: Array) -> Array:
+def _medians(returns: np.ndarray, usable: np.ndarray) -> np.ndarray:
+    """(N,) median of each column's usable values; 0 where it has none."""
+    ordered, count = np.sort(np.where(usable, returns, np.inf), axis=0), np.sum(usable, axis=0)
+    column, some = np.arange(returns.shape[1]), count > 0
+    low = ordered[np.maximum(count - 1, 0) // 2, column]
+    high = ordered[np.minimum(count // 2, len(returns) - 1), column]
+    return np.where(some, np.where(some, low, 0) / 2 + np.where(some, high, 0) / 2, 0).astype(returns.dtype)
+
+
+def _outer_products(centred: np.ndarray, max_bytes: int) -> np.ndarray:
+    """(T, N (N + 1) / 2) products of the columns, upper triangle by rows; or (T, 0) where that is too large."""
+    n_rows, n_assets = centred.shape
+    if not fits_outer(n_rows, n_assets, centred.dtype, max_bytes):
+        return np.zeros((n_rows, 0), centred.dtype)
+    outer, start = np.empty((n_rows, n_assets * (n_assets + 1) // 2), centred.dtype), 0
+    for i in range(n_assets):
+        np.multiply(centred[:, i : i + 1], centred[:, i:], out=outer[:, start : start + n_assets - i])
+        start += n_assets - i
+    return outer
+
+
+def _longest_run(ordered: np.ndarray) -> np.ndarray:
     """() int32, the most neighbours in a column of an ordered table (T, N) that hold one value."""
-    row = jnp.arange(ordered.shape[0], dtype=jnp.int32)[:, None]
-    new = jnp.concatenate([jnp.ones_like(ordered[:1], bool), ordered[1:] != ordered[:-1]])
-    first = lax.cummax(jnp.where(new, row, 0))
-    return jnp.max(row - first) + 1
+    row = np.arange(len(ordered), dtype=np.int32)[:, None]
+    new = np.concatenate([np.ones_like(ordered[:1], bool), ordered[1:] != ordered[:-1]])
+    first = np.maximum.accumulate(np.where(new, row, 0), axis=0)
+    return np.int32(np.max(row - first) + 1)  # type: ignore[return-value]
 
 
-def fits_outer(n_rows: int, n_assets: int, dtype: jnp.dtype, max_outer_bytes: int) -> bool:
+def fits_outer(n_rows: int, n_assets: int, dtype: Any, max_outer_bytes: int) -> bool:
     """Tell whether the table of outer products, T N (N + 1) / 2 numbers, fits ``max_outer_bytes``."""
-    return n_rows * n_assets * (n_assets + 1) // 2 * jnp.dtype(dtype).itemsize <= max_outer_bytes
+    return n_rows * n_assets * (n_assets + 1) // 2 * np.dtype(dtype).itemsize <= max_outer_bytes
 
 
 def weighted_products(panel: SharedPanel, weights: Array, decay: Array | None = None) -> Array:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple, TypeVar
 
 import jax.numpy as jnp
-from jax import Array
+from jax import Array, lax
 
 from jaxalloc.kernels.lanes.products import divisor, dot
+
+State = TypeVar("State")
+
+_BLOCK = 64  # rows that are gone through at once: the sums of products of 64 assets fit the near cache beside them
 
 
 class Moments(NamedTuple):
@@ -36,7 +41,39 @@ class Moments(NamedTuple):
     valid: Array
 
 
-def sample_moments(returns: Array, weights: Array, mask: Array, decay: Array | None = None) -> Moments:
+def over_rows(
+    add: Callable[..., State], state: State, n_rows: Array | int | None, *arrays: Array
+) -> State:
+    """Go through rows a block at a time.
+
+    Args:
+        add: from the state and the arrays' next rows to the next state.
+        state: pytree of arrays.
+        n_rows: () rows to go through, rounded up to whole blocks; all by default.
+        arrays: (T, ...); what is past T counts as 0.
+    """
+    length = arrays[0].shape[0]
+    padded = [jnp.pad(array, [(0, -length % _BLOCK), *[(0, 0)] * (array.ndim - 1)]) for array in arrays]
+
+    def step(i: Array, state: State) -> State:
+        return add(state, *(lax.dynamic_slice_in_dim(array, i * _BLOCK, _BLOCK) for array in padded))
+
+    return lax.fori_loop(0, -(-(length if n_rows is None else n_rows) // _BLOCK), step, state)
+
+
+class _Sums(NamedTuple):
+    """Sums over the rows, and the extremes of each column."""
+
+    plain: Array
+    recent: Array
+    highest: Array
+    lowest: Array
+    missing: Array
+
+
+def sample_moments(
+    returns: Array, weights: Array, mask: Array, decay: Array | None = None, n_rows: Array | int | None = None
+) -> Moments:
     """Moments of one universe from its own returns, in two passes (mean, then deviations from it).
 
     mean = sum c x / n and covariance = sum c (x - mean)(x - mean)' / (n - 1), with n = sum c: the weights are
@@ -47,50 +84,65 @@ def sample_moments(returns: Array, weights: Array, mask: Array, decay: Array | N
         weights: (T,) observation weights c, at least 0.
         mask: (N,) bool, the assets of the universe.
         decay: () lambda in (0, 1] of `decayed_weights`, which then make the mean and the covariance; or None.
+        n_rows: rows that are gone through, as in `over_rows`. The rest must have no weight.
 
     Returns:
         `Moments`; ``valid`` is False where a return in use is not finite, a weight is negative or not finite, n < 2,
         no asset is left, or the decay leaves a single row.
     """
     c, weights_ok = clean_weights(weights)
-    used = c > 0
-    read = used[:, None] & mask[None, :]
-    missing = jnp.any(read & ~jnp.isfinite(returns))
-    x = jnp.where(read & jnp.isfinite(returns), returns, 0)
     n = jnp.sum(c)
-    constant = is_constant(x, used)
-    active = mask & ~constant
-    inside = used[:, None] & active[None, :]
+    recent = None if decay is None else decayed_weights(c, decay)
+    own = (c,) if recent is None else (c, recent)  # the last of them make mean and covariance
+    zero = jnp.zeros(mask.shape, returns.dtype)
 
-    def centre(c: Array) -> tuple[Array, Array]:
-        mean = jnp.where(active, dot(c, x) / divisor(n), 0)
-        return mean, jnp.where(inside, x - mean[None, :], 0)
+    def readable(x: Array, c: Array) -> tuple[Array, Array]:
+        """What is read of some rows, 0 elsewhere; and where that is."""
+        read = (c > 0)[:, None] & mask[None, :]
+        return jnp.where(read & jnp.isfinite(x), x, 0), read
 
-    def spread(c: Array, deviation: Array) -> Array:
-        weighted = c[:, None] * deviation
-        covariance = dot(weighted.T, deviation) / divisor(n - 1)
-        return (covariance + covariance.T) / 2  # a product of two matrices is symmetric up to rounding only
+    def look(sums: _Sums, x: Array, *own: Array) -> _Sums:
+        values, read = readable(x, own[0])
+        return _Sums(
+            plain=sums.plain + dot(own[0], values),
+            recent=sums.recent + dot(own[-1], values),
+            highest=jnp.maximum(sums.highest, jnp.max(jnp.where(read, values, -jnp.inf), axis=0)),
+            lowest=jnp.minimum(sums.lowest, jnp.min(jnp.where(read, values, jnp.inf), axis=0)),
+            missing=sums.missing | jnp.any(read & ~jnp.isfinite(x)),
+        )
 
-    plain_mean, deviation = centre(c)
-    third = dot(c, deviation**3) / divisor(n)
-    if decay is None:
-        mean, covariance = plain_mean, spread(c, deviation)
-        plain_variance = jnp.diagonal(covariance)
-    else:
-        recent = decayed_weights(c, decay)
-        mean, recent_deviation = centre(recent)
-        covariance = spread(recent, recent_deviation)
-        plain_variance = dot(c, deviation**2) / divisor(n - 1)
+    nothing = _Sums(plain=zero, recent=zero, highest=zero - jnp.inf, lowest=zero + jnp.inf, missing=jnp.bool_(False))
+    sums = over_rows(look, nothing, n_rows, returns, *own)
+    active = mask & ~(sums.highest <= sums.lowest)
+    plain_mean, mean = (jnp.where(active, total / divisor(n), 0) for total in (sums.plain, sums.recent))
+
+    def deviate(state: tuple[Array, Array, Array], x: Array, *own: Array) -> tuple[Array, Array, Array]:
+        squares, cubes, products = state
+        values, read = readable(x, own[0])
+        inside = read & active[None, :]
+        deviation = jnp.where(inside, values - plain_mean[None, :], 0)
+        about_mean = jnp.where(inside, values - mean[None, :], 0)
+        return (
+            squares + dot(own[0], deviation**2),
+            cubes + dot(own[0], deviation**3),
+            products + dot((own[-1][:, None] * about_mean).T, about_mean),
+        )
+
+    start = zero, zero, jnp.zeros((len(mask), len(mask)), returns.dtype)
+    squares, cubes, products = over_rows(deviate, start, n_rows, returns, *own)
+    covariance = products / divisor(n - 1)
+    covariance = (covariance + covariance.T) / 2  # a product of two matrices is symmetric up to rounding only
+    if recent is not None:
         weights_ok = weights_ok & ~in_one_row(recent)
     return judged_moments(
-        weights_ok & ~missing,
+        weights_ok & ~sums.missing,
         mask,
         count=n,
         mean=mean,
         covariance=covariance,
         plain_mean=plain_mean,
-        plain_variance=plain_variance,
-        third=third,
+        plain_variance=jnp.diagonal(covariance) if decay is None else squares / divisor(n - 1),
+        third=cubes / divisor(n),
         active=active,
     )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 from jax import Array, lax
@@ -10,7 +10,7 @@ from jax import Array, lax
 from jaxalloc.kernels.lanes.adapter import lanes_last
 from jaxalloc.kernels.lanes.products import divisor
 from jaxalloc.kernels.moments.panel import SharedPanel
-from jaxalloc.kernels.moments.sample import Moments
+from jaxalloc.kernels.moments.sample import Moments, over_rows
 from jaxalloc.kernels.moments.shock import Shock
 
 TAIL_QUANTILE = 0.95
@@ -43,41 +43,6 @@ def skewness(moments: Moments) -> Array:
     return jnp.where(usable, correction * standardised, 0)
 
 
-def tail_gain(values: Array, weights: Array, count: Array) -> Tail:
-    """Mean of the returns strictly above the 95 % quantile, 0 if there is none.
-
-    With h = 0.95 (n - 1) and k = floor(h) the quantile is x(k) + (h - k) (x(k+1) - x(k)), where x(k) is the smallest
-    value whose cumulative weight exceeds k; for counts, pandas'. In this form a repeated value stays exactly itself.
-
-    Args:
-        values: (T, N) returns, each column from its largest to its smallest value.
-        weights: (T, N) their observation weights.
-        count: () n, the weight of all observations.
-
-    Returns:
-        `Tail`.
-    """
-    h = TAIL_QUANTILE * jnp.maximum(count - 1, 0)
-    k = jnp.floor(h)
-
-    # x(k) is the last value with less than n - k of weight above it
-    def row(carry: tuple[Array, Array, Array], now: tuple[Array, Array]) -> tuple[tuple[Array, Array, Array], None]:
-        above, low, high = carry
-        value, weight = now
-        low = jnp.where(above < count - k, value, low)
-        high = jnp.where(above < count - k - 1, value, high)
-        return (above + weight, low, high), None
-
-    start = (jnp.zeros_like(values[0]), values[0], values[0])
-    (_, low, high), _ = lax.scan(row, start, (values, weights))
-    quantile = low + (h - k) * (high - low)
-    tail = jnp.where(values > quantile[None, :], weights, 0)
-    weight = jnp.sum(tail, axis=0)
-    exists = weight > 0
-    mean = jnp.where(exists, jnp.sum(tail * values, axis=0) / jnp.where(exists, weight, 1), 0)
-    return Tail(mean=mean, exists=exists)
-
-
 def shocked_tail(tail: Tail, mean: Array, periods_per_year: Array, shock: Shock) -> Tail:
     """Upper tail of the changed returns, m + v (g - m) + s / periods of the tail gain g; still 0 where there is none.
 
@@ -94,17 +59,109 @@ def shocked_tail(tail: Tail, mean: Array, periods_per_year: Array, shock: Shock)
     return tail._replace(mean=jnp.where(tail.exists, gain, 0))
 
 
-def sample_tail_gain(returns: Array, weights: Array, mask: Array) -> Tail:
-    """`tail_gain` of one universe's own returns (T, N); what is masked or has no weight is never read."""
-    read = (weights > 0)[:, None] & mask[None, :] & jnp.isfinite(returns)
-    x = jnp.where(read, returns, 0)
-    order = jnp.argsort(x, axis=0, descending=True)
+def sample_tail_gain(returns: Array, weights: Array, mask: Array, n_rows: Array | int | None = None) -> Tail:
+    """Mean of each asset's returns strictly above its 95 % quantile, 0 if there is none; of one universe's own returns.
+
+    With h = 0.95 (n - 1) and k = floor(h) the quantile is x(k) + (h - k) (x(k+1) - x(k)), where x(k) is the smallest
+    value whose cumulative weight exceeds k; for counts, pandas'. In this form a repeated value stays exactly itself.
+
+    Numbers of one sign are in the order of their bits, so that x(k) is bisected bit by bit, whatever the values: that
+    takes less time than a sort of every column.
+
+    Args:
+        returns: (T, N); what is masked or has no weight is never read.
+        weights: (T,) observation weights c.
+        mask: (N,) bool.
+        n_rows: as in `jaxalloc.kernels.moments.sample.over_rows`.
+
+    Returns:
+        `Tail`.
+    """
     c = jnp.where(weights > 0, weights, 0)
-    return tail_gain(jnp.take_along_axis(x, order, axis=0), c[order], jnp.sum(c))
+    dtype = returns.dtype
+    count = jnp.sum(c)
+    h = TAIL_QUANTILE * jnp.maximum(count - 1, 0)
+    k = jnp.floor(h)
+
+    def readable(x: Array, c: Array) -> tuple[Array, Array]:
+        read = (c > 0)[:, None] & mask[None, :] & jnp.isfinite(x)
+        return jnp.where(read, x, 0), jnp.where(c > 0, c, 0)[:, None]
+
+    def up_to(level: Array) -> Array:
+        """(N,) weight of the returns up to a level (N,)."""
+
+        def add(total: Array, x: Array, c: Array) -> Array:
+            values, c = readable(x, c)
+            return total + jnp.sum(jnp.where(values <= level[None, :], c, 0), axis=0)
+
+        return over_rows(add, jnp.zeros(mask.shape, dtype), n_rows, returns, c)
+
+    def extremes(ends: tuple[Array, Array], x: Array, c: Array) -> tuple[Array, Array]:
+        values, c = readable(x, c)
+        there = (c > 0) & mask[None, :]
+        low, high = jnp.where(there, values, jnp.inf), jnp.where(there, values, -jnp.inf)
+        return jnp.minimum(ends[0], jnp.min(low, axis=0)), jnp.maximum(ends[1], jnp.max(high, axis=0))
+
+    infinite = jnp.full(mask.shape, jnp.inf, dtype)
+    lowest, highest = over_rows(extremes, (infinite, -infinite), n_rows, returns, c)
+    exists = lowest <= highest
+    ends = _to_order(jnp.where(exists, lowest, 0)), _to_order(jnp.where(exists, highest, 0))
+
+    def halve(ends: tuple[Array, Array]) -> tuple[Array, Array]:
+        low, high = ends  # x(k) is in between, or one of them
+        middle = (low & high) + ((low ^ high) >> 1)  # rounded down, whatever the signs
+        enough = up_to(_from_order(middle, dtype)) > k
+        return jnp.where(enough, low, jnp.minimum(middle + 1, high)), jnp.where(enough, middle, high)
+
+    reached, _ = lax.while_loop(lambda ends: jnp.any(ends[0] < ends[1]), halve, ends)
+    low = _from_order(reached, dtype)
+
+    def next_above(level: Array) -> Array:
+        """The least return above a level, infinite if there is none."""
+
+        def add(least: Array, x: Array, c: Array) -> Array:
+            values, c = readable(x, c)
+            above = jnp.where((c > 0) & mask[None, :] & (values > level[None, :]), values, jnp.inf)
+            return jnp.minimum(least, jnp.min(above, axis=0))
+
+        return over_rows(add, infinite, n_rows, returns, c)
+
+    # x(k+1) is the same or the next one, or where weights are fractions one of the next
+    def climb(state: tuple[Array, Array]) -> tuple[Array, Array]:
+        high, short = state
+        above = next_above(high)
+        high = jnp.where(short & jnp.isfinite(above), above, high)
+        return high, short & jnp.isfinite(above) & (up_to(high) <= k + 1)
+
+    high, _ = lax.while_loop(lambda state: jnp.any(state[1]), climb, (low, up_to(low) <= k + 1))
+    quantile = low + (h - k) * (high - low)
+
+    def add(sums: tuple[Array, Array], x: Array, c: Array) -> tuple[Array, Array]:
+        values, c = readable(x, c)
+        tail = jnp.where(values > quantile[None, :], c, 0)
+        return sums[0] + jnp.sum(tail, axis=0), sums[1] + jnp.sum(tail * values, axis=0)
+
+    nothing = jnp.zeros(mask.shape, dtype)
+    weight, total = over_rows(add, (nothing, nothing), n_rows, returns, c)
+    exists = weight > 0
+    return Tail(mean=jnp.where(exists, total / jnp.where(exists, weight, 1), 0), exists=exists)
+
+
+def _to_order(values: Array) -> Array:
+    """Whole numbers in the order of the values."""
+    width = jnp.int64 if values.dtype == jnp.float64 else jnp.int32
+    bits = lax.bitcast_convert_type(values + 0, width)  # -0 becomes 0
+    return jnp.where(bits < 0, bits ^ jnp.iinfo(width).max, bits)
+
+
+def _from_order(order: Array, dtype: Any) -> Array:
+    """The values of `_to_order`'s whole numbers."""
+    bits = jnp.where(order < 0, order ^ jnp.iinfo(order.dtype).max, order)
+    return lax.bitcast_convert_type(bits, dtype)
 
 
 def panel_tail_gain(panel: SharedPanel, weights: Array) -> Tail:
-    """`tail_gain` of one universe of a shared panel, by the panel's one-time sort.
+    """`sample_tail_gain` of one universe of a shared panel, by the panel's one-time sort.
 
     The rows of each column are gone through from the largest value down, no further than a universe's tail reaches.
     """

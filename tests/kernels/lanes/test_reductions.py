@@ -79,7 +79,7 @@ def reductions(kernel: Callable[..., Any], arguments: Callable[[int], tuple[Any,
 @pytest.mark.parametrize("backend", Backend)
 def test_no_kernel_reduces_across_lanes(backend: Backend, dtype: Any) -> None:
     config = cast_config(AllocationConfig(profiles=tuple(PROFILES)), dtype)
-    panel = jax.eval_shape(functools.partial(share_panel, max_outer_bytes=2**29), jnp.zeros((ROWS, N), dtype))
+    panel = share_panel(np.zeros((ROWS, N), dtype), 2**29)
     estimate = jax.vmap(functools.partial(estimate_shared, backend=backend), (None, None, 0, 0))
 
     def universes(lanes: int) -> tuple[Any, ...]:
@@ -89,7 +89,7 @@ def test_no_kernel_reduces_across_lanes(backend: Backend, dtype: Any) -> None:
         return (jax.eval_shape(estimate, *universes(lanes)),)
 
     assert reductions(estimate, universes) == set()
-    portfolios = jax.vmap(lambda estimates: solve(estimates, config, N, backend))
+    portfolios = jax.vmap(lambda estimates: solve(estimates, config, backend))
     assert reductions(portfolios, estimates) == set()
 
 

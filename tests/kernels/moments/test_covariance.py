@@ -73,7 +73,7 @@ def moments_by(
     if path == "own":
         found = batched(_own, axes=(None, 0, 0, None), choice=choice)(x, c[rows], a[rows], decay)
     else:
-        panel = jitted(share_panel, max_outer_bytes=2**22 if path == "packed" else 0)(x)
+        panel = share_panel(np.asarray(x), 2**22 if path == "packed" else 0)
         found = batched(_shared, axes=(None, 0, 0, None), choice=choice)(panel, c[rows], a[rows], decay)
     return jax.tree.map(lambda leaf: leaf[: len(c)], host(found))
 
@@ -334,7 +334,7 @@ def test_another_decay_compiles_nothing(x64: Any) -> None:
 
 
 def test_a_program_holds_its_own_choice_alone() -> None:
-    panel = jax.eval_shape(partial(share_panel, max_outer_bytes=2**20), jnp.zeros((T, N)))
+    panel = share_panel(np.zeros((T, N), np.float32), 2**20)
     products, powers = {}, {}
     for choice in COVARIANCES:
         config = cast_config(AllocationConfig(covariance=choice), np.float32)
@@ -353,7 +353,7 @@ def test_a_program_holds_its_own_choice_alone() -> None:
 
 
 def _solve(estimates: Any, config: AllocationConfig) -> Any:
-    return solve(estimates, config, estimates.active.shape[0], Backend.CPU)
+    return solve(estimates, config, Backend.CPU)
 
 
 def portfolios(estimates: Any, config: AllocationConfig) -> Any:
@@ -387,7 +387,7 @@ def test_a_shared_panel_s_portfolios_equal_the_oracle_s(choice: str, x64: Any) -
     config = AllocationConfig(covariance=choice, ewma_decay=0.97, distance_threshold=0.5)
     numbers = cast_config(config, x64)
     returns, weights = market(21, 12), np.concatenate([draws(21, 12), fractions(21, 12)])
-    panel = jitted(share_panel, max_outer_bytes=2**20)(returns)
+    panel = share_panel(np.asarray(returns), 2**20)
     engine = batched(estimate_shared, axes=(None, None, 0, None), backend=Backend.CPU)
     found = portfolios(engine(panel, numbers, weights, np.ones(12, bool)), numbers)
     for i, c in enumerate(weights):
@@ -469,7 +469,7 @@ def test_volatility_and_mean_are_those_of_changed_returns(choice: str, dtype: An
     x, y, c = cast(dtype, np.repeat(returns[None], BATCH, axis=0), changed, weights)
     expected = host(own(y, config, c, ALL, Given(), None))
     found = {"own": host(own(x, config, c, ALL, Given(), cast_shock(dtype, shock)))}
-    panel = jitted(share_panel, max_outer_bytes=2**22)(x[0])
+    panel = share_panel(np.asarray(x[0]), 2**22)
     shared = batched(estimate_shared, axes=(None, None, 0, None, None), backend=Backend.CPU)
     found["shared"] = host(shared(panel, config, c, ALL, cast_shock(dtype, shock)))
     for name, estimates in found.items():
@@ -494,7 +494,7 @@ def test_tail_gain_is_that_of_changed_returns(dtype: Any, tol: Tolerance) -> Non
         dipped[above, 2] = 0  # a tail whose mean is 0 is one nevertheless
         mean = oracles.moments(dipped, c)[0]
         expected = oracles.tail_gain(changed_returns(dipped, c, volatility, shift), c)
-        panel = share_panel(jnp.asarray(dipped, dtype), 0)
+        panel = share_panel(dipped.astype(dtype), 0)
         for tail in (
             jitted(sample_tail_gain)(*cast(dtype, dipped, c), ALL),
             jitted(panel_tail_gain)(panel, *cast(dtype, c)),

@@ -43,7 +43,7 @@ def statistics(path: str, returns: Any, weights: Any, masks: Any, dtype: Any) ->
     if path == "own":
         parts = [host(batched(_own, axes=(None, 0, 0))(x, c[r], a[r])) for r in rows]
     else:
-        panel = jitted(share_panel, max_outer_bytes=2**20 if path == "packed" else 0)(x)
+        panel = share_panel(np.asarray(x), 2**20 if path == "packed" else 0)
         assert (panel.outer.shape[1] > 0) == (path == "packed")
         parts = [host(batched(_shared, axes=(None, 0, 0))(panel, c[r], a[r])) for r in rows]
     return jax.tree.map(lambda *leaves: np.concatenate(leaves)[: len(c)], *parts)

@@ -1,0 +1,146 @@
+"""Canonical sizes, and how many universes a stage computes together on each kind of device.
+
+A program is compiled for sizes of a fixed grid, so that a new number of assets, clusters or rows mostly finds its
+programs compiled. What is padded is never read: assets are masked, clusters have a bound of 0, rows a weight of 0.
+"""
+
+from __future__ import annotations
+
+import bisect
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from jaxalloc.kernels.lanes.backend import Backend
+
+# Steps of at most 1.34, since a covariance has the square of N. All are multiples of 4, a vector of float64.
+ASSETS = (8, 12, 16, 20, 24, 32, 40, 52, 64, 80, 100, 128, 160, 200, 256, 320, 400, 512, 640, 800, 1024)
+# Steps of at most 1.5: loops of the solvers go over the clusters that there are, so that one dimension is padded.
+CLUSTERS = (8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)
+LINKED = (16, 32, 64, 128, 256, 512, 1024)  # assets of large components
+# of a shared panel: its products are of whole columns
+ROWS = tuple(64 * 2**k // 2 * step for k in range(8) for step in (2, 3))  # 64, 96, 128, 192, ...
+
+OWN_ROWS = tuple(256 * 4**k for k in range(8))  # of returns of a universe's own, gone through as far as there are any
+
+# of the table of a shared panel's outer products: N = 250 and two years fit, N = 431 and ten years do not
+MAX_OUTER_BYTES = 2**29
+PORTFOLIOS = 4  # of a universe, described together
+
+# on a CPU
+CHUNK_BYTES = 2**28  # of the covariances of a part of a chunk
+_MOST_UNIVERSES = 2048  # of a part of a chunk
+_OWN_BYTES = 2**24  # of the returns of universes that are observed at once, where each has its own
+
+# on an accelerator
+_FEWEST_LANES = 512
+_MOST_LANES = 2**18
+_MOST_TILES = 8  # groups of a part
+_HOST_BYTES = 2**31  # of a part's results, on their way to the host
+
+
+def canonical(size: int, grid: tuple[int, ...]) -> int:
+    """The least size of a grid that holds ``size``; past its end the grid goes on by its last two octaves' steps.
+
+    Example:
+        >>> canonical(7, ASSETS), canonical(431, ASSETS), canonical(26, CLUSTERS), canonical(3000, CLUSTERS)
+        (8, 512, 32, 3072)
+    """
+    scale = 1
+    while size > grid[-1] * scale:
+        scale *= 2
+    return grid[bisect.bisect_left(grid, -(-size // scale))] * scale
+
+
+class Sizes(NamedTuple):
+    """The sizes of a part of a chunk, on one device.
+
+    Attributes:
+        rows: canonical T.
+        assets: canonical N.
+        group: universes that pass through the stages of assets together.
+        few: of those, how many a step of such a stage takes at once; a divisor of ``group``.
+        own: universes with returns of their own that are observed at once; a divisor of ``few``.
+        capacity: universes of a part, a multiple of ``group``.
+    """
+
+    rows: int
+    assets: int
+    group: int
+    few: int
+    own: int
+    capacity: int
+
+
+def sizes_of(
+    shape: tuple[int, int],
+    dtype: Any,
+    backend: Backend = Backend.CPU,
+    memory: int | None = None,
+    own_returns: bool = False,
+) -> Sizes:
+    """Choose the sizes: groups large enough for a matrix product, steps small enough for the cache.
+
+    A part of a chunk holds as many groups as keep its covariances, N^2 numbers a universe, within 256 MiB, and at most
+    2,048 universes. On an accelerator a group has as many universes as keep its covariances within a 64th of the
+    memory, a power of two.
+
+    Args:
+        shape: (T, N).
+        dtype: float32 or float64.
+        backend: the kind of device.
+        memory: bytes of the device's memory, if known.
+        own_returns: whether every universe has returns of its own.
+    """
+    rows, assets = canonical(shape[0], OWN_ROWS if own_returns else ROWS), canonical(shape[1], ASSETS)
+    size = np.dtype(dtype).itemsize
+    each = assets**2 * size
+    if backend is Backend.CPU:
+        # few covariances fit the cache, so that moments and clusters are computed for few universes at once; a panel's
+        # table of outer products hardly does, and is fetched and packed anew for the products of each group
+        few = 64 if assets <= 52 else 16 if assets <= 128 else 8
+        group = 256 if assets <= 32 else 128 if assets <= 160 else 64 if assets <= 256 else 16 if assets <= 512 else 8
+        capacity = group * int(np.clip(CHUNK_BYTES // (group * each), 1, _MOST_UNIVERSES // group))
+    else:
+        budget = 2**30 if memory is None else memory // 8
+        few = group = _power_of_two(budget // (8 * each), _FEWEST_LANES, _MOST_LANES)
+        results = 16 * assets * size  # of a universe with four profiles, about
+        capacity = group * int(np.clip(min(budget // each, _HOST_BYTES // results) // group, 1, _MOST_TILES))
+    own = _power_of_two(_OWN_BYTES // (rows * assets * size), 1, few)
+    return Sizes(rows=rows, assets=assets, group=group, few=few, own=own, capacity=capacity)
+
+
+def lanes_of(width: int, backend: Backend, sizes: Sizes) -> int:
+    """Problems of a tile of a solver's step that likes ``width`` on a CPU."""
+    return width if backend is Backend.CPU else sizes.group
+
+
+def turns_of(clusters: int, backend: Backend) -> int:
+    """Tiles of a call: many where they take no time, few where an interruption would have to wait for them."""
+    return 1 if backend is not Backend.CPU else int(np.clip(1000 // clusters, 1, 8))
+
+
+def _power_of_two(number: int, least: int, most: int) -> int:
+    """The largest power of two up to ``number``, but within two others."""
+    return int(np.clip(2 ** (max(number, 1).bit_length() - 1), least, most))
+
+
+def chunk_bytes(n_assets: int, n_profiles: int, dtype: Any, n_rows: int = 0) -> int:
+    """Memory that a universe of a chunk takes between its first stage and the host, in bytes, about.
+
+    Two covariances of canonical size, of assets and of clusters, are nearly all of it.
+
+    Args:
+        n_assets: N.
+        n_profiles: P.
+        dtype: float32 or float64.
+        n_rows: T where left-out rows are kept.
+
+    Example:
+        >>> chunk_bytes(100, 4, "float64")
+        178422
+    """
+    assets = canonical(n_assets, ASSETS)
+    numbers = 2 * assets**2 + 8 * assets + n_profiles * (3 * n_assets + 5)
+    integers = 2 * n_assets + n_profiles * (n_assets + 2) + 2
+    return numbers * np.dtype(dtype).itemsize + 4 * integers + 2 * n_assets + 2 + n_rows
