@@ -439,20 +439,33 @@ def _loaded(content: bytes, job: _Job) -> Callable[..., Any]:
     given, made = jax.tree.structure((job.arguments, {})), jax.tree.structure(results)
     client = job.device.client
     try:
-        return serialize_executable.deserialize_and_load(
+        loaded = serialize_executable.deserialize_and_load(
             serialised, given, made, backend=client, execution_devices=[job.device]
         )
     except KeyError:  # it was compiled for another device than this one
-        return _loaded_elsewhere(serialised, given, made, job.device)
+        loaded = _loaded_elsewhere(serialised, given, made, job.device)
+    runs_on = loaded.runtime_executable().local_devices()
+    if runs_on != [job.device]:
+        raise ValueError(f"the program runs on {runs_on}")
+    return loaded
 
 
-def _loaded_elsewhere(serialised: bytes, given: Any, made: Any, device: Device) -> Callable[..., Any]:
-    """`deserialize_and_load`, with a device in place of the one that the program was compiled for."""
+def _loaded_elsewhere(serialised: bytes, given: Any, made: Any, device: Device) -> jax.stages.Compiled:
+    """`deserialize_and_load`, with a device in place of the one that the program was compiled for.
+
+    JAX has no public way. Where this way fails, the program is compiled once for each device.
+    """
     unpickler: Any = serialize_executable._JaxPjrtUnpickler  # type: ignore[attr-defined]
+    compiler: Any = sys.modules["jax._src.compiler"]
+    place = compiler.get_compile_options(num_replicas=1, num_partitions=1, device_assignment=np.array([[device.id]]))
 
     class Unpickler(unpickler):
         def persistent_load(self, pid: Any) -> Any:
-            return device if pid[0] == "device" else super().persistent_load(pid)
+            if pid[0] == "device":
+                return device
+            if pid[0] == "exec":
+                return self.backend.deserialize_executable(pid[1], self.execution_devices, place)
+            return super().persistent_load(pid)
 
     executable, infos, no_kwargs = Unpickler(io.BytesIO(serialised), device.client, [device]).load()
     return jax.stages.Compiled(executable.load(), [], given.unflatten(infos), made, no_kwargs=no_kwargs)
