@@ -444,7 +444,8 @@ def _loaded(content: bytes, job: _Job) -> Callable[..., Any]:
         )
     except KeyError:  # it was compiled for another device than this one
         loaded = _loaded_elsewhere(serialised, given, made, job.device)
-    runs_on = loaded.runtime_executable().local_devices()
+    executable: Any = loaded.runtime_executable()
+    runs_on = executable.local_devices()
     if runs_on != [job.device]:
         raise ValueError(f"the program runs on {runs_on}")
     return loaded
