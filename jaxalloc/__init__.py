@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from jaxalloc.backtest.run import walk_forward as walk_forward
     from jaxalloc.backtest.walk import WalkForward as WalkForward
     from jaxalloc.engine.batch import allocate_batch as allocate_batch
+    from jaxalloc.engine.kept import keep_programs as keep_programs
     from jaxalloc.engine.single import allocate as allocate
     from jaxalloc.markets.panel import Panel as Panel
     from jaxalloc.markets.panel import read_returns as read_returns
@@ -61,6 +62,7 @@ _HOMES = {
     "datasets": "datasets",
     "explain": "settings.status",
     "figures": "figures",
+    "keep_programs": "engine.kept",
     "load_study": "studies.folder",
     "load_walk_forward": "backtest.folder",
     "read_returns": "markets.panel",
@@ -93,6 +95,7 @@ __all__ = [
     "datasets",
     "explain",
     "figures",
+    "keep_programs",
     "load_study",
     "load_walk_forward",
     "read_returns",

@@ -34,6 +34,10 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     os.environ["JAX_COMPILATION_CACHE_MAX_SIZE"] = str(2**31)
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"
 
+if "JAXALLOC_PROGRAMS" not in os.environ:
+    _kept = tempfile.TemporaryDirectory(prefix="jaxalloc-kept-")
+    os.environ["JAXALLOC_PROGRAMS"] = _kept.name
+
 import jax
 import numpy as np
 import pytest

@@ -17,6 +17,7 @@ COMMANDS = {
     "walk-forward": "Backtest: decide portfolios on past rows, and hold them on the rows that follow.",
     "report": "Write the report of a finished study or walk-forward, one HTML page.",
     "bench": "Measure how many universes per second this machine allocates to.",
+    "doctor": "Show versions, devices and kept programs, and test that compiled programs are kept.",
 }
 UsageError: type[Exception] = typer.BadParameter.__bases__[0]  # what typer raises for any bad command line
 

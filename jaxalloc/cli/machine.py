@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from jaxalloc.engine.scheduler import available_cores, compute_devices
+from jaxalloc.engine.identity import available_cores
+from jaxalloc.engine.scheduler import compute_devices
 
 PACKAGES = ("jaxalloc", "jax", "jaxlib", "jaxopt", "numpy", "scipy", "pandas")  # as pip calls them
 

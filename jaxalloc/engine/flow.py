@@ -189,8 +189,8 @@ class PartRun:
         """Run a stage's program on the device."""
         if self._stop.is_set():
             raise Stopped
-        with jax.default_device(self.work.device):
-            return program(name, function, static=static, arguments=arguments)(*arguments)
+        call = program(name, function, arguments=arguments, device=self.work.device, static=static)
+        return call(*arguments)
 
     def _prepare(self, start: int) -> Group:
         """Take the group of universes that begins at slot ``start`` through the stages up to their problems."""

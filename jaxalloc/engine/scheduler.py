@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import os
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, wait
@@ -16,6 +15,7 @@ from jax import Array
 from jaxalloc.arguments.arrays import cast
 from jaxalloc.arguments.numbers import whole_number
 from jaxalloc.engine.flow import Drawing, PartRun, Stopped, Work
+from jaxalloc.engine.identity import available_cores
 from jaxalloc.engine.sizes import MAX_OUTER_BYTES, ROWS, canonical, sizes_of
 from jaxalloc.engine.stages import DrawNumbers, Items, draw_group
 from jaxalloc.kernels.lanes.backend import Backend, backend_of
@@ -45,11 +45,6 @@ def _streams(devices: list[Device]) -> list[Device]:
     if len(devices) > 1 or devices[0].platform != "cpu":
         return devices
     return devices * min(available_cores(), _MOST_STREAMS)
-
-
-def available_cores() -> int:
-    """Return how many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class Part(NamedTuple):

@@ -199,7 +199,7 @@ def in_bash(script: str, **environment: str) -> str:
 @pytest.mark.parametrize(
     ("words", "wanted"),
     [
-        ("jaxalloc ", ["allocate", "study", "sweep", "walk-forward", "report", "bench"]),
+        ("jaxalloc ", ["allocate", "study", "sweep", "walk-forward", "report", "bench", "doctor"]),
         ("jaxalloc sw", ["sweep"]),
         ("jaxalloc walk-forward --exec", ["--execution"]),
         ("jaxalloc study prices.csv --conf", ["--config"]),

@@ -41,9 +41,7 @@ class Moments(NamedTuple):
     valid: Array
 
 
-def over_rows(
-    add: Callable[..., State], state: State, n_rows: Array | int | None, *arrays: Array
-) -> State:
+def over_rows(add: Callable[..., State], state: State, n_rows: Array | int | None, *arrays: Array) -> State:
     """Go through rows a block at a time.
 
     Args:
