@@ -14,7 +14,8 @@ from jax import Array
 
 from jaxalloc.arguments.arrays import cast
 from jaxalloc.arguments.numbers import whole_number
-from jaxalloc.engine.flow import Drawing, PartRun, Stopped, Work
+from jaxalloc.engine.calls import Drawing, StoppedError, Work
+from jaxalloc.engine.flow import PartRun
 from jaxalloc.engine.identity import available_cores
 from jaxalloc.engine.sizes import MAX_OUTER_BYTES, ROWS, canonical, sizes_of
 from jaxalloc.engine.stages import DrawNumbers, Items, draw_group
@@ -248,7 +249,7 @@ class Engine:
         with jax.enable_x64(self.dtype == np.float64):  # a thread has settings of its own
             try:
                 results, left_out = PartRun(self.works[device], items, part, settings, stop, progress).compute()
-            except Stopped:
+            except StoppedError:
                 return None
         return Part(count=part.stop - part.start, device=self.devices[device], left_out=left_out, results=results)
 

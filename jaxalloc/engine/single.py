@@ -9,7 +9,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import Array
 from jax.core import Tracer
 
 from jaxalloc.arguments.arrays import as_array, cast, to_device
@@ -112,7 +111,7 @@ def allocate(
     else:
         given = jax.tree.map(lambda value: value[None], given)
         items = Items(weights=c[None], mask=a[None], returns=x[None], given=given)
-        result = jax.tree.map(jnp.asarray, Engine(x.shape, config).one(items))
+        result = jax.tree.map(jnp.asarray, Engine((n_rows, n_assets), config).one(items))
     result = dataclasses.replace(
         result, symbols=None if panel is None else tuple(panel.symbols), profiles=tuple(config.profiles)
     )
@@ -122,7 +121,7 @@ def allocate(
     return result
 
 
-def _check_shapes(x: Array, c: Array, a: Array, given: Given) -> None:
+def _check_shapes(x: Any, c: Any, a: Any, given: Given) -> None:
     n_rows, n_assets = x.shape
     wanted = {"observation_weights": (c, (n_rows,)), "asset_mask": (a, (n_assets,))}
     wanted |= {name: (value, (n_assets,)) for name, value in (("mean", given.mean), ("clusters", given.clusters))}

@@ -25,6 +25,7 @@ OWN_ROWS = tuple(256 * 4**k for k in range(8))  # of returns of a universe's own
 
 # of the table of a shared panel's outer products: N = 250 and two years fit, N = 431 and ten years do not
 MAX_OUTER_BYTES = 2**29
+OWN_FEW = 4  # universes with returns of their own that are observed at once
 PORTFOLIOS = 4  # of a universe, described together
 
 # on a CPU
@@ -118,6 +119,16 @@ def lanes_of(width: int, backend: Backend, sizes: Sizes) -> int:
 def turns_of(clusters: int, backend: Backend) -> int:
     """Tiles of a call: many where they take no time, few where an interruption would have to wait for them."""
     return 1 if backend is not Backend.CPU else int(np.clip(1000 // clusters, 1, 8))
+
+
+def link_few(rows: int, backend: Backend) -> int:
+    """Tables of large components that are merged at once."""
+    return max(8, 1024 // rows) if backend is Backend.CPU else 64
+
+
+def lengthened(values: np.ndarray, length: int) -> np.ndarray:
+    """An array of so many rows, the last one repeated: what is padded so computes what is harmless."""
+    return values[np.minimum(np.arange(length), len(values) - 1)]
 
 
 def _power_of_two(number: int, least: int, most: int) -> int:

@@ -32,13 +32,18 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array, lax
 
 from jaxalloc.kernels.clusters.components import Pieces, link
 from jaxalloc.kernels.lanes.backend import Backend
 from jaxalloc.kernels.moments.panel import SharedPanel
+from jaxalloc.kernels.moments.sample import Moments
+from jaxalloc.kernels.moments.tails import Tail
+from jaxalloc.kernels.solvers.capped_simplex import Bounds
 from jaxalloc.kernels.solvers.problem import Solution
 from jaxalloc.kernels.solvers.steps import Problem, State, Step
+from jaxalloc.portfolios.barbell import Sleeve
 from jaxalloc.portfolios.describing import Kind, describe
 from jaxalloc.portfolios.estimates import (
     Estimates,
@@ -90,6 +95,55 @@ class DrawNumbers(NamedTuple):
     max_missing: Any
 
 
+def shapes_between(universes: int, assets: int, dtype: Any) -> tuple[Observed, Estimates, Clustered]:
+    """What "observe", "cluster" and "pose" hand on for so many universes and assets, as `jax.ShapeDtypeStruct`s.
+
+    Tracing would tell them, too; they are written down so that programs can be loaded before anything is traced.
+    """
+
+    def of(dtype: Any, *axes: int) -> Any:
+        return jax.ShapeDtypeStruct((universes, *axes), dtype)
+
+    number, vector, matrix = of(dtype), of(dtype, assets), of(dtype, assets, assets)
+    flag, flags, whole, wholes = of(bool), of(bool, assets), of(np.int32), of(np.int32, assets)
+    moments = Moments(
+        count=number,
+        mean=vector,
+        covariance=matrix,
+        plain_mean=vector,
+        plain_variance=vector,
+        third=vector,
+        active=flags,
+        dropped=flag,
+        valid=flag,
+    )
+    estimates = Estimates(
+        mean=vector,
+        covariance=matrix,
+        active=flags,
+        labels=wholes,
+        n_clusters=whole,
+        antifragility=vector,
+        dropped=flag,
+        valid=flag,
+    )
+    limits = Bounds(
+        upper=of(dtype, 2, assets),
+        cluster=of(dtype, 2),
+        asset=of(dtype, 2),
+        cap_relaxed=of(bool, 2),
+        asset_raised=of(bool, 2),
+    )
+    clustered = Clustered(
+        posed=Posed(covariance=matrix, rewards=of(dtype, 1, assets), uppers=limits.upper),
+        inner=vector,
+        limits=limits,
+        riskless=flags,
+        sleeve=Sleeve(clusters=flags, assets=flags, size=whole, fewer=flag),
+    )
+    return Observed(moments=moments, tail=Tail(mean=vector, exists=flags)), estimates, clustered
+
+
 def draw_group(
     numbers: DrawNumbers, index: Array, *, kernels: tuple[Kernel, ...], rows: int | None, assets: int | None
 ) -> Drawn:
@@ -130,12 +184,24 @@ def observe_group(
 
 
 def observe_own(
-    returns: Array, weights: Array, mask: Array, config: AllocationConfig, n_rows: Array, *, given_covariance: bool
+    returns: Array,
+    weights: Array,
+    mask: Array,
+    config: AllocationConfig,
+    n_rows: Array,
+    count: Array,
+    *,
+    given_covariance: bool,
+    few: int,
 ) -> Observed:
     """Moments and tails of universes with ``n_rows`` returns of their own."""
     # what is given is looked at where it is used; here its being there tells that no covariance need be shrunk
     given = Given(covariance=jnp.zeros(())) if given_covariance else Given()
-    return jax.vmap(lambda x, c, a, config: observe(x, config, c, a, given, n_rows))(returns, weights, mask, config)
+
+    def one(x: Array, c: Array, a: Array, config: AllocationConfig) -> Observed:
+        return observe(x, config, c, a, given, n_rows)
+
+    return _in_steps(one, few, count, returns, weights, mask, config)
 
 
 def cluster_group(
@@ -268,7 +334,7 @@ def solve_tiles(
 def gather_problems(
     posed: Posed, slots: Array, reward: Array, upper: Array, *, clusters: int
 ) -> tuple[Array, Array, Array]:
-    """The problems of some universes of a group, on the device: see `jaxalloc.engine.gather`.
+    """The problems of some universes of a group, where they are: for devices that the host is far from.
 
     Args:
         posed: of the group.
@@ -279,4 +345,16 @@ def gather_problems(
     """
     rewards = posed.rewards[slots, jnp.maximum(reward, 0), :clusters]
     rewards = jnp.where((reward >= 0)[:, None], rewards, 0)
-    return posed.covariance[slots, :clusters, :clusters], rewards, posed.uppers[slots, upper, :clusters]
+    covariance, uppers = posed.covariance[slots, :clusters, :clusters], posed.uppers[slots, upper, :clusters]
+    short = clusters - rewards.shape[1]  # fewer assets than the canonical size
+    if short > 0:
+        own = jnp.arange(clusters, dtype=jnp.int32) >= rewards.shape[1]
+        covariance = jnp.pad(covariance, ((0, 0), (0, short), (0, short)))
+        covariance = covariance + jnp.diag(own.astype(covariance.dtype))[None]
+        rewards, uppers = (jnp.pad(values, ((0, 0), (0, short))) for values in (rewards, uppers))
+    return covariance, rewards, uppers
+
+
+def gather_tables(covariance: Array, slots: Array, assets: Array) -> Array:
+    """Covariances (M, R, R) of some assets (M, R) of the universes ``slots`` (M,) of a group, likewise."""
+    return covariance[slots[:, None, None], assets[:, :, None], assets[:, None, :]]

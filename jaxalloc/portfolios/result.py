@@ -116,6 +116,11 @@ _UNIVERSE_FIELDS = ("cluster_labels", "n_clusters", "aggressors", "antifragility
 PROFILE_FIELDS = tuple(name for name in RESULT_FIELDS if name not in _UNIVERSE_FIELDS)  # with an axis P
 
 
+BY_ASSET_FIELDS = (  # whose last axis is N
+    *("weights", "cluster_labels", "cluster_weights", "lead_assets", "aggressors", "antifragility"),
+    "risk_contributions",
+)
+
 jax.tree_util.register_dataclass(Allocation, data_fields=RESULT_FIELDS, meta_fields=("symbols", "profiles"))
 
 

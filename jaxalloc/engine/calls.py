@@ -1,0 +1,85 @@
+"""One device at work: what all that runs on it has in common, and calls of programs that stop when asked."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Hashable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from jaxalloc.engine.programs import prefetch, program
+from jaxalloc.engine.sizes import Sizes
+from jaxalloc.engine.stages import DrawNumbers
+from jaxalloc.kernels.lanes.backend import Backend
+from jaxalloc.kernels.moments.panel import SharedPanel
+from jaxalloc.settings.config import AllocationConfig
+from jaxalloc.universes.universe import Kernel
+
+
+class StoppedError(Exception):
+    """The work was asked to stop."""
+
+
+class Drawing(NamedTuple):
+    """How universes are drawn from their numbers.
+
+    Attributes:
+        numbers: arrays.
+        kernels: of the steps.
+        label: what tells the kernels from others, in every process.
+    """
+
+    numbers: DrawNumbers
+    kernels: tuple[Kernel, ...]
+    label: tuple[str, ...]
+
+
+class Work(NamedTuple):
+    """What all parts on a device have in common.
+
+    Attributes:
+        device: a `jax.Device`.
+        backend: its kind.
+        dtype: float32 or float64.
+        config: settings with cast numbers, of which the choices count here.
+        n_rows: T.
+        n_assets: N.
+        sizes: canonical sizes.
+        panel: on the device; None where every universe has returns of its own.
+        drawing: None where universes are not drawn.
+        keep_left_out: whether the rows that a universe does not hold are wanted.
+    """
+
+    device: Any
+    backend: Backend
+    dtype: np.dtype
+    config: AllocationConfig
+    n_rows: int
+    n_assets: int
+    sizes: Sizes
+    panel: SharedPanel | None
+    drawing: Drawing | None
+    keep_left_out: bool
+
+
+class Calls:
+    """Calls of programs on a device, until an event says stop."""
+
+    def __init__(self, device: Any, stop: threading.Event) -> None:
+        """Take the device and the event."""
+        self._device, self._stop = device, stop
+
+    def run(self, name: str, function: Callable[..., Any], static: Hashable, *arguments: Any) -> Any:
+        """Run a program; `jaxalloc.engine.programs.program` says what names it.
+
+        Raises:
+            StoppedError: the event was set.
+        """
+        if self._stop.is_set():
+            raise StoppedError
+        return program(name, function, arguments=arguments, device=self._device, static=static)(*arguments)
+
+    def prefetch(self, name: str, function: Callable[..., Any], static: Hashable, *arguments: Any) -> None:
+        """Have a program made that is needed soon."""
+        prefetch(name, function, arguments=arguments, device=self._device, static=static)
