@@ -143,7 +143,7 @@ def _say(message: str, status: int) -> int:
 def own_process(run: Callable[[], int]) -> int:
     """`report_errors` for a process of its own; call it before JAX is imported.
 
-    Compiled programs are kept on disk, which saves later processes most of their start-up: in the folder that
+    JAX keeps on disk what it compiles besides the programs of `jaxalloc.engine.kept`: in the folder that
     JAX_COMPILATION_CACHE_DIR names, else in ``$XDG_CACHE_HOME/jaxalloc`` (``~/.cache/jaxalloc``), or nowhere if that
     cannot be written. Characters that stdout's encoding lacks are escaped.
     """
