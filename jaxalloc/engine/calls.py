@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxalloc.engine.programs import prefetch, program
-from jaxalloc.engine.sizes import Sizes
+from jaxalloc.engine.shapes import Sizes
 from jaxalloc.engine.stages import DrawNumbers
 from jaxalloc.kernels.lanes.backend import Backend
 from jaxalloc.kernels.moments.panel import SharedPanel

@@ -18,7 +18,7 @@ import numpy as np
 from jaxalloc.engine import stages
 from jaxalloc.engine.calls import Calls, Work
 from jaxalloc.engine.linking import link_group
-from jaxalloc.engine.sizes import OWN_FEW, PORTFOLIOS
+from jaxalloc.engine.shapes import OWN_FEW, PORTFOLIOS
 from jaxalloc.engine.solving import Solutions, Solving, batches
 from jaxalloc.engine.stages import Items
 from jaxalloc.kernels.lanes.backend import Backend

@@ -10,7 +10,7 @@ import numpy as np
 
 from jaxalloc.engine import stages
 from jaxalloc.engine.calls import Calls
-from jaxalloc.engine.sizes import LINKED, canonical, lengthened, link_few
+from jaxalloc.engine.shapes import LINKED, canonical, lengthened, link_few
 from jaxalloc.kernels.clusters.components import Pieces
 from jaxalloc.kernels.lanes.backend import Backend
 from jaxalloc.portfolios.estimates import Estimates

@@ -17,7 +17,7 @@ from jaxalloc.arguments.numbers import whole_number
 from jaxalloc.engine.calls import Drawing, StoppedError, Work
 from jaxalloc.engine.flow import PartRun
 from jaxalloc.engine.identity import available_cores
-from jaxalloc.engine.sizes import MAX_OUTER_BYTES, ROWS, canonical, sizes_of
+from jaxalloc.engine.shapes import MAX_OUTER_BYTES, ROWS, canonical, sizes_of
 from jaxalloc.engine.stages import DrawNumbers, Items, draw_group
 from jaxalloc.kernels.lanes.backend import Backend, backend_of
 from jaxalloc.kernels.moments.panel import share_panel

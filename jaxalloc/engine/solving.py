@@ -11,7 +11,7 @@ import numpy as np
 
 from jaxalloc.engine import stages
 from jaxalloc.engine.calls import Calls, Work
-from jaxalloc.engine.sizes import CLUSTERS, canonical, lanes_of, lengthened, turns_of
+from jaxalloc.engine.shapes import CLUSTERS, canonical, lanes_of, lengthened, turns_of
 from jaxalloc.kernels.lanes.backend import Backend
 from jaxalloc.kernels.solvers.problem import Solution
 from jaxalloc.kernels.solvers.steps import Solver, State
@@ -194,10 +194,10 @@ class Solving:
         if self._work.backend is Backend.ACCELERATOR:
             at = lengthened(there.astype(np.int32), each), lengthened(reward, each), lengthened(upper, each)
             gather = functools.partial(stages.gather_problems, clusters=size)
-            return self._calls.run("gather problems", gather, size, groups[owner[0]], *at)
+            return self._calls.run("gather problems", gather, size, groups[int(owner[0])], *at)
         covariance, rewards, uppers = self._buffers(each, size)
         for run in np.split(np.arange(len(problems)), np.flatnonzero(np.diff(owner)) + 1):
-            posed = groups[owner[run[0]]]
+            posed = groups[int(owner[run[0]])]
             assert posed is not None
             place, to = there[run], slice(run[0], run[-1] + 1)
             table = np.asarray(posed.covariance)

@@ -16,9 +16,9 @@ describe            `Estimates`, `Clustered`, four solutions            `Allocat
 ==================  ==================================================  ================================================
 
 All but "solve" are of a *group* of universes, padded to a canonical number of assets, and go through the group a few
-universes at a time. "Solve" is of a tile of *problems*, padded to a canonical number of clusters, which the host gathers
-from many groups: those of one size that want the same step of the same solver. So no program knows how many profiles
-there are, and which.
+universes at a time. "Solve" is of a tile of *problems*, padded to a canonical number of clusters, which the host
+gathers from many groups: those of one size that want the same step of the same solver. So no program knows how many
+profiles there are, and which.
 
 A function here is what a program computes, for arrays with a leading axis of universes. `jaxalloc.engine.flow` calls
 them in order.

@@ -5,9 +5,9 @@ connected then: all four are reducible, so that a cluster is never nearer to a t
 was. Each connected component therefore has a separate tree. A market of many groups falls into small components, and a
 hundred tables of four rows are less work than one of four hundred.
 
-The components of all universes that are clustered together are merged together. Components of up to 8 assets are lanes,
-each with a small table. The assets of a universe's larger components go through one table, by
-`jaxalloc.kernels.clusters.linkage.merge_tree`: few markets have any, so that a batch does this apart, for those that do.
+The components of all universes that are clustered together are merged together. Components of up to 8 assets are
+lanes, each with a small table. The assets of a universe's larger components go through one table, by
+`jaxalloc.kernels.clusters.linkage.merge_tree`: few markets have any, and a batch does this apart for those that do.
 """
 
 from __future__ import annotations
