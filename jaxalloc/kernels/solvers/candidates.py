@@ -42,7 +42,9 @@ def is_solved(best: Candidate) -> Array:
     return best.gap <= jnp.maximum(tolerance(best.gap.dtype), best.floor)
 
 
-def better(problem: MeanVarianceProblem, upper: Array, best: Candidate, y: Array, backend: Backend) -> Candidate:
+def better(
+    problem: MeanVarianceProblem, upper: Array, best: Candidate, y: Array, backend: Backend, any_y: bool = True
+) -> Candidate:
     """The better of two points: of lower variance (for its reward), or of lower gap where that is no higher.
 
     Far from the optimum the gap alone would not do: it is relative to the variance, and may grow as that falls.
@@ -53,36 +55,36 @@ def better(problem: MeanVarianceProblem, upper: Array, best: Candidate, y: Array
         best: the best so far.
         y: (K, L) the other, which may lie outside of the feasible set.
         backend: static.
+        any_y: static; whether a ``y`` that is off by more than rounding is projected; else it counts for nothing.
     """
-    new = measure(problem, upper, _feasible_weights(problem, upper, y), backend)
+    weights, off = _feasible_weights(problem, upper, y, any_y)
+    new = measure(problem, upper, weights, backend)
     # where hardly any cluster earns, a step may lose the reward, and the problem with it
     earned = jnp.sum(problem.excess * new.weights / problem.normal, axis=0)
-    lost = jnp.any(problem.excess != 0, axis=0) & (earned <= 0)
+    lost = off | (jnp.any(problem.excess != 0, axis=0) & (earned <= 0))
     margin = 1e-3  # a smaller difference may be rounding, in float32
     lower, no_higher = new.value < (1 - margin) * best.value, new.value <= (1 + margin) * best.value
     return choose(~lost & (lower | (no_higher & (new.gap < best.gap))), new, best)
 
 
-def _feasible_weights(problem: MeanVarianceProblem, upper: Array, y: Array) -> Array:
-    """Weights at ``y``, or at the nearest feasible point."""
+def _feasible_weights(problem: MeanVarianceProblem, upper: Array, y: Array, any_y: bool) -> tuple[Array, Array]:
+    """Weights at ``y``, or, if ``any_y``, at the nearest feasible point; and (L,) bool, whether they are not feasible."""
     clipped = jnp.clip(y, 0, problem.upper)
     free = (clipped > 0) & (clipped < problem.upper)
     error = jnp.abs(jnp.sum(problem.normal * clipped, axis=0) - 1)
     # What is near enough, and has entries that can take the rest, stays: a projection turns zeros into rounding errors.
     far = (error > y.shape[0] * jnp.finfo(y.dtype).eps) | (is_off(1 + error) & ~jnp.any(free, axis=0))
-    nearest = jnp.where(far, y, clipped)
-    point = if_any(far, lambda point, _: project(point, problem.upper, problem.normal), nearest)
+    point = clipped
+    if any_y:
+        nearest = jnp.where(far, y, clipped)
+        point = if_any(far, lambda point, _: project(point, problem.upper, problem.normal), nearest)
     full = point >= problem.upper  # exactly at the bound, not a rounding below it
-    weights = jnp.where(full, upper, jnp.minimum(problem.normal * point, upper))
     # An entry of y that is a few roundings above 0 counts as 0: which clusters are held, and which asset leads them,
     # should not depend on rounding. An entry of w would not do: beside a cluster of hardly any risk tiny weights count.
-    small = point <= rounding(weights.dtype) * jnp.max(point, axis=0)
-
-    def with_small(_: Array, __: Array) -> Array:  # the others had no room for what these held
-        return even_out(weights, upper)
-
-    cleaned = even_out(jnp.where(small, 0, weights), upper)
-    return if_any(is_off(jnp.sum(cleaned, axis=0)), with_small, cleaned)
+    small = point <= rounding(y.dtype) * jnp.max(point, axis=0)
+    heir = jnp.any(~(small | full), axis=0)  # there is an entry that can take what they held
+    weights = jnp.where(full, upper, jnp.minimum(problem.normal * point, upper))
+    return even_out(jnp.where(small & heir, 0, weights), upper), far & (not any_y)
 
 
 def measure(problem: MeanVarianceProblem, upper: Array, weights: Array, backend: Backend) -> Candidate:

@@ -9,8 +9,9 @@ all, and goes on exchanging bounds while their multipliers ask for it. Such exch
 two points is kept, and the next block starts from it.
 
 The steps of the solver (`jaxalloc.kernels.solvers.steps`): the first begins a block with gradient steps in float32 and
-a few exchanges in a small table, which solves most problems. The further ones, one for each larger table, go on with
-the block where it was left, and with further blocks, until the problem is solved or its face outgrows the table.
+a few exchanges in a small table, which solves most problems. One step for each larger table goes on with the exchanges
+until they end, or until the face outgrows the table too; then the block is done. Where that has not solved the problem,
+the last step begins another block.
 """
 
 from __future__ import annotations
@@ -25,8 +26,8 @@ from jax import Array, lax
 
 from jaxalloc.kernels.lanes.adapter import lanes_last
 from jaxalloc.kernels.lanes.backend import Backend
-from jaxalloc.kernels.lanes.control import choose, while_any
-from jaxalloc.kernels.lanes.products import divisor, matvec
+from jaxalloc.kernels.lanes.control import while_any
+from jaxalloc.kernels.lanes.products import divisor, totals
 from jaxalloc.kernels.solvers.active_set import Face, exchange, face_of, free_on, is_open
 from jaxalloc.kernels.solvers.candidates import Candidate, better, is_solved, measure, unmeasured
 from jaxalloc.kernels.solvers.capped_simplex import linear_minimum, project
@@ -121,7 +122,7 @@ class _Memory(NamedTuple):
         face: the active set, where its exchanges have led.
         start: (K, L) where they began.
         best: the best point of the blocks so far.
-        blocks: (L,) int32, blocks done.
+        blocks: (L,) int32, number of the block, from 1.
         curvature: (L,) of `curvature_of`.
     """
 
@@ -134,13 +135,17 @@ class _Memory(NamedTuple):
 
 @functools.cache
 def _steps(size: int) -> tuple[Step, ...]:
-    tables = _tables(size)
-    further = tables[1:] or tables
+    first, *larger = _tables(size)
+    faces = tuple(larger) or (first,)
     wide = 128 if size <= 24 else 64 if size <= 49 else 32 if size <= 100 else 8
-    start = Step("mean variance, start", functools.partial(_start, tables[0], further), wide)
-    return start, *(
-        Step(f"mean variance, table of {further[i]}", functools.partial(_go_on, further, i), min(wide, 16))
-        for i in range(len(further))
+    few = min(wide, 16)
+    return (
+        Step("mean variance, start", functools.partial(_start, first, faces), wide),
+        *(
+            Step(f"mean variance, face of {faces[i]}", functools.partial(_go_on, faces, i), few)
+            for i in range(len(faces))
+        ),
+        Step("mean variance, walk", functools.partial(_walk, faces), few),
     )
 
 
@@ -149,10 +154,11 @@ def _tables(size: int) -> tuple[int, ...]:
 
     Example:
         >>> _tables(8), _tables(16), _tables(32), _tables(96), _tables(256)
-        ((8,), (12, 16), (16, 32), (24, 48, 96), (24, 48, 96, 256))
+        ((8,), (12, 16), (16, 32), (24, 48, 96), (48, 96, 256))
     """
-    ladder = (12,) if size <= 24 else (16,) if size <= 49 else (24, 48, 96, 192, 384)
-    return (*(rows for rows in ladder if 1.5 * rows < size or rows == ladder[0] < size), size)
+    least = 12 if size <= 24 else 16 if size <= 49 else 24 if size <= 100 else 48
+    further = (rows for rows in (48, 96, 192, 384) if least < rows and 1.5 * rows < size)
+    return (*((least,) if least < size else ()), *further, size)
 
 
 MEAN_VARIANCE = Solver("mean variance", _steps)
@@ -171,7 +177,7 @@ def _pose(problem: Problem, rewarding: Array) -> MeanVarianceProblem:
     )
 
 
-def _start(table: int, further: tuple[int, ...], problem: Problem, _: State | None, backend: Backend) -> State:
+def _start(table: int, faces: tuple[int, ...], problem: Problem, _: State | None, backend: Backend) -> State:
     """Begin the first block, and finish it where that takes few exchanges in the smallest table."""
     richest = linear_minimum(-problem.excess, problem.upper, problem.rows)
     rewarding = jnp.sum(richest * problem.excess, axis=0) > 0
@@ -188,63 +194,67 @@ def _start(table: int, further: tuple[int, ...], problem: Problem, _: State | No
     )
     curvature = curvature_of(near, backend)
     everywhere = jnp.ones(rewarding.shape, bool)
-    y, ratio = _best_of_three(near, richest.astype(jnp.float32) / near.normal, backend)
+    y, ratio = _place_to_start(near)
     walked = projected_gradient(near, curvature, y, ratio, _FIRST_STEPS, everywhere, backend)
     start = jnp.where(walked >= near.upper, posed.upper, jnp.clip(walked.astype(richest.dtype), 0, posed.upper))
 
-    blocks = jnp.zeros(rewarding.shape, jnp.int32)
+    blocks = jnp.ones(rewarding.shape, jnp.int32)
     common = 1 if len(richest) <= _FEW else 3
     face = exchange(posed, face_of(posed, start), everywhere, _proximal(blocks), table, backend, common)
-    best = better(posed, problem.upper, unmeasured(richest), _end(face, start), backend)
-    memory = _Memory(face=face, start=start, best=best, blocks=blocks + 1, curvature=curvature.astype(richest.dtype))
-    return _state(further, 0, memory, ~rewarding)
+    best = better(posed, problem.upper, unmeasured(richest), _end(face, start), backend, any_y=False)
+    memory = _Memory(face=face, start=start, best=best, blocks=blocks, curvature=curvature.astype(richest.dtype))
+    return _state(is_solved(best), _place(faces, face, 0), memory, ~rewarding)
 
 
-def _go_on(further: tuple[int, ...], place: int, problem: Problem, state: State | None, backend: Backend) -> State:
-    """Finish the block, and do further ones, in the lanes whose faces fit a table."""
+def _go_on(faces: tuple[int, ...], place: int, problem: Problem, state: State | None, backend: Backend) -> State:
+    """Go on with the exchanges of faces that fit a table, and finish the block."""
     assert state is not None
-    table, memory = further[place], state.memory
-    altered, wanted = state.solution.altered, state.wants == place + 1
-    posed = _pose(problem, ~altered)
+    face, start, best, blocks, _ = memory = state.memory
+    wanted = state.wants == 1 + place
+    posed = _pose(problem, ~state.solution.altered)
+    face = exchange(posed, face, wanted, _proximal(blocks), faces[place], backend)
+    ended = ~is_open(face)
 
-    def going(memory: _Memory) -> Array:
-        fits = ~is_open(memory.face) | (free_on(memory.face) <= table)
-        return wanted & fits & _is_unfinished(memory)
+    def compare(i: Array, best: Candidate) -> Candidate:
+        return better(posed, problem.upper, best, jnp.where(i == 0, _end(face, start), start), backend)
 
-    def block(_: Array, memory: _Memory) -> _Memory:
-        face, start, best, blocks, curvature = memory
-        face = exchange(posed, face, going(memory), _proximal(blocks - 1), table, backend)
-        ended = wanted & ~is_open(face)
+    def doubtful(i: Array, best: Candidate) -> Array:  # where the active set has cycled, its start may be better
+        return wanted & ended & ((i == 0) | ((i == 1) & ~is_solved(best)))
 
-        def compare(i: Array, best: Candidate) -> Candidate:
-            return better(posed, problem.upper, best, jnp.where(i == 0, _end(face, start), start), backend)
-
-        def doubtful(i: Array, best: Candidate) -> Array:  # where the active set has cycled, its start may be better
-            return ended & ((i == 0) | ((i == 1) & ~is_solved(best)))
-
-        best = while_any(doubtful, compare, best)
-        memory = memory._replace(face=face, best=best)
-        again = ended & _is_unfinished(memory)
-        y, ratio = best.weights / posed.normal, _ratio(posed, best)
-        # In float32 it is mostly rounding that keeps a problem from being solved, and a second solve on the same face
-        # mends that.
-        walking = again if y.dtype == jnp.float64 else again & (blocks > 1)
-        start = jnp.clip(
-            projected_gradient(posed, curvature, y, ratio, _FURTHER_STEPS, walking, backend), 0, posed.upper
-        )
-        begun = _Memory(face=face_of(posed, start), start=start, best=best, blocks=blocks + 1, curvature=curvature)
-        return choose(again, begun, memory)
-
-    memory = while_any(lambda _, memory: going(memory), block, memory)
-    return _state(further, place, memory, altered)
+    best = while_any(doubtful, compare, best)
+    memory = memory._replace(face=face, best=best)
+    finished = ended & (is_solved(best) | (blocks >= _BLOCKS))
+    wants = jnp.where(ended, 1 + len(faces), _place(faces, face, place))
+    return _state(finished, wants, memory, state.solution.altered)
 
 
-def _state(further: tuple[int, ...], place: int, memory: _Memory, altered: Array) -> State:
-    """The state after a step: what is not finished wants the first table that holds its face, and no smaller one."""
-    best, free = memory.best, free_on(memory.face)
-    number = jnp.full(free.shape, 1 + place, jnp.int32)
-    for rows in further[place:-1]:
+def _walk(faces: tuple[int, ...], problem: Problem, state: State | None, backend: Backend) -> State:
+    """Begin a further block: gradient steps from the best point, in full precision."""
+    assert state is not None
+    best, blocks, curvature = state.memory.best, state.memory.blocks, state.memory.curvature
+    posed = _pose(problem, ~state.solution.altered)
+    y, reward = best.weights / posed.normal, jnp.sum(best.weights / posed.normal * posed.excess, axis=0)
+    ratio = jnp.where(reward > 0, best.value * reward, 0)
+    # In float32 it is mostly rounding that keeps a problem from being solved, and a second solve on the same face
+    # mends that.
+    walking = (state.wants == 1 + len(faces)) & ((y.dtype == jnp.float64) | (blocks > 1))
+    walked = projected_gradient(posed, curvature, y, ratio, _FURTHER_STEPS, walking, backend)
+    start = jnp.clip(walked, 0, posed.upper)
+    memory = _Memory(face=face_of(posed, start), start=start, best=best, blocks=blocks + 1, curvature=curvature)
+    return _state(jnp.zeros(blocks.shape, bool), _place(faces, memory.face, 0), memory, state.solution.altered)
+
+
+def _place(faces: tuple[int, ...], face: Face, least: int) -> Array:
+    """(L,) int32, the step of the first table that holds a face, and none before ``least``."""
+    free = free_on(face)
+    number = jnp.full(free.shape, 1 + least, jnp.int32)
+    for rows in faces[least:-1]:
         number = number + (free > rows)
+    return number
+
+
+def _state(finished: Array, wants: Array, memory: _Memory, altered: Array) -> State:
+    best = memory.best
     solution = Solution(
         weights=best.weights,
         gap=best.gap,
@@ -252,42 +262,24 @@ def _state(further: tuple[int, ...], place: int, memory: _Memory, altered: Array
         altered=altered,
         converged=best.gap <= jnp.maximum(accepted(best.gap.dtype), 2 * best.floor),
     )
-    return State(wants=jnp.where(_is_unfinished(memory), number, 0), solution=solution, memory=memory)
-
-
-def _is_unfinished(memory: _Memory) -> Array:
-    # the last block has been gone through once its active set has ended
-    return ~is_solved(memory.best) & (is_open(memory.face) | (memory.blocks < _BLOCKS))
+    return State(wants=jnp.where(finished, 0, wants), solution=solution, memory=memory)
 
 
 def _end(face: Face, start: Array) -> Array:
     return jnp.where(jnp.all(jnp.isfinite(face.y), axis=0), face.y, start)
 
 
-def _best_of_three(problem: MeanVarianceProblem, richest: Array, backend: Backend) -> tuple[Array, Array]:
-    """The best of inverse variance, rewards over variance, and the richest, a vertex; and its variance over reward."""
+def _place_to_start(problem: MeanVarianceProblem) -> tuple[Array, Array]:
+    """Rewards over variance, or without a reward inverse variance; and about its variance over reward.
+
+    Both are optimal without correlations and upper bounds, and the first projected gradient step meets the bounds.
+    """
     a = jnp.where(problem.upper > 0, problem.normal, 0)
     tilted = jnp.maximum(problem.excess, 0)
-    points = jnp.stack([a / divisor(jnp.sum(a * a, axis=0)), tilted / divisor(jnp.sum(tilted * a, axis=0)), richest])
-
-    def attempt(i: Array, carry: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
-        y = project(points[i], problem.upper, problem.normal)
-        variance = jnp.sum(y * matvec(problem.correlation, y, backend, problem.rows), axis=0)
-        reward = jnp.sum(y * problem.excess, axis=0)
-        # without a reward every value is 0, and inverse variance is the place to start
-        value = jnp.where(reward > 0, reward / jnp.sqrt(divisor(variance)), 0)
-        ratio = jnp.where(reward > 0, variance / divisor(reward), 0)
-        return choose(value > carry[2], (y, ratio, value), carry)
-
-    zero = jnp.zeros_like(richest[0])
-    y, ratio, _ = lax.fori_loop(0, 3, attempt, (richest, zero, zero - 1))
-    return y, ratio
-
-
-def _ratio(problem: MeanVarianceProblem, best: Candidate) -> Array:
-    """Variance over reward; 0 where there is no positive reward."""
-    reward = jnp.sum(problem.excess * best.weights / problem.normal, axis=0)
-    return jnp.where(reward > 0, best.value * reward, 0)
+    tilted = jnp.where(jnp.any(tilted > 0, axis=0), tilted, a)
+    held, squares, reward = totals(tilted * a, tilted * tilted, tilted * problem.excess)
+    share = 1 / divisor(held)
+    return share * tilted, jnp.where(reward > 0, share * squares / divisor(reward), 0)
 
 
 def _proximal(block: Array) -> Array:
@@ -297,8 +289,8 @@ def _proximal(block: Array) -> Array:
     Later blocks take one of three sizes by turns, and each of their solves moves less.
 
     Args:
-        block: (L,) int32, number of the block.
+        block: (L,) int32, number of the block, from 1.
     """
     turn = block % 3
-    larger = jnp.where(turn == 0, 1e-4, jnp.where(turn == 1, 1e-3, 1e-2))
-    return jnp.where(block < _PLAIN_BLOCKS, 0, larger)
+    larger = jnp.where(turn == 1, 1e-4, jnp.where(turn == 2, 1e-3, 1e-2))
+    return jnp.where(block <= _PLAIN_BLOCKS, 0, larger)
