@@ -16,7 +16,7 @@ def descend(
     bounded: bool,
     wanted: Array,
     iterate: Iterate,
-    most: int,
+    most: Array | int,
     backend: Backend,
     patient: Array | bool = True,
 ) -> Iterate:
@@ -29,7 +29,7 @@ def descend(
         iterate: where to start.
         most: sweeps at most.
         backend: static.
-        patient: () bool. Where it is False the descent also ends where a sweep does not halve the error: what is left
+        patient: (L,) bool. Where it is False the descent also ends where a sweep does not halve the error: what is left
             takes Newton's method less time.
 
     Returns:
@@ -71,7 +71,7 @@ def sweep(problem: RiskParityProblem, bounded: bool, iterate: Iterate, backend: 
         best = jnp.minimum(best, at(bound, i))
         return lax.dynamic_update_index_in_dim(z, jnp.where(at(problem.member, i), best, now), i, 0)
 
-    z = over_short_steps(iterate.z.shape[0], coordinate, iterate.z, backend)
+    z = over_short_steps(iterate.z.shape[0], coordinate, iterate.z, backend, problem.rows)
     # a coordinate's new value tells what the sum of the others was at its turn, so that no sum needs to be kept
     error = (iterate.z - z) * (1 / jnp.where(problem.member, z, 1) + diagonal * iterate.z)
     worst = jnp.max(jnp.where(problem.member, jnp.abs(error), 0), axis=0)
