@@ -19,9 +19,9 @@ def dot(a: Array, b: Array) -> Array:
     return jnp.matmul(a, b, precision=HIGHEST)
 
 
-@functools.partial(jax.jit, static_argnums=2)  # traced once a shape, not at each of its many uses
-def matvec(matrix: Array, x: Array, backend: Backend, rows: Array | None = None) -> Array:
-    """Product of a symmetric (K, K, L) and (K, L).
+@functools.partial(jax.jit, static_argnames=("backend", "absolute"))  # traced once a shape, not at each of its uses
+def matvec(matrix: Array, x: Array, backend: Backend, rows: Array | None = None, absolute: bool = False) -> Array:
+    """Product of a symmetric (K, K, L), or of its absolute values, and (K, L).
 
     On a CPU the rows, each multiplied by an entry of the vector, are added up two at a time, and the sum stays in the
     nearest cache. (One row a step takes up to seven times as long where lanes are few.)
@@ -31,13 +31,15 @@ def matvec(matrix: Array, x: Array, backend: Backend, rows: Array | None = None)
         x: (K, L).
         backend: static.
         rows: () int32, the entries of ``x`` from this one on are 0; by default all K count.
+        absolute: static.
     """
+    size = jnp.abs if absolute else lambda values: values
     if backend is not Backend.CPU:
-        return jnp.sum(matrix * x[None], axis=1)
+        return jnp.sum(size(matrix) * x[None], axis=1)
 
     def add(j: Array, sum_: Array) -> Array:
         row, entry = (lax.dynamic_index_in_dim(values, j, 0, keepdims=False) for values in (matrix, x))
-        return sum_ + row * entry[None]
+        return sum_ + size(row) * entry[None]
 
     return over_pairs(x.shape[0], add, jnp.zeros_like(x), rows)
 

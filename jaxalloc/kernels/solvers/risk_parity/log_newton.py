@@ -15,7 +15,8 @@ from jaxalloc.kernels.lanes.products import matvec
 from jaxalloc.kernels.solvers.risk_parity.problem import (
     Iterate,
     RiskParityProblem,
-    measure,
+    evaluate,
+    noise_of,
     total,
     unfinished,
 )
@@ -43,11 +44,12 @@ def minimise_in_log(
     Returns:
         The best iterate, measured.
     """
+    noise = noise_of(problem, iterate, backend)  # at the start: later iterates' noise is not far from it
 
     def turn(number: Array, carry: tuple[Iterate, Array, Array]) -> tuple[Iterate, Array, Array]:
         best, z, _ = carry
         new = best._replace(z=z, s=total(problem.normal * z), steps=best.steps + jnp.where(number > 0, 1, 0))
-        new = measure(problem, False, new, backend)
+        new = evaluate(problem, False, new, noise, backend)
         # far from the solution the gap may grow before it falls
         pays = jnp.isfinite(new.gap) & ((new.gap <= _LARGEST_SHARE * best.gap) | (best.gap > _NEAR))
         best = choose(pays | (new.gap < best.gap), new, best)

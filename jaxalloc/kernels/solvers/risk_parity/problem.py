@@ -101,21 +101,43 @@ def cap(problem: RiskParityProblem, bounded: bool, s: Array) -> Array:
 
 
 def measure(problem: RiskParityProblem, bounded: bool, iterate: Iterate, backend: Backend) -> Iterate:
-    """Fill in C z, the gap, and the floor that rounding puts under the gap.
-
-    What z_i (Cz)_i is off by rounding is much where hedges cancel, and more for one cluster than for another. An error
-    that is no larger than its own noise counts as none.
-    """
+    """Fill in C z, the gap, and the floor that rounding puts under the gap."""
     z = iterate.z
     product, unhedged = two_products(problem.correlation, z, z, backend, True, problem.rows)
-    noise = jnp.minimum(2 * jnp.finfo(z.dtype).eps * z * (unhedged + iterate.ridge * z), _MOST_NOISE)
+    noise = _noise(iterate, unhedged)
+    return iterate._replace(product=product, gap=_gap(problem, bounded, iterate, product, noise), floor=_largest(noise))
+
+
+def noise_of(problem: RiskParityProblem, iterate: Iterate, backend: Backend) -> Array:
+    """(K, L) what z_i (Cz)_i is off by rounding: much where hedges cancel, more for one cluster than for another."""
+    unhedged = matvec(problem.correlation, iterate.z, backend, problem.rows, absolute=True)
+    return _noise(iterate, unhedged)
+
+
+def evaluate(problem: RiskParityProblem, bounded: bool, iterate: Iterate, noise: Array, backend: Backend) -> Iterate:
+    """`measure` with the noise at hand."""
+    product = matvec(problem.correlation, iterate.z, backend, problem.rows)
+    return iterate._replace(product=product, gap=_gap(problem, bounded, iterate, product, noise), floor=_largest(noise))
+
+
+def _noise(iterate: Iterate, unhedged: Array) -> Array:
+    z = iterate.z
+    return jnp.minimum(2 * jnp.finfo(z.dtype).eps * z * (unhedged + iterate.ridge * z), _MOST_NOISE)
+
+
+def _gap(problem: RiskParityProblem, bounded: bool, iterate: Iterate, product: Array, noise: Array) -> Array:
+    """The gap at a point whose C z is ``product``. An error that is no larger than its own noise counts as none."""
+    z = iterate.z
     error = z * (product + iterate.ridge * z) - 1
     below = z < cap(problem, bounded, iterate.s)
     error = jnp.where(below, jnp.abs(error), error)
     gap = jnp.max(jnp.where(problem.member & ~(error <= noise), error, 0), axis=0)
     unspent = jnp.abs(total(problem.normal * z) / iterate.s - 1)
-    gap = jnp.maximum(gap, unspent) if bounded else gap
-    return iterate._replace(product=product, gap=gap, floor=jnp.max(noise, axis=0))
+    return jnp.maximum(gap, unspent) if bounded else gap
+
+
+def _largest(noise: Array) -> Array:
+    return jnp.max(noise, axis=0)
 
 
 def unfinished(iterate: Iterate) -> Array:
