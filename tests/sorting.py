@@ -15,6 +15,8 @@ from jaxalloc.kernels.lanes.backend import Backend
 from jaxalloc.kernels.solvers.problem import Solution
 from jaxalloc.kernels.solvers.steps import Problem, Solver, Step
 
+MOST_ROUNDS = 100
+
 
 @functools.cache
 def program(step: Step, backend: Backend) -> Any:
@@ -28,37 +30,41 @@ def solve_sorted(
     """Solutions of n problems, problems first, and how many lanes took each step.
 
     Args:
-        solver: its steps are taken one after the other.
+        solver: its steps are taken as lanes want them.
         S: (n, K, K).
         e: (n, K).
         u: (n, K).
         backend: static.
-        rows: how many rows a tile counts; as many as it has to by default.
+        rows: how many rows each tile counts; as many as it has to by default.
     """
     n, size = u.shape
-    steps, taken = solver.steps(size), Counter[str]()
-    wants, state = np.zeros(n, np.int32), None
-    last = np.max(np.where(u > 0, np.arange(size) + 1, 0), axis=1)
-    for number, step in enumerate([*steps, *steps[1:]]):
-        at = number if number < len(steps) else number - len(steps) + 1
-        chosen = np.flatnonzero(wants == at) if number else np.arange(n)
-        for start in range(0, len(chosen), step.width):
-            lanes = chosen[start : start + step.width]
-            filled = np.resize(lanes, step.width)
-            most = int(last[lanes].max()) if rows is None else rows
+    steps = solver.steps(size)
+    lasts = np.max(np.where(u > 0, np.arange(size) + 1, 0), axis=1)
+    state, taken = None, Counter[str]()
+
+    def take(number: int, lanes: Array, state: Any) -> Any:
+        """The state after a step in some lanes, which is written in place but for the first."""
+        step = steps[number]
+        for start in range(0, len(lanes), step.width):
+            own = lanes[start : start + step.width]
+            filled = np.resize(own, step.width)
+            most = int(lasts[own].max()) if rows is None else rows
             tile = Problem(*(np.moveaxis(x[filled], 0, -1) for x in (S, e, u)), rows=jnp.int32(most))
-            before = None if state is None else jax.tree.map(lambda leaf, i=filled: leaf[..., i], state)
+            before = None if number == 0 else jax.tree.map(lambda leaf, lanes=filled: leaf[..., lanes], state)
             with jax.numpy_rank_promotion("allow"):
                 after = jax.tree.map(np.asarray, program(step, backend)(tile, before))
             if state is None:
-                blank = jax.tree.map(lambda leaf: np.zeros((*leaf.shape[:-1], n), leaf.dtype), after)
-                state = blank
-            elif number == 0:
-                pass
+                state = jax.tree.map(lambda leaf: np.zeros((*leaf.shape[:-1], n), leaf.dtype), after)
             for whole, part in zip(jax.tree.leaves(state), jax.tree.leaves(after), strict=True):
-                whole[..., lanes] = part[..., : len(lanes)]
-            taken[step.name] += len(lanes)
-        assert state is not None
-        wants = state.wants
-    assert not wants.any()
-    return jax.tree.map(lambda leaf: np.moveaxis(leaf, -1, 0), state.solution), taken
+                assert whole.dtype == part.dtype
+                whole[..., own] = part[..., : len(own)]
+        taken[step.name] += len(lanes)
+        return state
+
+    state = take(0, np.arange(n), None)
+    for _ in range(MOST_ROUNDS):
+        for number in range(1, len(steps)):
+            state = take(number, np.flatnonzero(state.wants == number), state)
+        if not state.wants.any():
+            return jax.tree.map(lambda leaf: np.moveaxis(leaf, -1, 0), state.solution), taken
+    raise AssertionError("steps are wanted for ever")

@@ -43,9 +43,7 @@ def face_of(problem: MeanVarianceProblem, y: Array) -> Face:
     """The face on which a point (K, L) between the bounds lies."""
     lanes = y.shape[1:]
     side = jnp.where(y <= 0, _AT_ZERO, jnp.where(y >= problem.upper, _AT_UPPER, _FREE))
-    return Face(
-        y=y, side=side.astype(jnp.int8), changed=jnp.ones(lanes, bool), exchanges=jnp.zeros(lanes, jnp.int32)
-    )
+    return Face(y=y, side=side.astype(jnp.int8), changed=jnp.ones(lanes, bool), exchanges=jnp.zeros(lanes, jnp.int32))
 
 
 def free_on(face: Face) -> Array:

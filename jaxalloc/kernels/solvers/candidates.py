@@ -68,7 +68,7 @@ def better(
 
 
 def _feasible_weights(problem: MeanVarianceProblem, upper: Array, y: Array, any_y: bool) -> tuple[Array, Array]:
-    """Weights at ``y``, or, if ``any_y``, at the nearest feasible point; and (L,) bool, whether they are not feasible."""
+    """Weights at ``y``, or, if ``any_y``, at the nearest feasible point; and (L,) bool, whether they are infeasible."""
     clipped = jnp.clip(y, 0, problem.upper)
     free = (clipped > 0) & (clipped < problem.upper)
     error = jnp.abs(jnp.sum(problem.normal * clipped, axis=0) - 1)

@@ -20,7 +20,6 @@ import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
@@ -30,7 +29,7 @@ from jaxalloc.kernels.lanes.control import while_any
 from jaxalloc.kernels.lanes.products import divisor, totals
 from jaxalloc.kernels.solvers.active_set import Face, exchange, face_of, free_on, is_open
 from jaxalloc.kernels.solvers.candidates import Candidate, better, is_solved, measure, unmeasured
-from jaxalloc.kernels.solvers.capped_simplex import linear_minimum, project
+from jaxalloc.kernels.solvers.capped_simplex import linear_minimum
 from jaxalloc.kernels.solvers.gradient import curvature_of, projected_gradient
 from jaxalloc.kernels.solvers.problem import Correlation, MeanVarianceProblem, Solution, accepted, correlate
 from jaxalloc.kernels.solvers.steps import Problem, Solver, State, Step, solve_all, whole
@@ -203,7 +202,8 @@ def _start(table: int, faces: tuple[int, ...], problem: Problem, _: State | None
     face = exchange(posed, face_of(posed, start), everywhere, _proximal(blocks), table, backend, common)
     best = better(posed, problem.upper, unmeasured(richest), _end(face, start), backend, any_y=False)
     memory = _Memory(face=face, start=start, best=best, blocks=blocks, curvature=curvature.astype(richest.dtype))
-    return _state(is_solved(best), _place(faces, face, 0), memory, ~rewarding)
+    nobody = ~jnp.any(problem.upper > 0, axis=0)
+    return _state(is_solved(best) | nobody, _place(faces, face, 0), memory, ~rewarding)
 
 
 def _go_on(faces: tuple[int, ...], place: int, problem: Problem, state: State | None, backend: Backend) -> State:

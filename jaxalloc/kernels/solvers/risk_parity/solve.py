@@ -147,9 +147,7 @@ def _eliminate(problem: Problem, state: State | None, backend: Backend) -> State
     return _state(posed, problem.upper, memory, backend, tried=True)
 
 
-def _state(
-    problem: RiskParityProblem, upper: Array, memory: _Memory, backend: Backend, tried: bool = False
-) -> State:
+def _state(problem: RiskParityProblem, upper: Array, memory: _Memory, backend: Backend, tried: bool = False) -> State:
     """The state after a step, with the solution at its iterate.
 
     Args:
