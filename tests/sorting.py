@@ -13,7 +13,7 @@ from helpers import Array
 
 from jaxalloc.kernels.lanes.backend import Backend
 from jaxalloc.kernels.solvers.problem import Solution
-from jaxalloc.kernels.solvers.steps import Problem, Solver, Step
+from jaxalloc.kernels.solvers.steps import Problem, Solver, Step, blank
 
 MOST_ROUNDS = 100
 
@@ -21,7 +21,7 @@ MOST_ROUNDS = 100
 @functools.cache
 def program(step: Step, backend: Backend) -> Any:
     """A step, compiled."""
-    return jax.jit(functools.partial(step.kernel, backend=backend))
+    return jax.jit(lambda problem, state: step.kernel(problem, state, backend))
 
 
 def solve_sorted(
@@ -40,31 +40,24 @@ def solve_sorted(
     n, size = u.shape
     steps = solver.steps(size)
     lasts = np.max(np.where(u > 0, np.arange(size) + 1, 0), axis=1)
-    state, taken = None, Counter[str]()
-
-    def take(number: int, lanes: Array, state: Any) -> Any:
-        """The state after a step in some lanes, which is written in place but for the first."""
-        step = steps[number]
-        for start in range(0, len(lanes), step.width):
-            own = lanes[start : start + step.width]
-            filled = np.resize(own, step.width)
-            most = int(lasts[own].max()) if rows is None else rows
-            tile = Problem(*(np.moveaxis(x[filled], 0, -1) for x in (S, e, u)), rows=jnp.int32(most))
-            before = None if number == 0 else jax.tree.map(lambda leaf, lanes=filled: leaf[..., lanes], state)
-            with jax.numpy_rank_promotion("allow"):
-                after = jax.tree.map(np.asarray, program(step, backend)(tile, before))
-            if state is None:
-                state = jax.tree.map(lambda leaf: np.zeros((*leaf.shape[:-1], n), leaf.dtype), after)
-            for whole, part in zip(jax.tree.leaves(state), jax.tree.leaves(after), strict=True):
-                assert whole.dtype == part.dtype
-                whole[..., own] = part[..., : len(own)]
-        taken[step.name] += len(lanes)
-        return state
-
-    state = take(0, np.arange(n), None)
+    state = jax.tree.map(lambda leaf: np.array(leaf), blank(solver, size, n, S.dtype))
+    taken: Counter[str] = Counter()
     for _ in range(MOST_ROUNDS):
-        for number in range(1, len(steps)):
-            state = take(number, np.flatnonzero(state.wants == number), state)
+        for number, step in enumerate(steps, 1):
+            lanes = np.flatnonzero(state.wants == number)
+            taken[step.name] += len(lanes)
+            for start in range(0, len(lanes), step.width):
+                own = lanes[start : start + step.width]
+                filled = np.resize(own, step.width)
+                most = int(lasts[own].max()) if rows is None else rows
+                tile = Problem(*(np.moveaxis(x[filled], 0, -1) for x in (S, e, u)), rows=jnp.int32(most))
+                before = jax.tree.map(lambda leaf, lanes=filled: leaf[..., lanes], state)
+                with jax.numpy_rank_promotion("allow"):
+                    after = program(step, backend)(tile, before)
+                for whole, part in zip(jax.tree.leaves(state), jax.tree.leaves(after), strict=True):
+                    assert whole.dtype == part.dtype
+                    assert whole.shape[:-1] == part.shape[:-1]
+                    whole[..., own] = part[..., : len(own)]
         if not state.wants.any():
             return jax.tree.map(lambda leaf: np.moveaxis(leaf, -1, 0), state.solution), taken
     raise AssertionError("steps are wanted for ever")

@@ -139,12 +139,11 @@ def _counted(
     count: int, step: Callable[[Array, State], State], state: State, rows: Array | None, dtype: Any = jnp.int32
 ) -> State:
     """`lax.fori_loop` from 0 to ``count``, or to the largest of ``rows`` if that is less."""
-    if rows is None:
-        rows = jnp.int32(count)
+    end = jnp.int32(count) if rows is None else rows
 
     def more(carry: tuple[Array, State]) -> Array:
         number, _ = carry
-        return (number < count) & jnp.any(number.astype(jnp.int32) < rows)
+        return (number < count) & jnp.any(number.astype(jnp.int32) < end)
 
     def turn(carry: tuple[Array, State]) -> tuple[Array, State]:
         number, state = carry

@@ -18,7 +18,7 @@ from jaxalloc.kernels.lanes.elimination import smallest_pivot, solve_positive_de
 from jaxalloc.kernels.lanes.products import divisor, dot, matvec, positions, totals, two_products
 from jaxalloc.kernels.solvers.problem import MeanVarianceProblem, rounding
 
-_EXCHANGES = 12  # at most, from one start
+MOST_EXCHANGES = 12  # from one start
 _RELEASE = 0.2  # the entries whose multiplier is at least this share of the worst one leave their bound together
 _AT_ZERO, _FREE, _AT_UPPER = -1, 0, 1
 
@@ -53,7 +53,7 @@ def free_on(face: Face) -> Array:
 
 def is_open(face: Face) -> Array:
     """(L,) bool, whether another exchange is due: the last one changed the face, and there were not too many."""
-    return face.changed & (face.exchanges < _EXCHANGES)
+    return face.changed & (face.exchanges < MOST_EXCHANGES)
 
 
 def exchange(
@@ -62,8 +62,8 @@ def exchange(
     wanted: Array,
     proximal: Array,
     table: int,
+    most: Array,
     backend: Backend,
-    most: int = _EXCHANGES,
 ) -> Face:
     """Solve the optimality conditions on a face, exchanging bounds until their signs agree.
 
@@ -80,15 +80,15 @@ def exchange(
         proximal: (L,) what is added to C's diagonal where a step is solved for: it bounds the step, and moves no
             optimum.
         table: rows of the table, at most K; a lane whose face has more free entries stays where it is.
+        most: (L,) int32, exchanges at most since the face's start.
         backend: static.
-        most: exchanges at most.
 
     Returns:
         The last face; still open where it does not fit the table, or where ``most`` were not enough.
     """
 
-    def more(turn: Array, face: Face) -> Array:
-        return wanted & is_open(face) & (free_on(face) <= table) & (turn < most)
+    def more(_: Array, face: Face) -> Array:
+        return wanted & is_open(face) & (free_on(face) <= table) & (face.exchanges < most)
 
     return while_any(more, lambda _, face: _solve_face(problem, face, proximal, table, backend), face)
 

@@ -8,26 +8,28 @@ accelerated projected gradient steps finds which bounds hold; an active set then
 all, and goes on exchanging bounds while their multipliers ask for it. Such exchanges can cycle, so the better of the
 two points is kept, and the next block starts from it.
 
-The steps of the solver (`jaxalloc.kernels.solvers.steps`): the first begins a block with gradient steps in float32 and
-a few exchanges in a small table, which solves most problems. One step for each larger table goes on with the exchanges
-until they end, or until the face outgrows the table too; then the block is done. Where that has not solved the problem,
-the last step begins another block.
+The steps of the solver (`jaxalloc.kernels.solvers.steps`): one for each size of the table in which an exchange is
+solved, and one that begins a further block. The first, of the smallest table, also begins the first block, with
+gradient steps in float32, and a few exchanges then solve most problems. The others want the first step again, or that
+of a larger table once their face has outgrown the table. Where the exchanges have ended without the problem solved, the
+last step compares the points and begins another block.
 """
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
 from jaxalloc.kernels.lanes.adapter import lanes_last
-from jaxalloc.kernels.lanes.backend import Backend
-from jaxalloc.kernels.lanes.control import while_any
+from jaxalloc.kernels.lanes.backend import Backend, if_any
+from jaxalloc.kernels.lanes.control import choose, while_any
 from jaxalloc.kernels.lanes.products import divisor, totals
-from jaxalloc.kernels.solvers.active_set import Face, exchange, face_of, free_on, is_open
+from jaxalloc.kernels.solvers.active_set import MOST_EXCHANGES, Face, exchange, face_of, free_on, is_open
 from jaxalloc.kernels.solvers.candidates import Candidate, better, is_solved, measure, unmeasured
 from jaxalloc.kernels.solvers.capped_simplex import linear_minimum
 from jaxalloc.kernels.solvers.gradient import curvature_of, projected_gradient
@@ -95,7 +97,7 @@ def optimality_gap(covariance: Array, excess: Array, upper: Array, weights: Arra
     Returns:
         () the gap, at least 0.
     """
-    problem = _pose(Problem(covariance, excess, upper, jnp.int32(len(upper))), jnp.bool_(True))
+    problem = _pose(Problem(covariance, excess, upper, jnp.int32(len(upper))))
     return measure(problem, upper, weights, backend).gap
 
 
@@ -120,8 +122,8 @@ class _Memory(NamedTuple):
     Attributes:
         face: the active set, where its exchanges have led.
         start: (K, L) where they began.
-        best: the best point of the blocks so far.
-        blocks: (L,) int32, number of the block, from 1.
+        best: the best point so far.
+        blocks: (L,) int32, number of the block, from 1; 0 before the first.
         curvature: (L,) of `curvature_of`.
     """
 
@@ -132,20 +134,29 @@ class _Memory(NamedTuple):
     curvature: Array
 
 
+def _memory(size: int, lanes: int, dtype: Any) -> _Memory:
+    vector, numbers = (jax.ShapeDtypeStruct(shape, dtype) for shape in ((size, lanes), (lanes,)))
+    counts = jax.ShapeDtypeStruct((lanes,), jnp.int32)
+    side, changed = jax.ShapeDtypeStruct((size, lanes), jnp.int8), jax.ShapeDtypeStruct((lanes,), jnp.bool_)
+    return _Memory(
+        face=Face(y=vector, side=side, changed=changed, exchanges=counts),
+        start=vector,
+        best=Candidate(weights=vector, gap=numbers, floor=numbers, value=numbers),
+        blocks=counts,
+        curvature=numbers,
+    )
+
+
 @functools.cache
 def _steps(size: int) -> tuple[Step, ...]:
-    first, *larger = _tables(size)
-    faces = tuple(larger) or (first,)
+    tables = _tables(size)
     wide = 128 if size <= 24 else 64 if size <= 49 else 32 if size <= 100 else 8
     few = min(wide, 16)
-    return (
-        Step("mean variance, start", functools.partial(_start, first, faces), wide),
-        *(
-            Step(f"mean variance, face of {faces[i]}", functools.partial(_go_on, faces, i), few)
-            for i in range(len(faces))
-        ),
-        Step("mean variance, walk", functools.partial(_walk, faces), few),
+    faces = (
+        Step(f"mean variance, face of {tables[i]}", functools.partial(_exchange, tables, i), few if i else wide)
+        for i in range(len(tables))
     )
+    return *faces, Step("mean variance, further block", functools.partial(_begin_again, tables), few)
 
 
 def _tables(size: int) -> tuple[int, ...]:
@@ -160,27 +171,51 @@ def _tables(size: int) -> tuple[int, ...]:
     return (*((least,) if least < size else ()), *further, size)
 
 
-MEAN_VARIANCE = Solver("mean variance", _steps)
+MEAN_VARIANCE = Solver("mean variance", _steps, _memory)
 
 
-def _pose(problem: Problem, rewarding: Array) -> MeanVarianceProblem:
-    """The problem in the variance metric, without its rewards where they are of no use."""
+def _pose(problem: Problem) -> MeanVarianceProblem:
+    """The problem in the variance metric."""
     risk = correlate(problem.covariance)
     normal = 1 / risk.sigma
     return MeanVarianceProblem(
         correlation=risk.matrix,
         normal=normal,
         upper=problem.upper / normal,
-        excess=jnp.where(rewarding & (problem.upper > 0), problem.excess * normal, 0),
+        excess=jnp.where(problem.upper > 0, problem.excess * normal, 0),
         rows=problem.rows,
     )
 
 
-def _start(table: int, faces: tuple[int, ...], problem: Problem, _: State | None, backend: Backend) -> State:
-    """Begin the first block, and finish it where that takes few exchanges in the smallest table."""
+def _without_rewards(problem: MeanVarianceProblem, where: Array) -> MeanVarianceProblem:
+    return problem._replace(excess=jnp.where(where, 0, problem.excess))
+
+
+def _exchange(tables: tuple[int, ...], place: int, problem: Problem, state: State, backend: Backend) -> State:
+    """Exchanges on faces that fit a table. The first step begins the first block, and starts with few of them."""
+    wanted, posed = state.wants == 1 + place, _pose(problem)
+    memory, altered, most = state.memory, state.solution.altered, jnp.full(wanted.shape, MOST_EXCHANGES, jnp.int32)
+    if place == 0:
+        fresh = wanted & (memory.blocks == 0)
+
+        def begin(_: tuple[_Memory, Array], __: Array) -> tuple[_Memory, Array]:
+            return _begin(problem, posed, fresh, backend)
+
+        memory, altered = if_any(fresh, begin, (memory, altered))
+        most = jnp.where(fresh, 1 if len(posed.upper) <= _FEW else 3, most)
+
+    posed = _without_rewards(posed, altered)
+    face = exchange(posed, memory.face, wanted, _proximal(memory.blocks), tables[place], most, backend)
+    best = better(posed, problem.upper, memory.best, _end(face, memory.start), backend, any_y=False)
+    wants = jnp.where(is_open(face), _next(tables, face, place), 1 + len(tables))
+    solved = is_solved(best) | ~jnp.any(problem.upper > 0, axis=0)
+    return _state(jnp.where(solved, 0, wants), memory._replace(face=face, best=best), altered)
+
+
+def _begin(problem: Problem, posed: MeanVarianceProblem, fresh: Array, backend: Backend) -> tuple[_Memory, Array]:
+    """Begin the first block, by gradient steps in float32; and whether no portfolio earns anything."""
     richest = linear_minimum(-problem.excess, problem.upper, problem.rows)
-    rewarding = jnp.sum(richest * problem.excess, axis=0) > 0
-    posed = _pose(problem, rewarding)
+    altered = ~(jnp.sum(richest * problem.excess, axis=0) > 0)
     # The gradient only has to find out which bounds hold. For that float32 and a few steps nearly always do: what the
     # active set then solves does not depend on how exactly its start was known. Where the active set cycles, on faces
     # that are singular, further blocks are in full precision.
@@ -191,69 +226,57 @@ def _start(table: int, faces: tuple[int, ...], problem: Problem, _: State | None
         excess=posed.excess.astype(jnp.float32),
         rows=posed.rows,
     )
+    near, dtype = _without_rewards(near, altered), richest.dtype
     curvature = curvature_of(near, backend)
-    everywhere = jnp.ones(rewarding.shape, bool)
     y, ratio = _place_to_start(near)
-    walked = projected_gradient(near, curvature, y, ratio, _FIRST_STEPS, everywhere, backend)
-    start = jnp.where(walked >= near.upper, posed.upper, jnp.clip(walked.astype(richest.dtype), 0, posed.upper))
+    walked = projected_gradient(near, curvature, y, ratio, _FIRST_STEPS, fresh, backend)
+    start = jnp.where(walked >= near.upper, posed.upper, jnp.clip(walked.astype(dtype), 0, posed.upper))
+    memory = _Memory(
+        face=face_of(posed, start),
+        start=start,
+        best=unmeasured(richest),
+        blocks=jnp.ones(fresh.shape, jnp.int32),
+        curvature=curvature.astype(dtype),
+    )
+    return memory, altered
 
-    blocks = jnp.ones(rewarding.shape, jnp.int32)
-    common = 1 if len(richest) <= _FEW else 3
-    face = exchange(posed, face_of(posed, start), everywhere, _proximal(blocks), table, backend, common)
-    best = better(posed, problem.upper, unmeasured(richest), _end(face, start), backend, any_y=False)
-    memory = _Memory(face=face, start=start, best=best, blocks=blocks, curvature=curvature.astype(richest.dtype))
-    nobody = ~jnp.any(problem.upper > 0, axis=0)
-    return _state(is_solved(best) | nobody, _place(faces, face, 0), memory, ~rewarding)
 
-
-def _go_on(faces: tuple[int, ...], place: int, problem: Problem, state: State | None, backend: Backend) -> State:
-    """Go on with the exchanges of faces that fit a table, and finish the block."""
-    assert state is not None
-    face, start, best, blocks, _ = memory = state.memory
-    wanted = state.wants == 1 + place
-    posed = _pose(problem, ~state.solution.altered)
-    face = exchange(posed, face, wanted, _proximal(blocks), faces[place], backend)
-    ended = ~is_open(face)
+def _begin_again(tables: tuple[int, ...], problem: Problem, state: State, backend: Backend) -> State:
+    """Finish a block that has not solved the problem, and begin another from the best point, in full precision."""
+    wanted = state.wants == 1 + len(tables)
+    face, start, best, blocks, curvature = memory = state.memory
+    posed = _without_rewards(_pose(problem), state.solution.altered)
 
     def compare(i: Array, best: Candidate) -> Candidate:
         return better(posed, problem.upper, best, jnp.where(i == 0, _end(face, start), start), backend)
 
     def doubtful(i: Array, best: Candidate) -> Array:  # where the active set has cycled, its start may be better
-        return wanted & ended & ((i == 0) | ((i == 1) & ~is_solved(best)))
+        return wanted & (i < 2) & ~is_solved(best)
 
     best = while_any(doubtful, compare, best)
-    memory = memory._replace(face=face, best=best)
-    finished = ended & (is_solved(best) | (blocks >= _BLOCKS))
-    wants = jnp.where(ended, 1 + len(faces), _place(faces, face, place))
-    return _state(finished, wants, memory, state.solution.altered)
-
-
-def _walk(faces: tuple[int, ...], problem: Problem, state: State | None, backend: Backend) -> State:
-    """Begin a further block: gradient steps from the best point, in full precision."""
-    assert state is not None
-    best, blocks, curvature = state.memory.best, state.memory.blocks, state.memory.curvature
-    posed = _pose(problem, ~state.solution.altered)
-    y, reward = best.weights / posed.normal, jnp.sum(best.weights / posed.normal * posed.excess, axis=0)
+    finished = is_solved(best) | (blocks >= _BLOCKS)
+    y = best.weights / posed.normal
+    reward = jnp.sum(y * posed.excess, axis=0)
     ratio = jnp.where(reward > 0, best.value * reward, 0)
     # In float32 it is mostly rounding that keeps a problem from being solved, and a second solve on the same face
     # mends that.
-    walking = (state.wants == 1 + len(faces)) & ((y.dtype == jnp.float64) | (blocks > 1))
-    walked = projected_gradient(posed, curvature, y, ratio, _FURTHER_STEPS, walking, backend)
-    start = jnp.clip(walked, 0, posed.upper)
-    memory = _Memory(face=face_of(posed, start), start=start, best=best, blocks=blocks + 1, curvature=curvature)
-    return _state(jnp.zeros(blocks.shape, bool), _place(faces, memory.face, 0), memory, state.solution.altered)
+    walking = wanted & ~finished & ((y.dtype == jnp.float64) | (blocks > 1))
+    start = jnp.clip(projected_gradient(posed, curvature, y, ratio, _FURTHER_STEPS, walking, backend), 0, posed.upper)
+    begun = _Memory(face=face_of(posed, start), start=start, best=best, blocks=blocks + 1, curvature=curvature)
+    memory = choose(finished, memory._replace(best=best), begun)
+    return _state(jnp.where(finished, 0, _next(tables, begun.face, 0)), memory, state.solution.altered)
 
 
-def _place(faces: tuple[int, ...], face: Face, least: int) -> Array:
+def _next(tables: tuple[int, ...], face: Face, least: int) -> Array:
     """(L,) int32, the step of the first table that holds a face, and none before ``least``."""
     free = free_on(face)
     number = jnp.full(free.shape, 1 + least, jnp.int32)
-    for rows in faces[least:-1]:
+    for rows in tables[least:-1]:
         number = number + (free > rows)
     return number
 
 
-def _state(finished: Array, wants: Array, memory: _Memory, altered: Array) -> State:
+def _state(wants: Array, memory: _Memory, altered: Array) -> State:
     best = memory.best
     solution = Solution(
         weights=best.weights,
@@ -262,7 +285,7 @@ def _state(finished: Array, wants: Array, memory: _Memory, altered: Array) -> St
         altered=altered,
         converged=best.gap <= jnp.maximum(accepted(best.gap.dtype), 2 * best.floor),
     )
-    return State(wants=jnp.where(finished, 0, wants), solution=solution, memory=memory)
+    return State(wants=wants, solution=solution, memory=memory)
 
 
 def _end(face: Face, start: Array) -> Array:

@@ -2,8 +2,9 @@
 
 Most problems are solved by what nearly all need, and a few need more: further blocks, larger eliminations, bounds that
 bind. A program that can do all of it is slow to compile, and each tile of lanes waits for its slowest. So a solver is a
-short list of *steps*, each a small program of its own. Step 0 starts every problem. After a step every lane says which
-step it wants next, and the host packs the lanes that want the same one into dense tiles. What a lane gets depends on
+short list of *steps*, each a small program of its own. The first one starts every problem, and may be wanted again.
+After a step every lane says which one it wants next, and the host packs the lanes that want the same one into dense
+tiles; lanes that have not begun may share them with others that want the first step again. What a lane gets depends on
 nothing but its own problem: neither on its neighbours, nor on how many rows its tile counts. (Tiles of another width
 are another program, which may round otherwise, so that a step has one width for each K.)
 
@@ -15,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
@@ -44,7 +46,7 @@ class State(NamedTuple):
     """Where the solver is in every lane. Its structure, shapes and dtypes are the same after every step.
 
     Attributes:
-        wants: (L,) int32, the number of the step that a lane wants next; 0 where it is solved.
+        wants: (L,) int32, the number of the step that a lane wants next, from 1; 0 where it is solved.
         solution: `Solution`, (K, L) and (L,); final where nothing more is wanted.
         memory: pytree of arrays (..., L): what a later step has to know.
     """
@@ -59,14 +61,14 @@ class Step(NamedTuple):
 
     Attributes:
         name: of the solver and the step.
-        kernel: from the problem, the state (None for step 0) and the backend, which is static, to the next state. Lanes
-            that want another step cost nothing, and what comes out for them means nothing. Numbers (L,) meet vectors
-            (K, L): it is traced under ``jax.numpy_rank_promotion("allow")``.
+        kernel: from the problem, the state and the backend, which is static, to the next state. Lanes that want another
+            step, or none, cost nothing, and what comes out for them means nothing. Numbers (L,) meet vectors (K, L): it
+            is traced under ``jax.numpy_rank_promotion("allow")``.
         width: lanes of a tile on a CPU: many while their matrices fit the cache, few where they wait for the slowest.
     """
 
     name: str
-    kernel: Callable[[Problem, State | None, Backend], State]
+    kernel: Callable[[Problem, State, Backend], State]
     width: int
 
 
@@ -75,11 +77,35 @@ class Solver(NamedTuple):
 
     Attributes:
         name: in words.
-        steps: from K to the steps; the same objects for the same K.
+        steps: from K to the steps, the first of which has number 1; the same objects for the same K.
+        memory: from K, the number of lanes and a dtype to the memory of lanes that have not begun: shapes and dtypes.
     """
 
     name: str
     steps: Callable[[int], tuple[Step, ...]]
+    memory: Callable[[int, int, Any], Any]
+
+
+def state_of(solver: Solver, size: int, lanes: int, dtype: Any) -> State:
+    """Shapes and dtypes of a solver's state."""
+
+    def numbers(dtype: Any) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct((lanes,), dtype)
+
+    solution = Solution(
+        weights=jax.ShapeDtypeStruct((size, lanes), dtype),
+        gap=numbers(dtype),
+        iterations=numbers(jnp.int32),
+        altered=numbers(jnp.bool_),
+        converged=numbers(jnp.bool_),
+    )
+    return State(wants=numbers(jnp.int32), solution=solution, memory=solver.memory(size, lanes, dtype))
+
+
+def blank(solver: Solver, size: int, lanes: int, dtype: Any) -> State:
+    """The state of lanes that have not begun: they want the first step, and everything else is 0."""
+    zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), state_of(solver, size, lanes, dtype))
+    return zeros._replace(wants=jnp.ones(lanes, jnp.int32))
 
 
 def whole(covariance: Array, excess: Array, upper: Array) -> Problem:
@@ -89,10 +115,9 @@ def whole(covariance: Array, excess: Array, upper: Array) -> Problem:
 
 def solve_all(solver: Solver, problem: Problem, backend: Backend) -> Solution:
     """All steps in one program: each as long as any lane wants it, and in those lanes only."""
-    first, *further = solver.steps(problem.upper.shape[0])
 
     def turn(state: State) -> State:
-        for number, step in enumerate(further, 1):
+        for number, step in enumerate(solver.steps(problem.upper.shape[0]), 1):
 
             def change(state: State, _: Array, step: Step = step) -> State:
                 return step.kernel(problem, state, backend)
@@ -100,5 +125,5 @@ def solve_all(solver: Solver, problem: Problem, backend: Backend) -> Solution:
             state = if_any(state.wants == number, change, state)
         return state
 
-    start = first.kernel(problem, None, backend)
+    start = blank(solver, *problem.upper.shape, problem.upper.dtype)
     return lax.while_loop(lambda state: jnp.any(state.wants > 0), turn, start).solution

@@ -26,8 +26,8 @@ K, N = 16, 160
 def problems(size: int, n: int, most: int) -> tuple[Array, Array, Array]:
     """S, e, u of n problems of up to ``most`` clusters among ``size`` rows, the others of which are padding.
 
-    Every other one is of minimum variance. A third are singular, a third have volatilities far apart; bounds are from
-    tight to loose.
+    Every other one is of minimum variance. A third are singular, a third have volatilities far apart; some hardly have
+    correlations, and hold all clusters; bounds are from tight to loose.
     """
     rng = np.random.default_rng([size, n])
     S, e, u = np.repeat(np.eye(size)[None], n, axis=0), np.zeros((n, size)), np.zeros((n, size))
@@ -35,9 +35,9 @@ def problems(size: int, n: int, most: int) -> tuple[Array, Array, Array]:
         k = int(rng.integers(max(3, most // 2), most + 1))
         apart = np.exp(rng.normal(0, 1.5 if i % 3 == 1 else 0.3, k))
         S[i, :k, :k] = oracles.random_covariance(rng, k, rank=k // 2 if i % 3 == 2 else None) * np.outer(apart, apart)
-        S[i] = (S[i] + S[i].T) / 2
+        S[i] = (S[i] + S[i].T) / 2 * np.where(np.eye(size) > 0, 1, 0.02 if i % 16 == 0 else 1)
         e[i, :k] = rng.normal(0.05, 0.1, k) if i % 2 else 0
-        u[i, :k] = np.maximum((0.25, 0.12, 1.0, 1.2 / k)[i % 4], 1.1 / k)
+        u[i, :k] = max((0.25, 0.12, 1.0, 1.2 / k)[i % 4], 1.1 / k)
     return S, e, u
 
 
@@ -138,17 +138,17 @@ def test_an_odd_number_of_rows_counts_to_the_last(solver: Solver, x64: Any) -> N
 
 def test_a_face_goes_to_the_table_that_holds_it(x64: Any) -> None:
     size = 80
-    start, face_48, face_80, walk = (step.name for step in MEAN_VARIANCE.steps(size))
+    face_24, face_48, face_80, further = (step.name for step in MEAN_VARIANCE.steps(size))
     S, e, u = crowded(size, 24)
     found, taken = solve_sorted(MEAN_VARIANCE, S, e, u)
     assert_solved(MEAN_VARIANCE, found, S, e, u, x64)
     free = ((found.weights > 0) & (found.weights < u)).sum(axis=1)
     assert free.min() <= 24
     assert free.max() > 48
-    assert taken[start] == 24
+    assert taken[face_24] >= 24
     assert taken[face_48] >= ((free > 24) & (free <= 48)).sum() > 0
     assert taken[face_80] >= (free > 48).sum()
-    assert taken[walk] <= 2
+    assert taken[further] <= 2
 
 
 def test_what_has_not_converged_and_crosses_a_bound_is_eliminated_twice(x64: Any) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-from typing import Any
 
 import jax.numpy as jnp
 from jax import Array, lax
@@ -12,7 +11,7 @@ from jaxalloc.kernels.lanes.backend import Backend
 from jaxalloc.kernels.lanes.control import choose, while_any
 from jaxalloc.kernels.lanes.elimination import solve_positive_definite
 from jaxalloc.kernels.lanes.precision import jitter
-from jaxalloc.kernels.lanes.products import positions, two_products
+from jaxalloc.kernels.lanes.products import positions, totals, two_products
 from jaxalloc.kernels.solvers.risk_parity.descent import descend, rescale
 from jaxalloc.kernels.solvers.risk_parity.problem import (
     Iterate,
@@ -25,7 +24,6 @@ from jaxalloc.kernels.solvers.risk_parity.problem import (
 
 _SWEEPS = 20  # of coordinate descent, before Newton's method
 _NEWTON_STEPS = 80  # at most
-_FLOAT32_STEPS = 8  # the first ones, whose systems are solved in float32: half the memory to go through
 
 
 def minimise(problem: RiskParityProblem, bounded: Array, wanted: Array, iterate: Iterate, backend: Backend) -> Iterate:
@@ -58,9 +56,9 @@ def minimise(problem: RiskParityProblem, bounded: Array, wanted: Array, iterate:
                 sweeps = jnp.where(turn == 0, _SWEEPS, 1)
                 return descend(problem, True, on, iterate, sweeps, backend, patient=bounded)
 
-            way = jnp.where(j == 0, 0, jnp.where((turn < _FLOAT32_STEPS) & (iterate.z.dtype != jnp.float32), 1, 2))
-            ways = sweep, *(functools.partial(_step, problem, backend, dtype) for dtype in (jnp.float32, restart.dtype))
-            trial = measure(problem, True, lax.switch(way, ways, choose(j == 1, best, iterate)), backend)
+            origin = choose(j == 1, best, iterate)
+            trial = lax.cond(j == 0, sweep, functools.partial(_step, problem, backend), origin)
+            trial = measure(problem, True, trial, backend)
             better = ~(trial.gap >= best.gap) | (~bounded & (j == 1))
             return choose((j == 0) | (jnp.isfinite(trial.gap) & better), trial, best)._replace(
                 steps=jnp.where(j == 0, trial.steps, best.steps)
@@ -99,10 +97,8 @@ def _damping(dz: Array, gradient: Array) -> Array:
     return jnp.where(decrement < 0.25, 1, 1 / (1 + decrement))
 
 
-def _solve_hessian(
-    problem: RiskParityProblem, iterate: Iterate, free: Array, rhs: Array, dtype: Any, backend: Backend
-) -> Array:
-    """Solve (C + ridge + 1 / z^2) X = rhs, (K, R, L), on the free entries, in the given precision.
+def _solve_hessian(problem: RiskParityProblem, iterate: Iterate, free: Array, rhs: Array, backend: Backend) -> Array:
+    """Solve (C + ridge + 1 / z^2) X = rhs, (K, R, L), on the free entries.
 
     Scaled by z on both sides the diagonal is 1 + z^2, and small entries do not look dependent beside large ones.
     """
@@ -110,14 +106,13 @@ def _solve_hessian(
     rows = positions(z.shape[0], problem.correlation)
     norm = jnp.sqrt(jnp.where(free, 1 + (1 + iterate.ridge) * z * z, 1))
     scale = jnp.where(free, z, 1) / norm
-    narrow = jnp.where(free, scale, 0).astype(dtype)
-    scaled = problem.correlation.astype(dtype) * narrow[:, None] * narrow[None]
+    narrow = jnp.where(free, scale, 0)
+    scaled = problem.correlation * narrow[:, None] * narrow[None]
     scaled = jnp.where(rows == jnp.swapaxes(rows, 0, 1), 1, scaled)
-    solved = solve_positive_definite(scaled, (rhs * scale[:, None]).astype(dtype), backend, problem.rows)
-    return solved.astype(z.dtype) * scale[:, None]
+    return solve_positive_definite(scaled, rhs * scale[:, None], backend, problem.rows) * scale[:, None]
 
 
-def _step(problem: RiskParityProblem, backend: Backend, dtype: Any, iterate: Iterate) -> Iterate:
+def _step(problem: RiskParityProblem, backend: Backend, iterate: Iterate) -> Iterate:
     """Solve for z on the clusters below their bound, and for s, together.
 
     The equations are (C z)_i = 1 / z_i below the bound, with z = b s at it, and a . z = s.
@@ -130,12 +125,13 @@ def _step(problem: RiskParityProblem, backend: Backend, dtype: Any, iterate: Ite
     inverse = jnp.where(free, 1 / jnp.where(free, z, 1), 0)
     residual = jnp.where(free, product + iterate.ridge * z - inverse, 0)
     pull = jnp.where(free, pull, 0)
-    solved = _solve_hessian(problem, iterate, free, jnp.stack([residual, pull], axis=1), dtype, backend)
+    solved = _solve_hessian(problem, iterate, free, jnp.stack([residual, pull], axis=1), backend)
     along_residual, along_pull = solved[:, 0], solved[:, 1]
-    room = 1 - total(problem.normal * held)
-    excess = total(jnp.where(free, problem.normal * z, 0)) - room * s
-    denominator = room + total(problem.normal * along_pull)
-    ds = (excess - total(problem.normal * along_residual)) / jnp.where(denominator > 0, denominator, 1)
+    a = problem.normal
+    taken, owned, by_pull, by_residual = totals(a * held, jnp.where(free, a * z, 0), a * along_pull, a * along_residual)
+    room = 1 - taken
+    excess, denominator = owned - room * s, room + by_pull
+    ds = (excess - by_residual) / jnp.where(denominator > 0, denominator, 1)
     ds = jnp.where(denominator > 0, ds, 0)
     dz = -along_residual - along_pull * ds
     damping = _damping(dz, residual + pull * ds)

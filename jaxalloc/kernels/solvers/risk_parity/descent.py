@@ -7,6 +7,7 @@ from jax import Array, lax
 
 from jaxalloc.kernels.lanes.backend import Backend
 from jaxalloc.kernels.lanes.control import over_short_steps, while_any
+from jaxalloc.kernels.lanes.products import totals
 from jaxalloc.kernels.solvers.problem import tolerance
 from jaxalloc.kernels.solvers.risk_parity.problem import Iterate, RiskParityProblem, cap, total
 
@@ -86,8 +87,8 @@ def sweep(problem: RiskParityProblem, bounded: bool, iterate: Iterate, backend: 
 def rescale(problem: RiskParityProblem, z: Array, s: Array) -> tuple[Array, Array]:
     """Make a . z = s. The clusters at their bound keep their weight."""
     full = problem.member & (z >= problem.upper * s)
-    held = total(jnp.where(full, problem.normal * problem.upper, 0))
-    free = total(jnp.where(full, 0, problem.normal * z))
+    at_bound, own = jnp.where(full, problem.normal * problem.upper, 0), problem.normal * z
+    held, free, all_ = totals(at_bound, jnp.where(full, 0, own), own)
     regular = (held < 1) & (free > 0)
-    new = jnp.where(regular, free / jnp.where(held < 1, 1 - held, 1), total(problem.normal * z))
+    new = jnp.where(regular, free / jnp.where(held < 1, 1 - held, 1), all_)
     return jnp.where(full & regular, problem.upper * new, jnp.minimum(z, problem.upper * new)), new

@@ -10,14 +10,15 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
 from jaxalloc.kernels.lanes.adapter import lanes_last
 from jaxalloc.kernels.lanes.backend import Backend
-from jaxalloc.kernels.solvers.capped_simplex import settle
+from jaxalloc.kernels.solvers.capped_simplex import even_out, settle
 from jaxalloc.kernels.solvers.problem import Correlation, Solution, accepted, correlate
 from jaxalloc.kernels.solvers.risk_parity.bounded import minimise
 from jaxalloc.kernels.solvers.risk_parity.descent import descend
@@ -101,13 +102,22 @@ class _Memory(NamedTuple):
     bounded: Array
 
 
+def _memory(size: int, lanes: int, dtype: Any) -> _Memory:
+    vector, numbers = (jax.ShapeDtypeStruct(shape, dtype) for shape in ((size, lanes), (lanes,)))
+    steps, bounded = (jax.ShapeDtypeStruct((lanes,), dtype) for dtype in (jnp.int32, jnp.bool_))
+    return _Memory(
+        iterate=Iterate(z=vector, s=numbers, ridge=numbers, product=vector, gap=numbers, floor=numbers, steps=steps),
+        bounded=bounded,
+    )
+
+
 @functools.cache
 def _steps(size: int) -> tuple[Step, ...]:
     wide = 128 if size <= 24 else 64 if size <= 49 else 32 if size <= 100 else 8
     return Step("risk parity, start", _start, wide), Step("risk parity, elimination", _eliminate, min(wide, 16))
 
 
-RISK_PARITY = Solver("risk parity", _steps)
+RISK_PARITY = Solver("risk parity", _steps, _memory)
 
 
 def _is_forced(upper: Array) -> Array:
@@ -115,9 +125,10 @@ def _is_forced(upper: Array) -> Array:
     return total(upper) <= 1 + 1e-12
 
 
-def _start(problem: Problem, _: State | None, backend: Backend) -> State:
+def _start(problem: Problem, state: State, backend: Backend) -> State:
     """Without bounds: sweeps in float32, and Newton's method in log z."""
     risk, forced = correlate(problem.covariance), _is_forced(problem.upper)
+    wanted = (state.wants == 1) & ~forced
     posed = scale(risk, problem.upper, problem.rows)
     # float32 is enough to come near; only the point is kept of it
     near = RiskParityProblem(
@@ -127,45 +138,44 @@ def _start(problem: Problem, _: State | None, backend: Backend) -> State:
         member=posed.member,
         rows=posed.rows,
     )
-    steps = jnp.zeros(forced.shape, jnp.int32)
-    swept = iterate_at(near, equal(near, backend), steps)
-    swept = descend(near, False, ~forced, swept, FLOAT32_SWEEPS, backend)
+    swept = iterate_at(near, equal(near, backend), jnp.zeros_like(state.wants))
+    swept = descend(near, False, wanted, swept, FLOAT32_SWEEPS, backend)
     iterate = iterate_at(posed, swept.z.astype(posed.normal.dtype), swept.steps)
-    iterate = minimise_in_log(posed, near.correlation, ~forced, iterate, backend)
-    return _state(posed, problem.upper, _Memory(iterate=iterate, bounded=jnp.zeros(forced.shape, bool)), backend)
+    iterate = minimise_in_log(posed, near.correlation, wanted, iterate, backend)
+    crossing = _crosses(posed, iterate)
+    wants = jnp.where(~forced & (unfinished(iterate) | crossing), 2, 0)
+    memory = _Memory(iterate=iterate, bounded=~unfinished(iterate))
+    weights = even_out(_weights(posed, problem.upper, iterate), problem.upper)
+    return _state(posed, problem.upper, wants, memory, weights, backend)
 
 
-def _eliminate(problem: Problem, state: State | None, backend: Backend) -> State:
-    """Sweeps, and Newton's method by elimination: first without bounds, then with them on."""
-    assert state is not None
+def _eliminate(problem: Problem, state: State, backend: Backend) -> State:
+    """Sweeps, and Newton's method by elimination: first without bounds if they are not on, then with them on."""
     iterate, bounded = state.memory
     posed = scale(correlate(problem.covariance), problem.upper, problem.rows)
     infinite = jnp.where(posed.member, jnp.inf, posed.upper)
     chosen = posed._replace(upper=jnp.where(bounded, posed.upper, infinite))
-    iterate = minimise(chosen, bounded, state.wants == 1, iterate, backend)
-    memory = _Memory(iterate=iterate, bounded=bounded)
-    return _state(posed, problem.upper, memory, backend, tried=True)
+    iterate = minimise(chosen, bounded, state.wants == 2, iterate, backend)
+    wants = jnp.where(~bounded & _crosses(posed, iterate), 2, 0)
+    memory = _Memory(iterate=iterate, bounded=jnp.ones_like(bounded))
+    weights = settle(_weights(posed, problem.upper, iterate), problem.upper)
+    return _state(posed, problem.upper, wants, memory, weights, backend)
 
 
-def _state(problem: RiskParityProblem, upper: Array, memory: _Memory, backend: Backend, tried: bool = False) -> State:
-    """The state after a step, with the solution at its iterate.
+def _crosses(problem: RiskParityProblem, iterate: Iterate) -> Array:
+    return jnp.any(iterate.z > problem.upper * iterate.s, axis=0)
 
-    Args:
-        problem: with its bounds.
-        upper: (K, L) u.
-        memory: with the iterate, and whether the bounds were on.
-        backend: static.
-        tried: static; whether the iterate is the best that elimination finds.
-    """
-    iterate, bounded = memory
-    forced = _is_forced(upper)
-    crossing = jnp.any(iterate.z > problem.upper * iterate.s, axis=0)
-    open_ = jnp.zeros_like(forced) if tried else unfinished(iterate)
-    wanted = ~forced & ~bounded & (open_ | crossing)
 
+def _weights(problem: RiskParityProblem, upper: Array, iterate: Iterate) -> Array:
     full = iterate.z >= problem.upper * iterate.s  # exactly at the bound, not a rounding below it
-    weights = jnp.where(full, upper, jnp.minimum(problem.normal * iterate.z / iterate.s, upper))
-    weights = jnp.where(forced, upper, settle(weights, upper))
+    return jnp.where(full, upper, jnp.minimum(problem.normal * iterate.z / iterate.s, upper))
+
+
+def _state(
+    problem: RiskParityProblem, upper: Array, wants: Array, memory: _Memory, weights: Array, backend: Backend
+) -> State:
+    iterate, forced = memory.iterate, _is_forced(upper)
+    weights = jnp.where(forced, upper, weights)
     gap = contribution_spread(problem, iterate.ridge, upper, weights, backend)
     solution = Solution(
         weights=weights,
@@ -174,5 +184,4 @@ def _state(problem: RiskParityProblem, upper: Array, memory: _Memory, backend: B
         altered=(iterate.ridge > 0) & ~forced,
         converged=gap <= jnp.maximum(accepted(gap.dtype), 4 * iterate.floor),
     )
-    memory = _Memory(iterate=iterate, bounded=bounded | (wanted & ~open_))
-    return State(wants=wanted.astype(jnp.int32), solution=solution, memory=memory)
+    return State(wants=wants.astype(jnp.int32), solution=solution, memory=memory)
