@@ -47,7 +47,7 @@ def test_a_dependent_column_gets_nothing(dtype: Any) -> None:
 
 @pytest.mark.parametrize("lanes", [8, 16])
 def test_equal_lanes_have_equal_bits(lanes: int, dtype: Any) -> None:
-    """Compiled code may leave the last lanes to instructions that round otherwise; a group's lanes are few."""
+    """Compiled code may leave the last lanes to instructions that round otherwise; some tiles' lanes are few."""
     for size in (3, 7, 20):
         matrix, rhs = (np.repeat(part[..., :1], lanes, axis=-1) for part in system(size, 2, 1, dtype))
         found = np.asarray(solve(matrix, rhs))
