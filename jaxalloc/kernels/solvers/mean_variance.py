@@ -34,7 +34,7 @@ from jaxalloc.kernels.solvers.candidates import Candidate, better, is_solved, me
 from jaxalloc.kernels.solvers.capped_simplex import linear_minimum
 from jaxalloc.kernels.solvers.gradient import curvature_of, projected_gradient
 from jaxalloc.kernels.solvers.problem import Correlation, MeanVarianceProblem, Solution, accepted, correlate
-from jaxalloc.kernels.solvers.steps import Problem, Solver, State, Step, solve_all, whole
+from jaxalloc.kernels.solvers.steps import Problem, Solver, State, Step, narrow, solve_all, whole, wide
 
 _FIRST_STEPS = 10  # of projected gradient in the first block
 _FURTHER_STEPS = 30  # of projected gradient in a further block, as a rule
@@ -149,14 +149,20 @@ def _memory(size: int, lanes: int, dtype: Any) -> _Memory:
 
 @functools.cache
 def _steps(size: int) -> tuple[Step, ...]:
-    tables = _tables(size)
-    wide = 128 if size <= 24 else 64 if size <= 49 else 32 if size <= 100 else 8
-    few = min(wide, 16)
-    faces = (
-        Step(f"mean variance, face of {tables[i]}", functools.partial(_exchange, tables, i), few if i else wide)
-        for i in range(len(tables))
-    )
-    return *faces, Step("mean variance, further block", functools.partial(_begin_again, tables), few)
+    return _steps_of(size, _tables(size))
+
+
+def _together(size: int, lanes: int) -> tuple[Step, ...]:
+    small, *larger = _tables(size)
+    return _steps_of(size, (small, size) if larger and (lanes > 1 or size > _FEW) else (size,))
+
+
+def _steps_of(size: int, tables: tuple[int, ...]) -> tuple[Step, ...]:
+    faces = []
+    for i in range(len(tables)):
+        kernel = functools.partial(_exchange, tables, i)
+        faces.append(Step(f"mean variance, face of {tables[i]}", kernel, narrow(size) if i else wide(size)))
+    return *faces, Step("mean variance, further block", functools.partial(_begin_again, tables), narrow(size))
 
 
 def _tables(size: int) -> tuple[int, ...]:
@@ -171,7 +177,7 @@ def _tables(size: int) -> tuple[int, ...]:
     return (*((least,) if least < size else ()), *further, size)
 
 
-MEAN_VARIANCE = Solver("mean variance", _steps, _memory)
+MEAN_VARIANCE = Solver("mean variance", steps=_steps, together=_together, memory=_memory)
 
 
 def _pose(problem: Problem) -> MeanVarianceProblem:

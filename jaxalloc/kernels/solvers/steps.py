@@ -78,12 +78,24 @@ class Solver(NamedTuple):
     Attributes:
         name: in words.
         steps: from K to the steps, the first of which has number 1; the same objects for the same K.
+        together: from K and the number of lanes to steps for one program of all: fewer, as each takes time to compile.
         memory: from K, the number of lanes and a dtype to the memory of lanes that have not begun: shapes and dtypes.
     """
 
     name: str
     steps: Callable[[int], tuple[Step, ...]]
+    together: Callable[[int, int], tuple[Step, ...]]
     memory: Callable[[int, int, Any], Any]
+
+
+def wide(size: int) -> int:
+    """Lanes of a tile of what every problem needs, mostly products with its matrix (measured on a CPU)."""
+    return 128 if size <= 24 else 64 if size <= 49 else 32 if size <= 128 else 4
+
+
+def narrow(size: int) -> int:
+    """Lanes of a tile of what few problems need, mostly eliminations (measured on a CPU)."""
+    return 32 if size <= 24 else 8 if size <= 128 else 4
 
 
 def state_of(solver: Solver, size: int, lanes: int, dtype: Any) -> State:
@@ -115,9 +127,10 @@ def whole(covariance: Array, excess: Array, upper: Array) -> Problem:
 
 def solve_all(solver: Solver, problem: Problem, backend: Backend) -> Solution:
     """All steps in one program: each as long as any lane wants it, and in those lanes only."""
+    steps = solver.together(*problem.upper.shape)
 
     def turn(state: State) -> State:
-        for number, step in enumerate(solver.steps(problem.upper.shape[0]), 1):
+        for number, step in enumerate(steps, 1):
 
             def change(state: State, _: Array, step: Step = step) -> State:
                 return step.kernel(problem, state, backend)

@@ -33,7 +33,7 @@ from jaxalloc.kernels.solvers.risk_parity.problem import (
     total,
     unfinished,
 )
-from jaxalloc.kernels.solvers.steps import Problem, Solver, State, Step, solve_all, whole
+from jaxalloc.kernels.solvers.steps import Problem, Solver, State, Step, narrow, solve_all, whole, wide
 
 FLOAT32_SWEEPS = 2
 
@@ -113,11 +113,17 @@ def _memory(size: int, lanes: int, dtype: Any) -> _Memory:
 
 @functools.cache
 def _steps(size: int) -> tuple[Step, ...]:
-    wide = 128 if size <= 24 else 64 if size <= 49 else 32 if size <= 100 else 8
-    return Step("risk parity, start", _start, wide), Step("risk parity, elimination", _eliminate, min(wide, 16))
+    return (
+        Step("risk parity, start", _start, wide(size)),
+        Step("risk parity, elimination", _eliminate, narrow(size)),
+    )
 
 
-RISK_PARITY = Solver("risk parity", _steps, _memory)
+def _together(size: int, _: int) -> tuple[Step, ...]:
+    return _steps(size)
+
+
+RISK_PARITY = Solver("risk parity", steps=_steps, together=_together, memory=_memory)
 
 
 def _is_forced(upper: Array) -> Array:
