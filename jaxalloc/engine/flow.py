@@ -23,7 +23,7 @@ from jaxalloc.engine.solving import Solutions, Solving, batches
 from jaxalloc.engine.stages import Items
 from jaxalloc.kernels.lanes.backend import Backend
 from jaxalloc.portfolios.describing import kinds_of
-from jaxalloc.portfolios.estimates import Estimates, Observed
+from jaxalloc.portfolios.estimates import Estimates, Given, with_partition
 from jaxalloc.portfolios.posing import Clustered, Posed
 from jaxalloc.portfolios.profiles import PROFILES
 from jaxalloc.portfolios.result import BY_ASSET_FIELDS, PROFILE_FIELDS, RESULT_FIELDS, Allocation
@@ -120,15 +120,14 @@ class PartRun:
         clustering = config.replace(linkage=choices.linkage, criterion=choices.criterion, distance=choices.distance)
         drawn = self._draw(source)
         if start == 0:  # programs of the next stages come while the first one runs
-            observed, estimates, _ = stages.shapes_between(sizes.group, sizes.assets, self._work.dtype)
-            self._calls.prefetch(
-                "cluster", *self._of_group(stages.cluster_group), observed, clustering, given, drawn.shock, steps
-            )
-            self._calls.prefetch("pose", *self._of_group(stages.pose_group), estimates, config, steps)
-        observed = self._observe(drawn, source, config.replace(covariance=choices.covariance), count)
-        estimates, pieces = self._calls.run(
-            "cluster", *self._of_group(stages.cluster_group), observed, clustering, given, drawn.shock, steps
-        )
+            shapes, _ = stages.shapes_between(sizes.group, sizes.assets, self._work.dtype)
+            arguments = shapes, clustering, given.clusters, steps
+            self._calls.prefetch("cluster", *self._of_group(stages.cluster_group), *arguments)
+            self._calls.prefetch("pose", *self._of_group(stages.pose_group), shapes, config, steps)
+        estimates = self._observe(drawn, source, config.replace(covariance=choices.covariance), given, count)
+        arguments = estimates, clustering, given.clusters, steps
+        partition, pieces = self._calls.run("cluster", *self._of_group(stages.cluster_group), *arguments)
+        estimates = with_partition(estimates, partition)
         stop = np.asarray(config.distance_threshold)
         estimates = link_group(self._calls, estimates, pieces, stop, count, choices, self._backend)
         clustered = self._calls.run("pose", *self._of_group(stages.pose_group), estimates, config, steps)
@@ -166,17 +165,19 @@ class PartRun:
         index = np.asarray(items.index)[source].astype(np.int32)
         return self._calls.run("draw", draw, (label, sizes.rows, sizes.assets), numbers, index)
 
-    def _observe(self, drawn: Drawn, source: np.ndarray, config: AllocationConfig, count: int) -> Observed:
+    def _observe(
+        self, drawn: Drawn, source: np.ndarray, config: AllocationConfig, given: Given, count: int
+    ) -> Estimates:
         sizes, few = self._sizes, self._sizes.few
+        given = given._replace(clusters=None)  # which are looked at later
         if self._work.panel is not None:
             observe = functools.partial(stages.observe_group, few=few)
-            arguments = self._work.panel, drawn.weights, drawn.mask, config, np.int32(-(-count // few))
-            return self._calls.run("observe", observe, few, *arguments)
+            arguments = drawn.weights, drawn.mask, config, given, drawn.shock, np.int32(-(-count // few))
+            return self._calls.run("observe", observe, few, self._work.panel, *arguments)
         own, group = sizes.own, sizes.group
         few = own if self._backend is Backend.ACCELERATOR else min(own, OWN_FEW)
-        is_given = self._items.given.covariance is not None
-        observe = functools.partial(stages.observe_own, given_covariance=is_given, few=few)
-        rest = (drawn.weights, drawn.mask, config)
+        observe = functools.partial(stages.observe_own, few=few)
+        rest = (drawn.weights, drawn.mask, config, given, drawn.shock)
         if own < group:
             rest = jax.tree.map(np.asarray, rest)
         parts = []
@@ -189,8 +190,9 @@ class PartRun:
                 returns = drawn.returns if own == group else np.asarray(drawn.returns)[part]
             some = rest if own == group else jax.tree.map(lambda leaf, part=part: leaf[part], rest)
             steps = np.int32(-(-min(own, count - first) // few))
-            n_rows = np.int32(self._work.n_rows)
-            parts.append(self._calls.run("observe own", observe, (is_given, few), returns, *some, n_rows, steps))
+            parts.append(
+                self._calls.run("observe own", observe, few, returns, *some, np.int32(self._work.n_rows), steps)
+            )
         if own == group:
             return parts[0]
 

@@ -122,7 +122,7 @@ class Solving:
         self._reward = np.array([-1 if profile.reward is None else profile.reward for profile in profiles], np.int32)
         self._upper = np.array([profile.upper for profile in profiles], np.int32)
         self._blanks: dict[tuple[str, int, int], State] = {}
-        self._room: dict[tuple[int, int], tuple[np.ndarray, ...]] = {}
+        self._room: dict[tuple[int, int, int], tuple[np.ndarray, ...]] = {}
 
     def prefetch(self, batch: Batch) -> None:
         """Have the program of the first step made."""
@@ -190,13 +190,13 @@ class Solving:
         made = self._calls.run(*self._program(batch, number, lanes), gathered, state, rows, np.int32(tiles))
         done = np.asarray(made.wants)[:count] == 0
 
-        def of(which: np.ndarray) -> Any:
-            return jax.tree.map(lambda leaf: np.asarray(leaf)[:count][which], made)
+        def of(leaves: Any, which: np.ndarray) -> Any:
+            return jax.tree.map(lambda leaf: np.asarray(leaf)[:count][which], leaves)
 
         solved = problems[done]
-        self._solutions.put(batch.slot[solved], batch.profile[solved], of(done).solution)
+        self._solutions.put(batch.slot[solved], batch.profile[solved], of(made.solution, done))
         self._tell(len(solved))
-        return problems[~done], of(~done)
+        return problems[~done], of(made, ~done)
 
     def _gather(self, batch: Batch, problems: np.ndarray, used: int, each: int) -> tuple[Any, Any, Any]:
         """Covariances, rewards and bounds of problems: room for so many ``each``, of which some are ``used``."""
@@ -209,7 +209,8 @@ class Solving:
             at = lengthened(there.astype(np.int32), each), lengthened(reward, each), upper
             gather = functools.partial(stages.gather_problems, clusters=size)
             return self._calls.run("gather problems", gather, size, groups[int(owner[0])], *at)
-        covariance, rewards, uppers = self._buffers(each, size)
+        width = 0 if groups[0] is None else groups[0].rewards.shape[-1]
+        covariance, rewards, uppers = self._buffers(each, size, min(size, width))
         for run in np.split(np.arange(len(problems)), np.flatnonzero(np.diff(owner)) + 1):
             posed = groups[int(owner[run[0]])]
             assert posed is not None
@@ -224,18 +225,16 @@ class Solving:
             uppers[to, :n] = np.asarray(posed.uppers)[place, upper[run], :n]
             some: Any = np.asarray(posed.rewards)[place, np.maximum(reward[run], 0), :n]
             rewards[to, :n] = some * (reward[run] >= 0)[:, None]
-            if n < size:  # fewer assets than the canonical size
-                covariance[to, n:], covariance[to, :, n:], rewards[to, n:], uppers[to, n:] = 0, 0, 0, 0
-                covariance[to, np.arange(n, size), np.arange(n, size)] = 1
         # a lane without bounds has no problem, and costs nothing
-        idle = slice(len(problems), used)
-        covariance[idle], rewards[idle], uppers[idle] = np.eye(size), 0, 0
+        uppers[len(problems) : used] = 0
         return covariance, rewards, uppers
 
-    def _buffers(self, each: int, size: int) -> tuple[np.ndarray, ...]:
-        """Room for problems, used call after call: new pages would have to be zeroed by the system."""
-        if (each, size) not in self._room:
+    def _buffers(self, each: int, size: int, width: int) -> tuple[np.ndarray, ...]:
+        """Room for problems of at most ``width`` clusters, padded; used call after call: the system zeroes new pages."""
+        key = each, size, width
+        if key not in self._room:
             dtype = self._work.dtype
             shapes = (each, size, size), (each, size), (each, size)
-            self._room[each, size] = tuple(np.zeros(shape, dtype) for shape in shapes)
-        return self._room[each, size]
+            self._room[key] = tuple(np.zeros(shape, dtype) for shape in shapes)
+            self._room[key][0][:] = np.eye(size)
+        return self._room[key]

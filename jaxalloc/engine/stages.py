@@ -4,9 +4,9 @@
 stage               from                                                to
 ==================  ==================================================  ================================================
 draw                a universe's number                                 `Drawn`: weights of the rows, mask, shock
-observe             weights and mask of a shared panel's rows, or       `Observed`: moments and tails
+observe             weights and mask of a shared panel's rows, or       `Estimates`: annual moments, scores
                     a universe's own returns
-cluster             `Observed`                                          `Estimates`: annual moments, scores, clusters
+cluster             `Estimates`                                         their clusters
 link                covariances of large components                     their clusters
 pose                `Estimates`                                         `Clustered`: the problems across clusters
 see                 `Estimates`                                         `Posed`: the problems over the assets
@@ -38,8 +38,6 @@ from jax import Array, lax
 from jaxalloc.kernels.clusters.components import Pieces, link
 from jaxalloc.kernels.lanes.backend import Backend
 from jaxalloc.kernels.moments.panel import SharedPanel
-from jaxalloc.kernels.moments.sample import Moments
-from jaxalloc.kernels.moments.tails import Tail
 from jaxalloc.kernels.solvers.capped_simplex import Bounds
 from jaxalloc.kernels.solvers.problem import Solution
 from jaxalloc.kernels.solvers.steps import Problem, State, Step
@@ -48,8 +46,9 @@ from jaxalloc.portfolios.describing import Kind, describe
 from jaxalloc.portfolios.estimates import (
     Estimates,
     Given,
-    Observed,
-    begin_estimates,
+    Partition,
+    annual_estimates,
+    begin_partition,
     observe,
     observe_shared,
     products_shared,
@@ -95,8 +94,8 @@ class DrawNumbers(NamedTuple):
     max_missing: Any
 
 
-def shapes_between(universes: int, assets: int, dtype: Any) -> tuple[Observed, Estimates, Clustered]:
-    """What "observe", "cluster" and "pose" hand on for so many universes and assets, as `jax.ShapeDtypeStruct`s.
+def shapes_between(universes: int, assets: int, dtype: Any) -> tuple[Estimates, Clustered]:
+    """What "observe" and "pose" hand on for so many universes and assets, as `jax.ShapeDtypeStruct`s.
 
     Tracing would tell them, too; they are written down so that programs can be loaded before anything is traced.
     """
@@ -104,19 +103,8 @@ def shapes_between(universes: int, assets: int, dtype: Any) -> tuple[Observed, E
     def of(dtype: Any, *axes: int) -> Any:
         return jax.ShapeDtypeStruct((universes, *axes), dtype)
 
-    number, vector, matrix = of(dtype), of(dtype, assets), of(dtype, assets, assets)
+    vector, matrix = of(dtype, assets), of(dtype, assets, assets)
     flag, flags, whole, wholes = of(bool), of(bool, assets), of(np.int32), of(np.int32, assets)
-    moments = Moments(
-        count=number,
-        mean=vector,
-        covariance=matrix,
-        plain_mean=vector,
-        plain_variance=vector,
-        third=vector,
-        active=flags,
-        dropped=flag,
-        valid=flag,
-    )
     estimates = Estimates(
         mean=vector,
         covariance=matrix,
@@ -141,7 +129,7 @@ def shapes_between(universes: int, assets: int, dtype: Any) -> tuple[Observed, E
         riskless=flags,
         sleeve=Sleeve(clusters=flags, assets=flags, size=whole, fewer=flag),
     )
-    return Observed(moments=moments, tail=Tail(mean=vector, exists=flags)), estimates, clustered
+    return estimates, clustered
 
 
 def draw_group(
@@ -172,15 +160,26 @@ def draw_group(
 
 
 def observe_group(
-    panel: SharedPanel, weights: Array, mask: Array, config: AllocationConfig, count: Array, *, few: int
-) -> Observed:
-    """Moments and tails of universes of a shared panel; the products of all are one matrix product."""
+    panel: SharedPanel,
+    weights: Array,
+    mask: Array,
+    config: AllocationConfig,
+    given: Given,
+    shock: Any,
+    count: Array,
+    *,
+    few: int,
+) -> Estimates:
+    """Estimates of universes of a shared panel; the products of all are one matrix product."""
     products = jax.vmap(products_shared, in_axes=(None, 0, 0))(panel, config, weights)
 
-    def one(weights: Array, mask: Array, config: AllocationConfig, products: Array) -> Observed:
-        return observe_shared(panel, config, weights, mask, products)
+    def one(
+        weights: Array, mask: Array, config: AllocationConfig, given: Given, shock: Any, products: Array
+    ) -> Estimates:
+        observed = observe_shared(panel, config, weights, mask, products)
+        return annual_estimates(observed, config, given, shock)
 
-    return _in_steps(one, few, count, weights, mask, config, products)
+    return _in_steps(one, few, count, weights, mask, config, given, shock, products)
 
 
 def observe_own(
@@ -188,31 +187,30 @@ def observe_own(
     weights: Array,
     mask: Array,
     config: AllocationConfig,
+    given: Given,
+    shock: Any,
     n_rows: Array,
     count: Array,
     *,
-    given_covariance: bool,
     few: int,
-) -> Observed:
-    """Moments and tails of universes with ``n_rows`` returns of their own."""
-    # what is given is looked at where it is used; here its being there tells that no covariance need be shrunk
-    given = Given(covariance=jnp.zeros(())) if given_covariance else Given()
+) -> Estimates:
+    """Estimates of universes with ``n_rows`` returns of their own."""
 
-    def one(x: Array, c: Array, a: Array, config: AllocationConfig) -> Observed:
-        return observe(x, config, c, a, given, n_rows)
+    def one(x: Array, c: Array, a: Array, config: AllocationConfig, given: Given, shock: Any) -> Estimates:
+        return annual_estimates(observe(x, config, c, a, given, n_rows), config, given, shock)
 
-    return _in_steps(one, few, count, returns, weights, mask, config)
+    return _in_steps(one, few, count, returns, weights, mask, config, given, shock)
 
 
 def cluster_group(
-    observed: Observed, config: AllocationConfig, given: Given, shock: Any, count: Array, *, few: int, backend: Backend
-) -> tuple[Estimates, Pieces]:
-    """Annual moments, after a shock, scores, and clusters but for the merges inside large components."""
+    estimates: Estimates, config: AllocationConfig, labels: Array | None, count: Array, *, few: int, backend: Backend
+) -> tuple[Partition, Pieces]:
+    """Clusters, but for the merges inside large components; ``labels`` may be given."""
 
-    def one(observed: Observed, config: AllocationConfig, given: Given, shock: Any) -> tuple[Estimates, Pieces]:
-        return begin_estimates(observed, config, given, shock, backend)
+    def one(estimates: Estimates, config: AllocationConfig, labels: Array | None) -> tuple[Partition, Pieces]:
+        return begin_partition(estimates, config, labels, backend)
 
-    return _in_steps(one, few, count, observed, config, given, shock)
+    return _in_steps(one, few, count, estimates, config, labels)
 
 
 def link_tables(

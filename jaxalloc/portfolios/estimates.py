@@ -16,7 +16,7 @@ from jaxalloc.kernels.clusters.partition import (
     is_by_components,
     label_by_first,
 )
-from jaxalloc.kernels.lanes.backend import Backend
+from jaxalloc.kernels.lanes.backend import Backend, materialise
 from jaxalloc.kernels.moments.panel import SharedPanel, panel_moments, weighted_products
 from jaxalloc.kernels.moments.sample import Moments, sample_moments
 from jaxalloc.kernels.moments.shock import Shock, shocked_moments
@@ -135,24 +135,21 @@ def _decay(config: AllocationConfig) -> Array | None:
 def estimates_of(
     observed: Observed, config: AllocationConfig, given: Given, shock: Shock | None, backend: Backend
 ) -> Estimates:
-    """The second half of `estimate`: annual moments, after the shock, clusters and scores."""
-    estimates, pieces = begin_estimates(observed, config, given, shock, backend)
+    """The second half of `estimate`: annual moments, after the shock, scores and clusters."""
+    estimates = annual_estimates(observed, config, given, shock)
+    partition, pieces = begin_partition(estimates, config, given.clusters, backend)
+    estimates = with_partition(estimates, partition)
     if given.clusters is not None or not is_by_components(estimates.active.shape[0], config.criterion):
         return estimates
     threshold = jnp.asarray(config.distance_threshold, estimates.covariance.dtype)
     root = link_pieces(estimates.covariance, pieces, threshold, config.linkage, config.distance)
-    return _with_clusters(estimates, label_by_first(root, estimates.active), estimates.valid)
+    clusters = label_by_first(root, estimates.active)
+    return with_partition(estimates, _judged(clusters, estimates.valid))
 
 
-def begin_estimates(
-    observed: Observed, config: AllocationConfig, given: Given, shock: Shock | None, backend: Backend
-) -> tuple[Estimates, Pieces]:
-    """`estimates_of` but for the merges inside large components.
-
-    Returns:
-        The estimates, with the clusters so far; and what is left to merge.
-    """
-    moments, tail = observed
+def annual_estimates(observed: Observed, config: AllocationConfig, given: Given, shock: Shock | None) -> Estimates:
+    """Annual moments, after the shock, and scores; all assets count as one cluster still."""
+    moments, tail = materialise(observed)
     active = moments.active
     both = active[:, None] & active[None, :]
     valid = moments.valid
@@ -173,33 +170,61 @@ def begin_estimates(
     # an invalid universe goes on with a trivial covariance, so that no NaN reaches a loop's condition
     index = jnp.arange(active.shape[0], dtype=jnp.int32)
     identity = (index[:, None] == index[None, :]).astype(covariance.dtype)
-    covariance = jnp.where(valid, jnp.where(both, covariance, 0), identity)
-    mean = jnp.where(valid, mean, 0)
-    active = jnp.where(valid, active, True)
-    estimates = Estimates(
-        mean=mean,
-        covariance=covariance,
-        active=active,
+    return Estimates(
+        mean=jnp.where(valid, mean, 0),
+        covariance=jnp.where(valid, jnp.where(both, covariance, 0), identity),
+        active=jnp.where(valid, active, True),
         labels=jnp.zeros(active.shape, jnp.int32),
         n_clusters=jnp.int32(1),
         antifragility=score,
         dropped=moments.dropped,
         valid=valid,
     )
-    if given.clusters is not None:
-        clusters, labels_ok = given_clusters(given.clusters, active)
-        nothing = Pieces(root=estimates.labels, large=jnp.zeros_like(active))
-        return _with_clusters(estimates, clusters, valid & labels_ok), nothing
+
+
+class Partition(NamedTuple):
+    """Clusters of a universe as `Estimates` hold them: labels (N,), their number (), and () whether it is valid."""
+
+    labels: Array
+    n_clusters: Array
+    valid: Array
+
+
+def begin_partition(
+    estimates: Estimates, config: AllocationConfig, labels: Array | None, backend: Backend
+) -> tuple[Partition, Pieces]:
+    """Cluster, but for the merges inside large components.
+
+    Args:
+        estimates: from `annual_estimates`.
+        config: settings with cast numbers.
+        labels: (N,) that a caller gives in place of the linkage; or None.
+        backend: static.
+
+    Returns:
+        The partition so far, and what is left to merge.
+    """
+    active = estimates.active
+    if labels is not None:
+        clusters, labels_ok = given_clusters(labels, active)
+        return _judged(clusters, estimates.valid & labels_ok), Pieces(
+            root=jnp.zeros_like(clusters.labels), large=jnp.zeros_like(active)
+        )
     with jax.named_scope("clusters"):
-        pieces = begin_clusters(covariance, active, config, backend)
-    return _with_clusters(estimates, label_by_first(pieces.root, active), valid), pieces
+        pieces = begin_clusters(estimates.covariance, active, config, backend)
+    return _judged(label_by_first(pieces.root, active), estimates.valid), pieces
 
 
-def _with_clusters(estimates: Estimates, clusters: Clusters, valid: Array) -> Estimates:
+def _judged(clusters: Clusters, valid: Array) -> Partition:
     # an invalid universe has one cluster: a batch then puts it where a solve costs least
-    return estimates._replace(
+    return Partition(
         labels=jnp.where(valid, clusters.labels, 0), n_clusters=jnp.where(valid, clusters.count, 1), valid=valid
     )
+
+
+def with_partition(estimates: Estimates, partition: Partition) -> Estimates:
+    """The estimates with their clusters."""
+    return estimates._replace(**partition._asdict())
 
 
 def _usable(covariance: Array, active: Array) -> Array:
