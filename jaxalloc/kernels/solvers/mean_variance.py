@@ -21,7 +21,6 @@ import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
@@ -135,9 +134,8 @@ class _Memory(NamedTuple):
 
 
 def _memory(size: int, lanes: int, dtype: Any) -> _Memory:
-    vector, numbers = (jax.ShapeDtypeStruct(shape, dtype) for shape in ((size, lanes), (lanes,)))
-    counts = jax.ShapeDtypeStruct((lanes,), jnp.int32)
-    side, changed = jax.ShapeDtypeStruct((size, lanes), jnp.int8), jax.ShapeDtypeStruct((lanes,), jnp.bool_)
+    vector, numbers, counts = jnp.zeros((size, lanes), dtype), jnp.zeros(lanes, dtype), jnp.zeros(lanes, jnp.int32)
+    side, changed = jnp.zeros((size, lanes), jnp.int8), jnp.zeros(lanes, bool)
     return _Memory(
         face=Face(y=vector, side=side, changed=changed, exchanges=counts),
         start=vector,

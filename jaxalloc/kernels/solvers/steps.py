@@ -16,7 +16,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
@@ -79,7 +78,7 @@ class Solver(NamedTuple):
         name: in words.
         steps: from K to the steps, the first of which has number 1; the same objects for the same K.
         together: from K and the number of lanes to steps for one program of all: fewer, as each takes time to compile.
-        memory: from K, the number of lanes and a dtype to the memory of lanes that have not begun: shapes and dtypes.
+        memory: from K, the number of lanes and a dtype to the memory of lanes that have not begun, all 0.
     """
 
     name: str
@@ -98,26 +97,17 @@ def narrow(size: int) -> int:
     return 32 if size <= 24 else 8 if size <= 128 else 4
 
 
-def state_of(solver: Solver, size: int, lanes: int, dtype: Any) -> State:
-    """Shapes and dtypes of a solver's state."""
-
-    def numbers(dtype: Any) -> jax.ShapeDtypeStruct:
-        return jax.ShapeDtypeStruct((lanes,), dtype)
-
-    solution = Solution(
-        weights=jax.ShapeDtypeStruct((size, lanes), dtype),
-        gap=numbers(dtype),
-        iterations=numbers(jnp.int32),
-        altered=numbers(jnp.bool_),
-        converged=numbers(jnp.bool_),
-    )
-    return State(wants=numbers(jnp.int32), solution=solution, memory=solver.memory(size, lanes, dtype))
-
-
 def blank(solver: Solver, size: int, lanes: int, dtype: Any) -> State:
     """The state of lanes that have not begun: they want the first step, and everything else is 0."""
-    zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), state_of(solver, size, lanes, dtype))
-    return zeros._replace(wants=jnp.ones(lanes, jnp.int32))
+    numbers, no = jnp.zeros(lanes, dtype), jnp.zeros(lanes, bool)
+    solution = Solution(
+        weights=jnp.zeros((size, lanes), dtype),
+        gap=numbers,
+        iterations=jnp.zeros(lanes, jnp.int32),
+        altered=no,
+        converged=no,
+    )
+    return State(wants=jnp.ones(lanes, jnp.int32), solution=solution, memory=solver.memory(size, lanes, dtype))
 
 
 def whole(covariance: Array, excess: Array, upper: Array) -> Problem:
@@ -127,7 +117,8 @@ def whole(covariance: Array, excess: Array, upper: Array) -> Problem:
 
 def solve_all(solver: Solver, problem: Problem, backend: Backend) -> Solution:
     """All steps in one program: each as long as any lane wants it, and in those lanes only."""
-    steps = solver.together(*problem.upper.shape)
+    size, lanes = problem.upper.shape
+    steps = solver.together(size, lanes)
 
     def turn(state: State) -> State:
         for number, step in enumerate(steps, 1):
@@ -138,5 +129,5 @@ def solve_all(solver: Solver, problem: Problem, backend: Backend) -> Solution:
             state = if_any(state.wants == number, change, state)
         return state
 
-    start = blank(solver, *problem.upper.shape, problem.upper.dtype)
+    start = blank(solver, size, lanes, problem.upper.dtype)
     return lax.while_loop(lambda state: jnp.any(state.wants > 0), turn, start).solution

@@ -12,7 +12,6 @@ import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
@@ -103,8 +102,8 @@ class _Memory(NamedTuple):
 
 
 def _memory(size: int, lanes: int, dtype: Any) -> _Memory:
-    vector, numbers = (jax.ShapeDtypeStruct(shape, dtype) for shape in ((size, lanes), (lanes,)))
-    steps, bounded = (jax.ShapeDtypeStruct((lanes,), dtype) for dtype in (jnp.int32, jnp.bool_))
+    vector, numbers = jnp.zeros((size, lanes), dtype), jnp.zeros(lanes, dtype)
+    steps, bounded = jnp.zeros(lanes, jnp.int32), jnp.zeros(lanes, bool)
     return _Memory(
         iterate=Iterate(z=vector, s=numbers, ridge=numbers, product=vector, gap=numbers, floor=numbers, steps=steps),
         bounded=bounded,
