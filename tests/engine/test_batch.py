@@ -43,8 +43,6 @@ from jaxalloc.engine.stages import Items
 from jaxalloc.portfolios.result import RESULT_FIELDS, Allocation
 from jaxalloc.settings.config import AllocationConfig
 
-pytestmark = pytest.mark.optimised
-
 DEFAULT = AllocationConfig()
 OTHER = AllocationConfig(
     distance_threshold=0.5,

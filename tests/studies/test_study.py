@@ -154,7 +154,6 @@ def longer() -> Study:
 # What it computes
 
 
-@pytest.mark.optimised
 def test_study_is_allocate_batch_of_the_counts(study: Study) -> None:
     batch = batch_of(observation_weights=SAMPLER.counts(T, 5, 0, SAMPLER.n))
     assert_is_batch(study, batch)
@@ -301,7 +300,6 @@ def test_unknown_profiles_and_points_are_refused(study: Study) -> None:
 # Gaps
 
 
-@pytest.mark.optimised
 def test_assets_are_active_where_their_rows_are_complete() -> None:
     gaps = [(3, 2), (100, 7), (101, 7), (200, 0)]
     panel, sampler = with_gaps(*gaps), dataclasses.replace(SAMPLER, block_length=2)
@@ -360,7 +358,6 @@ def test_a_frame_with_gaps_is_refused() -> None:
 # Other ways to draw
 
 
-@pytest.mark.optimised
 def test_without_a_sampler_the_panel_is_the_one_universe(study: Study) -> None:
     alone = run(sampler=None)
     assert (alone.n, alone.n_valid) == (1, 1)
@@ -373,7 +370,6 @@ def test_without_a_sampler_the_panel_is_the_one_universe(study: Study) -> None:
     assert table.xs("out_of_bag_return", level="measure")["n_universes"].eq(0).all()
 
 
-@pytest.mark.optimised
 @pytest.mark.parametrize("expanding", [False, True])
 def test_rolling_windows_hold_their_rows(expanding: bool) -> None:
     rolling = run(sampler=RollingWindows(60, 21, expanding=expanding))
@@ -384,7 +380,6 @@ def test_rolling_windows_hold_their_rows(expanding: bool) -> None:
     assert rolling.profile_summary().xs("out_of_bag_sharpe", level="measure")["n_universes"].eq(0).all()
 
 
-@pytest.mark.optimised
 def test_random_subsets_hold_their_assets() -> None:
     subsets = run(sampler=RandomSubsets(7, 70))
     masks = subsets.clusters().to_numpy() >= 0
