@@ -101,7 +101,7 @@ def test_universes_equal_the_oracle_s(config: AllocationConfig, dtype: Any, tol:
         assert_as_oracle(universe, answer, config, tol, f"universe {i}")
     assert near_ties <= 1
     clusters = np.unique(found.n_clusters)
-    assert len(clusters) >= 11  # INVALID and 1 to 12 clusters, so that both buckets are in use
+    assert len(clusters) >= 11  # INVALID and 1 to 12 clusters, so that both sizes of problems are in use
 
 
 def test_the_test_universes_cover_what_can_happen() -> None:
@@ -280,7 +280,7 @@ def test_the_engine_gives_what_allocate_batch_gives(x64: Any) -> None:
     panel, weights, masks = panel_universes()
     whole = allocate_batch(panel, DEFAULT, weights, masks)
     engine = Engine(panel.shape, DEFAULT, 50, panel=panel)
-    assert engine.chunk_size == engine.tiles.estimate == 64
+    assert engine.chunk_size == engine.sizes.group == 256
     for part in (slice(0, 64), slice(64, 96), slice(7, 8)):
         chunk = engine.start(Items(weights=weights[part], mask=masks[part]))
         assert sum(mine.count for mine in chunk.parts) == part.stop - part.start
