@@ -366,7 +366,7 @@ def test_totals_are_those_of_the_universes(name: str, precision: int) -> None:
 def test_the_cases_cover_what_can_happen() -> None:
     blocks, product = (run(name) for name in CASES)
     valid = blocks.totals[0].counts.n_valid
-    assert 200 < valid < 300
+    assert 400 < valid < 600
     of = dict(zip(MEASURES, blocks.totals[0].measures.count.T, strict=True))
     assert (of["volatility"] == valid).all()
     assert (of["turnover"] == 0).all()  # there is no point estimate
