@@ -14,10 +14,11 @@ from jaxalloc.engine.calls import Calls, Work
 from jaxalloc.engine.shapes import CLUSTERS, canonical, lanes_of, lengthened, turns_of
 from jaxalloc.kernels.lanes.backend import Backend
 from jaxalloc.kernels.solvers.problem import Solution
-from jaxalloc.kernels.solvers.steps import Solver, State
+from jaxalloc.kernels.solvers.steps import Solver, State, state_of
 from jaxalloc.portfolios.posing import Posed
 from jaxalloc.portfolios.profiles import PROFILES
 
+FIRST = 1  # number of a solver's first step
 _LARGE = 32  # clusters from which a covariance is copied by itself
 
 
@@ -120,25 +121,30 @@ class Solving:
         profiles = [PROFILES[name] for name in work.config.profiles]
         self._reward = np.array([-1 if profile.reward is None else profile.reward for profile in profiles], np.int32)
         self._upper = np.array([profile.upper for profile in profiles], np.int32)
+        self._blanks: dict[tuple[str, int, int], State] = {}
         self._room: dict[tuple[int, int], tuple[np.ndarray, ...]] = {}
 
     def prefetch(self, batch: Batch) -> None:
         """Have the program of the first step made."""
-        each, lanes = self._tile(batch, 0)
+        each, lanes = self._tile(batch, FIRST)
         dtype, size = self._work.dtype, batch.size
         shapes = (each, size, size), (each, size), (each, size)
         problems = tuple(jax.ShapeDtypeStruct(shape, dtype) for shape in shapes)
         number = jax.ShapeDtypeStruct((), np.int32)
-        self._calls.prefetch(*self._program(batch, 0, lanes), problems, None, number, number)
+        self._calls.prefetch(*self._program(batch, FIRST, lanes), problems, self._blank(batch, each), number, number)
 
     def solve(self, batch: Batch) -> None:
         """Take problems through their solver's steps, each step's in dense tiles, until none wants another."""
-        left, wants, states = np.arange(len(batch.slot)), np.zeros(len(batch.slot), np.int32), None
+        left, wants, states = np.arange(len(batch.slot)), np.full(len(batch.slot), FIRST), None
         while len(left):
             unsolved: list[tuple[np.ndarray, State]] = []
             for step in np.unique(wants).tolist():
                 for chosen in self._tiles(batch, step, left, np.flatnonzero(wants == step)):
-                    state = None if states is None else jax.tree.map(lambda leaf, at=chosen: leaf[at], states)
+                    each, _ = self._tile(batch, step)
+                    state = self._blank(batch, each)
+                    if states is not None:  # what is padded has no problem, whatever its state
+                        at = lengthened(chosen, each)
+                        state = jax.tree.map(lambda leaf, at=at: leaf[at], states)
                     unsolved.append(self._step(batch, step, left[chosen], state))
             left = np.concatenate([problems for problems, _ in unsolved])
             states = jax.tree.map(lambda *leaves: np.concatenate(leaves), *(state for _, state in unsolved))
@@ -146,15 +152,24 @@ class Solving:
 
     def _tile(self, batch: Batch, step: int) -> tuple[int, int]:
         """How many problems a call of a step takes, and how many of them at once."""
-        width = batch.solver.steps(batch.size)[step].width
+        width = batch.solver.steps(batch.size)[step - 1].width
         lanes = lanes_of(width, self._work.backend, self._work.sizes)
         return lanes * turns_of(batch.size, self._work.backend), lanes
 
     def _program(self, batch: Batch, number: int, lanes: int) -> tuple[str, Callable[..., Any], Any]:
         """Name, function and choices of a step."""
-        step, backend = batch.solver.steps(batch.size)[number], self._work.backend
+        step, backend = batch.solver.steps(batch.size)[number - 1], self._work.backend
         run = functools.partial(stages.solve_tiles, step=step, lanes=lanes, backend=backend)
-        return f"{batch.solver.name} {step.name}", run, (batch.size, lanes, backend)
+        return step.name, run, (batch.size, lanes, backend)
+
+    def _blank(self, batch: Batch, each: int) -> State:
+        """The state of so many problems that have not begun."""
+        key = batch.solver.name, batch.size, each
+        if key not in self._blanks:
+            shapes = state_of(batch.solver, batch.size, each, self._work.dtype)
+            zeros = jax.tree.map(lambda leaf: np.zeros((each, *leaf.shape[:-1]), leaf.dtype), shapes)
+            self._blanks[key] = zeros._replace(wants=np.full(each, FIRST, np.int32))
+        return self._blanks[key]
 
     def _tiles(self, batch: Batch, step: int, left: np.ndarray, chosen: np.ndarray) -> list[np.ndarray]:
         """Share problems out over calls of a step."""
@@ -165,14 +180,12 @@ class Solving:
             runs = [chosen[owner == group] for group in np.unique(owner)]
         return [run[first : first + each] for run in runs for first in range(0, len(run), each)]
 
-    def _step(self, batch: Batch, number: int, problems: np.ndarray, state: State | None) -> tuple[np.ndarray, State]:
+    def _step(self, batch: Batch, number: int, problems: np.ndarray, state: State) -> tuple[np.ndarray, State]:
         """Take a step, keep the solutions that it finds, and return what is not solved."""
         each, lanes = self._tile(batch, number)
         count = len(problems)
         tiles = -(-count // lanes)
         gathered = self._gather(batch, problems, tiles * lanes, each)
-        if state is not None:
-            state = jax.tree.map(lambda leaf: lengthened(leaf, each), state)
         rows = np.int32(batch.rows[problems].max())
         made = self._calls.run(*self._program(batch, number, lanes), gathered, state, rows, np.int32(tiles))
         done = np.asarray(made.wants)[:count] == 0
@@ -192,7 +205,8 @@ class Solving:
         owner, there = np.divmod(slot, self._work.sizes.group)
         reward, upper = self._reward[profile], self._upper[profile]
         if self._work.backend is Backend.ACCELERATOR:
-            at = lengthened(there.astype(np.int32), each), lengthened(reward, each), lengthened(upper, each)
+            upper = np.pad(upper, (0, each - len(upper)), constant_values=-1)  # a lane without bounds has no problem
+            at = lengthened(there.astype(np.int32), each), lengthened(reward, each), upper
             gather = functools.partial(stages.gather_problems, clusters=size)
             return self._calls.run("gather problems", gather, size, groups[int(owner[0])], *at)
         covariance, rewards, uppers = self._buffers(each, size)
@@ -213,9 +227,9 @@ class Solving:
             if n < size:  # fewer assets than the canonical size
                 covariance[to, n:], covariance[to, :, n:], rewards[to, n:], uppers[to, n:] = 0, 0, 0, 0
                 covariance[to, np.arange(n, size), np.arange(n, size)] = 1
-        # idle lanes have a problem that is solved at once
+        # a lane without bounds has no problem, and costs nothing
         idle = slice(len(problems), used)
-        covariance[idle], rewards[idle], uppers[idle] = np.eye(size), 0, np.eye(1, size)
+        covariance[idle], rewards[idle], uppers[idle] = np.eye(size), 0, 0
         return covariance, rewards, uppers
 
     def _buffers(self, each: int, size: int) -> tuple[np.ndarray, ...]:

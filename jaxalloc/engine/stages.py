@@ -296,7 +296,7 @@ def _by_parts(compute: Callable[..., Any], few: int, count: Array, arguments: tu
 
 def solve_tiles(
     problems: tuple[Array, Array, Array],
-    state: State | None,
+    state: State,
     rows: Array,
     count: Array,
     *,
@@ -308,7 +308,7 @@ def solve_tiles(
 
     Args:
         problems: covariances (M, K, K), rewards and bounds (M, K).
-        state: leading axis M; None before the first step.
+        state: leading axis M.
         rows: () int32, the clusters of the largest problem.
         count: () int32.
         step: static.
@@ -317,18 +317,15 @@ def solve_tiles(
     """
 
     @jax.jit  # traced once
-    def tile(problems: tuple[Array, Array, Array], state: State | None, rows: Array) -> State:
+    def tile(problems: tuple[Array, Array, Array], state: State, rows: Array) -> State:
         covariance, excess, upper = (jnp.moveaxis(leaf, 0, -1) for leaf in problems)
         problem = Problem(covariance=covariance, excess=excess, upper=upper, rows=rows)
-        now = None if state is None else jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 0, -1), state)
+        now = jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 0, -1), state)
         with jax.numpy_rank_promotion("allow"):  # numbers (L,) meet vectors (K, L) at every step
             made = step.kernel(problem, now, backend)
         return jax.tree.map(lambda leaf: jnp.moveaxis(leaf, -1, 0), made)
 
-    def solve(problems: tuple[Array, Array, Array], *state: State) -> State:
-        return tile(problems, state[0] if state else None, rows)
-
-    return _by_parts(solve, lanes, count, (problems,) if state is None else (problems, state))
+    return _by_parts(lambda problems, state: tile(problems, state, rows), lanes, count, (problems, state))
 
 
 def gather_problems(
@@ -340,12 +337,13 @@ def gather_problems(
         posed: of the group.
         slots: (M,) universes.
         reward: (M,) place in `Posed.rewards`, -1 for none.
-        upper: (M,) place in `Posed.uppers`.
+        upper: (M,) place in `Posed.uppers`, -1 for bounds of 0.
         clusters: static K.
     """
     rewards = posed.rewards[slots, jnp.maximum(reward, 0), :clusters]
     rewards = jnp.where((reward >= 0)[:, None], rewards, 0)
-    covariance, uppers = posed.covariance[slots, :clusters, :clusters], posed.uppers[slots, upper, :clusters]
+    uppers = jnp.where((upper >= 0)[:, None], posed.uppers[slots, jnp.maximum(upper, 0), :clusters], 0)
+    covariance = posed.covariance[slots, :clusters, :clusters]
     short = clusters - rewards.shape[1]  # fewer assets than the canonical size
     if short > 0:
         own = jnp.arange(clusters, dtype=jnp.int32) >= rewards.shape[1]

@@ -13,8 +13,10 @@ from jax import Array
 from jaxalloc.kernels.lanes.adapter import lanes_last
 from jaxalloc.kernels.lanes.backend import Backend, if_any
 from jaxalloc.kernels.lanes.precision import is_off
+from jaxalloc.kernels.solvers.mean_variance import MEAN_VARIANCE
 from jaxalloc.kernels.solvers.problem import Solution
-from jaxalloc.kernels.solvers.steps import MEAN_VARIANCE, RISK_PARITY, Problem, Solver, solve_all
+from jaxalloc.kernels.solvers.risk_parity.solve import RISK_PARITY
+from jaxalloc.kernels.solvers.steps import Solver, solve_all, whole
 from jaxalloc.portfolios import baselines
 from jaxalloc.portfolios.baselines import Assets
 from jaxalloc.portfolios.nco import nco
@@ -130,8 +132,7 @@ def solve_posed(name: str, posed: Posed, backend: Backend) -> Solution:
 @functools.cache
 def _in_lanes(solver: Solver, backend: Backend) -> Callable[[Array, Array, Array], Solution]:
     def solve(covariance: Array, excess: Array, upper: Array) -> Solution:
-        rows = jnp.int32(upper.shape[0])
-        return solve_all(solver, Problem(covariance=covariance, excess=excess, upper=upper, rows=rows), backend)
+        return solve_all(solver, whole(covariance, excess, upper), backend)
 
     return lanes_last(solve)
 

@@ -111,8 +111,6 @@ def test_what_tells_programs_apart(registry: Registry) -> None:
         ((Pair(ones, ones),), {}),
         ((Pair(ones),), {"static": Kind.ONE}),
         ((Pair(ones),), {"static": Kind.TWO}),
-        ((Pair(ones),), {"donate": (0,)}),
-        ((Pair(ones),), {"lone": True}),
     ]
     for _ in range(2):
         for arguments, options in variants:
@@ -138,21 +136,6 @@ def test_empty_arrays_settings_and_keys_are_arguments(registry: Registry, again:
     assert empty.shape == (0, 4)
     assert rest["none"] is None
     assert float(rest["sum"]) == 0
-
-
-@pytest.mark.parametrize("again", [False, True], ids=["compiled", "loaded"])
-def test_donated_arguments_are_written_over(registry: Registry, again: bool) -> None:
-    call = make(registry, size=1000, donate=(0,))
-    if again:
-        other = Registry()
-        call = make(other, size=1000, donate=(0,))
-        assert other.statistics().loaded == 1
-    given = Pair(jnp.ones(1000, jnp.float32))  # computed: an array of NumPy's could not be written over
-    address = given.first.unsafe_buffer_pointer()
-    result = call(given)
-    assert given.first.is_deleted()
-    assert result.first.unsafe_buffer_pointer() == address
-    np.testing.assert_allclose(result.first, np.sin(1) * 2 + 1, rtol=1e-6)
 
 
 def test_threads_that_ask_for_one_program_share_it(registry: Registry) -> None:

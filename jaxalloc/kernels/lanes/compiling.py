@@ -14,7 +14,7 @@ import jax.numpy as jnp
 _PASSES = "simplify-while-loops,while-loop-invariant-code-motion"
 
 # A tile runs on one core. So XLA orders a program's kernels to need little memory, not so that many could run at once.
-# That saves 3 to 4 % of the time of a tile, and a tenth of the time of a lone universe.
+# That saves 3 to 4 % of the time of a tile.
 _ORDER = "CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED"
 
 # On a GPU a loop becomes a graph that the device goes through by itself. Otherwise the host asks after each turn
@@ -26,16 +26,11 @@ _LEAST_GRAPHS = (0, 11)
 
 
 @functools.cache
-def compiler_options(lone: bool = False) -> dict[str, Any]:
+def compiler_options() -> dict[str, Any]:
     """Options of XLA for programs on a CPU or a GPU, as far as this XLA knows them; none on other devices.
 
     With region analysis loops on a CPU copy less of what they carry, as loops on other devices do anyway: that saves 5
     to 10 % of the time of a tile.
-
-    Args:
-        lone: whether the program is for one universe, and takes a thousand times longer to compile than to run. Its
-            kernels are then emitted the older way, which takes four fifths of the time to compile and 1.1 to 1.3 times
-            the time to run.
     """
     platform = jax.default_backend()
     if platform != "cpu":
@@ -46,8 +41,6 @@ def compiler_options(lone: bool = False) -> dict[str, Any]:
         "xla_disable_hlo_passes": _PASSES,
         "xla_cpu_scheduler_type": _ORDER,
     }
-    if lone:
-        wanted["xla_cpu_use_fusion_emitters"] = False
     if _are_known(wanted):  # as a rule, so that one program is compiled to find out, not one for each option
         return wanted
     return {name: value for name, value in wanted.items() if _are_known({name: value})}

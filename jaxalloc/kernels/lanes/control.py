@@ -6,9 +6,13 @@ That also keeps a universe's bits from depending on its lane. (With universes fi
 vectorises over universes with strided loads, and leaves the last lanes to scalar code that rounds differently:
 measured.)
 
-No kernel reduces across lanes, with two exceptions, both in this module: a loop asks whether any lane wants another
-turn, and `in_groups` and `in_turns` pack the lanes that want the same work. (What needs the number of its turn gets it
-from the loop.)
+No kernel reduces across lanes, with two exceptions: a loop asks whether any lane wants another turn, and `in_turns`
+packs items that want the same work. (What needs the number of its turn gets it from the loop.) Nor does a kernel gather
+lanes for itself: where some of them need what others do not, that is a program of its own, and the host packs the lanes
+that want it (`jaxalloc.kernels.solvers.steps`).
+
+A matrix of K rows may hold fewer that count. How many of the leading ones do is a number that a program is given, not
+part of it, and its loops over rows end there.
 
 Arrays have shape (K, ..., L), numbers (L,); without lanes the same code serves one universe, (K, ...) and ().
 `jaxalloc.kernels.lanes.backend` explains what the compiler makes of a loop.
@@ -23,14 +27,11 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from jaxalloc.kernels.lanes.backend import Backend, if_any
+from jaxalloc.kernels.lanes.backend import Backend
 
 State = TypeVar("State")
-Problem = TypeVar("Problem")
 
-PACKING = "packing"  # scope of the code that packs lanes, which may reduce across them
-_FEWEST = 8  # lanes of a group: a processor's vector of float64
-_SHARE = 8  # a group has at least one in so many of the lanes
+PACKING = "packing"  # scope of the code that packs items, which may reduce across them
 
 
 def while_any(
@@ -53,63 +54,6 @@ def while_any(
 
     turn = jnp.int32(first)
     return lax.while_loop(lambda carry: jnp.any(carry[2]), step, (turn, state, more(turn, state)))[1]
-
-
-def in_groups(
-    wanted: Array,
-    work: Callable[[Problem, State, Array], State],
-    problem: Problem,
-    state: State,
-    backend: Backend,
-    share: int = _SHARE,
-) -> State:
-    """``work`` in the lanes that want it, packed into groups of few lanes; where none wants it no work is done.
-
-    For what few lanes of a tile need, and what takes as long for one lane as for all.
-
-    Args:
-        wanted: (L,) bool.
-        work: from the problem and the state of a group's lanes, and which of them count, to their next state.
-        problem: pytree of arrays (..., L) that stay as they are; or (..., L / P), where P lanes of the state, L / P
-            apart, have the same problem.
-        state: pytree of arrays (..., L).
-        backend: static.
-        share: on an accelerator a group has one in so many of the lanes: more where fewer lanes want it.
-    """
-    lanes = wanted.shape[0]
-    if is_one_group(lanes):
-        problem = jax.tree.map(lambda leaf: jnp.concatenate([leaf] * (lanes // leaf.shape[-1]), axis=-1), problem)
-        return if_any(wanted, lambda state, wanted: work(problem, state, wanted), state)
-
-    width = max(_FEWEST, lanes // (_SHARE if backend is Backend.CPU else share))
-
-    def turn(carry: tuple[State, Array]) -> tuple[State, Array]:
-        state, left = carry
-        chosen = _first_lanes(left, width, backend)
-
-        def gather(values: Any) -> Any:
-            lane = jnp.minimum(chosen, lanes - 1)
-            return jax.tree.map(lambda leaf: jnp.take(leaf, lane % leaf.shape[-1], axis=-1, mode="clip"), values)
-
-        done = work(gather(problem), gather(state), chosen < lanes)
-        state = jax.tree.map(lambda leaf, new: leaf.at[..., chosen].set(new, mode="drop"), state, done)
-        return state, left.at[chosen].set(False, mode="drop")
-
-    return lax.while_loop(lambda carry: jnp.any(carry[1]), turn, (state, wanted))[0]
-
-
-def is_one_group(lanes: int) -> bool:
-    """Whether `in_groups` takes so many lanes together."""
-    return lanes <= _FEWEST
-
-
-def _first_lanes(wanted: Array, width: int, backend: Backend) -> Array:
-    """(width,) int32, the first lanes that are wanted (L,), in order; then L, or more, where there are no more."""
-    with jax.named_scope(PACKING):
-        place = jnp.cumsum(wanted, dtype=jnp.int32)
-        if backend is Backend.CPU:  # of an accelerator's many lanes comparisons would be the square
-            return jnp.sum(place[:, None] <= jnp.arange(width, dtype=jnp.int32), axis=0, dtype=jnp.int32)
-        return _numbers(wanted, place, width)
 
 
 def in_turns(wanted: Array, width: int, work: Callable[[Array, State], State], state: State) -> State:
@@ -151,37 +95,58 @@ def choose(condition: Array, yes: State, no: State) -> State:
     return jax.tree.map(lambda a, b: jnp.where(condition, a, b), yes, no)
 
 
-def over_pairs(count: int, step: Callable[[Array, State], State], state: State) -> State:
-    """`lax.fori_loop` from 0 to ``count``, two steps a turn: half as many kernels to start."""
-    state = lax.fori_loop(0, count // 2, lambda j, now: step(2 * j + 1, step(2 * j, now)), state)
-    return step(jnp.int32(count - 1), state) if count % 2 else state
-
-
-def over_steps(count: int, step: Callable[[Array, State], State], state: State, backend: Backend) -> State:
-    """`lax.fori_loop` from 0 to ``count`` for a step that reads all over what it changes.
-
-    On an accelerator it goes two steps a turn, of which the second writes where the state was before the first: no
-    state is copied.
+def over_pairs(count: int, step: Callable[[Array, State], State], state: State, rows: Array | None = None) -> State:
+    """`lax.fori_loop` from 0 to ``count``, two steps a turn: half as many kernels to start.
 
     Args:
         count: of steps.
         step: from its number and the state to the next state.
         state: pytree of arrays.
-        backend: static.
+        rows: () int32, or (L,), of each lane: steps from this number on change nothing, and the loop ends where that is
+            so in every lane. By default all steps count.
+    """
+
+    def pair(j: Array, state: State) -> State:
+        return step(2 * j + 1, step(2 * j, state))
+
+    state = _counted(count // 2, pair, state, None if rows is None else (rows + 1) // 2)
+    return step(jnp.int32(count - 1), state) if count % 2 else state
+
+
+def over_steps(
+    count: int, step: Callable[[Array, State], State], state: State, backend: Backend, rows: Array | None = None
+) -> State:
+    """`over_pairs` for a step that reads all over what it changes.
+
+    On an accelerator it goes two steps a turn, of which the second writes where the state was before the first: no
+    state is copied. On a CPU it goes one.
     """
     if backend is Backend.CPU:
-        return lax.fori_loop(0, count, step, state)
-    return over_pairs(count, step, state)
+        return _counted(count, step, state, rows)
+    return over_pairs(count, step, state, rows)
 
 
-def over_short_steps(count: int, step: Callable[[Array, State], State], state: State, backend: Backend) -> State:
+def over_short_steps(
+    count: int, step: Callable[[Array, State], State], state: State, backend: Backend, rows: Array | None = None
+) -> State:
     """`over_steps` for very short steps: on a CPU their number has no sign, so that indices need no check."""
-    if backend is not Backend.CPU:
-        return over_pairs(count, step, state)
+    if backend is Backend.CPU:
+        return _counted(count, step, state, rows, jnp.uint32)
+    return over_pairs(count, step, state, rows)
+
+
+def _counted(
+    count: int, step: Callable[[Array, State], State], state: State, rows: Array | None, dtype: Any = jnp.int32
+) -> State:
+    """`lax.fori_loop` from 0 to ``count``, or to the largest of ``rows`` if that is less."""
+    end = jnp.int32(count) if rows is None else rows
+
+    def more(carry: tuple[Array, State]) -> Array:
+        number, _ = carry
+        return (number < count) & jnp.any(number.astype(jnp.int32) < end)
 
     def turn(carry: tuple[Array, State]) -> tuple[Array, State]:
         number, state = carry
         return number + 1, step(number, state)
 
-    most = jnp.uint32(count)
-    return lax.while_loop(lambda carry: carry[0] < most, turn, (jnp.uint32(0), state))[1]
+    return lax.while_loop(more, turn, (dtype(0), state))[1]

@@ -16,11 +16,11 @@ from jax import Array, lax
 
 from jaxalloc.kernels.lanes.backend import Backend
 from jaxalloc.kernels.lanes.control import over_steps
-from jaxalloc.kernels.lanes.products import positions
+from jaxalloc.kernels.lanes.products import diagonal, positions
 
 
 @functools.partial(jax.jit, static_argnums=2)
-def solve_positive_definite(matrix: Array, rhs: Array, backend: Backend) -> Array:
+def solve_positive_definite(matrix: Array, rhs: Array, backend: Backend, rows: Array | None = None) -> Array:
     """Solve matrix X = rhs by elimination without pivoting.
 
     Without pivoting the elimination is stable for a symmetric positive definite matrix. A column that depends on the
@@ -35,17 +35,20 @@ def solve_positive_definite(matrix: Array, rhs: Array, backend: Backend) -> Arra
         matrix: (K, K) symmetric positive semidefinite, unit scale on its diagonal; lanes may follow, (K, K, L).
         rhs: (K, R) right-hand sides; (K, R, L).
         backend: static.
+        rows: () or (L,) int32, the rows from this one on are the identity's, with right-hand sides of 0; by default all
+            count.
 
     Returns:
         (K, R) the solution; (K, R, L).
     """
     size, n_rhs = matrix.shape[0], rhs.shape[1]
     tiny = smallest_pivot(size, matrix.dtype)
-    scale = jnp.moveaxis(jnp.diagonal(matrix), -1, 0)
+    scale = diagonal(matrix)
     table = jnp.concatenate([matrix, rhs], axis=1)
     blocks = []
     for low, high in itertools.pairwise(_edges(size)):
-        table = _eliminate(table, tiny * scale[low:], high - low, backend)
+        left = None if rows is None else rows - low
+        table = _eliminate(table, tiny * scale[low:], high - low, left, backend)
         blocks.append(table[: high - low])
         table = table[high - low :, high - low :]
     solution = jnp.zeros((0, *rhs.shape[1:]), rhs.dtype)
@@ -67,8 +70,11 @@ def _edges(size: int) -> list[int]:
     return [size * b // n_blocks for b in range(n_blocks + 1)]
 
 
-def _eliminate(table: Array, tiny: Array, pivots: int, backend: Backend) -> Array:
-    """Gauss-Jordan over the first ``pivots`` columns of a table (n, columns, ...), which are left as they are."""
+def _eliminate(table: Array, tiny: Array, pivots: int, rows: Array | None, backend: Backend) -> Array:
+    """Gauss-Jordan over the first ``pivots`` columns of a table (n, columns, ...), which are left as they are.
+
+    Of these columns those from ``rows`` on are the identity's, and once no lane has another the elimination ends.
+    """
     index = positions(table.shape[0], table)
 
     def step(k: Array, table: Array) -> Array:
@@ -79,4 +85,4 @@ def _eliminate(table: Array, tiny: Array, pivots: int, backend: Backend) -> Arra
         row = row * jnp.where(dependent, 0, 1 / jnp.where(dependent, 1, pivot))
         return jnp.where(index == k, row[None], table - column[:, None] * row[None])
 
-    return over_steps(pivots, step, table, backend)
+    return over_steps(pivots, step, table, backend, rows)

@@ -19,23 +19,73 @@ def dot(a: Array, b: Array) -> Array:
     return jnp.matmul(a, b, precision=HIGHEST)
 
 
-@functools.partial(jax.jit, static_argnums=(2, 3))  # traced once a shape, not at each of its many uses
-def matvec(matrix: Array, x: Array, backend: Backend, absolute: bool = False) -> Array:
+@functools.partial(jax.jit, static_argnames=("backend", "absolute"))  # traced once a shape, not at each of its uses
+def matvec(matrix: Array, x: Array, backend: Backend, rows: Array | None = None, absolute: bool = False) -> Array:
     """Product of a symmetric (K, K, L), or of its absolute values, and (K, L).
 
     On a CPU the rows, each multiplied by an entry of the vector, are added up two at a time, and the sum stays in the
     nearest cache. (One row a step takes up to seven times as long where lanes are few.)
+
+    Args:
+        matrix: (K, K, L).
+        x: (K, L).
+        backend: static.
+        rows: () int32, the entries of ``x`` from this one on are 0; by default all K count.
+        absolute: static.
     """
     size = jnp.abs if absolute else lambda values: values
-
     if backend is not Backend.CPU:
         return jnp.sum(size(matrix) * x[None], axis=1)
 
-    def add(j: Array, total: Array) -> Array:
+    def add(j: Array, sum_: Array) -> Array:
         row, entry = (lax.dynamic_index_in_dim(values, j, 0, keepdims=False) for values in (matrix, x))
-        return total + size(row) * entry[None]
+        return sum_ + size(row) * entry[None]
 
-    return over_pairs(x.shape[0], add, jnp.zeros_like(x))
+    return over_pairs(x.shape[0], add, jnp.zeros_like(x), rows)
+
+
+@functools.partial(jax.jit, static_argnums=(3, 4))
+def two_products(
+    matrix: Array, x: Array, y: Array, backend: Backend, absolute: bool, rows: Array | None = None
+) -> tuple[Array, Array]:
+    """`matvec` of a matrix and each of two vectors, with one pass over the matrix.
+
+    Args:
+        matrix: (K, K, L).
+        x: (K, L).
+        y: (K, L).
+        backend: static.
+        absolute: whether ``y`` is multiplied by the absolute values of the matrix.
+        rows: as in `matvec`.
+    """
+    size = jnp.abs if absolute else lambda values: values
+    if backend is not Backend.CPU:
+        return jnp.sum(matrix * x[None], axis=1), jnp.sum(size(matrix) * y[None], axis=1)
+
+    def add(j: Array, sums: tuple[Array, Array]) -> tuple[Array, Array]:
+        row, first, second = (lax.dynamic_index_in_dim(values, j, 0, keepdims=False) for values in (matrix, x, y))
+        return sums[0] + row * first[None], sums[1] + size(row) * second[None]
+
+    return over_pairs(x.shape[0], add, (jnp.zeros_like(x), jnp.zeros_like(y)), rows)
+
+
+def totals(*values: Array) -> tuple[Array, ...]:
+    """Sums over the first axis of arrays of one shape and dtype, by one kernel.
+
+    It takes longer to run than a kernel for each sum, and a fraction of the time to compile.
+    """
+
+    def add(sums: tuple[Array, ...], others: tuple[Array, ...]) -> tuple[Array, ...]:
+        return tuple(one + other for one, other in zip(sums, others, strict=True))
+
+    zeros = tuple(jnp.zeros((), each.dtype) for each in values)
+    return lax.reduce(values, zeros, add, (0,))
+
+
+def diagonal(matrix: Array) -> Array:
+    """Diagonal (K, L) of a matrix (K, K, L)."""
+    size = matrix.shape[0]
+    return matrix.reshape(size * size, *matrix.shape[2:])[:: size + 1]
 
 
 def positions(size: int, like: Array) -> Array:

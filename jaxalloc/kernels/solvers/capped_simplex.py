@@ -12,8 +12,9 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from jaxalloc.kernels.lanes.backend import if_any
-from jaxalloc.kernels.lanes.control import while_any
+from jaxalloc.kernels.lanes.control import over_pairs, while_any
 from jaxalloc.kernels.lanes.precision import is_off
+from jaxalloc.kernels.lanes.products import totals
 
 _FEW = 100  # at most so many entries are compared with one another
 _MAX_STEPS = 200  # each search below ends in a handful of steps; the limit only guards against NaN
@@ -110,16 +111,19 @@ def project(point: Array, upper: Array, normal: Array | None = None) -> Array:
     eps = jnp.finfo(point.dtype).eps
     low = jnp.min(jnp.where(movable, (point - upper) / a, jnp.inf), axis=0)
     high = jnp.max(jnp.where(movable, point / a, -jnp.inf), axis=0)
-    any_movable = jnp.any(movable, axis=0)
-    low, high = jnp.where(any_movable, low, 0), jnp.where(any_movable, high, 0)
-    excess = jnp.sum(jnp.where(movable, a * point, 0), axis=0) - 1
-    start = excess / jnp.maximum(jnp.sum(jnp.where(movable, a * a, 0), axis=0), eps)
+    held, squares = totals(jnp.where(movable, a * point, 0), jnp.where(movable, a * a, 0))
+    exists = squares > 0
+    low, high = jnp.where(exists, low, 0), jnp.where(exists, high, 0)
+    start = jnp.clip((held - 1) / jnp.maximum(squares, eps), low, high)
 
-    def step(_: Array, state: tuple[Array, Array, Array, Array]) -> tuple[Array, Array, Array, Array]:
-        mu, lower, higher, _ = state
+    def searching(carry: tuple[Array, Array, Array, Array, Array]) -> Array:
+        turn, *_, searched = carry
+        return (turn < _MAX_STEPS) & jnp.any(searched)
+
+    def step(carry: tuple[Array, Array, Array, Array, Array]) -> tuple[Array, Array, Array, Array, Array]:
+        turn, mu, lower, higher, searched = carry
         moved = point - mu * a
-        y = jnp.clip(moved, 0, upper)
-        excess = jnp.sum(a * y, axis=0) - 1
+        excess = jnp.sum(a * jnp.clip(moved, 0, upper), axis=0) - 1
         slope = jnp.sum(jnp.where((moved > 0) & (moved < upper), a * a, 0), axis=0)
         lower = jnp.where(excess >= 0, mu, lower)
         higher = jnp.where(excess <= 0, mu, higher)
@@ -127,29 +131,25 @@ def project(point: Array, upper: Array, normal: Array | None = None) -> Array:
         # strictly inside: an end has been tried already, and Newton may go from one end to the other for ever
         inside = (slope > 0) & (newton > lower) & (newton < higher)
         new = jnp.where(inside, newton, lower + (higher - lower) / 2)
-        done = (jnp.abs(excess) <= 2 * eps) | (new == mu) | ((newton == mu) & (slope > 0))
-        return jnp.where(done, mu, new), lower, higher, done
+        searched = searched & (jnp.abs(excess) > 2 * eps) & (new != mu) & ((newton != mu) | (slope <= 0))
+        return turn + 1, jnp.where(searched, new, mu), lower, higher, searched
 
-    def searching(turn: Array, state: tuple[Array, Array, Array, Array]) -> Array:
-        return ~state[3] & (turn < _MAX_STEPS)
-
-    start = jnp.clip(start, low, high)
-    idle = jnp.zeros(start.shape, bool)
-    mu, *_ = while_any(searching, step, (start, low, high, idle))
+    _, mu, *_ = lax.while_loop(searching, step, (jnp.int32(0), start, low, high, jnp.ones(start.shape, bool)))
     return jnp.clip(point - mu * a, 0, upper)
 
 
-def linear_minimum(cost: Array, upper: Array) -> Array:
+def linear_minimum(cost: Array, upper: Array, rows: Array | None = None) -> Array:
     """Minimise cost . s over {0 <= s <= upper, sum s = 1}, greedily: fill the cheapest entries first.
 
     Args:
         cost: (K,) finite.
         upper: (K,) upper bounds with sum >= 1; 0 for an entry that takes no part.
+        rows: () int32, no entry from this one on takes part; by default all count.
 
     Returns:
         (K,) a minimiser; entries of the marginal cost share what is left in proportion to their bounds.
     """
-    _, cheaper, up_to = _marginal_cost(cost, upper)
+    _, cheaper, up_to = _marginal_cost(cost, upper, rows)
     filled = jnp.where(cheaper, upper, 0)
     level = jnp.where(up_to & ~cheaper, upper, 0)
     total = jnp.sum(level, axis=0)
@@ -158,7 +158,7 @@ def linear_minimum(cost: Array, upper: Array) -> Array:
 
 
 @jax.jit
-def linear_slack(cost: Array, weights: Array, upper: Array) -> Array:
+def linear_slack(cost: Array, weights: Array, upper: Array, rows: Array | None = None) -> Array:
     """By how much cost . w exceeds the minimum of cost . s over the set, as a sum of nonnegative terms.
 
     By duality this slack is the least over nu of sum (cost - nu)^+ w + (nu - cost)^+ (upper - w), attained at the
@@ -168,17 +168,18 @@ def linear_slack(cost: Array, weights: Array, upper: Array) -> Array:
         cost: (K,) finite.
         weights: (K,) feasible w.
         upper: (K,) upper bounds; 0 for an entry that takes no part.
+        rows: () int32, no entry from this one on takes part; by default all count.
 
     Returns:
         () the slack, at least 0.
     """
-    nu, _, _ = _marginal_cost(cost, upper)
+    nu, _, _ = _marginal_cost(cost, upper, rows)
     room = jnp.maximum(upper - weights, 0)
     terms = jnp.maximum(cost - nu, 0) * weights + jnp.maximum(nu - cost, 0) * room
     return jnp.sum(jnp.where(upper > 0, terms, 0), axis=0)
 
 
-def _marginal_cost(cost: Array, upper: Array) -> tuple[Array, Array, Array]:
+def _marginal_cost(cost: Array, upper: Array, rows: Array | None) -> tuple[Array, Array, Array]:
     """The marginal cost, at which the entries up to it hold 1; the entries below that cost, and those up to it.
 
     Few entries are compared with one another, in K^2 steps. For many the cost is bisected, until floating point has
@@ -204,7 +205,7 @@ def _marginal_cost(cost: Array, upper: Array) -> tuple[Array, Array, Array]:
         return low, high, jnp.where(enough, below, reached), jnp.where(enough, reached, up_to)
 
     if len(cost) <= _FEW:
-        before, held = lax.fori_loop(0, len(cost), add, (jnp.zeros_like(upper), jnp.zeros_like(upper)))
+        before, held = over_pairs(len(cost), add, (jnp.zeros_like(upper), jnp.zeros_like(upper)), rows)
         below, up_to = movable & (held < 1), movable & (before < 1)
     else:
         steps = jnp.finfo(cost.dtype).nmant + 20  # more than the digits: the marginal cost may be far below the largest
@@ -216,21 +217,24 @@ def _marginal_cost(cost: Array, upper: Array) -> tuple[Array, Array, Array]:
 
 @jax.jit
 def settle(weights: Array, upper: Array) -> Array:
-    """Give the rounding left in sum w - 1 to the entries strictly between their bounds, in proportion.
+    """`even_out`; where more than rounding is missing, because a search gave up early, the weights are projected."""
+    weights = even_out(weights, upper)
+    return if_any(is_off(jnp.sum(weights, axis=0)), lambda weights, _: project(weights, upper), weights)
 
-    Where more than rounding is missing, because a search gave up early, the weights are projected.
+
+def even_out(weights: Array, upper: Array) -> Array:
+    """Give the rounding left in sum w - 1 to the entries strictly between their bounds, in proportion.
 
     Args:
         weights: (K,) within the bounds, sum about 1.
         upper: (K,) upper bounds.
 
     Returns:
-        (K,) weights within the bounds whose sum is 1 to the last few bits.
+        (K,) weights within the bounds whose sum is 1 to the last few bits, where the entries have room for it.
     """
     for _ in range(2):  # the first time an entry just below its bound may reach it, and leave the rest to the others
         free = (weights > 0) & (weights < upper)
-        fixed = jnp.sum(jnp.where(free, 0, weights), axis=0)
-        moving = jnp.sum(jnp.where(free, weights, 0), axis=0)
+        fixed, moving = totals(jnp.where(free, 0, weights), jnp.where(free, weights, 0))
         scale = jnp.where(moving > 0, (1 - fixed) / jnp.where(moving > 0, moving, 1), 1)
         weights = jnp.clip(jnp.where(free, weights * jnp.maximum(scale, 0), weights), 0, upper)
-    return if_any(is_off(jnp.sum(weights, axis=0)), lambda weights, _: project(weights, upper), weights)
+    return weights

@@ -7,6 +7,12 @@ y'Cy / 2 - ratio e'y raises the Sharpe ratio (by the inequality of the arithmeti
 accelerated projected gradient steps finds which bounds hold; an active set then solves for the face exactly, ratio and
 all, and goes on exchanging bounds while their multipliers ask for it. Such exchanges can cycle, so the better of the
 two points is kept, and the next block starts from it.
+
+The steps of the solver (`jaxalloc.kernels.solvers.steps`): one for each size of the table in which an exchange is
+solved, and one that begins a further block. The first, of the smallest table, also begins the first block, with
+gradient steps in float32, and a few exchanges then solve most problems. The others want the first step again, or that
+of a larger table once their face has outgrown the table. Where the exchanges have ended without the problem solved, the
+last step compares the points and begins another block.
 """
 
 from __future__ import annotations
@@ -15,45 +21,26 @@ import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
 from jaxalloc.kernels.lanes.adapter import lanes_last
 from jaxalloc.kernels.lanes.backend import Backend, if_any
-from jaxalloc.kernels.lanes.control import choose, in_groups, while_any
-from jaxalloc.kernels.lanes.products import divisor, matvec
-from jaxalloc.kernels.solvers.active_set import active_set
-from jaxalloc.kernels.solvers.capped_simplex import linear_minimum, linear_slack, project, settle
+from jaxalloc.kernels.lanes.control import choose, while_any
+from jaxalloc.kernels.lanes.products import divisor, totals
+from jaxalloc.kernels.solvers.active_set import MOST_EXCHANGES, Face, exchange, face_of, free_on, is_open
+from jaxalloc.kernels.solvers.candidates import Candidate, better, is_solved, measure, unmeasured
+from jaxalloc.kernels.solvers.capped_simplex import linear_minimum
 from jaxalloc.kernels.solvers.gradient import curvature_of, projected_gradient
-from jaxalloc.kernels.solvers.problem import (
-    Correlation,
-    MeanVarianceProblem,
-    Solution,
-    accepted,
-    correlate,
-    rounding,
-    tolerance,
-    variance_of,
-)
+from jaxalloc.kernels.solvers.problem import Correlation, MeanVarianceProblem, Solution, accepted, correlate
+from jaxalloc.kernels.solvers.steps import Problem, Solver, State, Step, narrow, solve_all, whole, wide
 
 _FIRST_STEPS = 10  # of projected gradient in the first block
 _FURTHER_STEPS = 30  # of projected gradient in a further block, as a rule
 _BLOCKS = 30  # at most
 _PLAIN_BLOCKS = 3  # without a proximal term; where they fail, the face is likely singular, and exchanges cycle on it
-
-
-class _Measured(NamedTuple):
-    """What is known of a point.
-
-    Attributes:
-        gap: (L,) optimality gap.
-        floor: (L,) the part of the gap that is rounding.
-        value: (L,) variance; over the reward's square where there is a reward.
-    """
-
-    gap: Array
-    floor: Array
-    value: Array
+_FEW = 24  # at most so many clusters count as few, and get fewer exchanges in the first step
 
 
 def min_variance(covariance: Array, upper: Array, backend: Backend) -> Solution:
@@ -110,8 +97,8 @@ def optimality_gap(covariance: Array, excess: Array, upper: Array, weights: Arra
     Returns:
         () the gap, at least 0.
     """
-    risk = correlate(covariance)
-    return _measure(_scale(risk, excess, upper), upper, risk.sigma * weights, backend).gap
+    problem = _pose(Problem(covariance, excess, upper, jnp.int32(len(upper))))
+    return measure(problem, upper, weights, backend).gap
 
 
 # ---- with lanes: vectors (K, L), numbers (L,) ------------------------------------------------------------------------
@@ -119,225 +106,209 @@ def optimality_gap(covariance: Array, excess: Array, upper: Array, weights: Arra
 
 def mean_variance_lanes(risk: Correlation, excesses: Array, uppers: Array, backend: Backend) -> Solution:
     """`mean_variance` with lanes, for P problems of one covariance: (K, K, L), (P, K, L) and (P, K, L)."""
+    covariance = risk.matrix * risk.sigma[:, None] * risk.sigma[None]
     # one after the other: side by side they would want the correlations twice, and outgrow the cache
-    return lax.map(lambda problem: _solve_one(risk, *problem, backend=backend), (excesses, uppers))
-
-
-def _solve_one(risk: Correlation, excess: Array, upper: Array, backend: Backend) -> Solution:
-    richest = linear_minimum(-excess, upper)
-    rewarding = jnp.sum(richest * excess, axis=0) > 0
-    excess = jnp.where(rewarding, excess, 0)
-    problem = _scale(risk, excess, upper)
-    return _solve(problem, risk, upper, risk.sigma * richest, backend)._replace(altered=~rewarding)
+    return lax.map(lambda posed: solve_all(MEAN_VARIANCE, whole(covariance, *posed), backend), (excesses, uppers))
 
 
 @functools.cache
 def _in_lanes(backend: Backend) -> Callable[[Array, Array, Array], Solution]:
-    return lanes_last(lambda covariance, *rest: _solve_one(correlate(covariance), *rest, backend=backend))
+    return lanes_last(lambda *arguments: solve_all(MEAN_VARIANCE, whole(*arguments), backend))
 
 
-def _scale(risk: Correlation, excess: Array, upper: Array) -> MeanVarianceProblem:
+class _Memory(NamedTuple):
+    """Where a lane's block is.
+
+    Attributes:
+        face: the active set, where its exchanges have led.
+        start: (K, L) where they began.
+        best: the best point so far.
+        blocks: (L,) int32, number of the block, from 1; 0 before the first.
+        curvature: (L,) of `curvature_of`.
+    """
+
+    face: Face
+    start: Array
+    best: Candidate
+    blocks: Array
+    curvature: Array
+
+
+def _memory(size: int, lanes: int, dtype: Any) -> _Memory:
+    vector, numbers = (jax.ShapeDtypeStruct(shape, dtype) for shape in ((size, lanes), (lanes,)))
+    counts = jax.ShapeDtypeStruct((lanes,), jnp.int32)
+    side, changed = jax.ShapeDtypeStruct((size, lanes), jnp.int8), jax.ShapeDtypeStruct((lanes,), jnp.bool_)
+    return _Memory(
+        face=Face(y=vector, side=side, changed=changed, exchanges=counts),
+        start=vector,
+        best=Candidate(weights=vector, gap=numbers, floor=numbers, value=numbers),
+        blocks=counts,
+        curvature=numbers,
+    )
+
+
+@functools.cache
+def _steps(size: int) -> tuple[Step, ...]:
+    return _steps_of(size, _tables(size))
+
+
+def _together(size: int, lanes: int) -> tuple[Step, ...]:
+    small, *larger = _tables(size)
+    return _steps_of(size, (small, size) if larger and (lanes > 1 or size > _FEW) else (size,))
+
+
+def _steps_of(size: int, tables: tuple[int, ...]) -> tuple[Step, ...]:
+    faces = []
+    for i in range(len(tables)):
+        kernel = functools.partial(_exchange, tables, i)
+        faces.append(Step(f"mean variance, face of {tables[i]}", kernel, narrow(size) if i else wide(size)))
+    return *faces, Step("mean variance, further block", functools.partial(_begin_again, tables), narrow(size))
+
+
+def _tables(size: int) -> tuple[int, ...]:
+    """Numbers of rows of the tables for the free ones of so many clusters. The first is enough for most problems.
+
+    Example:
+        >>> _tables(8), _tables(16), _tables(32), _tables(96), _tables(256)
+        ((8,), (12, 16), (16, 32), (24, 48, 96), (48, 96, 256))
+    """
+    least = 12 if size <= 24 else 16 if size <= 49 else 24 if size <= 100 else 48
+    further = (rows for rows in (48, 96, 192, 384) if least < rows and 1.5 * rows < size)
+    return (*((least,) if least < size else ()), *further, size)
+
+
+MEAN_VARIANCE = Solver("mean variance", steps=_steps, together=_together, memory=_memory)
+
+
+def _pose(problem: Problem) -> MeanVarianceProblem:
+    """The problem in the variance metric."""
+    risk = correlate(problem.covariance)
     normal = 1 / risk.sigma
     return MeanVarianceProblem(
         correlation=risk.matrix,
         normal=normal,
-        upper=risk.sigma * upper,
-        excess=jnp.where(upper > 0, excess * normal, 0),
+        upper=problem.upper / normal,
+        excess=jnp.where(problem.upper > 0, problem.excess * normal, 0),
+        rows=problem.rows,
     )
 
 
-def _start(problem: MeanVarianceProblem, richest: Array, backend: Backend) -> Array:
-    """The best of three portfolios: inverse variance, rewards over variance, and the richest, a vertex."""
-    a = jnp.where(problem.upper > 0, problem.normal, 0)
-    tilted = jnp.maximum(problem.excess, 0)
-
-    def value(y: Array) -> Array:
-        reward = jnp.sum(y * problem.excess, axis=0)
-        return jnp.where(reward > 0, reward / jnp.sqrt(divisor(variance_of(problem, y, backend))), 0)
-
-    # without a reward every value is 0, and inverse variance is the place to start
-    best = project(a / divisor(jnp.sum(a * a, axis=0)), problem.upper, problem.normal)
-    highest = value(best)
-    for point in (project(tilted / divisor(jnp.sum(tilted * a, axis=0)), problem.upper, problem.normal), richest):
-        other = value(point)
-        best = jnp.where(other > highest, point, best)
-        highest = jnp.maximum(other, highest)
-    return best
+def _without_rewards(problem: MeanVarianceProblem, where: Array) -> MeanVarianceProblem:
+    return problem._replace(excess=jnp.where(where, 0, problem.excess))
 
 
-class _Best(NamedTuple):
-    """The best point so far.
+def _exchange(tables: tuple[int, ...], place: int, problem: Problem, state: State, backend: Backend) -> State:
+    """Exchanges on faces that fit a table. The first step begins the first block, and starts with few of them."""
+    wanted, posed = state.wants == 1 + place, _pose(problem)
+    memory, altered, most = state.memory, state.solution.altered, jnp.full(wanted.shape, MOST_EXCHANGES, jnp.int32)
+    if place == 0:
+        fresh = wanted & (memory.blocks == 0)
 
-    Attributes:
-        y: (K, L) the point.
-        measured: what `_measure` says of it.
-        blocks: (L,) int32, blocks done.
-    """
+        def begin(_: tuple[_Memory, Array], __: Array) -> tuple[_Memory, Array]:
+            return _begin(problem, posed, fresh, backend)
 
-    y: Array
-    measured: _Measured
-    blocks: Array
+        memory, altered = if_any(fresh, begin, (memory, altered))
+        most = jnp.where(fresh, 1 if len(posed.upper) <= _FEW else 3, most)
 
-
-class _Prepared(NamedTuple):
-    """A problem with what all its blocks need.
-
-    Attributes:
-        problem: in the variance metric.
-        upper: (K, L) bounds of the weights.
-        curvature: (L,) of `curvature_of`.
-    """
-
-    problem: MeanVarianceProblem
-    upper: Array
-    curvature: Array
+    posed = _without_rewards(posed, altered)
+    face = exchange(posed, memory.face, wanted, _proximal(memory.blocks), tables[place], most, backend)
+    best = better(posed, problem.upper, memory.best, _end(face, memory.start), backend, any_y=False)
+    wants = jnp.where(is_open(face), _next(tables, face, place), 1 + len(tables))
+    solved = is_solved(best) | ~jnp.any(problem.upper > 0, axis=0)
+    return _state(jnp.where(solved, 0, wants), memory._replace(face=face, best=best), altered)
 
 
-def _solve(problem: MeanVarianceProblem, risk: Correlation, upper: Array, richest: Array, backend: Backend) -> Solution:
-    """Blocks of projected gradient and active set until the gap is small; the best point is kept throughout."""
+def _begin(problem: Problem, posed: MeanVarianceProblem, fresh: Array, backend: Backend) -> tuple[_Memory, Array]:
+    """Begin the first block, by gradient steps in float32; and whether no portfolio earns anything."""
+    richest = linear_minimum(-problem.excess, problem.upper, problem.rows)
+    altered = ~(jnp.sum(richest * problem.excess, axis=0) > 0)
     # The gradient only has to find out which bounds hold. For that float32 and a few steps nearly always do: what the
     # active set then solves does not depend on how exactly its start was known. Where the active set cycles, on faces
     # that are singular, further blocks are in full precision.
-    float32_problem = MeanVarianceProblem(
-        correlation=risk.float32_matrix,
-        normal=problem.normal.astype(jnp.float32),
-        upper=problem.upper.astype(jnp.float32),
-        excess=problem.excess.astype(jnp.float32),
+    near = MeanVarianceProblem(
+        correlation=posed.correlation.astype(jnp.float32),
+        normal=posed.normal.astype(jnp.float32),
+        upper=posed.upper.astype(jnp.float32),
+        excess=posed.excess.astype(jnp.float32),
+        rows=posed.rows,
     )
-    curvature = curvature_of(float32_problem, backend)
-    start = _start(float32_problem, richest.astype(jnp.float32), backend)
-    prepared = _Prepared(problem=problem, upper=upper, curvature=curvature.astype(upper.dtype))
-
-    def first_walk(_: Array) -> Array:
-        walked = projected_gradient(float32_problem, curvature, start, _FIRST_STEPS, backend)
-        return jnp.where(walked >= float32_problem.upper, problem.upper, walked.astype(upper.dtype))
-
-    def block(turn: Array, best: _Best) -> _Best:
-        first = turn == 0
-        if upper.dtype == jnp.float32:  # one program for both
-            steps = jnp.where(first, _FIRST_STEPS, _further_steps(turn, upper.dtype))
-            walked = projected_gradient(problem, curvature, jnp.where(first, start, best.y), steps, backend)
-        else:
-            walked = lax.cond(first, first_walk, lambda _: _walk(prepared, turn, best, backend), best.y)
-        return _advance(prepared, turn, best, walked, backend)
-
-    infinite = jnp.full(upper.shape[1:], jnp.inf, upper.dtype)
-    worst = _Measured(gap=infinite, floor=jnp.zeros_like(infinite), value=infinite)
-    best = _Best(y=richest, measured=worst, blocks=jnp.zeros(upper.shape[1:], jnp.int32))
-    if backend is Backend.CPU:
-        best = while_any(lambda _, best: _unfinished(best), block, best)
-    else:
-        # of an accelerator's many lanes some always want a second block, which would take as long for all of them
-        best = _advance(prepared, jnp.int32(0), best, first_walk(best.y), backend)
-        further = functools.partial(_further_blocks, backend=backend)
-        best = in_groups(_unfinished(best), further, prepared, best, backend)
-    full = best.y >= problem.upper  # exactly at the bound, not a rounding below it
-    weights = jnp.where(full, upper, jnp.minimum(problem.normal * best.y, upper))
-    # An entry of y that is a few roundings above 0 counts as 0: which clusters are held, and which asset leads them,
-    # should not depend on rounding. An entry of w would not do: beside a cluster of hardly any risk tiny weights count.
-    small = best.y <= rounding(weights.dtype) * jnp.max(best.y, axis=0)
-    weights = settle(jnp.where(small, 0, weights), upper)
-    gap, floor, _ = _measure(problem, upper, risk.sigma * weights, backend)
-    return Solution(
-        weights=weights,
-        gap=gap,
-        iterations=best.blocks,
-        altered=jnp.zeros(gap.shape, bool),
-        converged=gap <= jnp.maximum(accepted(gap.dtype), 2 * floor),
+    near, dtype = _without_rewards(near, altered), richest.dtype
+    curvature = curvature_of(near, backend)
+    y, ratio = _place_to_start(near)
+    walked = projected_gradient(near, curvature, y, ratio, _FIRST_STEPS, fresh, backend)
+    start = jnp.where(walked >= near.upper, posed.upper, jnp.clip(walked.astype(dtype), 0, posed.upper))
+    memory = _Memory(
+        face=face_of(posed, start),
+        start=start,
+        best=unmeasured(richest),
+        blocks=jnp.ones(fresh.shape, jnp.int32),
+        curvature=curvature.astype(dtype),
     )
+    return memory, altered
 
 
-def _advance(prepared: _Prepared, turn: Array, best: _Best, walked: Array, backend: Backend) -> _Best:
-    """Finish a block, of number ``turn``, from where the gradient has led: by the active set.
+def _begin_again(tables: tuple[int, ...], problem: Problem, state: State, backend: Backend) -> State:
+    """Finish a block that has not solved the problem, and begin another from the best point, in full precision."""
+    wanted = state.wants == 1 + len(tables)
+    face, start, best, blocks, curvature = memory = state.memory
+    posed = _without_rewards(_pose(problem), state.solution.altered)
 
-    The best point so far, the active set's end and its start are compared, and the best of them stays.
+    def compare(i: Array, best: Candidate) -> Candidate:
+        return better(posed, problem.upper, best, jnp.where(i == 0, _end(face, start), start), backend)
+
+    def doubtful(i: Array, best: Candidate) -> Array:  # where the active set has cycled, its start may be better
+        return wanted & (i < 2) & ~is_solved(best)
+
+    best = while_any(doubtful, compare, best)
+    finished = is_solved(best) | (blocks >= _BLOCKS)
+    y = best.weights / posed.normal
+    reward = jnp.sum(y * posed.excess, axis=0)
+    ratio = jnp.where(reward > 0, best.value * reward, 0)
+    # In float32 it is mostly rounding that keeps a problem from being solved, and a second solve on the same face
+    # mends that.
+    walking = wanted & ~finished & ((y.dtype == jnp.float64) | (blocks > 1))
+    start = jnp.clip(projected_gradient(posed, curvature, y, ratio, _FURTHER_STEPS, walking, backend), 0, posed.upper)
+    begun = _Memory(face=face_of(posed, start), start=start, best=best, blocks=blocks + 1, curvature=curvature)
+    memory = choose(finished, memory._replace(best=best), begun)
+    return _state(jnp.where(finished, 0, _next(tables, begun.face, 0)), memory, state.solution.altered)
+
+
+def _next(tables: tuple[int, ...], face: Face, least: int) -> Array:
+    """(L,) int32, the step of the first table that holds a face, and none before ``least``."""
+    free = free_on(face)
+    number = jnp.full(free.shape, 1 + least, jnp.int32)
+    for rows in tables[least:-1]:
+        number = number + (free > rows)
+    return number
+
+
+def _state(wants: Array, memory: _Memory, altered: Array) -> State:
+    best = memory.best
+    solution = Solution(
+        weights=best.weights,
+        gap=best.gap,
+        iterations=memory.blocks,
+        altered=altered,
+        converged=best.gap <= jnp.maximum(accepted(best.gap.dtype), 2 * best.floor),
+    )
+    return State(wants=wants, solution=solution, memory=memory)
+
+
+def _end(face: Face, start: Array) -> Array:
+    return jnp.where(jnp.all(jnp.isfinite(face.y), axis=0), face.y, start)
+
+
+def _place_to_start(problem: MeanVarianceProblem) -> tuple[Array, Array]:
+    """Rewards over variance, or without a reward inverse variance; and about its variance over reward.
+
+    Both are optimal without correlations and upper bounds, and the first projected gradient step meets the bounds.
     """
-    problem, upper, _ = prepared
-    start = jnp.clip(walked, 0, problem.upper)
-    exact = active_set(problem, start, _proximal(turn), backend)
-    exact = jnp.where(jnp.all(jnp.isfinite(exact), axis=0), exact, start)
-
-    def compare(i: Array, best: _Best) -> _Best:
-        point = _make_feasible(problem, jnp.where(i == 0, exact, start))
-        return _better(problem, upper, best, point, backend)
-
-    def doubtful(i: Array, best: _Best) -> Array:  # where the active set has cycled, its start may be better
-        return (i == 0) | ((i == 1) & _unsolved(best))
-
-    return while_any(doubtful, compare, best)._replace(blocks=best.blocks + 1)
-
-
-def _further_blocks(prepared: _Prepared, best: _Best, wanted: Array, backend: Backend) -> _Best:
-    """Blocks after the first in the lanes of a group that count."""
-
-    def block(turn: Array, best: _Best) -> _Best:
-        return _advance(prepared, turn, best, _walk(prepared, turn, best, backend), backend)
-
-    return while_any(lambda _, best: wanted & _unfinished(best), block, best, first=1)
-
-
-def _walk(prepared: _Prepared, turn: Array, best: _Best, backend: Backend) -> Array:
-    problem, _, curvature = prepared
-    return projected_gradient(problem, curvature, best.y, _further_steps(turn, best.y.dtype), backend)
-
-
-def _further_steps(turn: Array, dtype: Any) -> Array | int:
-    """Gradient steps of a block that is not the first: in float32 none in the second.
-
-    In float32 it is mostly rounding that keeps a universe from being solved, and a second solve on the same face mends
-    that.
-    """
-    return _FURTHER_STEPS if dtype == jnp.float64 else jnp.where(turn == 1, 0, _FURTHER_STEPS)
-
-
-def _unfinished(best: _Best) -> Array:
-    return _unsolved(best) & (best.blocks < _BLOCKS)
-
-
-def _unsolved(best: _Best) -> Array:
-    gap, floor, _ = best.measured
-    return gap > jnp.maximum(tolerance(gap.dtype), floor)
-
-
-def _better(problem: MeanVarianceProblem, upper: Array, best: _Best, y: Array, backend: Backend) -> _Best:
-    """Keep the better of two points: of lower variance (for its reward), or of lower gap where that is no higher.
-
-    Far from the optimum the gap alone would not do: it is relative to the variance, and may grow as that falls.
-    """
-    new, old = _measure(problem, upper, y, backend), best.measured
-    # where hardly any cluster earns, a step may lose the reward, and the problem with it
-    lost = jnp.any(problem.excess != 0, axis=0) & (jnp.sum(problem.excess * y, axis=0) <= 0)
-    margin = 1e-3  # a smaller difference may be rounding, in float32
-    lower, no_higher = new.value < (1 - margin) * old.value, new.value <= (1 + margin) * old.value
-    better = ~lost & (lower | (no_higher & (new.gap < old.gap)))
-    return choose(better, _Best(y=y, measured=new, blocks=best.blocks), best)
-
-
-def _make_feasible(problem: MeanVarianceProblem, y: Array) -> Array:
-    """Clip ``y``, and project it only where that is not enough: a projection turns zeros into rounding errors."""
-    clipped = jnp.clip(y, 0, problem.upper)
-    error = jnp.abs(jnp.sum(problem.normal * clipped, axis=0) - 1)
-
-    far = error > y.shape[0] * jnp.finfo(y.dtype).eps
-    nearest = jnp.where(far, y, clipped)
-    return if_any(far, lambda point, _: project(point, problem.upper, problem.normal), nearest)
-
-
-def _measure(problem: MeanVarianceProblem, upper: Array, y: Array, backend: Backend) -> _Measured:
-    """Optimality gap of ``y``, the part of it that no arithmetic of this precision can remove, and the objective."""
-    gradient = matvec(problem.correlation, y, backend)
-    variance = jnp.sum(y * gradient, axis=0)
-    reward = jnp.sum(problem.excess * y, axis=0)
-    ratio = jnp.where(reward > 0, variance / divisor(reward), 0)
-    cost = (gradient - ratio * problem.excess) / problem.normal
-    slack = linear_slack(cost, problem.normal * y, upper)
-    unhedged = jnp.sum(y * matvec(problem.correlation, y, backend, absolute=True), axis=0)
-    earned = jnp.sum(jnp.abs(problem.excess) * y, axis=0)
-    gross_reward = jnp.where(reward > 0, earned / divisor(reward), 0)
-    floor = 4 * jnp.finfo(y.dtype).eps * jnp.maximum(unhedged / divisor(variance), gross_reward)
-    risky = variance > 4 * jnp.finfo(y.dtype).eps * unhedged  # else it is 0 but for rounding
-    value = jnp.where(reward > 0, variance / divisor(reward * reward), variance)
-    return _Measured(gap=jnp.where(risky, slack / divisor(variance), 0), floor=floor, value=value)
+    a = jnp.where(problem.upper > 0, problem.normal, 0)
+    tilted = jnp.maximum(problem.excess, 0)
+    tilted = jnp.where(jnp.any(tilted > 0, axis=0), tilted, a)
+    held, squares, reward = totals(tilted * a, tilted * tilted, tilted * problem.excess)
+    share = 1 / divisor(held)
+    return share * tilted, jnp.where(reward > 0, share * squares / divisor(reward), 0)
 
 
 def _proximal(block: Array) -> Array:
@@ -347,8 +318,8 @@ def _proximal(block: Array) -> Array:
     Later blocks take one of three sizes by turns, and each of their solves moves less.
 
     Args:
-        block: () int32, number of the block.
+        block: (L,) int32, number of the block, from 1.
     """
     turn = block % 3
-    larger = jnp.where(turn == 0, 1e-4, jnp.where(turn == 1, 1e-3, 1e-2))
-    return jnp.where(block < _PLAIN_BLOCKS, 0, larger)
+    larger = jnp.where(turn == 1, 1e-4, jnp.where(turn == 2, 1e-3, 1e-2))
+    return jnp.where(block <= _PLAIN_BLOCKS, 0, larger)

@@ -7,8 +7,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 from jax import Array
 
-from jaxalloc.kernels.lanes.backend import Backend
-from jaxalloc.kernels.lanes.products import divisor, matvec, positions
+from jaxalloc.kernels.lanes.products import diagonal, positions
 
 
 class Correlation(NamedTuple):
@@ -29,7 +28,7 @@ def correlate(covariance: Array) -> Correlation:
     """Split S (K, K, L), or (K, K), into correlations and volatilities."""
     rows = positions(covariance.shape[0], covariance)
     same = rows == jnp.swapaxes(rows, 0, 1)
-    variance = jnp.sum(jnp.where(same, covariance, 0), axis=1)
+    variance = diagonal(covariance)
     sigma = jnp.sqrt(jnp.where(variance > 0, variance, 1))
     inverse = 1 / sigma
     matrix = jnp.where(same, 1, covariance * inverse[:, None] * inverse[None])
@@ -65,7 +64,7 @@ def accepted(dtype: Any) -> float:
 
 
 class MeanVarianceProblem(NamedTuple):
-    """A problem in the variance metric, y = sigma w.
+    """A problem in the variance metric, y = sigma w, with lanes.
 
     Minimise y'Cy, or y'Cy over the square of e'y, over {0 <= y <= b, a . y = 1}.
 
@@ -74,25 +73,16 @@ class MeanVarianceProblem(NamedTuple):
         normal: (K, L) a = 1 / sigma.
         upper: (K, L) b = sigma u.
         excess: (K, L) e, excess returns over volatilities; 0 for minimum variance.
+        rows: () int32, no cluster from this one on takes part in any lane.
     """
 
     correlation: Array
     normal: Array
     upper: Array
     excess: Array
+    rows: Array
 
 
 def rounding(dtype: Any) -> float:
     """Relative error that a multiplier or an entry of y may have: 64 units in the last place, in float32 8."""
     return (64 if jnp.dtype(dtype) == jnp.float64 else 8) * float(jnp.finfo(dtype).eps)
-
-
-def variance_of(problem: MeanVarianceProblem, y: Array, backend: Backend) -> Array:
-    """Variance (L,) of ``y`` (K, L): y'Cy."""
-    return jnp.sum(y * matvec(problem.correlation, y, backend), axis=0)
-
-
-def ratio_of(problem: MeanVarianceProblem, y: Array, backend: Backend) -> Array:
-    """Variance over reward (L,) of ``y`` (K, L): y'Cy / e'y; 0 where there is no positive reward."""
-    reward = jnp.sum(problem.excess * y, axis=0)
-    return jnp.where(reward > 0, variance_of(problem, y, backend) / divisor(reward), 0)

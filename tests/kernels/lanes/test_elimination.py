@@ -11,7 +11,7 @@ import pytest
 
 from jaxalloc.kernels.lanes.backend import Backend
 from jaxalloc.kernels.lanes.elimination import solve_positive_definite
-from jaxalloc.kernels.lanes.products import matvec
+from jaxalloc.kernels.lanes.products import matvec, totals, two_products
 
 
 def system(size: int, n_rhs: int, lanes: int, dtype: Any) -> tuple[np.ndarray, np.ndarray]:
@@ -47,11 +47,27 @@ def test_a_dependent_column_gets_nothing(dtype: Any) -> None:
 
 @pytest.mark.parametrize("lanes", [8, 16])
 def test_equal_lanes_have_equal_bits(lanes: int, dtype: Any) -> None:
-    """Compiled code may leave the last lanes to instructions that round otherwise; a group's lanes are few."""
+    """Compiled code may leave the last lanes to instructions that round otherwise; some tiles' lanes are few."""
     for size in (3, 7, 20):
         matrix, rhs = (np.repeat(part[..., :1], lanes, axis=-1) for part in system(size, 2, 1, dtype))
         found = np.asarray(solve(matrix, rhs))
         assert (found == found[..., :1]).all(), size
+
+
+@pytest.mark.parametrize("backend", Backend)
+@pytest.mark.parametrize("size", [5, 12, 30])
+def test_rows_of_the_identity_are_left_out(size: int, backend: Backend, dtype: Any) -> None:
+    """Whether the rows that count are said for all lanes, or for each: no bit of the solution depends on it."""
+    matrix, rhs = system(size, 3, 8, dtype)
+    rows = np.arange(8) % (size - 2) + 1
+    out = np.arange(size)[:, None] >= rows
+    matrix = np.where(out[:, None] | out[None], np.eye(size, dtype=dtype)[..., None], matrix)
+    rhs = np.where(out[:, None], 0, rhs)
+    expected = solve(matrix, rhs, backend)
+    with jax.numpy_rank_promotion("allow"):
+        for given in (rows, rows.max()):
+            found = solve_positive_definite(matrix, rhs, backend, jnp.asarray(given, jnp.int32))
+            np.testing.assert_array_equal(found, expected)
 
 
 @pytest.mark.parametrize("backend", Backend)
@@ -61,5 +77,28 @@ def test_products_are_numpys(size: int, absolute: bool, backend: Backend, dtype:
     matrix, x = system(size, 1, 16, dtype)
     with jax.numpy_rank_promotion("allow"):
         found = matvec(matrix, x[:, 0], backend, absolute=absolute)
+        both = two_products(matrix, x[:, 0], x[:, 0], backend, absolute)
     expected = np.einsum("ijl,jl->il", np.abs(matrix) if absolute else matrix, x[:, 0])
     np.testing.assert_allclose(found, expected, atol=np.finfo(dtype).eps * 8 * size)
+    np.testing.assert_allclose(both[0], matvec(matrix, x[:, 0], backend), rtol=np.finfo(dtype).eps * 8)
+    np.testing.assert_allclose(both[1], found, rtol=np.finfo(dtype).eps * 8)
+
+
+@pytest.mark.parametrize("backend", Backend)
+@pytest.mark.parametrize("size", [2, 5, 34])
+def test_rows_that_do_not_count_change_no_bit_of_a_product(size: int, backend: Backend, dtype: Any) -> None:
+    matrix, x = system(size, 1, 16, dtype)
+    x = x[:, 0]
+    for rows in range(1, size + 1):
+        x_of_few = np.where(np.arange(size)[:, None] < rows, x, 0)
+        with jax.numpy_rank_promotion("allow"):
+            expected = matvec(matrix, x_of_few, backend)
+            found = matvec(matrix, x_of_few, backend, jnp.int32(rows))
+            both = two_products(matrix, x_of_few, x_of_few, backend, False, jnp.int32(rows))
+        for each in (found, *both):
+            np.testing.assert_array_equal(each, expected)
+
+
+def test_totals_are_sums(dtype: Any) -> None:
+    values = np.random.default_rng(0).integers(-9, 10, (3, 7, 16)).astype(dtype)
+    np.testing.assert_array_equal(np.stack(totals(*values)), values.sum(axis=1))

@@ -1,4 +1,4 @@
-"""No kernel reduces across lanes, but for the condition of a loop and the packing of lanes into groups.
+"""No kernel reduces across lanes, but for the condition of a loop and the packing of items.
 
 A reduction across lanes makes a universe wait for, or depend on, its neighbours. Kernels are traced at two numbers of
 lanes: an axis whose size is another one is an axis of lanes.
@@ -18,14 +18,15 @@ from jax import lax
 
 from jaxalloc.kernels.lanes.adapter import lanes_last
 from jaxalloc.kernels.lanes.backend import Backend, if_any
-from jaxalloc.kernels.lanes.control import PACKING, in_groups, while_any
+from jaxalloc.kernels.lanes.control import PACKING, while_any
+from jaxalloc.kernels.lanes.products import totals
 from jaxalloc.kernels.moments.panel import share_panel
 from jaxalloc.portfolios.allocation import solve
 from jaxalloc.portfolios.estimates import estimate_shared
 from jaxalloc.portfolios.profiles import PROFILES
 from jaxalloc.settings.config import AllocationConfig, cast_config
 
-LANES = (8192, 10240)  # groups within groups within groups are of two sizes then, too
+LANES = (8192, 10240)
 ROWS, N = 30, 50  # so many clusters that no table holds them all
 
 Reductions = set[tuple[str, str]]  # a primitive and where it stands
@@ -45,6 +46,8 @@ def reduced_axes(equation: Any) -> tuple[int, ...]:
     name, parameters = equation.primitive.name, equation.params
     if name == "reduce_precision":
         return ()
+    if name == "reduce":
+        return tuple(parameters["dimensions"])
     if name.startswith(("reduce", "arg")):
         return tuple(parameters["axes"])
     if name.startswith("cum"):
@@ -102,10 +105,7 @@ GUILTY: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "a maximum": ("reduce_max", lambda x: x - jnp.max(x)),
     "a sum over all": ("reduce_sum", lambda x: x / jnp.sum(x)),
     "in a loop": ("reduce_max", looped),
-    "in work on groups": (
-        "reduce_min",
-        lambda x: in_groups(x[0] > 0, lambda _, x, __: x - jnp.min(x), (), x, Backend.CPU),
-    ),
+    "two sums at once": ("reduce", lambda x: x - totals(x.T, x.T)[0][:, None]),
     "in a change": ("reduce_sum", lambda x: if_any(x[0] > 0, lambda x, _: x - jnp.sum(x, axis=-1, keepdims=True), x)),
     "in a condition": ("reduce_max", lambda x: lax.while_loop(lambda x: jnp.max(x) > 0, lambda x: x - 1, x)),
     "any, outside of a condition": ("reduce_or", lambda x: jnp.where(jnp.any(x > 0), x, 0)),

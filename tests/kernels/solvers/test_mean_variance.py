@@ -145,7 +145,7 @@ def test_gaps_are_within_the_accuracy_table(size: int, dtype: Any, tol: Toleranc
 
 @pytest.mark.parametrize("dtype", [pytest.param(np.float64, marks=pytest.mark.slow), np.float32], indirect=True)
 def test_an_accelerator_s_program_and_as_many_lanes_as_it_has(dtype: Any, tol: Tolerance) -> None:
-    """There some lanes always want a second block, and go on in groups."""
+    """Of so many some always want a further block."""
     made = problems(K)
     S, e, u = stack(made, dtype)
     rows = np.resize(np.arange(len(S)), 512)

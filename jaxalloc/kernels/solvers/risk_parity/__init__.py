@@ -6,7 +6,7 @@ correlation matrix, b = sigma u, a = 1 / sigma, and s = 1 / sqrt(lambda) the lar
 bounds z does not depend on s. So each problem is solved twice: first without bounds, which is the answer where it
 respects them; then from there with the bounds on.
 
-- `solve`: the entry points, and the order of the steps.
+- `solve`: the entry points, and the steps of the solver.
 - `problem`: what is solved, an iterate, and how far it is from the solution.
 - `log_newton`: Newton's method in log z by conjugate gradients, without bounds.
 - `descent`: cyclical coordinate descent, with and without bounds.

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
-from typing import Any
 
 import jax.numpy as jnp
 from jax import Array, lax
@@ -13,68 +11,68 @@ from jaxalloc.kernels.lanes.backend import Backend
 from jaxalloc.kernels.lanes.control import choose, while_any
 from jaxalloc.kernels.lanes.elimination import solve_positive_definite
 from jaxalloc.kernels.lanes.precision import jitter
-from jaxalloc.kernels.lanes.products import matvec, positions
-from jaxalloc.kernels.solvers.risk_parity.descent import descend, rescale, sweep
+from jaxalloc.kernels.lanes.products import positions, totals, two_products
+from jaxalloc.kernels.solvers.risk_parity.descent import descend, rescale
 from jaxalloc.kernels.solvers.risk_parity.problem import (
     Iterate,
     RiskParityProblem,
+    equal,
     measure,
-    start,
     total,
     unfinished,
 )
 
 _SWEEPS = 20  # of coordinate descent, before Newton's method
 _NEWTON_STEPS = 80  # at most
-_FLOAT32_STEPS = 8  # the first ones, whose systems are solved in float32: half the memory to go through
 
 
-def minimise(bounded: Array, problem: RiskParityProblem, iterate: Iterate, wanted: Array, backend: Backend) -> Iterate:
-    """Coordinate descent from ``iterate``, and Newton's method from there.
-
-    Args:
-        bounded: () bool; where it is False the problem's bounds are infinite.
-        problem: with lanes.
-        iterate: where to start.
-        wanted: (L,) bool.
-        backend: static.
-    """
-    fresh = iterate._replace(gap=jnp.full_like(iterate.gap, jnp.inf))
-    swept = descend(problem, True, wanted, fresh, _SWEEPS, backend, patient=bounded)
-    swept = measure(problem, True, swept, backend)
-    return choose(wanted, _newton(problem, bounded, wanted, swept, backend), iterate)
-
-
-def _newton(problem: RiskParityProblem, bounded: Array, wanted: Array, iterate: Iterate, backend: Backend) -> Iterate:
-    """Newton's method, damped as a self-concordant function asks.
+def minimise(problem: RiskParityProblem, bounded: Array, wanted: Array, iterate: Iterate, backend: Backend) -> Iterate:
+    """Coordinate descent from ``iterate``, and Newton's method from there, damped as a self-concordant function asks.
 
     A step is tried from the sweep after the last iterate, and from that iterate itself, and the best of the three
     stays: near a bound a sweep may put a cluster on it that belongs below; far from the solution the sweep is what
     finds the bounds. Without bounds the first step stays whatever it does to the gap, which may grow before it falls.
     The iterates of a problem without a solution run away, and start over with a ridge on C's diagonal.
+
+    Args:
+        problem: with lanes.
+        bounded: (L,) bool; where it is False the problem's bounds are infinite.
+        wanted: (L,) bool.
+        iterate: where to start.
+        backend: static.
     """
     eps = jnp.finfo(iterate.z.dtype).eps
     vanishing = 16 * eps * problem.upper.shape[0]  # where rounding, and the solver of the step, stop the flight
-    restart = start(problem, backend)
+    restart = equal(problem, backend)
 
     def body(turn: Array, carry: tuple[Iterate, Array]) -> tuple[Iterate, Array]:
         iterate, since_restart = carry
-        swept = measure(problem, True, sweep(problem, True, iterate, backend)[0], backend)
+        on = more(turn, carry)
 
         def attempt(j: Array, best: Iterate) -> Iterate:
-            origin = choose(j == 0, swept, iterate)
-            step = functools.partial(_step, problem, backend)
-            trial = _in_precision(turn < _FLOAT32_STEPS, step, origin)
-            trial = measure(problem, True, trial, backend)
-            better = ~(trial.gap >= best.gap) | (~bounded & (j == 0))
-            return choose(jnp.isfinite(trial.gap) & better, trial, best)
+            """The first is the sweep, or many of them in the first turn, and stays."""
 
-        new = lax.fori_loop(0, 2, attempt, swept)._replace(steps=swept.steps)
+            def sweep(_: Iterate) -> Iterate:
+                sweeps = jnp.where(turn == 0, _SWEEPS, 1)
+                return descend(problem, True, on, iterate, sweeps, backend, patient=bounded)
+
+            origin = choose(j == 1, best, iterate)
+            trial = lax.cond(j == 0, sweep, functools.partial(_step, problem, backend), origin)
+            trial = measure(problem, True, trial, backend)
+            better = ~(trial.gap >= best.gap) | (~bounded & (j == 1))
+            return choose((j == 0) | (jnp.isfinite(trial.gap) & better), trial, best)._replace(
+                steps=jnp.where(j == 0, trial.steps, best.steps)
+            )
+
+        def doubtful(j: Array, best: Iterate) -> Array:
+            return on & ((j == 0) | ((j < 3) & unfinished(best)))
+
+        new = while_any(doubtful, attempt, iterate)
         singular = total(new.z * new.product) <= vanishing * total(new.z * new.z)
         # from where the iterates have run to, the way back would be long
         again = ~bounded & singular & (new.ridge == 0)
         new = new._replace(
-            z=jnp.where(again, restart.z, new.z),
+            z=jnp.where(again, restart, new.z),
             ridge=jnp.where(again, jitter(iterate.z.dtype), new.ridge),
             gap=jnp.where(again, jnp.inf, new.gap),
         )
@@ -83,7 +81,8 @@ def _newton(problem: RiskParityProblem, bounded: Array, wanted: Array, iterate: 
     def more(_: Array, carry: tuple[Iterate, Array]) -> Array:
         return wanted & _is_worthwhile(*carry)
 
-    return while_any(more, body, (iterate, jnp.zeros_like(iterate.steps)))[0]
+    fresh = iterate._replace(gap=jnp.full_like(iterate.gap, jnp.inf))
+    return while_any(more, body, (fresh, jnp.zeros_like(iterate.steps)))[0]
 
 
 def _is_worthwhile(iterate: Iterate, since_restart: Array) -> Array:
@@ -92,30 +91,14 @@ def _is_worthwhile(iterate: Iterate, since_restart: Array) -> Array:
     return unfinished(iterate) & (since_restart < _NEWTON_STEPS) & ~in_rounding
 
 
-def _in_precision(float32: Array, step: Callable[[Any, Iterate], Iterate], iterate: Iterate) -> Iterate:
-    """``step`` with its systems solved in float32 where asked: the next step mends what this one is off."""
-    if iterate.z.dtype == jnp.float32:
-        return step(jnp.float32, iterate)
-    return lax.cond(float32, functools.partial(step, jnp.float32), functools.partial(step, jnp.float64), iterate)
-
-
-def _residual(iterate: Iterate, free: Array) -> Array:
-    """How far (C z)_i is from 1 / z_i: the gradient, on the free entries."""
-    z = iterate.z
-    inverse = jnp.where(free, 1 / jnp.where(free, z, 1), 0)
-    return jnp.where(free, iterate.product + iterate.ridge * z - inverse, 0)
-
-
 def _damping(dz: Array, gradient: Array) -> Array:
     """Length of a Newton step ``dz``, by its decrement: what a self-concordant function asks."""
     decrement = jnp.sqrt(jnp.maximum(-total(dz * gradient), 0))
     return jnp.where(decrement < 0.25, 1, 1 / (1 + decrement))
 
 
-def _solve_hessian(
-    problem: RiskParityProblem, iterate: Iterate, free: Array, rhs: Array, dtype: Any, backend: Backend
-) -> Array:
-    """Solve (C + ridge + 1 / z^2) X = rhs, (K, R, L), on the free entries, in the given precision.
+def _solve_hessian(problem: RiskParityProblem, iterate: Iterate, free: Array, rhs: Array, backend: Backend) -> Array:
+    """Solve (C + ridge + 1 / z^2) X = rhs, (K, R, L), on the free entries.
 
     Scaled by z on both sides the diagonal is 1 + z^2, and small entries do not look dependent beside large ones.
     """
@@ -123,14 +106,13 @@ def _solve_hessian(
     rows = positions(z.shape[0], problem.correlation)
     norm = jnp.sqrt(jnp.where(free, 1 + (1 + iterate.ridge) * z * z, 1))
     scale = jnp.where(free, z, 1) / norm
-    narrow = jnp.where(free, scale, 0).astype(dtype)
-    scaled = problem.correlation.astype(dtype) * narrow[:, None] * narrow[None]
+    narrow = jnp.where(free, scale, 0)
+    scaled = problem.correlation * narrow[:, None] * narrow[None]
     scaled = jnp.where(rows == jnp.swapaxes(rows, 0, 1), 1, scaled)
-    solved = solve_positive_definite(scaled, (rhs * scale[:, None]).astype(dtype), backend)
-    return solved.astype(z.dtype) * scale[:, None]
+    return solve_positive_definite(scaled, rhs * scale[:, None], backend, problem.rows) * scale[:, None]
 
 
-def _step(problem: RiskParityProblem, backend: Backend, dtype: Any, iterate: Iterate) -> Iterate:
+def _step(problem: RiskParityProblem, backend: Backend, iterate: Iterate) -> Iterate:
     """Solve for z on the clusters below their bound, and for s, together.
 
     The equations are (C z)_i = 1 / z_i below the bound, with z = b s at it, and a . z = s.
@@ -138,15 +120,18 @@ def _step(problem: RiskParityProblem, backend: Backend, dtype: Any, iterate: Ite
     z, s = iterate.z, iterate.s
     full = problem.member & (z >= problem.upper * s)
     free = problem.member & ~full
-    residual = _residual(iterate, free)
     held = jnp.where(full, problem.upper, 0)
-    pull = jnp.where(free, matvec(problem.correlation, held, backend), 0)
-    solved = _solve_hessian(problem, iterate, free, jnp.stack([residual, pull], axis=1), dtype, backend)
+    product, pull = two_products(problem.correlation, z, held, backend, False, problem.rows)
+    inverse = jnp.where(free, 1 / jnp.where(free, z, 1), 0)
+    residual = jnp.where(free, product + iterate.ridge * z - inverse, 0)
+    pull = jnp.where(free, pull, 0)
+    solved = _solve_hessian(problem, iterate, free, jnp.stack([residual, pull], axis=1), backend)
     along_residual, along_pull = solved[:, 0], solved[:, 1]
-    room = 1 - total(problem.normal * held)
-    excess = total(jnp.where(free, problem.normal * z, 0)) - room * s
-    denominator = room + total(problem.normal * along_pull)
-    ds = (excess - total(problem.normal * along_residual)) / jnp.where(denominator > 0, denominator, 1)
+    a = problem.normal
+    taken, owned, by_pull, by_residual = totals(a * held, jnp.where(free, a * z, 0), a * along_pull, a * along_residual)
+    room = 1 - taken
+    excess, denominator = owned - room * s, room + by_pull
+    ds = (excess - by_residual) / jnp.where(denominator > 0, denominator, 1)
     ds = jnp.where(denominator > 0, ds, 0)
     dz = -along_residual - along_pull * ds
     damping = _damping(dz, residual + pull * ds)

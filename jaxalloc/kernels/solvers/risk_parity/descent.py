@@ -7,6 +7,7 @@ from jax import Array, lax
 
 from jaxalloc.kernels.lanes.backend import Backend
 from jaxalloc.kernels.lanes.control import over_short_steps, while_any
+from jaxalloc.kernels.lanes.products import totals
 from jaxalloc.kernels.solvers.problem import tolerance
 from jaxalloc.kernels.solvers.risk_parity.problem import Iterate, RiskParityProblem, cap, total
 
@@ -16,7 +17,7 @@ def descend(
     bounded: bool,
     wanted: Array,
     iterate: Iterate,
-    most: int,
+    most: Array | int,
     backend: Backend,
     patient: Array | bool = True,
 ) -> Iterate:
@@ -29,7 +30,7 @@ def descend(
         iterate: where to start.
         most: sweeps at most.
         backend: static.
-        patient: () bool. Where it is False the descent also ends where a sweep does not halve the error: what is left
+        patient: (L,) bool. Where it is False the descent also ends where a sweep does not halve the error: what is left
             takes Newton's method less time.
 
     Returns:
@@ -71,7 +72,7 @@ def sweep(problem: RiskParityProblem, bounded: bool, iterate: Iterate, backend: 
         best = jnp.minimum(best, at(bound, i))
         return lax.dynamic_update_index_in_dim(z, jnp.where(at(problem.member, i), best, now), i, 0)
 
-    z = over_short_steps(iterate.z.shape[0], coordinate, iterate.z, backend)
+    z = over_short_steps(iterate.z.shape[0], coordinate, iterate.z, backend, problem.rows)
     # a coordinate's new value tells what the sum of the others was at its turn, so that no sum needs to be kept
     error = (iterate.z - z) * (1 / jnp.where(problem.member, z, 1) + diagonal * iterate.z)
     worst = jnp.max(jnp.where(problem.member, jnp.abs(error), 0), axis=0)
@@ -86,8 +87,8 @@ def sweep(problem: RiskParityProblem, bounded: bool, iterate: Iterate, backend: 
 def rescale(problem: RiskParityProblem, z: Array, s: Array) -> tuple[Array, Array]:
     """Make a . z = s. The clusters at their bound keep their weight."""
     full = problem.member & (z >= problem.upper * s)
-    held = total(jnp.where(full, problem.normal * problem.upper, 0))
-    free = total(jnp.where(full, 0, problem.normal * z))
+    at_bound, own = jnp.where(full, problem.normal * problem.upper, 0), problem.normal * z
+    held, free, all_ = totals(at_bound, jnp.where(full, 0, own), own)
     regular = (held < 1) & (free > 0)
-    new = jnp.where(regular, free / jnp.where(held < 1, 1 - held, 1), total(problem.normal * z))
+    new = jnp.where(regular, free / jnp.where(held < 1, 1 - held, 1), all_)
     return jnp.where(full & regular, problem.upper * new, jnp.minimum(z, problem.upper * new)), new

@@ -16,7 +16,6 @@ from jaxalloc.kernels.solvers.risk_parity.problem import (
     Iterate,
     RiskParityProblem,
     evaluate,
-    measure,
     noise_of,
     total,
     unfinished,
@@ -39,7 +38,7 @@ def minimise_in_log(
         problem: with lanes; its bounds are not looked at.
         float32_matrix: (K, K, L) C in float32, for the steps' directions.
         wanted: (L,) bool.
-        iterate: where to start.
+        iterate: where to start, not measured.
         backend: static.
 
     Returns:
@@ -47,29 +46,25 @@ def minimise_in_log(
     """
     noise = noise_of(problem, iterate, backend)  # at the start: later iterates' noise is not far from it
 
-    def step(_: Array, carry: tuple[Iterate, Array]) -> tuple[Iterate, Array]:
-        iterate, paid = carry
-        z = iterate.z
-        error = jnp.where(problem.member, z * iterate.product - 1, 0)
-        change = _log_step(z, error, float32_matrix, wanted & paid, backend)
-        z = z * jnp.exp(jnp.clip(change, -_LONGEST, _LONGEST))
-        new = iterate._replace(z=z, s=total(problem.normal * z), steps=iterate.steps + 1)
+    def turn(number: Array, carry: tuple[Iterate, Array, Array]) -> tuple[Iterate, Array, Array]:
+        best, z, _ = carry
+        new = best._replace(z=z, s=total(problem.normal * z), steps=best.steps + jnp.where(number > 0, 1, 0))
         new = evaluate(problem, False, new, noise, backend)
         # far from the solution the gap may grow before it falls
-        pays = jnp.isfinite(new.gap) & ((new.gap <= _LARGEST_SHARE * iterate.gap) | (iterate.gap > _NEAR))
-        kept = pays | (new.gap < iterate.gap)
-        return choose(kept, new, iterate), pays
+        pays = jnp.isfinite(new.gap) & ((new.gap <= _LARGEST_SHARE * best.gap) | (best.gap > _NEAR))
+        best = choose(pays | (new.gap < best.gap), new, best)
+        going = pays & unfinished(best) & (number < _NEWTON_STEPS)
+        error = jnp.where(problem.member, best.z * best.product - 1, 0)
+        change = _log_step(best.z, error, float32_matrix, wanted & going, problem.rows, backend)
+        return best, best.z * jnp.exp(jnp.clip(change, -_LONGEST, _LONGEST)), going
 
-    def more(turn: Array, carry: tuple[Iterate, Array]) -> Array:
-        iterate, paid = carry
-        return wanted & paid & unfinished(iterate) & (turn < _NEWTON_STEPS)
+    def more(_: Array, carry: tuple[Iterate, Array, Array]) -> Array:
+        return wanted & carry[2]
 
-    first = evaluate(problem, False, iterate, noise, backend)
-    last, _ = while_any(more, step, (first, jnp.isfinite(first.gap)))
-    return measure(problem, False, last, backend)
+    return while_any(more, turn, (iterate, iterate.z, wanted))[0]
 
 
-def _log_step(z: Array, error: Array, float32_matrix: Array, wanted: Array, backend: Backend) -> Array:
+def _log_step(z: Array, error: Array, float32_matrix: Array, wanted: Array, rows: Array, backend: Backend) -> Array:
     """Solve (I + diag(z) C diag(z)) x = -error by conjugate gradients in float32, its diagonal scaled to 1."""
     root = jnp.sqrt(1 + z * z)
     rhs = -error / root
@@ -81,7 +76,7 @@ def _log_step(z: Array, error: Array, float32_matrix: Array, wanted: Array, back
 
     def gradient(_: Array, carry: tuple[Array, Array, Array, Array]) -> tuple[Array, Array, Array, Array]:
         x, residual, direction, squares = carry
-        image = identity * direction + scale * matvec(float32_matrix, scale * direction, backend)
+        image = identity * direction + scale * matvec(float32_matrix, scale * direction, backend, rows)
         curvature = total(direction * image)
         length = jnp.where(curvature > 0, squares / jnp.where(curvature > 0, curvature, 1), 0)
         x, residual = x + length * direction, residual - length * image

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxalloc.kernels.lanes.backend import Backend
-from jaxalloc.kernels.lanes.products import matvec
+from jaxalloc.kernels.lanes.products import matvec, two_products
 from jaxalloc.kernels.solvers.problem import Correlation, accepted, tolerance
 
 _MOST_NOISE = 1e-3  # an iterate that runs away is all rounding; its noise counts as no more than this
@@ -25,12 +25,14 @@ class RiskParityProblem(NamedTuple):
         normal: (K, L) a; 0 for a cluster that takes no part.
         upper: (K, L) b; 0 for a cluster that takes no part.
         member: (K, L) bool, the clusters that take part.
+        rows: () int32, no cluster from this one on takes part in any lane.
     """
 
     correlation: Array
     normal: Array
     upper: Array
     member: Array
+    rows: Array
 
 
 class Iterate(NamedTuple):
@@ -60,33 +62,36 @@ def total(x: Array) -> Array:
     return jnp.sum(x, axis=0)
 
 
-def scale(risk: Correlation, upper: Array) -> RiskParityProblem:
-    """The problem of bounds ``upper`` (K, L) on the weights."""
+def scale(risk: Correlation, upper: Array, rows: Array) -> RiskParityProblem:
+    """The problem of bounds ``upper`` (K, L) on the weights, of which none from ``rows`` on is positive."""
     member = upper > 0
     return RiskParityProblem(
         correlation=risk.matrix,
         normal=jnp.where(member, 1 / risk.sigma, 0),
         upper=risk.sigma * upper,
         member=member,
+        rows=rows,
     )
 
 
-def start(problem: RiskParityProblem, backend: Backend) -> Iterate:
-    """Equal entries, as large as the solution's are on average: there sum z_i (Cz)_i = K."""
-    member = problem.member
-    ones = member.astype(problem.normal.dtype)
-    sums = matvec(problem.correlation, ones, backend)
-    together = total(ones * sums)
-    length = jnp.sqrt(total(ones) / jnp.maximum(together, 1))
-    z, zero = ones * length, jnp.zeros_like(together)
+def equal(problem: RiskParityProblem, backend: Backend) -> Array:
+    """Equal entries z (K, L), as large as the solution's are on average: there sum z_i (Cz)_i = K."""
+    ones = problem.member.astype(problem.normal.dtype)
+    together = total(ones * matvec(problem.correlation, ones, backend, problem.rows))
+    return ones * jnp.sqrt(total(ones) / jnp.maximum(together, 1))
+
+
+def iterate_at(problem: RiskParityProblem, z: Array, steps: Array) -> Iterate:
+    """An iterate without bounds or ridge that is not measured yet: no other is worse."""
+    s = total(problem.normal * z)
     return Iterate(
         z=z,
-        s=total(problem.normal * z),
-        ridge=zero,
-        product=z,
-        gap=zero,
-        floor=zero,
-        steps=jnp.zeros(zero.shape, jnp.int32),
+        s=s,
+        ridge=jnp.zeros_like(s),
+        product=jnp.zeros_like(z),
+        gap=jnp.full_like(s, jnp.inf),
+        floor=jnp.zeros_like(s),
+        steps=steps,
     )
 
 
@@ -97,27 +102,42 @@ def cap(problem: RiskParityProblem, bounded: bool, s: Array) -> Array:
 
 def measure(problem: RiskParityProblem, bounded: bool, iterate: Iterate, backend: Backend) -> Iterate:
     """Fill in C z, the gap, and the floor that rounding puts under the gap."""
-    return evaluate(problem, bounded, iterate, noise_of(problem, iterate, backend), backend)
+    z = iterate.z
+    product, unhedged = two_products(problem.correlation, z, z, backend, True, problem.rows)
+    noise = _noise(iterate, unhedged)
+    return iterate._replace(product=product, gap=_gap(problem, bounded, iterate, product, noise), floor=_largest(noise))
 
 
 def noise_of(problem: RiskParityProblem, iterate: Iterate, backend: Backend) -> Array:
     """(K, L) what z_i (Cz)_i is off by rounding: much where hedges cancel, more for one cluster than for another."""
-    z = iterate.z
-    gross = z * (matvec(problem.correlation, z, backend, absolute=True) + iterate.ridge * z)
-    return jnp.minimum(2 * jnp.finfo(z.dtype).eps * gross, _MOST_NOISE)
+    unhedged = matvec(problem.correlation, iterate.z, backend, problem.rows, absolute=True)
+    return _noise(iterate, unhedged)
 
 
 def evaluate(problem: RiskParityProblem, bounded: bool, iterate: Iterate, noise: Array, backend: Backend) -> Iterate:
-    """`measure` with the noise at hand. An error that is no larger than its own noise counts as none."""
+    """`measure` with the noise at hand."""
+    product = matvec(problem.correlation, iterate.z, backend, problem.rows)
+    return iterate._replace(product=product, gap=_gap(problem, bounded, iterate, product, noise), floor=_largest(noise))
+
+
+def _noise(iterate: Iterate, unhedged: Array) -> Array:
     z = iterate.z
-    product = matvec(problem.correlation, z, backend)
+    return jnp.minimum(2 * jnp.finfo(z.dtype).eps * z * (unhedged + iterate.ridge * z), _MOST_NOISE)
+
+
+def _gap(problem: RiskParityProblem, bounded: bool, iterate: Iterate, product: Array, noise: Array) -> Array:
+    """The gap at a point whose C z is ``product``. An error that is no larger than its own noise counts as none."""
+    z = iterate.z
     error = z * (product + iterate.ridge * z) - 1
     below = z < cap(problem, bounded, iterate.s)
     error = jnp.where(below, jnp.abs(error), error)
-    gap = jnp.max(jnp.where(problem.member & (error > noise), error, 0), axis=0)
+    gap = jnp.max(jnp.where(problem.member & ~(error <= noise), error, 0), axis=0)
     unspent = jnp.abs(total(problem.normal * z) / iterate.s - 1)
-    gap = jnp.maximum(gap, unspent) if bounded else gap
-    return iterate._replace(product=product, gap=gap, floor=jnp.max(noise, axis=0))
+    return jnp.maximum(gap, unspent) if bounded else gap
+
+
+def _largest(noise: Array) -> Array:
+    return jnp.max(noise, axis=0)
 
 
 def unfinished(iterate: Iterate) -> Array:
@@ -133,7 +153,7 @@ def contribution_spread(
 ) -> Array:
     """(L,) max of 1 - r_i / max r over the clusters below their bound, r the risk contributions of the weights."""
     y = jnp.where(problem.member, weights / jnp.where(problem.member, problem.normal, 1), 0)
-    contribution = y * (matvec(problem.correlation, y, backend) + ridge * y)
+    contribution = y * (matvec(problem.correlation, y, backend, problem.rows) + ridge * y)
     largest = jnp.max(contribution, axis=0)
     lowest = jnp.min(jnp.where((upper > 0) & (weights < upper), contribution, largest), axis=0)
     return jnp.where(largest > 0, 1 - lowest / jnp.where(largest > 0, largest, 1), 0)

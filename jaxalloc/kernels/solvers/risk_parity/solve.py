@@ -1,14 +1,16 @@
-"""Equal risk contributions under bounds: entry points, and the order of the steps.
+"""Equal risk contributions under bounds: entry points, and the steps of the solver.
 
 Without bounds, a few sweeps of coordinate descent in float32 come near the solution, and Newton's method in log z goes
-on from there. What does not converge so, and what meets a bound, takes more sweeps and then Newton steps by
-elimination, in groups of few universes.
+on from there. That is the first step (`jaxalloc.kernels.solvers.steps`). What does not converge so, and what meets a
+bound, wants the second, more sweeps and then Newton's method by elimination: once without bounds if it has not
+converged, and once with the bounds on if it crosses one.
 """
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,8 +18,7 @@ from jax import Array, lax
 
 from jaxalloc.kernels.lanes.adapter import lanes_last
 from jaxalloc.kernels.lanes.backend import Backend
-from jaxalloc.kernels.lanes.control import in_groups
-from jaxalloc.kernels.solvers.capped_simplex import settle
+from jaxalloc.kernels.solvers.capped_simplex import even_out, settle
 from jaxalloc.kernels.solvers.problem import Correlation, Solution, accepted, correlate
 from jaxalloc.kernels.solvers.risk_parity.bounded import minimise
 from jaxalloc.kernels.solvers.risk_parity.descent import descend
@@ -26,14 +27,15 @@ from jaxalloc.kernels.solvers.risk_parity.problem import (
     Iterate,
     RiskParityProblem,
     contribution_spread,
+    equal,
+    iterate_at,
     scale,
-    start,
     total,
     unfinished,
 )
+from jaxalloc.kernels.solvers.steps import Problem, Solver, State, Step, narrow, solve_all, whole, wide
 
 FLOAT32_SWEEPS = 2
-_SHARE = 32  # a group has one in so many of an accelerator's lanes: 1 to 3 % want bounds or eliminations
 
 
 def risk_parity(covariance: Array, upper: Array, backend: Backend) -> Solution:
@@ -56,8 +58,7 @@ def risk_parity(covariance: Array, upper: Array, backend: Backend) -> Solution:
 @functools.cache
 def _in_lanes(backend: Backend) -> Callable[[Array, Array], Solution]:
     def solve(covariance: Array, upper: Array) -> Solution:
-        solutions = risk_parity_lanes(correlate(covariance), upper[None], backend)
-        return jax.tree.map(lambda leaf: leaf[0], solutions)
+        return solve_all(RISK_PARITY, whole(covariance, jnp.zeros_like(upper), upper), backend)
 
     return lanes_last(solve)
 
@@ -74,7 +75,7 @@ def contribution_gap(covariance: Array, upper: Array, weights: Array, backend: B
     Returns:
         () the gap, 0 where no cluster is below its bound.
     """
-    problem = scale(correlate(covariance), upper)
+    problem = scale(correlate(covariance), upper, jnp.int32(len(upper)))
     return contribution_spread(problem, jnp.zeros_like(weights[0]), upper, weights, backend)
 
 
@@ -83,10 +84,46 @@ def contribution_gap(covariance: Array, upper: Array, weights: Array, backend: B
 
 def risk_parity_lanes(risk: Correlation, uppers: Array, backend: Backend) -> Solution:
     """`risk_parity` with lanes, for P problems of one covariance: (K, K, L) and (P, K, L)."""
+    covariance = risk.matrix * risk.sigma[:, None] * risk.sigma[None]
+    nothing = jnp.zeros_like(risk.sigma)
     # one after the other: side by side they would want the correlations twice, and outgrow the cache
-    iterates = lax.map(lambda upper: _unbounded(risk, upper, backend), uppers)
-    iterates = _finish(risk, uppers, iterates, backend)
-    return lax.map(lambda problem: _solution(risk, *problem, backend=backend), (uppers, iterates))
+    return lax.map(lambda upper: solve_all(RISK_PARITY, whole(covariance, nothing, upper), backend), uppers)
+
+
+class _Memory(NamedTuple):
+    """Where a lane is.
+
+    Attributes:
+        iterate: the last one.
+        bounded: (L,) bool, whether the bounds are on.
+    """
+
+    iterate: Iterate
+    bounded: Array
+
+
+def _memory(size: int, lanes: int, dtype: Any) -> _Memory:
+    vector, numbers = (jax.ShapeDtypeStruct(shape, dtype) for shape in ((size, lanes), (lanes,)))
+    steps, bounded = (jax.ShapeDtypeStruct((lanes,), dtype) for dtype in (jnp.int32, jnp.bool_))
+    return _Memory(
+        iterate=Iterate(z=vector, s=numbers, ridge=numbers, product=vector, gap=numbers, floor=numbers, steps=steps),
+        bounded=bounded,
+    )
+
+
+@functools.cache
+def _steps(size: int) -> tuple[Step, ...]:
+    return (
+        Step("risk parity, start", _start, wide(size)),
+        Step("risk parity, elimination", _eliminate, narrow(size)),
+    )
+
+
+def _together(size: int, _: int) -> tuple[Step, ...]:
+    return _steps(size)
+
+
+RISK_PARITY = Solver("risk parity", steps=_steps, together=_together, memory=_memory)
 
 
 def _is_forced(upper: Array) -> Array:
@@ -94,63 +131,63 @@ def _is_forced(upper: Array) -> Array:
     return total(upper) <= 1 + 1e-12
 
 
-def _unbounded(risk: Correlation, upper: Array, backend: Backend) -> Iterate:
-    problem, wanted = scale(risk, upper), ~_is_forced(upper)
+def _start(problem: Problem, state: State, backend: Backend) -> State:
+    """Without bounds: sweeps in float32, and Newton's method in log z."""
+    risk, forced = correlate(problem.covariance), _is_forced(problem.upper)
+    wanted = (state.wants == 1) & ~forced
+    posed = scale(risk, problem.upper, problem.rows)
     # float32 is enough to come near; only the point is kept of it
-    float32_problem = RiskParityProblem(
-        correlation=risk.float32_matrix,
-        normal=problem.normal.astype(jnp.float32),
-        upper=problem.upper.astype(jnp.float32),
-        member=problem.member,
+    near = RiskParityProblem(
+        correlation=risk.matrix.astype(jnp.float32),
+        normal=posed.normal.astype(jnp.float32),
+        upper=posed.upper.astype(jnp.float32),
+        member=posed.member,
+        rows=posed.rows,
     )
-    near = descend(float32_problem, False, wanted, start(float32_problem, backend), FLOAT32_SWEEPS, backend)
-    iterate = start(problem, backend)._replace(z=near.z.astype(upper.dtype), steps=near.steps)
-    iterate = minimise_in_log(problem, risk.float32_matrix, wanted, iterate, backend)
-    return iterate._replace(s=total(problem.normal * iterate.z))
+    swept = iterate_at(near, equal(near, backend), jnp.zeros_like(state.wants))
+    swept = descend(near, False, wanted, swept, FLOAT32_SWEEPS, backend)
+    iterate = iterate_at(posed, swept.z.astype(posed.normal.dtype), swept.steps)
+    iterate = minimise_in_log(posed, near.correlation, wanted, iterate, backend)
+    crossing = _crosses(posed, iterate)
+    wants = jnp.where(~forced & (unfinished(iterate) | crossing), 2, 0)
+    memory = _Memory(iterate=iterate, bounded=~unfinished(iterate))
+    weights = even_out(_weights(posed, problem.upper, iterate), problem.upper)
+    return _state(posed, problem.upper, wants, memory, weights, backend)
 
 
-def _finish(risk: Correlation, uppers: Array, iterates: Iterate, backend: Backend) -> Iterate:
-    """Solve what is not solved, still without bounds; then, with the bounds on, what does not respect them: few do."""
-
-    def to_lanes(values: Array) -> Array:  # (P, ..., L) to (..., P L)
-        return jnp.moveaxis(values, 0, -2).reshape(*values.shape[1:-1], -1)
-
-    def from_lanes(values: Array) -> Array:
-        return jnp.moveaxis(values.reshape(*values.shape[:-1], len(uppers), -1), -2, 0)
-
-    problems = jax.vmap(scale, in_axes=(None, 0))(risk, uppers)
-    problem = RiskParityProblem(
-        correlation=risk.matrix,
-        normal=to_lanes(problems.normal),
-        upper=to_lanes(problems.upper),
-        member=to_lanes(problems.member),
-    )
-    infinite = jnp.where(problem.member, jnp.inf, problem.upper)
-    free = ~_is_forced(to_lanes(uppers))
-
-    def stage(i: Array, iterate: Iterate) -> Iterate:
-        bounded = i > 0
-        crossing = jnp.any(iterate.z > problem.upper * iterate.s, axis=0)
-        wanted = free & jnp.where(bounded, crossing, unfinished(iterate))
-        chosen = problem._replace(upper=jnp.where(bounded, problem.upper, infinite))
-        work = functools.partial(minimise, bounded, backend=backend)
-        # all problems' lanes together: by themselves they would hardly fill a group
-        return in_groups(wanted, work, chosen, iterate, backend, share=_SHARE)
-
-    # a loop, so that there is one program for both
-    return jax.tree.map(from_lanes, lax.fori_loop(0, 2, stage, jax.tree.map(to_lanes, iterates)))
+def _eliminate(problem: Problem, state: State, backend: Backend) -> State:
+    """Sweeps, and Newton's method by elimination: first without bounds if they are not on, then with them on."""
+    iterate, bounded = state.memory
+    posed = scale(correlate(problem.covariance), problem.upper, problem.rows)
+    infinite = jnp.where(posed.member, jnp.inf, posed.upper)
+    chosen = posed._replace(upper=jnp.where(bounded, posed.upper, infinite))
+    iterate = minimise(chosen, bounded, state.wants == 2, iterate, backend)
+    wants = jnp.where(~bounded & _crosses(posed, iterate), 2, 0)
+    memory = _Memory(iterate=iterate, bounded=jnp.ones_like(bounded))
+    weights = settle(_weights(posed, problem.upper, iterate), problem.upper)
+    return _state(posed, problem.upper, wants, memory, weights, backend)
 
 
-def _solution(risk: Correlation, upper: Array, iterate: Iterate, backend: Backend) -> Solution:
-    problem, forced = scale(risk, upper), _is_forced(upper)
+def _crosses(problem: RiskParityProblem, iterate: Iterate) -> Array:
+    return jnp.any(iterate.z > problem.upper * iterate.s, axis=0)
+
+
+def _weights(problem: RiskParityProblem, upper: Array, iterate: Iterate) -> Array:
     full = iterate.z >= problem.upper * iterate.s  # exactly at the bound, not a rounding below it
-    weights = jnp.where(full, upper, jnp.minimum(problem.normal * iterate.z / iterate.s, upper))
-    weights = jnp.where(forced, upper, settle(weights, upper))
+    return jnp.where(full, upper, jnp.minimum(problem.normal * iterate.z / iterate.s, upper))
+
+
+def _state(
+    problem: RiskParityProblem, upper: Array, wants: Array, memory: _Memory, weights: Array, backend: Backend
+) -> State:
+    iterate, forced = memory.iterate, _is_forced(upper)
+    weights = jnp.where(forced, upper, weights)
     gap = contribution_spread(problem, iterate.ridge, upper, weights, backend)
-    return Solution(
+    solution = Solution(
         weights=weights,
         gap=gap,
         iterations=iterate.steps,
         altered=(iterate.ridge > 0) & ~forced,
         converged=gap <= jnp.maximum(accepted(gap.dtype), 4 * iterate.floor),
     )
+    return State(wants=wants.astype(jnp.int32), solution=solution, memory=memory)

@@ -248,7 +248,6 @@ def test_volatilities_far_apart_with_bounds_in_reach(x64: Any) -> None:
 
 
 def test_two_problems_of_one_covariance_are_solved_as_each_alone(x64: Any) -> None:
-    # what meets a bound is solved in groups of both problems' universes, and finds its own covariance there
     S, u, _ = problems(K)
     rows = np.resize(np.arange(len(S)), BATCH)
     S, u = S[rows], u[rows]
