@@ -10,7 +10,7 @@ PYTEST := -m pytest -q -n auto --dist loadfile --no-loadscope-reorder
 OF_VERSIONS := tests/cli/test_cli_allocate.py tests/cli/test_cli_config.py tests/cli/test_cli_process.py \
 	tests/cli/test_cli_report.py tests/portfolios/test_allocation.py tests/universes/test_bootstrap.py tests/markets
 
-.PHONY: help demo test test-as-users test-quick test-slow test-gpu test-dist test-lowest test-newest lint docs screenshots dist bench accuracy throughput gpu growth studies reproduce out-of-sample clean
+.PHONY: help demo test test-slow test-gpu test-dist test-lowest test-newest lint docs screenshots dist bench accuracy throughput gpu growth studies reproduce out-of-sample clean
 help:
 	@echo "make demo        allocate the embedded market: tables, 1,000 bootstrap resamples, files, a report"
 	@echo "make test        tests (minutes); make test-slow: the rest; make test-gpu: those that need a GPU"
@@ -63,15 +63,8 @@ $(VENV)/.bench: $(VENV)/.made pyproject.toml benchmarks/requirements.txt
 demo: $(VENV)/.report
 	$(BIN)/python -m jaxalloc.cli.demo
 
-# what takes the time is compiling: some programs are compiled as users' are, the others quickly beside them
 test: $(VENV)/.test
-	$(MAKE) --no-print-directory -j2 test-as-users test-quick
-
-test-as-users: $(VENV)/.test
-	$(BIN)/python -m pytest -q --optimised $$(grep -rl --include=*.py mark.optimised tests)
-
-test-quick: $(VENV)/.test
-	$(BIN)/python $(PYTEST) --quick
+	$(BIN)/python $(PYTEST)
 
 test-slow: $(VENV)/.test
 	$(BIN)/python $(PYTEST) -m slow
@@ -106,7 +99,7 @@ $(NEWEST)/.made: pyproject.toml
 
 test-newest: $(NEWEST)/.made
 	@$(NEWEST)/bin/python -c 'import jax, sys; print("newest: Python", sys.version.split()[0], "and JAX", jax.__version__)'
-	$(NEWEST)/bin/python $(PYTEST) --quick -p no:cacheprovider $(OF_VERSIONS)
+	$(NEWEST)/bin/python $(PYTEST) -p no:cacheprovider $(OF_VERSIONS)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff format --check .

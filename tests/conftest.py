@@ -1,18 +1,15 @@
 """A strict session: no silent broadcasting between ranks, warnings are errors, both precisions by fixture.
 
-The environment is set before NumPy and JAX load: the oracle's small matrices want one BLAS thread, and what has been
-compiled is kept for the session.
+The environment is set before NumPy and JAX load: the oracle's small matrices want one BLAS thread.
 
-Most of the time of these tests is XLA's, compiling. With ``--quick`` it takes less than half of that, and what it makes
-runs slower and rounds otherwise than what users run. Tests that are marked ``optimised`` are of what users run:
-``--quick`` leaves them out, and ``--optimised`` runs no others. Their float32 counts as quick, to keep within minutes.
+Every test compiles as users' programs do. That takes most of the time, so what one process has compiled is kept for
+all: workers, commands that tests start, and tests of the same shapes.
 """
 
 from __future__ import annotations
 
 import gc
 import os
-import subprocess
 import sys
 import tempfile
 import time
@@ -66,45 +63,10 @@ LONGEST = (
 )
 
 
-# In LLVM nothing is optimised, and kernels are written by the older of the CPU backend's emitters
-QUICK = ("--xla_backend_optimization_level=0", "--xla_cpu_use_fusion_emitters=false")
-
-
-def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add ``--quick`` and ``--optimised``; pytest calls this."""
-    parser.addoption(
-        "--quick", action="store_true", help="have XLA compile quickly, not well; no test marked optimised"
-    )
-    parser.addoption("--optimised", action="store_true", help="only tests marked optimised")
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    """Tell XLA how to compile, before this process or a worker, which inherits it, asks for a device."""
-    if config.getoption("--quick") and not hasattr(config, "workerinput"):
-        os.environ["XLA_FLAGS"] = " ".join((os.environ.get("XLA_FLAGS", ""), *filter(_is_known, QUICK))).strip()
-
-
-def _is_known(flag: str) -> bool:
-    # XLA ends a process that gives it a flag that it does not know
-    env = os.environ | {"XLA_FLAGS": flag, "JAX_PLATFORMS": "cpu"}
-    asked = [sys.executable, "-c", "import jax; jax.devices()"]
-    return subprocess.run(asked, env=env, stderr=subprocess.DEVNULL, check=False).returncode == 0
-
-
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Choose by ``--quick`` or ``--optimised``, and order the files for workers that take one after the other."""
-    if config.getoption("--quick") or config.getoption("--optimised"):
-        chosen = [item for item in items if _is_optimised(item) == config.getoption("--optimised")]
-        left = set(chosen)
-        config.hook.pytest_deselected(items=[item for item in items if item not in left])
-        items[:] = chosen
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Order the files for workers that take one after the other; pytest calls this."""
     places = {name: place for place, name in enumerate(LONGEST)}
     items.sort(key=lambda item: places.get(item.path.stem, len(places)))
-
-
-def _is_optimised(item: pytest.Item) -> bool:
-    call = getattr(item, "callspec", None)
-    return item.get_closest_marker("optimised") is not None and "float32" not in (call.id if call else "")
 
 
 MAPS = Path("/proc/self/maps")

@@ -17,6 +17,7 @@ import oracles
 import pandas as pd
 import pytest
 
+from jaxalloc.engine import programs
 from jaxalloc.portfolios.result import RESULT_FIELDS, Allocation
 from jaxalloc.settings.config import AllocationConfig
 from jaxalloc.settings.status import Status
@@ -55,7 +56,7 @@ ULPS = 4  # how far over a bound a weight may be
 
 @dataclass
 class Compilations:
-    """How many programs XLA compiled inside a `count_compilations` block."""
+    """How many programs were made inside a `count_compilations` block."""
 
     before: int = 0
     count: int = field(default=-1)
@@ -74,10 +75,18 @@ jax.monitoring.register_event_duration_secs_listener(_listen)
 
 @contextmanager
 def count_compilations() -> Iterator[Compilations]:
-    """Count the programs compiled in the block; read ``count`` after it."""
-    seen = Compilations(len(_COMPILED))
+    """Count the programs compiled, or loaded from disk, in the block; read ``count`` after it.
+
+    What is still being made when the block begins belongs to what came before.
+    """
+
+    def made() -> int:
+        programs.settle()
+        return len(_COMPILED) + programs.statistics().loaded
+
+    seen = Compilations(made())
     yield seen
-    seen.count = len(_COMPILED) - seen.before
+    seen.count = made() - seen.before
 
 
 @functools.cache

@@ -144,11 +144,11 @@ class Runner:
 
     def _measure(self, pending: Pending) -> tuple[list[jax.Array], list[tuple[int, Partial]]]:
         """Each part's measures (capacity, P, M), and what its universes add to the totals, on the devices."""
-        plan, block, backend = self.plan, self.engine.shapes.group, self.engine.backend
+        plan, block, backend = self.plan, self.engine.sizes.group, self.engine.backend
         all_points = np.arange(pending.start, pending.stop) // plan.n_draws
         measures, partials, first = [], [], 0
         for part in pending.chunk.parts:
-            points = np.resize(all_points[first : first + part.count], self.engine.shapes.capacity).astype(np.int32)
+            points = np.resize(all_points[first : first + part.count], self.engine.sizes.capacity).astype(np.int32)
             reference = self._references[part.device]
             measured = measure_universes(block, part.results, part.left_out, points, reference, backend)
             for point in np.unique(points[: part.count]):

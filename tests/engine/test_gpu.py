@@ -51,7 +51,7 @@ def test_same_bits_whatever_the_company(accelerator, universes):
 def test_studies_are_stored_and_chunked_alike(accelerator, tmp_path):
     market = ja.datasets.synthetic_market(N_ASSETS, ROWS)
     with jax.enable_x64(True):
-        block = Engine((ROWS, N_ASSETS), ja.AllocationConfig(), panel=market.to_numpy()).tiles.estimate
+        block = Engine((ROWS, N_ASSETS), ja.AllocationConfig(), panel=market.to_numpy()).sizes.group
     sampler = ja.Bootstrap(2 * block + 188, "circular", 21)
     whole = ja.run_study(market, sampler, out=tmp_path / "study")
     assert whole.record["device"].startswith(accelerator.platform)

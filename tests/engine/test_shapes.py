@@ -1,4 +1,4 @@
-"""Tiles and parts: of every size within their memory, filled whatever the number of universes, and nobody notices."""
+"""Canonical sizes, groups and chunks: of every size within their memory, filled however many there are, and unnoticed."""
 
 from __future__ import annotations
 
@@ -7,128 +7,191 @@ from typing import Any
 
 import jax
 import numpy as np
-import oracles
 import pytest
-from helpers import count_compilations, pick, same_bits
+from helpers import pick, same_bits
 
 import jaxalloc as ja
+from jaxalloc.engine import stages
 from jaxalloc.engine.batch import allocate_batch
 from jaxalloc.engine.scheduler import Engine
-from jaxalloc.engine.shapes import MAX_BUCKETS, Tiles, chunk_bytes, cluster_buckets, tiles
-from jaxalloc.engine.stages import Items, buffer_shapes, empty_buffers
+from jaxalloc.engine.shapes import (
+    ASSETS,
+    CLUSTERS,
+    LINKED,
+    OWN_ROWS,
+    ROWS,
+    Sizes,
+    canonical,
+    chunk_bytes,
+    lanes_of,
+    link_few,
+    sizes_of,
+    turns_of,
+)
+from jaxalloc.engine.stages import Items
 from jaxalloc.kernels.lanes.backend import Backend
-from jaxalloc.settings.config import NUMERIC_FIELDS, AllocationConfig
+from jaxalloc.kernels.moments.panel import share_panel
+from jaxalloc.portfolios.estimates import Given
+from jaxalloc.settings.config import NUMERIC_FIELDS, AllocationConfig, cast_config
 
 DEFAULT = AllocationConfig()
 
 
-@pytest.mark.parametrize("n_assets", [1, 2, 5, 8, 9, 12, 20, 100, 250, 1000, 5000])
-def test_buckets_are_at_most_eight_growing_sizes_up_to_n(n_assets: int) -> None:
-    buckets = cluster_buckets(n_assets)
-    assert 1 <= len(buckets) <= MAX_BUCKETS == 8
-    assert buckets[-1] == n_assets
-    assert all(a < b for a, b in pairwise(buckets))
-    assert buckets[0] == min(8, n_assets)
+@pytest.mark.parametrize(
+    ("grid", "step"), [(ASSETS, 1.5), (CLUSTERS, 1.5), (ROWS, 1.5), (LINKED, 2), (OWN_ROWS, 4)], ids=str
+)
+def test_canonical_sizes_hold_what_is_asked_for(grid: tuple[int, ...], step: float) -> None:
+    sizes = [canonical(n, grid) for n in range(1, 5001)]
+    assert all(size >= n for n, size in enumerate(sizes, 1))
+    assert sizes == sorted(sizes)
+    assert all(b / a <= step for a, b in pairwise(sorted({*sizes})))
+    assert [canonical(size, grid) for size in sizes] == sizes
+    assert {*sizes} >= {size for size in grid if size <= 5000}
 
 
-def test_a_batch_of_few_clusters_does_not_pay_for_n() -> None:
-    assert cluster_buckets(250)[0] == 8
-    assert all(b / a <= 2.7 for a, b in pairwise(cluster_buckets(250)))
-    assert all(b / a <= 1.3 for a, b in pairwise(cluster_buckets(250)[5:]))  # where a step costs K^3
+def test_an_asset_more_costs_little() -> None:
+    """Covariances have the square of N, and vectors of float64 four numbers."""
+    assert all(b / a <= 1.34 for a, b in pairwise(ASSETS[1:]))
+    assert all(size % 4 == 0 for size in (*ASSETS, *CLUSTERS, *LINKED))
 
 
+@pytest.mark.parametrize("own_returns", [False, True], ids=["a panel", "own returns"])
 @pytest.mark.parametrize(
     ("backend", "memory"), [(Backend.CPU, None), (Backend.ACCELERATOR, None), (Backend.ACCELERATOR, 2**36)]
 )
-def test_chunks_are_whole_tiles_within_their_memory(backend: Backend, memory: int | None) -> None:
+def test_parts_are_whole_groups_within_their_memory(backend: Backend, memory: int | None, own_returns: bool) -> None:
     most = 2**28 if backend is Backend.CPU else 2**30 if memory is None else memory // 8
-    for n_assets in (1, 12, 100, 250, 1000, 3000):
-        for kind in (np.float32, np.float64):
-            table = 252 * n_assets * (n_assets + 1) // 2 * np.dtype(kind).itemsize
-            chosen = tiles(n_assets, kind, backend, memory, table)
-            assert (
-                chosen.capacity % chosen.draw == chosen.draw % chosen.estimate == chosen.estimate % chosen.observe == 0
-            )
-            assert chosen.capacity >= chosen.draw >= chosen.estimate >= 1
-            assert chosen.draw >= tiles(n_assets, kind, backend, memory, 0).draw == chosen.estimate
-            assert set(chosen.solve) == set(chosen.turns) == set(cluster_buckets(n_assets))
-            assert min(chosen.turns.values()) >= 1
-            of_covariances = chosen.capacity * n_assets**2 * np.dtype(kind).itemsize
-            least = (
-                max(chosen.solve.values()) if backend is Backend.ACCELERATOR else chosen.estimate
-            )  # a part is at least one tile
-            assert chosen.capacity % least == 0
-            assert chosen.capacity == least or of_covariances <= most
+    for n_assets in (1, 8, 12, 33, 53, 100, 129, 250, 431, 1000, 3000):
+        for n_rows in (2, 60, 252, 1500, 9000):
+            for kind in (np.float32, np.float64):
+                chosen = sizes_of((n_rows, n_assets), kind, backend, memory, own_returns)
+                assert chosen.assets >= n_assets
+                assert chosen.rows >= n_rows
+                assert chosen.capacity % chosen.group == chosen.group % chosen.few == chosen.few % chosen.own == 0
+                assert chosen.capacity >= chosen.group >= chosen.few >= chosen.own >= 1
+                covariances = chosen.capacity * chosen.assets**2 * np.dtype(kind).itemsize
+                assert chosen.capacity == chosen.group or covariances <= most
+                of_returns = chosen.own * chosen.rows * chosen.assets * np.dtype(kind).itemsize
+                assert chosen.own == 1 or of_returns <= 2**24
+                assert backend is Backend.CPU or chosen.few == chosen.group >= 512
 
 
-@pytest.mark.parametrize("rows", [0, 9])
-def test_a_chunk_takes_the_memory_that_the_formula_says(rows: int, dtype: Any) -> None:
+def test_solvers_go_through_tiles_of_bounded_size() -> None:
+    sizes = sizes_of((60, 20), np.float64)
+    for size in CLUSTERS:
+        assert lanes_of(32, Backend.CPU, sizes) == 32
+        assert 1 <= turns_of(size, Backend.CPU) <= 8
+        assert turns_of(size, Backend.ACCELERATOR) == 1
+    wide = sizes_of((60, 20), np.float64, Backend.ACCELERATOR)
+    assert lanes_of(32, Backend.ACCELERATOR, wide) == wide.group
+    assert all(link_few(rows, backend) >= 1 for rows in LINKED for backend in Backend)
+
+
+@pytest.mark.parametrize("chunk_size", [1, 64, 255, 256, 257, 5000])
+def test_chunks_are_whole_groups(chunk_size: int) -> None:
+    engine = Engine((9, 8), DEFAULT, chunk_size)
+    assert engine.chunk_size % engine.sizes.group == 0
+    assert 0 <= engine.chunk_size - chunk_size < engine.sizes.group
+    whole = Engine((9, 8), DEFAULT)
+    assert whole.chunk_size == whole.sizes.capacity * len(whole.devices)
+
+
+def held(n_assets: int, profiles: tuple[str, ...], dtype: Any, n_rows: int) -> int:
+    """Bytes of what one universe leaves in memory until its chunk is done."""
+    assets = canonical(n_assets, ASSETS)
+    _, estimates, clustered = stages.shapes_between(1, assets, dtype)
+    number = np.dtype(dtype).itemsize
+    solutions = len(profiles) * (assets * number + number + 4 + 2)
+    result = len(profiles) * (3 * n_assets * number + 5 * number + 4 * n_assets + 8) + n_assets * (number + 5) + 4
+    between = sum(int(np.prod(leaf.shape)) * leaf.dtype.itemsize for leaf in jax.tree.leaves((estimates, clustered)))
+    return between + solutions + result + n_rows
+
+
+@pytest.mark.parametrize("rows", [0, 252])
+def test_a_chunk_takes_about_the_memory_that_the_formula_says(rows: int, dtype: Any) -> None:
+    for n_assets in (30, 64, 100, 250, 431):
+        for profiles in (("risk_parity",), DEFAULT.profiles):
+            told = chunk_bytes(n_assets, len(profiles), dtype, rows)
+            assert 0.8 <= told / held(n_assets, profiles, dtype, rows) <= 1.25, (n_assets, profiles)
+
+
+@pytest.mark.parametrize("n_assets", [8, 40])
+def test_stages_hand_on_what_is_written_down(n_assets: int, dtype: Any) -> None:
+    """`shapes_between` stands in for tracing."""
+    universes, rows, few, backend = 16, 64, 8, Backend.CPU
     with jax.enable_x64(dtype is np.float64):
-        for n_assets, profiles in ((3, ("risk_parity",)), (12, DEFAULT.profiles)):
-            engine = Engine((9, n_assets), DEFAULT.replace(profiles=profiles), panel=np.zeros((9, n_assets)))
-            items = Items(weights=np.ones((64, 9), dtype), mask=np.ones((64, n_assets), bool))
-            settings = {name: np.full(64, getattr(engine.config, name)) for name in NUMERIC_FIELDS}
-            config = engine.config.replace(**settings)
-            shapes = buffer_shapes(engine.shared[0], items, config, rows, engine.backend)
-            buffers = empty_buffers(shapes, 64)
-            held = sum(leaf.nbytes for leaf in jax.tree.leaves(buffers))
-            assert held == 64 * chunk_bytes(n_assets, len(profiles), dtype, rows)
+
+        def of(*axes: int, kind: Any = dtype) -> Any:
+            return jax.ShapeDtypeStruct(axes, kind)
+
+        config = cast_config(DEFAULT, dtype)
+        config = config.replace(**{
+            name: of(universes, kind=np.asarray(getattr(config, name)).dtype) for name in NUMERIC_FIELDS
+        })  # fmt: skip
+        weights, mask, whole = of(universes, rows), of(universes, n_assets, kind=bool), of(kind=np.int32)
+        panel = share_panel(np.zeros((rows, n_assets), dtype), 2**20, rows, n_assets)
+
+        def observe(panel: Any, weights: Any, mask: Any, config: Any, count: Any) -> Any:
+            return stages.observe_group(panel, weights, mask, config, count, few=few)
+
+        def observe_own(returns: Any, weights: Any, mask: Any, config: Any, rows: Any, count: Any) -> Any:
+            return stages.observe_own(returns, weights, mask, config, rows, count, given_covariance=False, few=few)
+
+        def cluster(observed: Any, config: Any, count: Any) -> Any:
+            return stages.cluster_group(observed, config, Given(), None, count, few=few, backend=backend)[0]
+
+        def pose(estimates: Any, config: Any, count: Any) -> Any:
+            return stages.pose_group(estimates, config, count, few=few, backend=backend)
+
+        observed, estimates, clustered = stages.shapes_between(universes, n_assets, np.dtype(dtype))
+        own = jax.eval_shape(observe_own, of(universes, rows, n_assets), weights, mask, config, whole, whole)
+        assert observed == own == jax.eval_shape(observe, panel, weights, mask, config, whole)
+        assert estimates == jax.eval_shape(cluster, observed, config, whole)
+        assert clustered == jax.eval_shape(pose, estimates, config, whole)
 
 
-def test_another_batch_length_or_chunk_compiles_nothing(x64: Any) -> None:
-    # A shape of its own, which no other test has compiled for.
-    config = AllocationConfig(profiles=("risk_parity",))
-    returns = np.stack([oracles.random_market(np.random.default_rng(i), 30, 4, 2) for i in range(160)])
-    allocate_batch(returns[:2], config)  # its only bucket has been seen
-    for length in (2, 64, 65, 130, 160):
-        with count_compilations() as compiled:
-            allocate_batch(returns[:length], config)
-        assert compiled.count == 0, f"{length} universes compiled {compiled.count} programs"
-    for chunk_size in (1, 65, 150):
-        with count_compilations() as compiled:
-            allocate_batch(returns, config, chunk_size=chunk_size)
-        assert compiled.count == 0, f"chunks of {chunk_size} compiled {compiled.count} programs"
+def resampled(n_rows: int, count: int, seed: int) -> np.ndarray:
+    """(count, T) bootstrap counts."""
+    return np.random.default_rng(seed).multinomial(n_rows, np.full(n_rows, 1 / n_rows), size=count).astype(float)
 
 
 def test_calls_of_many_tiles_give_what_one_tile_gives(x64: Any) -> None:
-    """Parts whose bucket takes more tiles than a call goes through; the last call's turns and lanes not all taken."""
-    n_rows, n_assets = 9, 8  # one bucket
+    """Parts whose problems take more tiles than a call goes through; the last call's turns and lanes not all taken."""
+    n_rows, n_assets, count = 9, 8, 2500
     panel = ja.datasets.synthetic_market(n_assets, n_rows).to_numpy()
-    config = DEFAULT.replace(profiles=("risk_parity", "equal_weight"))  # over clusters, and over assets
-    engine = Engine(panel.shape, config, panel=panel)
-    call = engine.tiles.solve[n_assets] * engine.tiles.turns[n_assets]
-    count = len(engine.devices) * call + 300
-    weights = np.random.default_rng(8).multinomial(n_rows, np.full(n_rows, 1 / n_rows), size=count).astype(float)
+    config = DEFAULT.replace(profiles=("risk_parity", "asset_min_variance"))  # over clusters, and over assets
+    weights = resampled(n_rows, count, 8)
     told: list[int] = []
     many = allocate_batch(panel, config, weights, progress=told.append)
     assert sum(told) == count
-    for start in (0, call - 20, count - 20):
+    for start in (0, 1000, 1260, count - 20):
         few = allocate_batch(panel, config, weights[start : start + 64])
         assert same_bits(few, pick(many, slice(start, start + len(few.status)))) == []
 
 
 @pytest.mark.parametrize("precision", [pytest.param(64, marks=pytest.mark.slow), 32])
-def test_tiles_of_an_accelerator_give_what_those_of_a_cpu_give(precision: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Wide tiles go other ways: bounds and larger tables in wider groups, two steps of an elimination a turn."""
+def test_what_an_accelerator_runs_gives_what_a_cpu_gives(precision: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wide groups and tiles, and problems that are gathered on the device."""
     with jax.enable_x64(precision == 64):
-        _compare_tiles(1e-9 if precision == 64 else 1e-4, monkeypatch)
+        _compare_backends(1e-9 if precision == 64 else 1e-4, monkeypatch)
 
 
-def _compare_tiles(tolerance: float, monkeypatch: pytest.MonkeyPatch) -> None:
+def _compare_backends(tolerance: float, monkeypatch: pytest.MonkeyPatch) -> None:
     n_rows, n_assets, count = 60, 20, 2500
     rng = np.random.default_rng(21)
     panel = 0.01 * (0.5 * rng.normal(size=(n_rows, 1)) + rng.standard_t(4, (n_rows, n_assets)))  # hardly any clusters
     panel[:, 11] = 0.004 * rng.normal(size=n_rows) - 0.9 * panel[:, 10]  # a hedge
-    counts = rng.multinomial(n_rows, np.full(n_rows, 1 / n_rows), size=count).astype(float)
+    counts = resampled(n_rows, count, 22)
     narrow = allocate_batch(panel, DEFAULT, counts)
 
-    def with_little_memory(n: int, dtype: Any, backend: Backend, *_: Any) -> Tiles:
-        each = n * n * np.dtype(dtype).itemsize
-        return tiles(n, dtype, backend, 8 * 4 * 2048 * each)
+    def with_little_memory(
+        shape: tuple[int, int], dtype: Any, backend: Backend, _: int | None, own_returns: bool
+    ) -> Sizes:
+        return sizes_of(shape, dtype, backend, 8 * 8 * 512 * shape[1] ** 2 * np.dtype(dtype).itemsize, own_returns)
 
-    monkeypatch.setattr("jaxalloc.engine.scheduler.tiles", with_little_memory)
+    monkeypatch.setattr("jaxalloc.engine.scheduler.sizes_of", with_little_memory)
     engine = Engine(panel.shape, DEFAULT, panel=panel, backend=Backend.ACCELERATOR)
-    assert engine.tiles.capacity > count > max(engine.tiles.solve.values()) > engine.tiles.estimate >= 512
+    assert engine.sizes.capacity > count > engine.sizes.group == engine.sizes.few == 512
 
     def allocation(counts: np.ndarray) -> ja.Allocation:
         masks = np.ones((len(counts), n_assets), bool)
@@ -143,14 +206,13 @@ def _compare_tiles(tolerance: float, monkeypatch: pytest.MonkeyPatch) -> None:
         assert same_bits(allocation(counts[part]), pick(wide, part)) == []
 
 
-def test_universes_drawn_in_one_product_are_those_drawn_alone(x64: Any) -> None:
-    """A table of outer products that is large: more are drawn at once than a part is filled up to a multiple of."""
-    n_rows, n_assets, count = 1000, 16, 300  # a table above a megabyte, and few clusters to compile for
+def test_universes_observed_in_one_product_are_those_observed_alone(x64: Any) -> None:
+    n_rows, n_assets, count = 1000, 16, 300
     panel = ja.datasets.synthetic_market(n_assets, n_rows).to_numpy()
-    counts = np.random.default_rng(5).multinomial(n_rows, np.full(n_rows, 1 / n_rows), size=count).astype(float)
-    config = DEFAULT.replace(profiles=("risk_parity",))  # it is the draws that are looked at
+    counts = resampled(n_rows, count, 5)
+    config = DEFAULT.replace(profiles=("risk_parity",))  # it is the moments that are looked at
     engine = Engine(panel.shape, config, panel=panel)
-    assert count > engine.tiles.draw > engine.tiles.estimate
+    assert count > engine.sizes.group > engine.sizes.few
     masks = np.ones((count, n_assets), bool)
     whole = engine.start(Items(weights=counts, mask=masks)).allocation()
     for part in (slice(0, 1), slice(63, 130), slice(250, 300)):

@@ -173,11 +173,11 @@ def gappy(*gaps: tuple[Any, Any]) -> Array:
 ONE_POINT = Sweep(plain_config(CONFIG))
 CASES = {
     # where row 0 is in no asset is active, so the point estimate is INVALID too; 8 to 27 rows are left out
-    "blocks": Case(gappy((0, slice(None)), (20, 3), ([30, 41], 6)), Bootstrap(300, "moving", 10), ONE_POINT),
+    "blocks": Case(gappy((0, slice(None)), (20, 3), ([30, 41], 6)), Bootstrap(600, "moving", 10), ONE_POINT),
     # subsets of 3, and some assets that hardly ever have all their returns
     "product": Case(
         gappy((slice(None, None, 4), [1, 4, 5, 9]), ([7, 8], 2), (33, 10)),
-        Bootstrap(25) * RandomSubsets(3) * Stress((1.0, 1.5, 1.5), (0.0, 0.5, -0.5), (0.0, -0.2, 0.1)),
+        Bootstrap(100) * RandomSubsets(3) * Stress((1.0, 1.5, 1.5), (0.0, 0.5, -0.5), (0.0, -0.2, 0.1)),
         Sweep(plain_config(CONFIG), (("cluster_cap", (0.25, 0.5)),)),
     ),
 }
@@ -366,7 +366,7 @@ def test_totals_are_those_of_the_universes(name: str, precision: int) -> None:
 def test_the_cases_cover_what_can_happen() -> None:
     blocks, product = (run(name) for name in CASES)
     valid = blocks.totals[0].counts.n_valid
-    assert 200 < valid < 300
+    assert 400 < valid < 600
     of = dict(zip(MEASURES, blocks.totals[0].measures.count.T, strict=True))
     assert (of["volatility"] == valid).all()
     assert (of["turnover"] == 0).all()  # there is no point estimate
@@ -465,14 +465,14 @@ def differences(a: list[Totals], b: list[Totals]) -> list[str]:
 
 
 @each_run
-@pytest.mark.parametrize("chunk_size", [64, 128])
+@pytest.mark.parametrize("chunk_size", [256, 512])
 def test_chunks_change_no_bit(name: str, precision: int, chunk_size: int) -> None:
     again = compute(CASES[name], precision, chunk_size)
     assert differences(again.totals, run(name, precision).totals) == []
 
 
-def test_more_points_in_a_tile_change_no_bit_of_the_first() -> None:
-    """Points share tiles: 30 draws each, 64 universes a tile."""
+def test_more_points_in_a_group_change_no_bit_of_the_first() -> None:
+    """Points share groups: 30 draws each, 256 universes a group."""
     case = CASES["product"]
     few = case._replace(sampler=Bootstrap(30), settings=sweep(CONFIG, cluster_cap=[0.25, 0.3, 0.5]))
     alone = few._replace(settings=ONE_POINT)
@@ -483,11 +483,11 @@ SCRIPT = """
 import sys
 import jax
 import numpy as np
-import test_reduction as tests
+import test_measures as tests
 
 assert len(jax.local_devices()) == int(sys.argv[1])
 for name, case in tests.CASES.items():
-    for size in (None, 64):
+    for size in (None, 256):
         found = tests.compute(case, chunk_size=size)
         arrays = {f"{i}.{key}": array for i, t in enumerate(found.totals) for key, array in t.arrays().items()}
         np.savez(f"{sys.argv[2]}/{name}-{size}.npz", **arrays)
@@ -506,7 +506,7 @@ def test_devices_change_no_bit(devices: int, tmp_path: Path) -> None:
     command = [sys.executable, "-c", SCRIPT, str(devices), str(tmp_path)]
     subprocess.run(command, env=environment, check=True, timeout=600)
     for name in CASES:
-        for size in (None, 64):
+        for size in (None, 256):
             with np.load(tmp_path / f"{name}-{size}.npz") as arrays:
                 for point, totals in enumerate(run(name).totals):
                     read = Totals.from_arrays({key: arrays[f"{point}.{key}"] for key in totals.arrays()})

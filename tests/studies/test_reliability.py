@@ -26,7 +26,7 @@ import jaxalloc as ja
 market = ja.datasets.synthetic_market(n_assets=6, n_observations=64)
 config = ja.AllocationConfig(profiles=("risk_parity", "barbell"))
 study = ja.run_study(
-    market, ja.Bootstrap({n}), config, 7, sys.argv[1], chunk_size=64, resume=True, keep={keep!r}
+    market, ja.Bootstrap({n}), config, 7, sys.argv[1], chunk_size=256, resume=True, keep={keep!r}
 )
 """
 PATIENCE = 300  # seconds until a process that should have got somewhere counts as lost
@@ -105,13 +105,13 @@ def manifest(folder: Path) -> bytes:
 def test_killed_twice_and_resumed_is_as_if_nothing_had_been(
     tmp_path: Path, programs: dict[str, str], keep: str
 ) -> None:
-    killed_over_and_over(tmp_path, programs, keep, kills=2, n=4_000)
+    killed_over_and_over(tmp_path, programs, keep, kills=2, n=16_000)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("keep", ["weights", "summary"])
 def test_killed_twenty_times(tmp_path: Path, programs: dict[str, str], keep: str) -> None:
-    n = {"weights": 60_000, "summary": 600_000}[keep]  # enough that none of the 20 runs gets to the end
+    n = {"weights": 240_000, "summary": 600_000}[keep]  # enough that none of the 20 runs gets to the end
     assert killed_over_and_over(tmp_path, programs, keep, kills=20, n=n) == 20
 
 
@@ -121,7 +121,7 @@ def test_damaged_chunks_are_done_again(tmp_path: Path, damage: str) -> None:
     config = ja.AllocationConfig(profiles=("risk_parity", "barbell"))
 
     def run(folder: str, resume: bool) -> ja.Study:
-        return ja.run_study(market, ja.Bootstrap(640), config, 7, tmp_path / folder, chunk_size=64, resume=resume)
+        return ja.run_study(market, ja.Bootstrap(2560), config, 7, tmp_path / folder, chunk_size=256, resume=resume)
 
     whole, _ = run("alone", False), run("study", False)
     chunk = tmp_path / "study" / "chunks" / "000004.parquet"

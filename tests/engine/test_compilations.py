@@ -1,0 +1,146 @@
+"""What is compiled: programs of canonical sizes, whatever the shapes, the profiles and the process; and how many stay."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import oracles
+import pytest
+from helpers import count_compilations
+
+import jaxalloc as ja
+from jaxalloc.engine import programs
+from jaxalloc.engine.batch import allocate_batch
+from jaxalloc.engine.shapes import ASSETS, CLUSTERS
+from jaxalloc.settings.config import PROFILE_NAMES, AllocationConfig
+
+DEFAULT = AllocationConfig()
+LARGEST = 32  # of the assets of the tests that run by default
+
+
+def universe(seed: Any, n_rows: int, n_assets: int) -> np.ndarray:
+    """Returns of any number of clusters, tight or loose."""
+    rng = np.random.default_rng(seed)
+    n_clusters = int(rng.integers(1, n_assets + 1))
+    return oracles.random_market(rng, n_rows, n_assets, n_clusters, inside=rng.uniform(0.5, 0.9))
+
+
+def shapes(count: int, most_assets: int, most_rows: int) -> Iterator[tuple[int, int]]:
+    rng = np.random.default_rng(11)
+    for _ in range(count):
+        yield int(rng.integers(60, most_rows)), int(rng.integers(5, most_assets + 1))
+
+
+def warm_up(config: AllocationConfig = DEFAULT, most_assets: int = LARGEST) -> None:
+    """Allocate universes of every number of clusters, at each canonical number of assets and rows."""
+    for n_assets in (size for size in ASSETS if size <= most_assets):
+        for n_rows in (252, 600):
+            returns = np.stack([universe([12, n_assets, n_rows, i], n_rows, n_assets) for i in range(48)])
+            for threshold in (0.01, 0.2, 0.4, 0.6, 0.99):  # single assets, ..., one cluster
+                allocate_batch(returns, config.replace(distance_threshold=threshold))
+
+
+def test_mixed_shapes_compile_nothing(x64: Any) -> None:
+    warm_up()
+    seen = {}
+    with count_compilations() as compiled:
+        for number, (n_rows, n_assets) in enumerate(shapes(40, LARGEST, 1000)):
+            found = ja.allocate(universe([13, number], n_rows, n_assets))
+            assert not np.any(np.asarray(found.status) & ja.Status.NOT_CONVERGED)
+            seen[n_rows, n_assets] = int(found.n_clusters)
+    assert compiled.count == 0
+    assert len(seen) > 35
+    assert {next(size for size in CLUSTERS if size >= k) for k in seen.values()} >= {8, 12, 16}
+
+
+def test_another_batch_length_or_chunk_compiles_nothing(x64: Any) -> None:
+    config = DEFAULT.replace(profiles=("risk_parity",))
+    returns = np.stack([oracles.random_market(np.random.default_rng(i), 30, 4, 2) for i in range(600)])
+    allocate_batch(returns[:2], config)
+    with count_compilations() as compiled:
+        for length in (2, 64, 65, 255, 256, 257, 600):
+            allocate_batch(returns[:length], config)
+        for chunk_size in (1, 65, 300):
+            allocate_batch(returns, config, chunk_size=chunk_size)
+    assert compiled.count == 0
+
+
+def test_choosing_profiles_compiles_nothing(x64: Any) -> None:
+    names = PROFILE_NAMES
+    returns = np.stack([universe([14, i], 60, 12) for i in range(80)])
+    whole = allocate_batch(returns, DEFAULT.replace(profiles=names))
+    rng = np.random.default_rng(15)
+    chosen = [(name,) for name in names] + [
+        tuple(rng.permutation(names)[: int(rng.integers(2, len(names)))]) for _ in range(12)
+    ]
+    with count_compilations() as compiled:
+        for profiles in chosen:
+            found = allocate_batch(returns, DEFAULT.replace(profiles=profiles))
+            places = [names.index(name) for name in profiles]
+            assert found.weights.tobytes() == whole.weights[:, places].tobytes(), profiles
+    assert compiled.count == 0
+
+
+PROCESS = """
+import json
+import numpy as np
+import jaxalloc as ja
+from jaxalloc.engine import programs
+market = ja.datasets.synthetic_market(n_assets=20, n_rows=300)
+weights = ja.allocate(market).weights
+study = ja.run_study(market, ja.Bootstrap(30, "circular", 5))
+ja.walk_forward(market, window=200)
+programs.settle()
+made = programs.statistics()
+print(json.dumps([made.compiled, made.loaded, np.asarray(weights).tolist()]))
+"""
+
+
+def in_a_process(folder: Path) -> Any:
+    env = os.environ | {"JAXALLOC_PROGRAMS": str(folder)}
+    done = subprocess.run([sys.executable, "-c", PROCESS], env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def test_a_second_process_compiles_nothing(tmp_path: Path) -> None:
+    compiled, _, weights = in_a_process(tmp_path / "programs")
+    assert compiled > 0
+    again, loaded, same = in_a_process(tmp_path / "programs")
+    assert again == 0
+    assert loaded >= compiled
+    assert same == weights
+
+
+def lines(name: str) -> list[str]:
+    return Path(name).read_text().splitlines()
+
+
+def resident() -> int:
+    """Megabytes of memory in use."""
+    return next(int(line.split()[1]) // 1024 for line in lines("/proc/self/status") if line.startswith("VmRSS"))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="counts the maps that Linux tells of")
+def test_maps_and_memory_stay_bounded(x64: Any) -> None:
+    """A hundred shapes in one process."""
+    used = []
+    for number, (n_rows, n_assets) in enumerate(shapes(100, 64, 1500)):
+        found = ja.allocate(universe([16, number], n_rows, n_assets))
+        assert np.isfinite(found.weights).all()
+        programs.settle()
+        assert len(lines("/proc/self/maps")) <= 15_000
+        used.append(resident())
+    assert used[-1] <= used[49] + 200
+    with count_compilations() as compiled:
+        for number, (n_rows, n_assets) in enumerate(shapes(100, 64, 1500)):
+            ja.allocate(universe([16, number], n_rows, n_assets))
+    assert compiled.count == 0
