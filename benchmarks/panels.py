@@ -18,19 +18,19 @@ ROWS = 252
 JOBS = {"W20": 20, "W100m": 100, "W100": 100, "W250": 250}
 
 
-def stocks(n_assets: int) -> pd.DataFrame | None:
-    """Return the last year (252, N) of the first stocks; None where they are not at hand."""
+def stocks(n_assets: int, n_rows: int = ROWS) -> pd.DataFrame | None:
+    """Return the last days (T, N), a year of them, of the first stocks; None where they are not at hand."""
     from jaxalloc.markets.panel import read_returns
 
     folder = os.environ.get("JAXALLOC_DATA")
-    return None if folder is None else read_returns(Path(folder) / FILE).returns.iloc[-ROWS:, :n_assets]
+    return None if folder is None else read_returns(Path(folder) / FILE).returns.iloc[-n_rows:, :n_assets]
 
 
-def embedded(n_assets: int) -> pd.DataFrame:
-    """Return a year (252, N) of the embedded market."""
+def embedded(n_assets: int, n_rows: int = ROWS) -> pd.DataFrame:
+    """Return days (T, N), a year of them, of the embedded market."""
     from jaxalloc.datasets import synthetic_market
 
-    return synthetic_market(n_assets, ROWS)
+    return synthetic_market(n_assets, n_rows)
 
 
 def of_job(name: str) -> tuple[pd.DataFrame | None, str]:

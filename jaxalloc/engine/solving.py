@@ -14,7 +14,7 @@ from jaxalloc.engine.calls import Calls, Work
 from jaxalloc.engine.shapes import CLUSTERS, canonical, lanes_of, lengthened, turns_of
 from jaxalloc.kernels.lanes.backend import Backend
 from jaxalloc.kernels.solvers.problem import Solution
-from jaxalloc.kernels.solvers.steps import Solver, State, state_of
+from jaxalloc.kernels.solvers.steps import Solver, State, blank
 from jaxalloc.portfolios.posing import Posed
 from jaxalloc.portfolios.profiles import PROFILES
 
@@ -166,7 +166,7 @@ class Solving:
         """The state of so many problems that have not begun."""
         key = batch.solver.name, batch.size, each
         if key not in self._blanks:
-            shapes = state_of(batch.solver, batch.size, each, self._work.dtype)
+            shapes = jax.eval_shape(lambda: blank(batch.solver, batch.size, each, self._work.dtype))
             zeros = jax.tree.map(lambda leaf: np.zeros((each, *leaf.shape[:-1]), leaf.dtype), shapes)
             self._blanks[key] = zeros._replace(wants=np.full(each, FIRST, np.int32))
         return self._blanks[key]
