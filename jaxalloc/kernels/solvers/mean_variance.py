@@ -22,7 +22,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
-from jax import Array, lax
+from jax import Array
 
 from jaxalloc.kernels.lanes.adapter import lanes_last
 from jaxalloc.kernels.lanes.backend import Backend, if_any
@@ -32,7 +32,7 @@ from jaxalloc.kernels.solvers.active_set import MOST_EXCHANGES, Face, exchange, 
 from jaxalloc.kernels.solvers.candidates import Candidate, better, is_solved, measure, unmeasured
 from jaxalloc.kernels.solvers.capped_simplex import linear_minimum
 from jaxalloc.kernels.solvers.gradient import curvature_of, projected_gradient
-from jaxalloc.kernels.solvers.problem import Correlation, MeanVarianceProblem, Solution, accepted, correlate
+from jaxalloc.kernels.solvers.problem import MeanVarianceProblem, Solution, accepted, correlate
 from jaxalloc.kernels.solvers.steps import Problem, Solver, State, Step, narrow, solve_all, whole, wide
 
 _FIRST_STEPS = 10  # of projected gradient in the first block
@@ -101,13 +101,6 @@ def optimality_gap(covariance: Array, excess: Array, upper: Array, weights: Arra
 
 
 # ---- with lanes: vectors (K, L), numbers (L,) ------------------------------------------------------------------------
-
-
-def mean_variance_lanes(risk: Correlation, excesses: Array, uppers: Array, backend: Backend) -> Solution:
-    """`mean_variance` with lanes, for P problems of one covariance: (K, K, L), (P, K, L) and (P, K, L)."""
-    covariance = risk.matrix * risk.sigma[:, None] * risk.sigma[None]
-    # one after the other: side by side they would want the correlations twice, and outgrow the cache
-    return lax.map(lambda posed: solve_all(MEAN_VARIANCE, whole(covariance, *posed), backend), (excesses, uppers))
 
 
 @functools.cache

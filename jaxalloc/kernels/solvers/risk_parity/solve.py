@@ -13,12 +13,12 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
-from jax import Array, lax
+from jax import Array
 
 from jaxalloc.kernels.lanes.adapter import lanes_last
 from jaxalloc.kernels.lanes.backend import Backend
 from jaxalloc.kernels.solvers.capped_simplex import even_out, settle
-from jaxalloc.kernels.solvers.problem import Correlation, Solution, accepted, correlate
+from jaxalloc.kernels.solvers.problem import Solution, accepted, correlate
 from jaxalloc.kernels.solvers.risk_parity.bounded import minimise
 from jaxalloc.kernels.solvers.risk_parity.descent import descend
 from jaxalloc.kernels.solvers.risk_parity.log_newton import minimise_in_log
@@ -79,14 +79,6 @@ def contribution_gap(covariance: Array, upper: Array, weights: Array, backend: B
 
 
 # ---- with lanes: vectors (K, L), numbers (L,) ------------------------------------------------------------------------
-
-
-def risk_parity_lanes(risk: Correlation, uppers: Array, backend: Backend) -> Solution:
-    """`risk_parity` with lanes, for P problems of one covariance: (K, K, L) and (P, K, L)."""
-    covariance = risk.matrix * risk.sigma[:, None] * risk.sigma[None]
-    nothing = jnp.zeros_like(risk.sigma)
-    # one after the other: side by side they would want the correlations twice, and outgrow the cache
-    return lax.map(lambda upper: solve_all(RISK_PARITY, whole(covariance, nothing, upper), backend), uppers)
 
 
 class _Memory(NamedTuple):
