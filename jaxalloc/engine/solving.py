@@ -230,7 +230,7 @@ class Solving:
         return covariance, rewards, uppers
 
     def _buffers(self, each: int, size: int, width: int) -> tuple[np.ndarray, ...]:
-        """Room for problems of at most ``width`` clusters, padded; used call after call: the system zeroes new pages."""
+        """Room for problems of at most ``width`` clusters, used call after call: new pages would have to be zeroed."""
         key = each, size, width
         if key not in self._room:
             dtype = self._work.dtype
