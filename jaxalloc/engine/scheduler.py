@@ -189,6 +189,7 @@ class Engine:
             for device in self.devices
         ]
         self._threads: list[ThreadPoolExecutor] = []
+        self._first = 0  # device of the next chunk's first part
 
     def start(
         self,
@@ -227,8 +228,9 @@ class Engine:
 
         parts: list[Future[Part | None]] = []
         for number, first in enumerate(range(0, count, each)):
-            device = number % n_devices
+            device = (self._first + number) % n_devices
             parts.append(self._threads[device].submit(compute, device, slice(first, min(first + each, count))))
+        self._first = (self._first + len(parts)) % n_devices  # small chunks, too, go to all devices in turn
         return Chunk(parts, stop)
 
     def one(self, items: Items) -> Allocation:
