@@ -111,7 +111,7 @@ def allocate(
     else:
         given = jax.tree.map(lambda value: value[None], given)
         items = Items(weights=c[None], mask=a[None], returns=x[None], given=given)
-        result = jax.tree.map(jnp.asarray, Engine((n_rows, n_assets), config).one(items))
+        result = jax.device_put(Engine((n_rows, n_assets), config).one(items))  # `jnp.asarray` compiles for each shape
     result = dataclasses.replace(
         result, symbols=None if panel is None else tuple(panel.symbols), profiles=tuple(config.profiles)
     )

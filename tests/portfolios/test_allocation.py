@@ -36,9 +36,9 @@ from helpers import (
 import jaxalloc as ja
 from jaxalloc.arguments.errors import InputError
 from jaxalloc.engine.batch import allocate_batch
+from jaxalloc.engine.single import allocate
 from jaxalloc.kernels.clusters.within import share_out
 from jaxalloc.kernels.lanes.backend import Backend
-from jaxalloc.engine.single import allocate
 from jaxalloc.portfolios.result import Allocation
 from jaxalloc.settings.config import AllocationConfig
 

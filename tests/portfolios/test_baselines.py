@@ -36,8 +36,8 @@ from skfolio.optimization import HierarchicalEqualRiskContribution, MeanRisk, Ne
 
 import jaxalloc as ja
 from jaxalloc.engine.batch import allocate_batch
-from jaxalloc.figures.canvas import colour_of
 from jaxalloc.engine.single import allocate
+from jaxalloc.figures.canvas import colour_of
 from jaxalloc.portfolios.profiles import PROFILES
 from jaxalloc.portfolios.result import PROFILE_FIELDS, RESULT_FIELDS, Allocation
 from jaxalloc.report.words import sentence

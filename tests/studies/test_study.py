@@ -37,9 +37,9 @@ import jaxalloc as ja
 from jaxalloc.arguments.errors import InputError
 from jaxalloc.datasets import synthetic_market
 from jaxalloc.engine.batch import allocate_batch
+from jaxalloc.engine.single import allocate
 from jaxalloc.markets.panel import Panel, read_returns
 from jaxalloc.markets.source import data_hash
-from jaxalloc.engine.single import allocate
 from jaxalloc.portfolios.result import RESULT_FIELDS, Allocation
 from jaxalloc.settings.config import AllocationConfig
 from jaxalloc.settings.status import Status

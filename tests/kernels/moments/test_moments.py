@@ -9,7 +9,7 @@ import numpy as np
 import oracles
 import pandas as pd
 import pytest
-from helpers import TOLERANCES, Array, Tolerance, batched, cast, host, jitted
+from helpers import TOLERANCES, Array, Tolerance, batched, cast, host
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
