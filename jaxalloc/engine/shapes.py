@@ -161,7 +161,7 @@ def chunk_bytes(n_assets: int, n_profiles: int, dtype: Any, n_rows: int = 0) -> 
 
     Example:
         >>> chunk_bytes(100, 4, "float64")
-        178422
+        178802
     """
     assets = canonical(n_assets, ASSETS)
     numbers = 2 * assets**2 + 8 * assets + n_profiles * (3 * n_assets + 5)
