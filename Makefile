@@ -24,7 +24,7 @@ help:
 	@echo "make accuracy    regenerate benchmarks/results/accuracy.json (JAXALLOC_DATA: folder of real data)"
 	@echo "make throughput  measure universes per second on this machine's device"
 	@echo "make gpu         rates, exactness and stages on a GPU: benchmarks/results/gpu-*.md (JAXALLOC_DATA)"
-	@echo "make growth      cost by universes and assets, memory, start: benchmarks/results/growth.md"
+	@echo "make growth      cost by universes and assets, memory, first results: benchmarks/results/growth.md, first.md"
 	@echo "make studies     regenerate benchmarks/results/studies.md: memory, soak, kills (an hour)"
 	@echo "make reproduce   published results beside ours: benchmarks/results/reproduce.md (JAXALLOC_DATA; within an hour)"
 	@echo "make out-of-sample  what cap, clusters and barbell do on data not seen (JAXALLOC_DATA; an hour)"
@@ -127,6 +127,7 @@ gpu: $(VENV)/.test
 
 growth: $(VENV)/.test
 	$(BIN)/python benchmarks/growth.py
+	$(BIN)/python benchmarks/first.py
 
 studies: $(VENV)/.test
 	$(BIN)/python benchmarks/studies.py

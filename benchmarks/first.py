@@ -1,4 +1,4 @@
-"""How long the first results take, and what new shapes cost: nothing compiled before, and compiled by an earlier process.
+"""How long the first results take, and what new shapes cost, with programs of an earlier process and without.
 
     JAXALLOC_DATA=folder python benchmarks/first.py [answer] [batch] [shapes] [choices]
 
@@ -194,16 +194,17 @@ def render(results: dict[str, Any]) -> str:
         lines += [
             "",
             f"200 allocations of 200 shapes (N from 5 to 64, T from 60 to 1,500) in one process, with nothing compiled "
-            f"before, took {s['seconds']:.0f} s, of the second hundred {1e3 * s['median_of_second_hundred']:.0f} ms each in "
-            f"the median. They compiled {s['compiled']} programs, and took {s['mib']:.0f} MiB and {s['maps']:,} memory maps.",
+            f"before, took {s['seconds']:.0f} s; each of the second hundred took "
+            f"{1e3 * s['median_of_second_hundred']:.0f} ms in the median. They compiled {s['compiled']} programs, and "
+            f"took {s['mib']:.0f} MiB and {s['maps']:,} memory maps.",
         ]
     if "choices" in results:
         c = results["choices"]
         lines += [
             "",
-            f"After one call with all four profiles, their {2**4 - 1} subsets compiled {c['subsets']} programs. An expanding "
-            f"walk-forward of 100 windows of 30 stocks compiled {c['expanding']} after a rolling one, which compiled "
-            f"{c['rolling']}.",
+            f"After one call with all four profiles, their {2**4 - 1} subsets compiled {c['subsets']} programs. An "
+            f"expanding walk-forward of 100 windows of 30 stocks compiled {c['expanding']} after a rolling one, which "
+            f"compiled {c['rolling']}.",
         ]
     return "\n".join(lines) + "\n"
 

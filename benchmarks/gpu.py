@@ -3,15 +3,15 @@
     JAXALLOC_DATA=folder python benchmarks/gpu.py --jobs W100m W20 --seconds 1
 
 prints as it goes, and writes gpu-<device>.json and .md to benchmarks/results after each job. The jobs are those of
-bench.py, whose goals for a GPU stand beside the rates. With JAX_COMPILATION_CACHE_DIR a second run compiles nothing.
+bench.py, whose goals for a GPU stand beside the rates. Compiled programs are kept on disk (JAXALLOC_PROGRAMS names the
+folder), so that a second run compiles little. Without a GPU it runs on the CPU, for a test of itself.
 
 - limits: a large copy, a matrix product, the start of a step in a loop, and what comes to the host: as a NumPy array,
   and by way of pinned memory.
-- device: universes a second with their results left on the device, as a study of summaries leaves them.
-- host: with all of their results brought to the host, while the device has the next chunk.
+- rate: universes a second, with all of their results brought to the host, while the device has the next chunk.
 - oracle: the race's judge on the first universes.
-- stages: kernels and their time, by the part of the program that asked for them, from JAX's profiler. (XLA uses a
-  kernel that is wanted twice in both places, under the first one's name.)
+- calls: the time of each stage's calls, each waited for, and what the host does between them: see throughput.py.
+- stages: the kernels of each stage's program and their time on the device, from JAX's profiler.
 """
 
 from __future__ import annotations
@@ -20,12 +20,11 @@ import argparse
 import collections
 import dataclasses
 import json
-import os
 import re
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -37,26 +36,13 @@ from bench import load
 from panels import JOBS, RESULTS
 from rivals.engine import Jaxalloc
 from rivals.judge import Judge
-from throughput import median_seconds
+from throughput import clocked, median_seconds, stages, stages_table
 
 import jaxalloc as ja
 from jaxalloc.cli.timing import engine_of
-from jaxalloc.engine.stages import Items, buffer_shapes
-from jaxalloc.settings.config import NUMERIC_FIELDS
+from jaxalloc.engine.stages import Items
 
-STAGES = {
-    "bootstrap": "draw",
-    "moments": "moments",
-    "antifragility": "tail gain, skewness",
-    "clusters": "clusters",
-    "within_clusters": "clusters' covariances",
-    "sleeve": "sleeve",
-    "min_variance_max_sharpe": "minimum variance, maximum Sharpe",
-    "risk_parity_barbell": "risk parity, barbell",
-    "asset_weights": "asset weights",
-}
-# by job, the sizes that clusters are padded to which nearly all universes have
-BUCKETS = {"W20": (20,), "W100m": (34,), "W100": (81, 100), "W250": (200,)}
+WHERE = "host", "device"  # where results are, of a rate; earlier versions could leave them on the device
 CHUNKS = 3  # of a run, each begun before the last one is waited for
 TURNS = 1000  # of a loop whose start of a step is timed
 
@@ -90,48 +76,19 @@ def limits(megabytes: int) -> dict[str, float]:
     return found
 
 
-def compile_ahead(jobs: list[tuple[str, int]]) -> None:
-    """Compile what the jobs need side by side, for JAX's persistent cache: one after the other it takes minutes.
+def compile_ahead(jobs: Sequence[str], precision: int) -> None:
+    """Compile what the jobs need side by side, by a group of universes of each: one after the other takes minutes."""
 
-    Args:
-        jobs: names and precisions.
-    """
-
-    def programs(name: str, precision: int) -> Iterator[Callable[[], Any]]:
+    def meet(name: str) -> None:
         job = load(name, "gpu", precision)
         if job is None:
             return
-        with jax.enable_x64(precision == 64):
+        with jax.enable_x64(precision == 64):  # a thread has settings of its own
             engine = engine_of(job.panel)
-            sharding = jax.sharding.SingleDeviceSharding(engine.devices[0])
+            engine.start(Items(index=np.arange(engine.sizes.group))).allocation()
 
-            def slots(leaf: Any) -> Any:
-                shape = engine.tiles.capacity, *leaf.shape
-                return jax.ShapeDtypeStruct(shape, leaf.dtype, sharding=sharding)
-
-            items = Items(index=slots(np.int32(0)))
-            config = engine.config.replace(
-                **{key: slots(np.asarray(getattr(engine.config, key))) for key in NUMERIC_FIELDS}
-            )
-            work, results = jax.tree.map(slots, buffer_shapes(engine.shared[0], items, config, 0, engine.backend))
-        tiles, number = engine.tiles, np.int32(1)
-        estimate, solve = engine.programs
-        yield lambda: estimate.lower(
-            engine.backend, tiles.draw, tiles.observe, engine.shared[0], items, config, work, number, number
-        ).compile()
-        for bucket in BUCKETS[name]:
-            lanes = np.zeros((tiles.turns[bucket], tiles.solve[bucket]), np.int32)
-            yield lambda bucket=bucket, lanes=lanes: solve.lower(
-                engine.backend, bucket, tiles.observe, config, work.estimates, results, lanes, number
-            ).compile()
-
-    def run(precision: int, compile_one: Callable[[], Any]) -> None:
-        with jax.enable_x64(precision == 64):
-            compile_one()
-
-    wanted = [(precision, one) for name, precision in jobs for one in programs(name, precision)]
     with ThreadPoolExecutor() as threads:
-        list(threads.map(run, *zip(*wanted, strict=True)))
+        list(threads.map(meet, jobs))
 
 
 def measure(name: str, precision: int, wanted: float, judged: int) -> tuple[Jaxalloc, dict[str, Any]] | None:
@@ -145,91 +102,66 @@ def measure(name: str, precision: int, wanted: float, judged: int) -> tuple[Jaxa
     verdict = judge.verdict(*ours.first(judged), precision)
 
     universes = CHUNKS * chunk
-
-    def on_device(number: int) -> None:
-        first = number * universes
-        with jax.enable_x64(precision == 64):
-            starts = range(first, first + universes, chunk)
-            chunks = [engine.start(Items(index=np.arange(start, start + chunk))) for start in starts]
-        jax.block_until_ready([part.results.weights for chunk in chunks for part in chunk.parts])
-
-    def to_host(number: int) -> None:
-        for _ in ours.stream(universes, number):
+    times: list[float] = []
+    while len(times) < 3 or sum(times) < wanted:
+        start = time.perf_counter()
+        for _ in ours.stream(universes, len(times) + 1):
             pass
-
-    rates = {}
-    for kind, call in (("device", on_device), ("host", to_host)):
-        times: list[float] = []
-        while len(times) < 3 or sum(times) < wanted:
-            start = time.perf_counter()
-            call(len(times) + 1)
-            times.append(time.perf_counter() - start)
-        rates[kind] = universes / statistics.median(times)
+        times.append(time.perf_counter() - start)
+    with jax.enable_x64(precision == 64):
+        calls = stages(job.panel, chunk, 1)
     row = {
         "job": name,
         "precision": precision,
         "goal": job.goal_rate,
-        "universes_per_second": rates,
+        "universes_per_second": {"host": universes / statistics.median(times)},
         "compile_seconds": ours.compile_seconds,
         "chunk": chunk,
-        "tile": max(engine.tiles.solve.values()),
+        "tile": engine.sizes.group,
         "accuracy": dataclasses.asdict(verdict),
+        "calls": calls,
     }
     return ours, row
 
 
 def traced(ours: Jaxalloc, tile: int) -> dict[str, Any]:
-    """Profile a tile: kernels and microseconds a universe, by stage, of all kernels, and of the whole."""
+    """Profile a group of universes: kernels and microseconds a universe, by stage, and of the whole."""
 
     def run() -> float:
         start = time.perf_counter()
-        parts = ours.engine.start(Items(index=np.arange(tile))).parts
-        jax.block_until_ready([part.results.weights for part in parts])
+        ours.engine.start(Items(index=np.arange(tile))).allocation()
         return time.perf_counter() - start
 
-    run()
+    with clocked() as calls:
+        run()
     with tempfile.TemporaryDirectory() as folder:
         jax.profiler.start_trace(folder)
         wall = run()
         jax.profiler.stop_trace()
         (file,) = Path(folder).rglob("*.xplane.pb")
         data = jax.profiler.ProfileData.from_file(str(file))
-    texts: list[str] = []
-    for program in jax.devices()[0].client.live_executables():
-        texts += [module.to_string() for module in program.hlo_modules()]
-    scopes = scopes_of(texts)
+    names = {module_of(name): name for name in calls}
     found: dict[str, dict[str, float]] = collections.defaultdict(lambda: {"kernels": 0, "us": 0.0})
     streams = [
         line for plane in data.planes if "GPU" in plane.name for line in plane.lines if line.name.startswith("Stream")
     ]
     for event in (event for line in streams for event in line.events):
-        module = str(dict(event.stats).get("hlo_module", ""))
-        stage = stage_of(event.name, scopes.get(module, {}))
+        stage = stage_of(event.name, str(dict(event.stats).get("hlo_module", "")), names)
         found[stage]["kernels"] += 1
         found[stage]["us"] += event.duration_ns / 1e3 / tile
-    stages = dict(sorted(found.items(), key=lambda item: -item[1]["us"]))
-    return {"wall_us": 1e6 * wall / tile, "stages": stages}
+    return {"wall_us": 1e6 * wall / tile, "stages": dict(sorted(found.items(), key=lambda item: -item[1]["us"]))}
 
 
-def scopes_of(texts: list[str]) -> dict[str, dict[str, str]]:
-    """By program and kernel, the part of the program that asked for it, of compiled programs in XLA's text."""
-    found: dict[str, dict[str, str]] = collections.defaultdict(dict)
-    for text in texts:
-        module = re.match(r"HloModule ([\w.\-]+)", text)
-        scopes = found[module[1] if module else ""]
-        for match in re.finditer(r'^\s*(?:ROOT )?%?([\w.\-]+) = .*op_name="([^"]*)"', text, re.MULTILINE):
-            scopes.setdefault(re.sub(r"[.\-]", "_", match[1]), match[2])
-    return found
+def module_of(name: str) -> str:
+    """What XLA calls the program of this name."""
+    return "jit_" + re.sub(r"[^\w.\-]", "_", name)
 
 
-def stage_of(kernel: str, scopes: dict[str, str]) -> str:
-    """The stage that a kernel belongs to."""
+def stage_of(kernel: str, module: str, names: dict[str, str]) -> str:
+    """The stage that a kernel belongs to, of those whose programs have these names."""
     if kernel.lower().startswith(("memcpy", "memset")):
         return "copies"
-    if "gemm" in kernel.lower() or "cutlass" in kernel.lower():
-        return "matrix products"
-    scope = scopes.get(kernel, "")
-    return next((name for key, name in STAGES.items() if re.search(rf"\b{key}\b", scope)), "other")
+    return names.get(module, "other")
 
 
 def page(found: dict[str, Any]) -> str:
@@ -245,20 +177,24 @@ def page(found: dict[str, Any]) -> str:
     }
     said = [f"{say} {best[key] / unit:.1f} {name}" for key, (say, unit, name) in names.items() if key in best]
     lines += [f"At its best: {', '.join(said)}.", ""]
-    lines += ["| job | float | universes/s, on the device | goal | of it | all results on the host | largest gap |"]
+    lines += ["| job | float | universes/s, results on the host | left on the device | goal | of it | largest gap |"]
     lines += ["| --- | --- | --- | --- | --- | --- | --- |"]
     for row in found["rows"]:
         rates = row["universes_per_second"]
         gaps = (row.get("accuracy") or {}).get("gap") or {}
-        cells = [row["job"], str(row["precision"]), f"{rates['device']:,.0f}", f"{row['goal']:,.0f}"]
-        cells += [f"{rates['device'] / row['goal']:.2f}", f"{rates['host']:,.0f}" if "host" in rates else ""]
+        cells = [row["job"], str(row["precision"]), *(f"{rates[k]:,.0f}" if k in rates else "" for k in WHERE)]
+        cells += [f"{row['goal']:,.0f}", f"{max(rates.values()) / row['goal']:.2f}"]
         cells += [f"{max(gaps.values()):.1e}" if gaps else ""]
         lines.append(f"| {' | '.join(cells)} |")
     for row in found["rows"]:
+        title = f"**{row['job']}, {row['precision']} bits**"
+        if row.get("calls"):
+            lines += ["", f"{title}, a chunk of {row['chunk']:,} universes, each call waited for:", ""]
+            lines += stages_table(row["calls"])
         if row.get("stages"):
             whole = sum(stage["us"] for stage in row["stages"].values())
-            lines += ["", f"**{row['job']}, {row['precision']} bits**, a tile of {row['tile']:,} universes: kernels "]
-            lines[-1] += f"{whole:.2f} µs a universe, profiled {row['wall_us']:.2f}."
+            lines += ["", f"{title}, {row['tile']:,} universes together: kernels {whole:.2f} µs a universe, profiled "]
+            lines[-1] += f"{row['wall_us']:.2f}."
             lines += ["", "| stage | kernels | µs a universe | share |", "| --- | --- | --- | --- |"]
             for name, stage in row["stages"].items():
                 share = 100 * stage["us"] / whole
@@ -294,9 +230,8 @@ def main() -> None:
     print(found, flush=True)
     arguments.out.mkdir(parents=True, exist_ok=True)
     path = arguments.out / f"gpu-{name}.json"
-    if os.environ.get("JAX_COMPILATION_CACHE_DIR"):
-        compile_ahead([(job, precision) for precision in arguments.precision for job in arguments.jobs])
     for precision in arguments.precision:
+        compile_ahead(arguments.jobs, precision)
         for job in arguments.jobs:
             measured = measure(job, precision, arguments.seconds, arguments.judged)
             if measured is None:
@@ -309,7 +244,6 @@ def main() -> None:
             with jax.enable_x64(precision == 64):
                 row |= traced(ours, row["tile"])
             write(found, path)
-            jax.clear_caches()  # of this job's programs, whose kernels have the names of the next one's
     print(page(found))
 
 

@@ -7,9 +7,10 @@ growth.md of that. Run it unchanged on a GPU machine: its results then carry the
 
 - universes: microseconds a universe of one full chunk, ten, and a million universes, N = 20, four profiles, float64.
 - assets: the same for N from 20 to 250 of the real stocks (the embedded market where JAXALLOC_DATA is not set).
-- memory: the buffers of a part of a chunk against the formula of `jaxalloc.engine.shapes.chunk_bytes`.
-- start: seconds until `jaxalloc allocate` has printed its tables, without and with JAX's persistent cache, and what
-  `python -c "import jax, pandas"` takes of that.
+- memory: by how much a part of a chunk makes the memory of the process grow, once its programs are there, against the
+  formula of `jaxalloc.engine.shapes.chunk_bytes`; on Linux and a CPU.
+- start: seconds until `jaxalloc allocate` has printed its tables, with nothing compiled before and with the programs of
+  an earlier process, and what `python -c "import jax, pandas"` takes of that.
 """
 
 from __future__ import annotations
@@ -32,10 +33,29 @@ from panels import RESULTS, embedded, stocks
 from jaxalloc.cli.timing import allocations, engine_of
 from jaxalloc.engine.scheduler import Engine
 from jaxalloc.engine.shapes import chunk_bytes
-from jaxalloc.engine.stages import Items, buffer_shapes, empty_buffers
-from jaxalloc.settings.config import NUMERIC_FIELDS
+from jaxalloc.settings.config import DEFAULT_PROFILES
 
 MILLION = 10**6
+# Bytes of the process before a part, and at its peak meanwhile: of one core's, whose programs are there
+PEAK = """
+import sys, jax, numpy
+from throughput import one_stream
+from jaxalloc.cli.timing import engine_of
+from jaxalloc.engine.programs import settle
+from jaxalloc.engine.stages import Items
+
+def memory(name):
+    return 1024 * int(next(line for line in open("/proc/self/status") if line.startswith(name)).split()[1])
+
+with jax.enable_x64(True), one_stream():
+    engine = engine_of(numpy.load(sys.argv[1]))
+    engine.start(Items(index=numpy.arange(engine.sizes.group))).allocation()
+    settle()
+    before = memory("VmRSS")
+    open("/proc/self/clear_refs", "w").write("5")  # the peak begins anew
+    part = engine.start(Items(index=numpy.arange(engine.sizes.capacity))).parts
+    print(engine.sizes.capacity, memory("VmHWM") - before)
+"""
 
 
 def panel(n_assets: int) -> np.ndarray:
@@ -88,21 +108,26 @@ def assets() -> list[dict[str, Any]]:
 
 
 def memory() -> list[dict[str, Any]]:
-    """Bytes of a chunk's buffers on one device: as the formula says, and as they are."""
-    rows = []
-    with jax.enable_x64(True):
-        for n_assets in (20, 100, 250):
-            engine = engine_of(panel(n_assets))
-            index = np.zeros(engine.tiles.capacity, np.int32)
-            settings = {name: np.full(len(index), getattr(engine.config, name)) for name in NUMERIC_FIELDS}
-            shapes = buffer_shapes(engine.shared[0], Items(index), engine.config.replace(**settings), 0, engine.backend)
-            buffers = empty_buffers(shapes, len(index))
-            held = sum(leaf.nbytes for leaf in jax.tree.leaves(buffers))
-            said = chunk_bytes(n_assets, len(engine.config.profiles), engine.dtype) * len(index)
-            rows.append(
-                {"assets": n_assets, "universes": len(index), "formula_mib": said / 2**20, "held_mib": held / 2**20}
-            )
-            print(rows[-1], flush=True)
+    """Bytes of a part of a chunk: as the formula says, and as they are."""
+    rows: list[dict[str, Any]] = []
+    if jax.default_backend() != "cpu" or not Path("/proc/self/clear_refs").exists():
+        return rows
+    for n_assets in (20, 100, 250):
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder) / "panel.npy"
+            np.save(file, panel(n_assets))
+            command = [sys.executable, "-c", PEAK, str(file)]
+            path = os.pathsep.join([str(Path(__file__).parent), *sys.path])
+            env = os.environ | {"PYTHONPATH": path}
+            env |= {"JAXALLOC_PROGRAMS": str(Path(folder) / "programs")}
+            said_twice = [  # the first process compiles, which takes memory of its own
+                subprocess.run(command, env=env, check=True, stdout=subprocess.PIPE, text=True).stdout for _ in range(2)
+            ]
+        universes, grown = map(int, said_twice[-1].split())
+        said = chunk_bytes(n_assets, len(DEFAULT_PROFILES), "float64") * universes
+        row = {"assets": n_assets, "universes": universes, "formula_mib": said / 2**20, "grown_mib": grown / 2**20}
+        rows.append(row)
+        print(row, flush=True)
     return rows
 
 
@@ -117,7 +142,10 @@ def start() -> dict[str, float]:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "returns.csv"
         embedded(20).to_csv(file)
-        env = {"XDG_CACHE_HOME": folder}
+        env = {
+            "JAXALLOC_PROGRAMS": str(Path(folder) / "programs"),
+            "JAX_COMPILATION_CACHE_DIR": str(Path(folder) / "xla"),
+        }
         command = [sys.executable, "-m", "jaxalloc", "allocate", str(file), "--kind", "returns"]
         found = {"without_cache": timed(command, env)}
         found["with_cache"] = statistics.median(timed(command, env) for _ in range(3))
@@ -138,18 +166,18 @@ def render(results: dict[str, Any]) -> str:
             f"| {row['assets']} | {row['us_each']:,.0f} | {row.get('power', float('nan')):.1f} |".replace("nan", "")
             for row in results["assets"]
         ]
-    if "memory" in results:
-        lines += ["", "| assets | universes in work | formula (MiB) | held (MiB) |", "| --- | --- | --- | --- |"]
+    if results.get("memory"):
+        lines += ["", "| assets | universes of a part | formula (MiB) | growth (MiB) |", "| --- | --- | --- | --- |"]
         lines += [
-            f"| {row['assets']} | {row['universes']:,} | {row['formula_mib']:.1f} | {row['held_mib']:.1f} |"
+            f"| {row['assets']} | {row['universes']:,} | {row['formula_mib']:.0f} | {row['grown_mib']:.0f} |"
             for row in results["memory"]
         ]
     if "start" in results:
         s = results["start"]
         lines += [
             "",
-            f"First result of `jaxalloc allocate` (20 assets): {s['without_cache']:.1f} s; with the persistent cache "
-            f"{s['with_cache']:.1f} s, of which importing jax and pandas takes {s['imports']:.1f} s.",
+            f"First result of `jaxalloc allocate` (20 assets): {s['without_cache']:.1f} s; with the programs of an "
+            f"earlier process {s['with_cache']:.1f} s, of which importing jax and pandas takes {s['imports']:.1f} s.",
         ]
     return "\n".join(lines) + "\n"
 

@@ -18,7 +18,7 @@ import numpy as np
 from latex2mathml.converter import convert
 from mkdocs.exceptions import PluginError
 
-from jaxalloc.engine.shapes import MAX_OUTER_BYTES, chunk_bytes, tiles
+from jaxalloc.engine.shapes import MAX_OUTER_BYTES, chunk_bytes, sizes_of
 from jaxalloc.settings.config import DEFAULT_PROFILES, PROFILE_NAMES
 from jaxalloc.settings.readers import READERS
 from jaxalloc.settings.status import Status
@@ -62,20 +62,19 @@ def _table(headings: list[str], rows: list[list[str]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
-def tiles_table() -> str:
+def sizes_table() -> str:
     """Tabulate how many universes a CPU computes together and holds: panels of 252 rows, the four default profiles."""
     rows, n_rows = [], 252
     for n in (20, 100, 250, 500):
         for dtype in (np.dtype("float64"), np.dtype("float32")):
-            outer = n_rows * n * (n + 1) // 2 * dtype.itemsize
-            found = tiles(n, dtype, table_bytes=outer if outer <= MAX_OUTER_BYTES else 0)
-            held = found.capacity * chunk_bytes(n, len(DEFAULT_PROFILES), dtype, n_rows)
-            lanes = ", ".join(map(str, sorted(set(found.solve.values()), reverse=True)))
-            of_tiles = [str(n), str(8 * dtype.itemsize), str(found.draw), str(found.observe), lanes]
+            sizes = sizes_of((n_rows, n), dtype)
+            outer = sizes.rows * sizes.assets * (sizes.assets + 1) // 2 * dtype.itemsize
+            held = sizes.capacity * chunk_bytes(n, len(DEFAULT_PROFILES), dtype, n_rows)
             table = f"{outer / _MIB:.0f}" if outer <= MAX_OUTER_BYTES else "none"
-            rows.append([*of_tiles, f"{found.capacity:,}", f"{held / _MIB:.0f}", table])
-    headings = ["N", "float", "drawn together", "observed together", "lanes of solve tiles", "universes of a part"]
-    return _table([*headings, "buffers of a part (MiB)", "outer products (MiB)"], rows)
+            numbers = sizes.assets, 8 * dtype.itemsize, sizes.few, sizes.group, sizes.capacity
+            rows.append([str(n), *(f"{number:,}" for number in numbers), f"{held / _MIB:.0f}", table])
+    headings = ["N", "padded to", "float", "universes a step", "of a group", "of a part"]
+    return _table([*headings, "memory of a part (MiB)", "outer products (MiB)"], rows)
 
 
 def statuses_table() -> str:
@@ -95,4 +94,4 @@ def readers_table() -> str:
     return _table(["setting", "profiles whose weights it changes", "figures of every profile", "read under"], rows)
 
 
-TABLES = {"tiles": tiles_table, "statuses": statuses_table, "readers": readers_table}
+TABLES = {"sizes": sizes_table, "statuses": statuses_table, "readers": readers_table}

@@ -1,20 +1,23 @@
-"""allocate_batch(): the one place that chunks, pads, sorts and shards universes.
+"""allocate_batch(): many universes. This is how they share programs and devices.
 
-A universe passes through tiles of fixed shape. In the first tiles it is drawn, with many others, and its moments and
-clusters are computed, with a few others. Then the host reads its number of clusters K and puts it, with others of the
-same *K bucket*, into a solve tile of that bucket's size: a universe with 8 clusters does not pay for 100. Profiles that
-weigh the assets themselves have solve tiles of a separate kind, for any K. A tile that is not full is padded. One call
-of a program goes through several tiles, so that the call itself takes no time worth mentioning.
+A universe passes through *stages*, each a small program (`jaxalloc.engine.stages`). The first ones draw and observe it,
+make its clusters, and pose the problems across them. They take a *group* of universes, padded to a canonical number of
+assets, and go through it a few universes at a time. Then the host reads how many clusters each universe has, and sorts
+the problems of many groups: those of the same solver and of about as many clusters fill dense *tiles*, so that a
+universe with 8 clusters does not pay for 100. After each step of a solver the host sorts again: problems that want the
+same next step go on together (`jaxalloc.engine.solving`). At last the groups are described with their solutions. Groups
+and tiles that are not full are padded.
 
-The shape of a tile depends on N, T, precision, the kind of device, the static settings and the bucket alone. So the
-same program computes a universe whatever its company, and its bits are the same. (An accelerator's tiles are as large
-as its memory allows.)
+The shapes of the programs depend on the canonical sizes, the precision, the kind of device and the choices that a stage
+reads, and on nothing else (`jaxalloc.engine.shapes`). So the same programs compute a universe whatever its company, and
+its bits are the same. (An accelerator's groups are as large as its memory allows.) For the same reason a new number of
+assets, rows or clusters mostly compiles nothing, and neither does another set of profiles.
 
-A chunk is as many tiles as memory is given for. Several devices, or the cores of a CPU, share the chunk's universes out
-in parts. Each device has separate buffers, runs the same program on separate tiles, and exchanges nothing with the
-others. (A single program over all devices, by `jax.shard_map`, is compiled differently for each number of devices, and
-then rounds differently: measured on CPUs.) A thread for each device sends it one part after the other, of this chunk or
-the next.
+A chunk is as many groups as memory is given for. Several devices, or the cores of a CPU, share the chunk's universes
+out in parts (`jaxalloc.engine.flow`). Each device has separate buffers, runs the same programs, and exchanges nothing
+with the others. (A single program over all devices, by `jax.shard_map`, is compiled differently for each number of
+devices, and then rounds differently: measured on CPUs.) A thread for each device works on one part after the other, of
+this chunk or the next.
 """
 
 from __future__ import annotations
@@ -65,7 +68,7 @@ def allocate_batch(
             the dates.
         observation_weights: (B, T) frequency of each row in each universe, at least 0; ones by default.
         asset_mask: (B, N) bool, the assets of each universe; all by default.
-        chunk_size: universes whose results are held at once, rounded up to whole tiles; by default what keeps their
+        chunk_size: universes whose results are held at once, rounded up to whole groups; by default what keeps their
             covariances within 256 MiB for each of up to four cores (on a GPU, within an eighth of its memory).
         progress: called with the number of universes done since the last call.
 

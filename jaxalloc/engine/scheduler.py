@@ -1,4 +1,9 @@
-"""The scheduler: chunks of universes, and their parts on each device."""
+"""The scheduler: chunks of universes, and their parts on each device.
+
+An `Engine` is settings, a panel and draws on the devices. `Engine.start` divides a chunk into parts of whole groups,
+and gives each device's thread its share; `jaxalloc.engine.flow` takes a part through the stages. A CPU has a thread for
+each core, up to four, since most programs use one core. Which universes make a part changes no universe's bits.
+"""
 
 from __future__ import annotations
 

@@ -44,9 +44,11 @@ _INTEGERS = ("max_clusters", "n_aggressors")
 class AllocationConfig:
     """Settings of an allocation; a JAX pytree whose leaves are its numbers.
 
-    The choices (``profiles``, ``linkage``, ``criterion``, ``distance``, ``covariance``) are static: another choice
-    compiles another program. Every number is traced: another value compiles nothing. Nothing is checked on
-    construction, because JAX rebuilds the record while tracing; `check_config` is called at the host's entry points.
+    Every number is traced: another value compiles nothing. The choices (``profiles``, ``linkage``, ``criterion``,
+    ``distance``, ``covariance``) are static. Another set of profiles compiles nothing where their solvers are compiled;
+    another one of the other choices compiles the programs that depend on it; all this in a program of the caller's own,
+    under `jax.jit`, compiles that anew. Nothing is checked on construction, because JAX rebuilds the record while
+    tracing; `check_config` is called at the host's entry points.
 
     Attributes:
         profiles: which portfolios to compute, in the order of the results' profile axis. Over clusters they are

@@ -81,7 +81,7 @@ def run_study(
             less than 1; a row that is held twice counts twice.
         keep: ``"weights"`` keeps every universe's weights and clusters; ``"summary"`` only their summaries.
         precision: 64 or 32 bits.
-        chunk_size: universes computed at once, rounded up to whole tiles; ``"auto"`` is what suits the device's memory.
+        chunk_size: universes computed at once, rounded up to whole groups; ``"auto"`` suits the device's memory.
         resume: go on with the study in ``out``, if there is one: finished chunks are not computed again.
         fresh: throw away the study in ``out``, if there is one, and start again.
         dask: a `distributed.Client`, or the address of a scheduler: its workers compute, and this process writes.

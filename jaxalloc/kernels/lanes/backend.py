@@ -24,7 +24,7 @@ Signed indices
     JAX checks a signed index for being negative, which would count from the end. Loops whose steps are very short
     count without a sign.
 Dear on an accelerator
-    The start of a kernel takes microseconds whatever the number of lanes, so that tiles are wide. A scatter adds in
+    The start of a kernel takes microseconds whatever the number of lanes, so that groups are large. A scatter adds in
     any order, and the same universe would not have the same bits twice. A loop whose step reads all over what it
     changes copies its state each turn, unless it goes two steps a turn.
 """
@@ -43,11 +43,11 @@ State = TypeVar("State")
 
 
 class Backend(enum.Enum):
-    """The kind of device that a program is compiled for: a static choice, and part of the key of every program.
+    """The kind of device that a program is compiled for: a static choice.
 
-    The entry points determine it once (`backend_in_use` for `jaxalloc.allocate`, the devices' platform for the engine)
-    and hand it down. Both kinds run anywhere and give the same portfolios to rounding, so that tests run an
-    accelerator's programs on a CPU.
+    The entry points determine it once, the engine by its devices, `jaxalloc.allocate` under a caller's `jax.jit` by
+    `backend_in_use`, and hand it down. Both kinds run anywhere and give the same portfolios to rounding, so that tests
+    run an accelerator's programs on a CPU.
     """
 
     CPU = "cpu"
