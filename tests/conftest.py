@@ -23,6 +23,13 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 sys.path.insert(0, str(Path(__file__).parent / "oracle"))
 sys.path.insert(0, str(Path(__file__).parent))
 
+# Commands that tests start would otherwise compile the bytecode of all that they import, each time.
+if sys.dont_write_bytecode:
+    _bytecode = tempfile.TemporaryDirectory(prefix="jaxalloc-bytecode-")
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    os.environ["PYTHONPYCACHEPREFIX"] = sys.pycache_prefix = _bytecode.name
+    sys.dont_write_bytecode = False
+
 # Programs that one process has compiled the others read: the tests' own, and the commands that they start. (Those that
 # are killed have folders of their own.) A limit of the size is what makes JAX lock the folder.
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:

@@ -50,7 +50,11 @@ class Sweep:
 
     def at(self, point: int) -> AllocationConfig:
         """Return the settings at a point."""
-        return self.config.replace(**dict(zip(self.names, self.points[point], strict=True)))
+        values = {}
+        for name, choices in reversed(self.grid):  # the last varies fastest
+            point, place = divmod(point, len(choices))
+            values[name] = choices[place]
+        return self.config.replace(**values)
 
     def numbers(self, points: np.ndarray) -> dict[str, np.ndarray]:
         """Return the values of the settings that vary, by name, at each of ``points`` (C,)."""

@@ -72,7 +72,7 @@ def test_names_are_structure_and_not_leaves() -> None:
 
 
 def test_jit_and_vmap_take_it_and_keep_the_names() -> None:
-    config = CONFIG.replace(periods_per_year=252.0)
+    config = CONFIG.replace(periods_per_year=252.0, profiles=("equal_weight",))  # it is the names that are looked at
     panel = ja.Panel(FRAME)
     jitted = jax.jit(lambda cap: ja.allocate(panel, config.replace(cluster_cap=cap)))
     found = jitted(0.3)

@@ -202,6 +202,7 @@ def test_auto_goes_through_jax_and_stands_for_252_periods(x64: type[np.floating]
     assert paths == {f".{name}" for name in NUMERIC_FIELDS if name != "periods_per_year"}
     assert float(cast_config(config, x64).periods_per_year) == 252
     returns = np.random.default_rng(0).normal(0, 0.01, (40, 5))
+    config = config.replace(profiles=("inverse_volatility",))  # it is the year that is looked at
     wanted = ja.allocate(returns, config.replace(periods_per_year=252))
     for got in (ja.allocate(returns, config), jax.jit(lambda c, x: ja.allocate(x, c))(config, returns)):
         np.testing.assert_allclose(got.volatility, wanted.volatility, rtol=1e-5)
