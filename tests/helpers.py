@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -18,6 +19,10 @@ import pandas as pd
 import pytest
 
 from jaxalloc.engine import programs
+from jaxalloc.engine.calls import Calls
+from jaxalloc.engine.scheduler import Engine
+from jaxalloc.engine.solving import Batch, Solving
+from jaxalloc.portfolios.profiles import PROFILES
 from jaxalloc.portfolios.result import RESULT_FIELDS, Allocation
 from jaxalloc.settings.config import AllocationConfig
 from jaxalloc.settings.status import Status
@@ -63,6 +68,7 @@ class Compilations:
 
 
 _COMPILED: list[str] = []
+_SEEN: set[Any] = set()
 
 
 def _listen(event: str, _duration: float, **_: Any) -> None:
@@ -70,23 +76,56 @@ def _listen(event: str, _duration: float, **_: Any) -> None:
         _COMPILED.append(event)
 
 
+def _look(job: Any) -> Any:
+    _SEEN.add(job.key)
+    return _make(job)
+
+
 jax.monitoring.register_event_duration_secs_listener(_listen)
+_registry: Any = programs._OF_PROCESS
+_make, _registry._make = _registry._make, _look
 
 
 @contextmanager
 def count_compilations() -> Iterator[Compilations]:
-    """Count the programs compiled, or loaded from disk, in the block; read ``count`` after it.
+    """Count the programs compiled in the block, or loaded for the first time; read ``count`` after it.
 
-    What is still being made when the block begins belongs to what came before.
+    A program that was dropped, because there were too many, and is loaded once more does not count. What is still being
+    made when the block begins belongs to what came before.
     """
 
     def made() -> int:
         programs.settle()
-        return len(_COMPILED) + programs.statistics().loaded
+        return len(_COMPILED) + len(_SEEN) - programs.statistics().compiled
 
     seen = Compilations(made())
     yield seen
     seen.count = made() - seen.before
+
+
+def make_every_step(dtype: Any, *sizes: int) -> None:
+    """Make the programs of all steps of the solvers, for problems of these canonical sizes.
+
+    Which steps a universe wants follows from its numbers. What tests count shall not depend on them.
+    """
+    with jax.enable_x64(dtype is np.float64):
+        config = AllocationConfig(profiles=("min_variance", "risk_parity"))
+        work = Engine((9, 8), config).works[0]
+        calls = Calls(work.device, threading.Event())
+        solutions: Any = None
+        solving = Solving(calls, work, (), (), solutions, lambda _: None)
+        one = np.zeros(1, np.int32)
+        for size in sizes:
+            for name in config.profiles:
+                solver = PROFILES[name].solver
+                assert solver is not None
+                batch = Batch(solver=solver, size=size, over_assets=False, slot=one, profile=one, rows=one)
+                for number in range(1, len(solver.steps(size)) + 1):
+                    each, lanes = solving._tile(batch, number)
+                    problems = tuple(np.zeros((each, *axes), dtype) for axes in ((size, size), (size,), (size,)))
+                    state = solving._blank(batch, each)
+                    calls.prefetch(*solving._program(batch, number, lanes), problems, state, np.int32(1), np.int32(1))
+        programs.settle()
 
 
 @functools.cache

@@ -75,7 +75,8 @@ def _tables(calls: Calls, covariance: Any, slots: np.ndarray, assets: np.ndarray
     """(M, R, R) covariances of some assets (M, R) of the universes ``slots`` (M,)."""
     if backend is Backend.ACCELERATOR:  # where they are
         return calls.run("gather tables", stages.gather_tables, (), covariance, slots.astype(np.int32), assets)
-    return np.asarray(covariance)[slots[:, None, None], assets[:, :, None], assets[:, None, :]]
+    lines = np.asarray(covariance)[slots[:, None], assets]  # whole lines at once, which is faster than number by number
+    return np.take_along_axis(lines, assets[:, None, :], axis=2)
 
 
 def _labels(root: np.ndarray, active: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

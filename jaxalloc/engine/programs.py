@@ -50,7 +50,7 @@ from jaxalloc.kernels.lanes.compiling import compiler_options
 
 Device = Any  # a `jax.Device`, which is no type to a type checker
 
-MOST_MAPS = 12_000  # memory maps of all programs in memory, of the 65,530 that Linux grants a process
+MOST_MAPS = 13_500  # memory maps of all programs in memory, of the 65,530 that Linux grants a process
 MOST_PROGRAMS = 1_000  # where programs have no maps of their own
 _MAPS_OF_OBJECT = 3  # code, constants and data: 841 maps for 287 object files
 _MAPS_BEFORE_COUNT = 1_000  # of a program whose object files are not counted yet

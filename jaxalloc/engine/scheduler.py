@@ -163,12 +163,11 @@ class Engine:
             assert panel is not None
             assert key is not None
             drawing = _drawing(draws, key, weigh_gaps(panel, 0.0) if gaps is None else gaps, self.dtype)
-            simulated = bool(draws) and draws[0].kernel.__module__ == scenarios.__name__
-            if simulated:  # returns of their own, of any length
-                panel = None
+            if draws and draws[0].kernel.__module__ == scenarios.__name__:
                 draw = functools.partial(draw_group, kernels=drawing.kernels, rows=None, assets=None)
                 drawn = jax.eval_shape(draw, drawing.numbers, jax.ShapeDtypeStruct((1,), np.int32))
-                self.n_rows = drawn.weights.shape[1]
+                if drawn.returns is not None:  # simulated, of any length
+                    panel, self.n_rows = None, drawn.weights.shape[1]
         memory = None if first.platform == "cpu" else (first.memory_stats() or {}).get("bytes_limit")
         self.sizes = sizes_of((self.n_rows, self.n_assets), self.dtype, self.backend, memory, panel is None)
         wanted = self.sizes.capacity * len(self.devices) if chunk_size is None else chunk_size
@@ -194,6 +193,7 @@ class Engine:
             for device in self.devices
         ]
         self._threads: list[ThreadPoolExecutor] = []
+        self._first = 0  # device of the next chunk's first part
 
     def start(
         self,
@@ -232,8 +232,9 @@ class Engine:
 
         parts: list[Future[Part | None]] = []
         for number, first in enumerate(range(0, count, each)):
-            device = number % n_devices
+            device = (self._first + number) % n_devices
             parts.append(self._threads[device].submit(compute, device, slice(first, min(first + each, count))))
+        self._first = (self._first + len(parts)) % n_devices  # small chunks, too, go to all devices in turn
         return Chunk(parts, stop)
 
     def one(self, items: Items) -> Allocation:

@@ -16,7 +16,7 @@ from jaxalloc.kernels.lanes.backend import Backend
 # Steps of at most 1.34, since a covariance has the square of N. All are multiples of 4, a vector of float64.
 ASSETS = (8, 12, 16, 20, 24, 32, 40, 52, 64, 80, 100, 128, 160, 200, 256, 320, 400, 512, 640, 800, 1024)
 # Steps of at most 1.5: loops of the solvers go over the clusters that there are, so that one dimension is padded.
-CLUSTERS = (8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)
+CLUSTERS = (8, 12, 16, 20, 28, 40, 60, 88, 128, 192, 256, 384, 512, 768, 1024)
 LINKED = (16, 32, 64, 128, 256, 512, 1024)  # assets of large components
 # of a shared panel: its products are of whole columns
 ROWS = tuple(64 * 2**k // 2 * step for k in range(8) for step in (2, 3))  # 64, 96, 128, 192, ...
@@ -45,7 +45,7 @@ def canonical(size: int, grid: tuple[int, ...]) -> int:
 
     Example:
         >>> canonical(7, ASSETS), canonical(431, ASSETS), canonical(26, CLUSTERS), canonical(3000, CLUSTERS)
-        (8, 512, 32, 3072)
+        (8, 512, 28, 3072)
     """
     scale = 1
     while size > grid[-1] * scale:
@@ -100,7 +100,19 @@ def sizes_of(
         # few covariances fit the cache, so that moments and clusters are computed for few universes at once; a panel's
         # table of outer products hardly does, and is fetched and packed anew for the products of each group
         few = 64 if assets <= 52 else 16 if assets <= 128 else 8
-        group = 256 if assets <= 32 else 128 if assets <= 160 else 64 if assets <= 256 else 16 if assets <= 512 else 8
+        group = (
+            512
+            if assets <= 24
+            else 256
+            if assets <= 52
+            else 128
+            if assets <= 160
+            else 64
+            if assets <= 256
+            else 16
+            if assets <= 512
+            else 8
+        )
         capacity = group * int(np.clip(CHUNK_BYTES // (group * each), 1, _MOST_UNIVERSES // group))
     else:
         budget = 2**30 if memory is None else memory // 8
@@ -149,7 +161,7 @@ def chunk_bytes(n_assets: int, n_profiles: int, dtype: Any, n_rows: int = 0) -> 
 
     Example:
         >>> chunk_bytes(100, 4, "float64")
-        178422
+        178802
     """
     assets = canonical(n_assets, ASSETS)
     numbers = 2 * assets**2 + 8 * assets + n_profiles * (3 * n_assets + 5)

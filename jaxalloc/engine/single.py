@@ -109,9 +109,9 @@ def allocate(
     if traced:
         result = _as_part(x, cast_config(config, x.dtype), c, a, given, backend_in_use())
     else:
-        given = jax.tree.map(lambda value: value[None], given)
-        items = Items(weights=c[None], mask=a[None], returns=x[None], given=given)
-        result = jax.tree.map(jnp.asarray, Engine((n_rows, n_assets), config).one(items))
+        each = jax.tree.map(lambda value: value[None], given)
+        items = Items(weights=c[None], mask=a[None], returns=x[None], given=each)
+        result = jax.device_put(Engine((n_rows, n_assets), config).one(items))  # `jnp.asarray` compiles for each shape
     result = dataclasses.replace(
         result, symbols=None if panel is None else tuple(panel.symbols), profiles=tuple(config.profiles)
     )

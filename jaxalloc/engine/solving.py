@@ -121,7 +121,6 @@ class Solving:
         profiles = [PROFILES[name] for name in work.config.profiles]
         self._reward = np.array([-1 if profile.reward is None else profile.reward for profile in profiles], np.int32)
         self._upper = np.array([profile.upper for profile in profiles], np.int32)
-        self._blanks: dict[tuple[str, int, int], State] = {}
         self._room: dict[tuple[int, int, int], tuple[np.ndarray, ...]] = {}
 
     def prefetch(self, batch: Batch) -> None:
@@ -131,7 +130,13 @@ class Solving:
         shapes = (each, size, size), (each, size), (each, size)
         problems = tuple(jax.ShapeDtypeStruct(shape, dtype) for shape in shapes)
         number = jax.ShapeDtypeStruct((), np.int32)
-        self._calls.prefetch(*self._program(batch, FIRST, lanes), problems, self._blank(batch, each), number, number)
+        self._calls.prefetch(
+            *self._program(batch, FIRST, lanes),
+            problems,
+            _blank(batch.solver, batch.size, each, self._work.dtype),
+            number,
+            number,
+        )
 
     def solve(self, batch: Batch) -> None:
         """Take problems through their solver's steps, each step's in dense tiles, until none wants another."""
@@ -141,7 +146,7 @@ class Solving:
             for step in np.unique(wants).tolist():
                 for chosen in self._tiles(batch, step, left, np.flatnonzero(wants == step)):
                     each, _ = self._tile(batch, step)
-                    state = self._blank(batch, each)
+                    state = _blank(batch.solver, batch.size, each, self._work.dtype)
                     if states is not None:  # what is padded has no problem, whatever its state
                         at = lengthened(chosen, each)
                         state = jax.tree.map(lambda leaf, at=at: leaf[at], states)
@@ -161,15 +166,6 @@ class Solving:
         step, backend = batch.solver.steps(batch.size)[number - 1], self._work.backend
         run = functools.partial(stages.solve_tiles, step=step, lanes=lanes, backend=backend)
         return step.name, run, (batch.size, lanes, backend)
-
-    def _blank(self, batch: Batch, each: int) -> State:
-        """The state of so many problems that have not begun."""
-        key = batch.solver.name, batch.size, each
-        if key not in self._blanks:
-            shapes = jax.eval_shape(lambda: blank(batch.solver, batch.size, each, self._work.dtype))
-            zeros = jax.tree.map(lambda leaf: np.zeros((each, *leaf.shape[:-1]), leaf.dtype), shapes)
-            self._blanks[key] = zeros._replace(wants=np.full(each, FIRST, np.int32))
-        return self._blanks[key]
 
     def _tiles(self, batch: Batch, step: int, left: np.ndarray, chosen: np.ndarray) -> list[np.ndarray]:
         """Share problems out over calls of a step."""
@@ -217,7 +213,9 @@ class Solving:
             place, to = there[run], slice(run[0], run[-1] + 1)
             table = np.asarray(posed.covariance)
             n = min(size, table.shape[-1])
-            if n < _LARGE:
+            if n == size == table.shape[-1]:
+                np.take(table, place, axis=0, out=covariance[to], mode="clip")  # the mode spares a copy
+            elif n < _LARGE:
                 covariance[to, :n, :n] = table[place, :n, :n]
             else:  # without a copy of its own first
                 for into, one in zip(covariance[to], place.tolist(), strict=True):
@@ -238,3 +236,11 @@ class Solving:
             self._room[key] = tuple(np.zeros(shape, dtype) for shape in shapes)
             self._room[key][0][:] = np.eye(size)
         return self._room[key]
+
+
+@functools.lru_cache(maxsize=64)
+def _blank(solver: Solver, size: int, each: int, dtype: np.dtype) -> State:
+    """The state of so many problems that have not begun, on the host; made once, since shapes are slow to ask for."""
+    shapes = jax.eval_shape(lambda: blank(solver, size, each, dtype))
+    zeros = jax.tree.map(lambda leaf: np.zeros((each, *leaf.shape[:-1]), leaf.dtype), shapes)
+    return zeros._replace(wants=np.full(each, FIRST, np.int32))

@@ -611,7 +611,7 @@ def test_a_panel_seldom_goes_back_to_an_earlier_room(compute: Callable[[ja.Panel
     panel = ja.read_returns(MARKET)
     ranks = [ROOMS.index(room) for room in rooms_entered(panel, lambda: compute(panel))]
     assert {"markets", "universes", "engine", "studies"} <= {ROOMS[rank] for rank in ranks}
-    assert sum(after < before for before, after in itertools.pairwise(ranks)) <= 7
+    assert sum(after < before for before, after in itertools.pairwise(ranks)) <= 8
 
 
 # ---- sweeps ---------------------------------------------------------------------------------------------------------

@@ -269,14 +269,23 @@ def test_version(run: Run) -> None:
 
 def test_compiled_programs_are_kept_for_the_next_process(file: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-W", "error", "-m", "jaxalloc", "allocate", str(file), "--quiet", "--json"]
-    environment = {k: v for k, v in os.environ.items() if k != "JAX_COMPILATION_CACHE_DIR"}
+    command += ["--profile", "equal_weight"]  # the fewest programs
+    folders = "JAX_COMPILATION_CACHE_DIR", "JAXALLOC_PROGRAMS"
+    environment = {k: v for k, v in os.environ.items() if k not in folders}
     environment["XDG_CACHE_HOME"] = str(tmp_path / "cache")
-    first, second = (
-        subprocess.run(command, capture_output=True, check=True, env=environment) for _ in ("compiles", "reads")
-    )
+    kept: list[dict[str, int]] = []
+
+    def run_once() -> subprocess.CompletedProcess[bytes]:
+        done = subprocess.run(command, capture_output=True, check=True, env=environment)
+        programs = (tmp_path / "cache" / "jaxalloc" / "programs").iterdir()
+        kept.append({path.name: path.stat().st_ino for path in programs})
+        return done
+
+    first, second = run_once(), run_once()
     assert first.stdout == second.stdout
     assert first.stderr == second.stderr == b""
-    assert len(list((tmp_path / "cache" / "jaxalloc" / "xla").glob("jit__allocate-*-cache"))) == 1
+    assert kept[0]
+    assert kept[0] == kept[1]  # none was written again
 
 
 def test_a_cache_that_cannot_be_written_is_done_without(tmp_path: Path) -> None:

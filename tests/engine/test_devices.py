@@ -28,7 +28,7 @@ from jaxalloc.portfolios.result import RESULT_FIELDS
 N, T = 8, 60  # one size of clusters
 CONFIG = ja.AllocationConfig(profiles=("barbell",))
 MARKET = ja.datasets.synthetic_market(N, T, seed=3)
-LENGTHS = (1, 3, 5, 64, 65, 130, 200)  # fewer than devices, whole tiles, and what no number of devices divides
+LENGTHS = (1, 3, 255, 256, 257, 520, 700)  # fewer than devices, whole groups, and what no number of devices divides
 SAMPLER = ja.Bootstrap(600, "circular", 5)
 SECONDS = 300
 
@@ -65,13 +65,13 @@ def batches() -> Iterator[tuple[str, ja.Allocation]]:
     for n in LENGTHS:
         yield f"shared {n}", ja.allocate_batch(panel, CONFIG, counts[:n], masks[:n])
         yield f"own {n}", ja.allocate_batch(own[:n], CONFIG, counts[:n], masks[:n])
-    yield "chunks", ja.allocate_batch(panel, CONFIG, counts, masks, chunk_size=64)
+    yield "chunks", ja.allocate_batch(panel, CONFIG, counts, masks, chunk_size=256)
 
 
 def studies() -> Iterator[tuple[str, ja.Study]]:
     """Studies of many universes and of few, of one point and of several."""
     yield "study", run()
-    yield "chunks", run(chunk_size=128)
+    yield "chunks", run(chunk_size=256)
     yield (
         "sweep",
         run(
@@ -110,9 +110,10 @@ def elsewhere(n_devices: int, folder: Path) -> None:
     assert len(jax.local_devices()) == n_devices
     with jax.enable_x64(True):
         panel = MARKET.to_numpy()
-        count = 64 * n_devices - 1
+        engine = Engine(panel.shape, CONFIG, panel=panel)
+        count = engine.sizes.group * n_devices - 1
         items = Items(weights=np.ones((count, T)), mask=np.ones((count, N)))
-        chunk = Engine(panel.shape, CONFIG, panel=panel).start(items)
+        chunk = engine.start(items)
         with jax.default_device(jax.local_devices()[1]):
             alone = Engine(panel.shape, CONFIG, panel=panel).start(items)
     assert [part.device for part in chunk.parts] == jax.local_devices()

@@ -172,10 +172,11 @@ def test_prefetched_programs_are_there(registry: Registry) -> None:
 
 def test_a_program_that_is_waited_for_goes_first(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(programs, "available_cores", lambda: 1)
-    order, go = [], threading.Event()
+    order, begun, go = [], threading.Event(), threading.Event()
 
     def noted(x: Any) -> Any:
         order.append(x.shape[0])
+        begun.set()
         assert go.wait(60)
         return x + 1
 
@@ -184,6 +185,7 @@ def test_a_program_that_is_waited_for_goes_first(registry: Registry, monkeypatch
 
     for size in (1, 2, 3, 4):
         registry.prefetch("noted", noted, arguments=shape(size), device=DEVICE)
+    assert begun.wait(60)
     waiting = [
         threading.Thread(target=registry.program, args=("noted", noted), kwargs={"arguments": a, "device": DEVICE})
         for a in (shape(4), shape(9))

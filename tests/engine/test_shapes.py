@@ -1,4 +1,4 @@
-"""Canonical sizes, groups and chunks: of every size within their memory, filled however many there are, and unnoticed."""
+"""Canonical sizes, groups and chunks: of every size within their memory, and nobody notices which."""
 
 from __future__ import annotations
 

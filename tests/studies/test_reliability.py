@@ -29,6 +29,13 @@ study = ja.run_study(
     market, ja.Bootstrap({n}), config, 7, sys.argv[1], chunk_size=256, resume=True, keep={keep!r}
 )
 """
+SLOWLY = """
+import time
+from jaxalloc.storage.writer import Store
+
+write = Store.write_chunk
+Store.write_chunk = lambda *arguments: [time.sleep(0.25), write(*arguments)]
+"""
 PATIENCE = 300  # seconds until a process that should have got somewhere counts as lost
 
 
@@ -142,7 +149,7 @@ def test_damaged_chunks_are_done_again(tmp_path: Path, damage: str) -> None:
 
 
 def test_a_second_writer_is_refused_and_the_first_goes_on(tmp_path: Path, programs: dict[str, str]) -> None:
-    first = start(tmp_path / "study", 12_000, "weights", programs)
+    first = start(tmp_path / "study", 12_000, "weights", programs, before=SLOWLY)
     wait_until(lambda: bool(manifest(tmp_path / "study")), first)
     second = start(tmp_path / "study", 12_000, "weights", programs)
     _, error = second.communicate(timeout=PATIENCE)
@@ -266,7 +273,10 @@ def check(result: ja.Allocation, seen: dict[str, int]) -> None:
     unsolved = result.status[ok] & ja.Status.NOT_CONVERGED.value != 0
     # an asset beside its opposite: where the risk is nil but for rounding, a gap relative to it says nothing
     riskless = result.volatility[ok] <= 1e-8
-    assert (gap[~unsolved & ~riskless] <= 1e-6).all()
+    # and beside other assets, as a barbell's core, its risk is that of the regularisation, 1e-10
+    rounding = 8 * np.finfo(float).eps / 1e-10
+    floor = np.where(result.status[ok] & ja.Status.RISK_REGULARIZED.value != 0, rounding, 1e-6)
+    assert (gap <= floor)[~unsolved & ~riskless].all()
     seen["universes"] += len(ok)
     seen["sleeves"] += int(result.aggressors[ok].any(axis=1).sum())
     for bit in ja.Status:
