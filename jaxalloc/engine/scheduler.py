@@ -169,7 +169,15 @@ class Engine:
                 if drawn.returns is not None:  # simulated, of any length
                     panel, self.n_rows = None, drawn.weights.shape[1]
         memory = None if first.platform == "cpu" else (first.memory_stats() or {}).get("bytes_limit")
-        self.sizes = sizes_of((self.n_rows, self.n_assets), self.dtype, self.backend, memory, panel is None)
+        own_returns = panel is None
+        self.sizes = sizes_of(
+            (self.n_rows, self.n_assets),
+            self.dtype,
+            self.backend,
+            memory,
+            own_returns=own_returns,
+            simulated=own_returns and drawing is not None,
+        )
         wanted = self.sizes.capacity * len(self.devices) if chunk_size is None else chunk_size
         self.chunk_size = self.sizes.group * -(-whole_number("chunk_size", wanted, 1) // self.sizes.group)
         shared = None

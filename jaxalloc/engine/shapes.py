@@ -31,6 +31,7 @@ PORTFOLIOS = 4  # of a universe, described together
 # on a CPU
 CHUNK_BYTES = 2**28  # of the covariances of a part of a chunk
 _MOST_UNIVERSES = 2048  # of a part of a chunk
+_SIMULATED_BYTES = 2**27  # of the returns of a group's universes, where they are drawn
 _OWN_BYTES = 2**24  # of the returns of universes that are observed at once, where each has its own
 
 # on an accelerator
@@ -79,6 +80,7 @@ def sizes_of(
     backend: Backend = Backend.CPU,
     memory: int | None = None,
     own_returns: bool = False,
+    simulated: bool = False,
 ) -> Sizes:
     """Choose the sizes: groups large enough for a matrix product, steps small enough for the cache.
 
@@ -92,6 +94,7 @@ def sizes_of(
         backend: the kind of device.
         memory: bytes of the device's memory, if known.
         own_returns: whether every universe has returns of its own.
+        simulated: whether those are drawn, a group's at once, and so are on the device together.
     """
     rows, assets = canonical(shape[0], OWN_ROWS if own_returns else ROWS), canonical(shape[1], ASSETS)
     size = np.dtype(dtype).itemsize
@@ -113,6 +116,8 @@ def sizes_of(
             if assets <= 512
             else 8
         )
+        if simulated:
+            group = max(few, min(group, _power_of_two(_SIMULATED_BYTES // (rows * assets * size), 1, group)))
         capacity = group * int(np.clip(CHUNK_BYTES // (group * each), 1, _MOST_UNIVERSES // group))
     else:
         budget = 2**30 if memory is None else memory // 8

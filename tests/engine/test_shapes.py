@@ -184,10 +184,8 @@ def _compare_backends(tolerance: float, monkeypatch: pytest.MonkeyPatch) -> None
     counts = resampled(n_rows, count, 22)
     narrow = allocate_batch(panel, DEFAULT, counts)
 
-    def with_little_memory(
-        shape: tuple[int, int], dtype: Any, backend: Backend, _: int | None, own_returns: bool
-    ) -> Sizes:
-        return sizes_of(shape, dtype, backend, 8 * 8 * 512 * shape[1] ** 2 * np.dtype(dtype).itemsize, own_returns)
+    def with_little_memory(shape: tuple[int, int], dtype: Any, backend: Backend, _: int | None, **kind: bool) -> Sizes:
+        return sizes_of(shape, dtype, backend, 8 * 8 * 512 * shape[1] ** 2 * np.dtype(dtype).itemsize, **kind)
 
     monkeypatch.setattr("jaxalloc.engine.scheduler.sizes_of", with_little_memory)
     engine = Engine(panel.shape, DEFAULT, panel=panel, backend=Backend.ACCELERATOR)
