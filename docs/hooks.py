@@ -85,10 +85,8 @@ def grids_table() -> str:
         "rows of a shared panel": ROWS,
         "rows of universes that have returns of their own": OWN_ROWS,
     }
-    shown = {name: ", ".join(f"{size:,}" for size in grid[:15]) for name, grid in grids.items()}
-    return _table(
-        ["number of", "padded to the next one of"], [[name, f"{sizes}, ..."] for name, sizes in shown.items()]
-    )
+    rows = [[name, ", ".join([*(f"{size:,}" for size in grid[:15]), "..."])] for name, grid in grids.items()]
+    return _table(["number of", "padded to the next one of"], rows)
 
 
 def statuses_table() -> str:
