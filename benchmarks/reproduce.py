@@ -26,7 +26,7 @@ from published import bahc, hrp, known_covariance, nco, risk_budgeting, ten_asse
 from published.common import Plan, table
 
 from jaxalloc.cli import machine
-from jaxalloc.engine.scheduler import available_cores
+from jaxalloc.engine.identity import available_cores
 
 JOBS: dict[str, Any] = {
     "risk_budgeting": risk_budgeting,

@@ -18,7 +18,7 @@ import numpy as np
 from latex2mathml.converter import convert
 from mkdocs.exceptions import PluginError
 
-from jaxalloc.engine.shapes import MAX_OUTER_BYTES, chunk_bytes, sizes_of
+from jaxalloc.engine.shapes import ASSETS, CLUSTERS, MAX_OUTER_BYTES, OWN_ROWS, ROWS, chunk_bytes, sizes_of
 from jaxalloc.settings.config import DEFAULT_PROFILES, PROFILE_NAMES
 from jaxalloc.settings.readers import READERS
 from jaxalloc.settings.status import Status
@@ -77,6 +77,18 @@ def sizes_table() -> str:
     return _table([*headings, "memory of a part (MiB)", "outer products (MiB)"], rows)
 
 
+def grids_table() -> str:
+    """Tabulate the sizes that programs are compiled for."""
+    grids = {
+        "assets": ASSETS,
+        "clusters": CLUSTERS,
+        "rows of a shared panel": ROWS,
+        "rows of universes that have returns of their own": OWN_ROWS,
+    }
+    rows = [[name, ", ".join([*(f"{size:,}" for size in grid[:15]), "..."])] for name, grid in grids.items()]
+    return _table(["number of", "padded to the next one of"], rows)
+
+
 def statuses_table() -> str:
     """Tabulate every status and its message."""
     return _table(["bit", "name", "message"], [[str(bit.value), f"`{bit.name}`", bit.message] for bit in Status])
@@ -94,4 +106,4 @@ def readers_table() -> str:
     return _table(["setting", "profiles whose weights it changes", "figures of every profile", "read under"], rows)
 
 
-TABLES = {"sizes": sizes_table, "statuses": statuses_table, "readers": readers_table}
+TABLES = {"sizes": sizes_table, "grids": grids_table, "statuses": statuses_table, "readers": readers_table}

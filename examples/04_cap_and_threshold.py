@@ -14,7 +14,7 @@ config = ja.AllocationConfig(profiles=("risk_parity",))
 grid = ja.sweep(config, cluster_cap=[0.1, 0.15, 0.25, 0.35], distance_threshold=[0.2, 0.3, 0.4, 0.5])
 
 # %% [markdown]
-# Numbers are traced: sixteen points compile one program.
+# Numbers are traced: sixteen points are one batch, and compile no more than one does.
 
 # %%
 resamples = ja.Bootstrap(n=n_resamples, method="circular", block_length=21)

@@ -16,7 +16,7 @@ from typing import Any
 
 from jaxalloc.cli import machine
 from jaxalloc.cli.timing import Run, enough, time_run, time_runs, universes_for
-from jaxalloc.engine.scheduler import available_cores
+from jaxalloc.engine.identity import available_cores
 from jaxalloc.studies.compute import timestamp
 from rivals import registry
 from rivals.common import Array
