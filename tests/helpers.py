@@ -22,6 +22,7 @@ from jaxalloc.engine import programs
 from jaxalloc.engine.calls import Calls
 from jaxalloc.engine.scheduler import Engine
 from jaxalloc.engine.solving import Batch, Solving
+from jaxalloc.kernels.solvers.steps import blank
 from jaxalloc.portfolios.profiles import PROFILES
 from jaxalloc.portfolios.result import RESULT_FIELDS, Allocation
 from jaxalloc.settings.config import AllocationConfig
@@ -123,7 +124,8 @@ def make_every_step(dtype: Any, *sizes: int) -> None:
                 for number in range(1, len(solver.steps(size)) + 1):
                     each, lanes = solving._tile(batch, number)
                     problems = tuple(np.zeros((each, *axes), dtype) for axes in ((size, size), (size,), (size,)))
-                    state = solving._blank(batch, each)
+                    shapes = jax.eval_shape(functools.partial(blank, solver, size, each, dtype))
+                    state = jax.tree.map(lambda leaf: np.zeros(np.roll(leaf.shape, 1), leaf.dtype), shapes)
                     calls.prefetch(*solving._program(batch, number, lanes), problems, state, np.int32(1), np.int32(1))
         programs.settle()
 

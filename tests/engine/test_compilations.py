@@ -61,13 +61,13 @@ def test_mixed_shapes_compile_nothing(x64: Any) -> None:
 
 def test_another_batch_length_or_chunk_compiles_nothing(x64: Any) -> None:
     config = DEFAULT.replace(profiles=("risk_parity",))
-    returns = np.stack([oracles.random_market(np.random.default_rng(i), 30, 4, 2) for i in range(600)])
+    returns = np.stack([oracles.random_market(np.random.default_rng(i), 30, 4, 2) for i in range(1200)])
     allocate_batch(returns[:2], config)
     make_every_step(x64, 8)
     with count_compilations() as compiled:
-        for length in (2, 64, 65, 255, 256, 257, 600):
+        for length in (2, 64, 65, 511, 512, 513, 1200):
             allocate_batch(returns[:length], config)
-        for chunk_size in (1, 65, 300):
+        for chunk_size in (1, 65, 600):
             allocate_batch(returns, config, chunk_size=chunk_size)
     assert compiled.count == 0
 

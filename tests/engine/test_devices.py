@@ -28,8 +28,8 @@ from jaxalloc.portfolios.result import RESULT_FIELDS
 N, T = 8, 60  # one size of clusters
 CONFIG = ja.AllocationConfig(profiles=("barbell",))
 MARKET = ja.datasets.synthetic_market(N, T, seed=3)
-LENGTHS = (1, 3, 255, 256, 257, 520, 700)  # fewer than devices, whole groups, and what no number of devices divides
-SAMPLER = ja.Bootstrap(600, "circular", 5)
+LENGTHS = (1, 3, 511, 512, 513, 1100, 1300)  # fewer than devices, whole groups, and what no number of devices divides
+SAMPLER = ja.Bootstrap(1200, "circular", 5)
 SECONDS = 300
 
 
@@ -42,16 +42,16 @@ class Stop(Exception):  # noqa: N818
 
 
 def interrupt(folder: Path) -> None:
-    """Begin a study of chunks of 256, and stop in the second one."""
+    """Begin a study of chunks of 512, and stop in the second one."""
     done: list[int] = []
 
     def progress(count: int) -> None:
         done.append(count)
-        if sum(done) > 300:
+        if sum(done) > 600:
             raise Stop
 
     with pytest.raises(Stop):
-        run(out=folder, chunk_size=256, progress=progress)
+        run(out=folder, chunk_size=512, progress=progress)
 
 
 def batches() -> Iterator[tuple[str, ja.Allocation]]:
@@ -65,13 +65,13 @@ def batches() -> Iterator[tuple[str, ja.Allocation]]:
     for n in LENGTHS:
         yield f"shared {n}", ja.allocate_batch(panel, CONFIG, counts[:n], masks[:n])
         yield f"own {n}", ja.allocate_batch(own[:n], CONFIG, counts[:n], masks[:n])
-    yield "chunks", ja.allocate_batch(panel, CONFIG, counts, masks, chunk_size=256)
+    yield "chunks", ja.allocate_batch(panel, CONFIG, counts, masks, chunk_size=512)
 
 
 def studies() -> Iterator[tuple[str, ja.Study]]:
     """Studies of many universes and of few, of one point and of several."""
     yield "study", run()
-    yield "chunks", run(chunk_size=256)
+    yield "chunks", run(chunk_size=512)
     yield (
         "sweep",
         run(
@@ -120,7 +120,7 @@ def elsewhere(n_devices: int, folder: Path) -> None:
     assert {part.device for part in alone.parts} == {jax.local_devices()[1]}
     assert same_bits(alone.allocation(), chunk.allocation()) == []
     np.savez(folder / "results.npz", **everything())
-    run(out=folder / "begun", chunk_size=256, resume=True)
+    run(out=folder / "begun", chunk_size=512, resume=True)
     interrupt(folder / "sent back")
 
 
@@ -146,7 +146,7 @@ def test_every_number_of_devices_gives_the_same_bits(n_devices: int, tmp_path: P
         differ = [name for name in here() if found[name].tobytes() != here()[name].tobytes()]
     assert differ == []
     # begun on one device and finished on several, and the other way round
-    run(out=tmp_path / "sent back", chunk_size=256, resume=True)
+    run(out=tmp_path / "sent back", chunk_size=512, resume=True)
     whole = here()
     for name in ("begun", "sent back"):
         study = ja.load_study(tmp_path / name)

@@ -32,7 +32,7 @@ pytestmark = [
 ]
 
 MARKET = synthetic_market(n_assets=8, n_observations=126)
-SAMPLER = ja.Bootstrap(700, "circular", 21)
+SAMPLER = ja.Bootstrap(1400, "circular", 21)
 GRID = ja.sweep(ja.AllocationConfig(profiles=("risk_parity", "barbell")), cluster_cap=[0.25, 0.4])
 PATIENCE = 300  # seconds until a process that should have come up counts as lost
 
@@ -95,7 +95,7 @@ def client(cluster: LocalCluster) -> Iterator[Any]:
 
 @pytest.fixture(scope="module")
 def alone() -> Study:
-    return ja.run_study(MARKET, SAMPLER, GRID, seed=3, chunk_size=512)
+    return ja.run_study(MARKET, SAMPLER, GRID, seed=3, chunk_size=1024)
 
 
 def assert_same(one: Study, other: Study) -> None:
@@ -114,18 +114,18 @@ def test_a_client_and_an_address_give_what_one_process_does(
     cluster: LocalCluster, client: Any, alone: Study, tmp_path: Path
 ) -> None:
     steps: list[int] = []
-    study = ja.run_study(MARKET, SAMPLER, GRID, 3, tmp_path / "a", chunk_size=256, dask=client, progress=steps.append)
+    study = ja.run_study(MARKET, SAMPLER, GRID, 3, tmp_path / "a", chunk_size=512, dask=client, progress=steps.append)
     assert_same(study, alone)
     assert_same(ja.load_study(tmp_path / "a"), alone)
     assert sum(steps) == 2 * SAMPLER.n
-    by_address = ja.run_study(MARKET, SAMPLER, GRID, seed=3, chunk_size=256, dask=client.scheduler.address)
+    by_address = ja.run_study(MARKET, SAMPLER, GRID, seed=3, chunk_size=512, dask=client.scheduler.address)
     assert_same(by_address, alone)
     assert client.status == "running"  # it is the caller's, and stays open
 
 
 @pytest.mark.slow
 def test_summary_alone_and_32_bits(client: Any) -> None:
-    options: dict[str, Any] = {"keep": "summary", "precision": 32, "chunk_size": 256}
+    options: dict[str, Any] = {"keep": "summary", "precision": 32, "chunk_size": 512}
     study = ja.run_study(MARKET, SAMPLER, GRID, seed=3, dask=client, **options)
     here = ja.run_study(MARKET, SAMPLER, GRID, seed=3, **options)
     assert study.profile_summary().equals(here.profile_summary())
@@ -146,7 +146,7 @@ def test_a_killed_worker_costs_nothing_but_time(
             killed.append(victim.wait())
 
     study = ja.run_study(
-        MARKET, SAMPLER, GRID, 3, tmp_path / "study", chunk_size=256, dask=client, progress=kill_at_first
+        MARKET, SAMPLER, GRID, 3, tmp_path / "study", chunk_size=512, dask=client, progress=kill_at_first
     )
     assert killed == [-signal.SIGKILL]
     assert_same(study, alone)
@@ -167,9 +167,9 @@ def test_stopped_and_resumed(client: Any, alone: Study, tmp_path: Path, monkeypa
     monkeypatch.setattr(Store, "write_chunk", record)
     arguments: Any = (MARKET, SAMPLER, GRID, 3, tmp_path / "study")
     with pytest.raises(KeyboardInterrupt):
-        ja.run_study(*arguments, chunk_size=256, dask=client, progress=stop_after_two)
+        ja.run_study(*arguments, chunk_size=512, dask=client, progress=stop_after_two)
     study = ja.run_study(*arguments, dask=client, resume=True)
-    assert sorted(written) == written == list(range(-(-2 * SAMPLER.n // 256)))
+    assert sorted(written) == written == list(range(-(-2 * SAMPLER.n // 512)))
     assert_same(study, alone)
 
 

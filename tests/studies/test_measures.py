@@ -465,14 +465,14 @@ def differences(a: list[Totals], b: list[Totals]) -> list[str]:
 
 
 @each_run
-@pytest.mark.parametrize("chunk_size", [256, 512])
+@pytest.mark.parametrize("chunk_size", [512, 1024])
 def test_chunks_change_no_bit(name: str, precision: int, chunk_size: int) -> None:
     again = compute(CASES[name], precision, chunk_size)
     assert differences(again.totals, run(name, precision).totals) == []
 
 
 def test_more_points_in_a_group_change_no_bit_of_the_first() -> None:
-    """Points share groups: 30 draws each, 256 universes a group."""
+    """Points share groups: 30 draws each, a group has room for more."""
     case = CASES["product"]
     few = case._replace(sampler=Bootstrap(30), settings=sweep(CONFIG, cluster_cap=[0.25, 0.3, 0.5]))
     alone = few._replace(settings=ONE_POINT)
@@ -487,7 +487,7 @@ import test_measures as tests
 
 assert len(jax.local_devices()) == int(sys.argv[1])
 for name, case in tests.CASES.items():
-    for size in (None, 256):
+    for size in (None, 512):
         found = tests.compute(case, chunk_size=size)
         arrays = {f"{i}.{key}": array for i, t in enumerate(found.totals) for key, array in t.arrays().items()}
         np.savez(f"{sys.argv[2]}/{name}-{size}.npz", **arrays)
@@ -506,7 +506,7 @@ def test_devices_change_no_bit(devices: int, tmp_path: Path) -> None:
     command = [sys.executable, "-c", SCRIPT, str(devices), str(tmp_path)]
     subprocess.run(command, env=environment, check=True, timeout=600)
     for name in CASES:
-        for size in (None, 256):
+        for size in (None, 512):
             with np.load(tmp_path / f"{name}-{size}.npz") as arrays:
                 for point, totals in enumerate(run(name).totals):
                     read = Totals.from_arrays({key: arrays[f"{point}.{key}"] for key in totals.arrays()})

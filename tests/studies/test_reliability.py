@@ -26,7 +26,7 @@ import jaxalloc as ja
 market = ja.datasets.synthetic_market(n_assets=6, n_observations=64)
 config = ja.AllocationConfig(profiles=("risk_parity", "barbell"))
 study = ja.run_study(
-    market, ja.Bootstrap({n}), config, 7, sys.argv[1], chunk_size=256, resume=True, keep={keep!r}
+    market, ja.Bootstrap({n}), config, 7, sys.argv[1], chunk_size=512, resume=True, keep={keep!r}
 )
 """
 SLOWLY = """
@@ -112,7 +112,7 @@ def manifest(folder: Path) -> bytes:
 def test_killed_twice_and_resumed_is_as_if_nothing_had_been(
     tmp_path: Path, programs: dict[str, str], keep: str
 ) -> None:
-    killed_over_and_over(tmp_path, programs, keep, kills=2, n=16_000)
+    killed_over_and_over(tmp_path, programs, keep, kills=2, n=32_000)
 
 
 @pytest.mark.slow
@@ -128,7 +128,7 @@ def test_damaged_chunks_are_done_again(tmp_path: Path, damage: str) -> None:
     config = ja.AllocationConfig(profiles=("risk_parity", "barbell"))
 
     def run(folder: str, resume: bool) -> ja.Study:
-        return ja.run_study(market, ja.Bootstrap(2560), config, 7, tmp_path / folder, chunk_size=256, resume=resume)
+        return ja.run_study(market, ja.Bootstrap(5120), config, 7, tmp_path / folder, chunk_size=512, resume=resume)
 
     whole, _ = run("alone", False), run("study", False)
     chunk = tmp_path / "study" / "chunks" / "000004.parquet"

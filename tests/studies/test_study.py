@@ -37,6 +37,7 @@ import jaxalloc as ja
 from jaxalloc.arguments.errors import InputError
 from jaxalloc.datasets import synthetic_market
 from jaxalloc.engine.batch import allocate_batch
+from jaxalloc.engine.shapes import sizes_of
 from jaxalloc.engine.single import allocate
 from jaxalloc.markets.panel import Panel, read_returns
 from jaxalloc.markets.source import data_hash
@@ -57,11 +58,12 @@ from jaxalloc.universes.samplers import RandomSubsets, RollingWindows, Sampler, 
 from jaxalloc.universes.scenarios import Parametric, Stress
 from jaxalloc.universes.universe import draw_universe, seed_key
 
-N, T, CHUNK = 12, 252, 256  # chunks of one group of universes
+N, T = 12, 252
+CHUNK = sizes_of((T, N), np.float64).group  # the smallest chunk
 MARKET = synthetic_market(N, T, seed=1)
 CONFIG = AllocationConfig(profiles=("max_sharpe", "barbell"))
-SAMPLER = Bootstrap(600, "circular", 21)
-LONGER = Bootstrap(1200, "circular", 21)  # five chunks
+SAMPLER = Bootstrap(2 * CHUNK + 88, "circular", 21)
+LONGER = Bootstrap(4 * CHUNK + 176, "circular", 21)  # five chunks
 TINY = Bootstrap(3, "circular", 21)
 FILES = {
     *("manifest.json", "lock", "chunks", "state", "summary.csv", "profiles.csv", "stability.csv"),
@@ -681,8 +683,8 @@ def test_record_says_what_it_was_made_from(saved: tuple[Study, Path]) -> None:
         periods_per_year=252.0
     )
     assert record["settings"]["grid"] == {}
-    assert record["sampler"] == {"sampler": "Bootstrap", "n": 1200, "method": "circular", "block_length": 21}
-    assert (record["n"], record["seed"], record["precision"]) == (1200, 5, 64)
+    assert record["sampler"] == {"sampler": "Bootstrap", "n": LONGER.n, "method": "circular", "block_length": 21}
+    assert (record["n"], record["seed"], record["precision"]) == (LONGER.n, 5, 64)
     assert (record["keep"], record["chunk_size"]) == ("weights", CHUNK)
     assert set(record["versions"]) == {"jaxalloc", "jax", "jaxlib", "numpy"}
     assert (record["data"]["first"], record["data"]["last"]) == ("2021-01-04", "2021-12-21")
@@ -812,7 +814,7 @@ class Interruption:
 
 
 @pytest.mark.parametrize("error", [RuntimeError("stop"), KeyboardInterrupt()], ids=["error", "interrupt"])
-@pytest.mark.parametrize(("after", "finished"), [(0, 0), (280, 1), (760, 2), (1199, 4)])
+@pytest.mark.parametrize(("after", "finished"), [(0, 0), (CHUNK + 9, 1), (3 * CHUNK - 9, 2), (LONGER.n - 1, 4)])
 def test_an_interrupted_run_is_resumed(
     error: BaseException,
     after: int,
@@ -847,7 +849,7 @@ def test_an_interrupted_run_is_resumed(
 
 
 def test_interrupted_again_and_again(saved: tuple[Study, Path], tmp_path: Path) -> None:
-    for after in (280, 560, 1080):
+    for after in (CHUNK + 9, 2 * CHUNK + 9, 4 * CHUNK + 9):
         with pytest.raises(KeyboardInterrupt):
             resume(tmp_path / "study", progress=Interruption(after, KeyboardInterrupt()))
     assert_same_study(resume(tmp_path / "study"), saved[0])
@@ -861,7 +863,7 @@ def test_chunks_without_a_running_summary_are_summed_up_again(
     with monkeypatch.context() as patch:
         patch.setattr(compute_module._Run, "_save", lambda self: None)
         with pytest.raises(KeyboardInterrupt):
-            resume(tmp_path / "study", progress=Interruption(800, KeyboardInterrupt()))
+            resume(tmp_path / "study", progress=Interruption(3 * CHUNK + 9, KeyboardInterrupt()))
     before = chunk_files(tmp_path / "study")
     assert len(before) == 3
     with chunks_computed(monkeypatch) as computed:
@@ -894,7 +896,7 @@ def test_summaries_are_resumed_from_the_running_summary(
 ) -> None:
     folder = tmp_path / "study"
     with pytest.raises(KeyboardInterrupt):
-        resume(folder, keep="summary", progress=Interruption(800, KeyboardInterrupt()))
+        resume(folder, keep="summary", progress=Interruption(3 * CHUNK + 9, KeyboardInterrupt()))
     assert chunk_files(folder) == {}
     seen: list[int] = []
     with chunks_computed(monkeypatch) as computed:
@@ -927,10 +929,10 @@ def test_resume_of_a_finished_study_computes_nothing(
         ({"config": CONFIG.replace(cluster_cap=0.3)}, r"settings\.config\.cluster_cap 0\.25 \(now 0\.3\)"),
         ({"config": sweep(CONFIG, cluster_cap=[0.25])}, r"settings\.grid\.cluster_cap absent \(now \[0\.25\]\)"),
         ({"panel": MARKET}, r"data\.sha256"),
-        ({"chunk_size": 512}, r"chunk_size 256 \(now 512\)"),
+        ({"chunk_size": 2 * CHUNK}, rf"chunk_size {CHUNK} \(now {2 * CHUNK}\)"),
         ({"keep": "summary"}, r"keep weights \(now summary\)"),
         ({"precision": 32}, r"precision 64 \(now 32\)"),
-        ({"sampler": dataclasses.replace(LONGER, n=1201)}, r"sampler\.n 1200 \(now 1201\), n 1200 \(now 1201\)"),
+        ({"sampler": dataclasses.replace(LONGER, n=1)}, rf"sampler\.n {LONGER.n} \(now 1\), n {LONGER.n} \(now 1\)"),
         ({"sampler": dataclasses.replace(LONGER, block_length=5)}, r"sampler\.block_length 21 \(now 5\)"),
         ({"sampler": LONGER * Stress()}, r"sampler\.sampler Bootstrap \(now Product\)"),
     ],
@@ -946,7 +948,7 @@ def test_resume_with_another_study_is_refused(changes: dict[str, Any], message: 
 @pytest.mark.parametrize("chunk_size", ["auto", None, 50])
 def test_resume_takes_over_the_size_of_the_chunks(chunk_size: Any, saved: tuple[Study, Path], tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
-        resume(tmp_path / "study", progress=Interruption(400, KeyboardInterrupt()))
+        resume(tmp_path / "study", progress=Interruption(CHUNK + 99, KeyboardInterrupt()))
     assert_same_study(resume(tmp_path / "study", chunk_size=chunk_size), saved[0])
     assert contents(tmp_path / "study") == contents(saved[1])
 
@@ -1052,7 +1054,7 @@ done = 0
 def progress(count):
     global done
     done += count
-    if done > 800:
+    if done > 3 * test_study.CHUNK:
         os.kill(os.getpid(), signal.SIGKILL)
 test_study.resume(test_study.Path(sys.argv[1]), progress=progress)
 """
