@@ -813,8 +813,15 @@ class Interruption:
             raise self.error
 
 
+@pytest.fixture
+def one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have a chunk wait for the one before: a CPU of several cores works on two side by side."""
+    monkeypatch.setattr("jaxalloc.engine.scheduler.available_cores", lambda: 1)
+
+
+@pytest.mark.usefixtures("one_by_one")
 @pytest.mark.parametrize("error", [RuntimeError("stop"), KeyboardInterrupt()], ids=["error", "interrupt"])
-@pytest.mark.parametrize(("after", "finished"), [(0, 0), (CHUNK + 9, 1), (3 * CHUNK - 9, 2), (LONGER.n - 1, 4)])
+@pytest.mark.parametrize(("after", "finished"), [(0, 0), (2 * CHUNK - 9, 1), (3 * CHUNK - 9, 2), (LONGER.n - 1, 4)])
 def test_an_interrupted_run_is_resumed(
     error: BaseException,
     after: int,
@@ -849,13 +856,14 @@ def test_an_interrupted_run_is_resumed(
 
 
 def test_interrupted_again_and_again(saved: tuple[Study, Path], tmp_path: Path) -> None:
-    for after in (CHUNK + 9, 2 * CHUNK + 9, 4 * CHUNK + 9):
+    for after in (2 * CHUNK - 9, 3 * CHUNK - 9, 4 * CHUNK + 9):
         with pytest.raises(KeyboardInterrupt):
             resume(tmp_path / "study", progress=Interruption(after, KeyboardInterrupt()))
     assert_same_study(resume(tmp_path / "study"), saved[0])
     assert contents(tmp_path / "study") == contents(saved[1])
 
 
+@pytest.mark.usefixtures("one_by_one")
 def test_chunks_without_a_running_summary_are_summed_up_again(
     saved: tuple[Study, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -891,6 +899,7 @@ def test_a_running_summary_is_saved_on_the_way(
     assert contents(tmp_path / "study") == contents(saved[1])
 
 
+@pytest.mark.usefixtures("one_by_one")
 def test_summaries_are_resumed_from_the_running_summary(
     saved: tuple[Study, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
