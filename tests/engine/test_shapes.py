@@ -99,7 +99,7 @@ def test_chunks_are_whole_groups(chunk_size: int) -> None:
 def held(n_assets: int, profiles: tuple[str, ...], dtype: Any, n_rows: int) -> int:
     """Bytes of what one universe leaves in memory until its chunk is done."""
     assets = canonical(n_assets, ASSETS)
-    _, estimates, clustered = stages.shapes_between(1, assets, dtype)
+    estimates, clustered = stages.shapes_between(1, assets, dtype)
     number = np.dtype(dtype).itemsize
     solutions = len(profiles) * (assets * number + number + 4 + 2)
     result = len(profiles) * (3 * n_assets * number + 5 * number + 4 * n_assets + 8) + n_assets * (number + 5) + 4
@@ -132,21 +132,20 @@ def test_stages_hand_on_what_is_written_down(n_assets: int, dtype: Any) -> None:
         panel = share_panel(np.zeros((rows, n_assets), dtype), 2**20, rows, n_assets)
 
         def observe(panel: Any, weights: Any, mask: Any, config: Any, count: Any) -> Any:
-            return stages.observe_group(panel, weights, mask, config, count, few=few)
+            return stages.observe_group(panel, weights, mask, config, Given(), None, count, few=few)
 
         def observe_own(returns: Any, weights: Any, mask: Any, config: Any, rows: Any, count: Any) -> Any:
-            return stages.observe_own(returns, weights, mask, config, rows, count, given_covariance=False, few=few)
-
-        def cluster(observed: Any, config: Any, count: Any) -> Any:
-            return stages.cluster_group(observed, config, Given(), None, count, few=few, backend=backend)[0]
+            return stages.observe_own(returns, weights, mask, config, Given(), None, rows, count, few=few)
 
         def pose(estimates: Any, config: Any, count: Any) -> Any:
             return stages.pose_group(estimates, config, count, few=few, backend=backend)
 
-        observed, estimates, clustered = stages.shapes_between(universes, n_assets, np.dtype(dtype))
+        estimates, clustered = stages.shapes_between(universes, n_assets, np.dtype(dtype))
         own = jax.eval_shape(observe_own, of(universes, rows, n_assets), weights, mask, config, whole, whole)
-        assert observed == own == jax.eval_shape(observe, panel, weights, mask, config, whole)
-        assert estimates == jax.eval_shape(cluster, observed, config, whole)
+        assert own == jax.eval_shape(observe, panel, weights, mask, config, whole)
+        # what clustering finds takes its place among the estimates
+        shapes = jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), (estimates, own))
+        assert shapes[0] == shapes[1]
         assert clustered == jax.eval_shape(pose, estimates, config, whole)
 
 
