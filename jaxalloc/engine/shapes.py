@@ -13,7 +13,7 @@ import numpy as np
 
 from jaxalloc.kernels.lanes.backend import Backend
 
-# Steps of at most 1.34, since a covariance has the square of N. All are multiples of 4, a vector of float64.
+# From 12 on steps of at most 1.34, since a covariance has the square of N. All are multiples of 4, a vector of float64.
 ASSETS = (8, 12, 16, 20, 24, 32, 40, 52, 64, 80, 100, 128, 160, 200, 256, 320, 400, 512, 640, 800, 1024)
 # Steps of at most 1.5: loops of the solvers go over the clusters that there are, so that one dimension is padded.
 CLUSTERS = (8, 12, 16, 20, 28, 40, 60, 88, 128, 192, 256, 384, 512, 768, 1024)

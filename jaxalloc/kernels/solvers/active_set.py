@@ -28,7 +28,7 @@ class Face(NamedTuple):
 
     Attributes:
         y: (K, L) the point, which may lie outside the feasible set.
-        side: (K, L) int8, whether an entry is held at 0 (-1), is free (0), or is held at its upper bound (1).
+        side: (K, L) int32, whether an entry is held at 0 (-1), is free (0), or is held at its upper bound (1).
         changed: (L,) bool, whether the last exchange changed a side.
         exchanges: (L,) int32, exchanges so far.
     """
@@ -43,7 +43,7 @@ def face_of(problem: MeanVarianceProblem, y: Array) -> Face:
     """The face on which a point (K, L) between the bounds lies."""
     lanes = y.shape[1:]
     side = jnp.where(y <= 0, _AT_ZERO, jnp.where(y >= problem.upper, _AT_UPPER, _FREE))
-    return Face(y=y, side=side.astype(jnp.int8), changed=jnp.ones(lanes, bool), exchanges=jnp.zeros(lanes, jnp.int32))
+    return Face(y=y, side=side.astype(jnp.int32), changed=jnp.ones(lanes, bool), exchanges=jnp.zeros(lanes, jnp.int32))
 
 
 def free_on(face: Face) -> Array:
@@ -108,7 +108,7 @@ def _solve_face(problem: MeanVarianceProblem, face: Face, proximal: Array, table
     noise = rounding(y.dtype) * (jnp.abs(gradient) + jnp.abs(alpha * e) + jnp.abs(beta * a))
     let_go = (wrong > noise) & (wrong >= _RELEASE * jnp.max(wrong, axis=0))
     crossed = jnp.where(y < 0, _AT_ZERO, jnp.where(y > b, _AT_UPPER, _FREE))
-    side = jnp.where(free, crossed, jnp.where(let_go, _FREE, face.side)).astype(jnp.int8)
+    side = jnp.where(free, crossed, jnp.where(let_go, _FREE, face.side)).astype(jnp.int32)
     return Face(y=y, side=side, changed=jnp.any(side != face.side, axis=0), exchanges=face.exchanges + 1)
 
 

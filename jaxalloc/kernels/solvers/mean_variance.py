@@ -128,7 +128,7 @@ class _Memory(NamedTuple):
 
 def _memory(size: int, lanes: int, dtype: Any) -> _Memory:
     vector, numbers, counts = jnp.zeros((size, lanes), dtype), jnp.zeros(lanes, dtype), jnp.zeros(lanes, jnp.int32)
-    side, changed = jnp.zeros((size, lanes), jnp.int8), jnp.zeros(lanes, bool)
+    side, changed = jnp.zeros((size, lanes), jnp.int32), jnp.zeros(lanes, bool)
     return _Memory(
         face=Face(y=vector, side=side, changed=changed, exchanges=counts),
         start=vector,
