@@ -113,7 +113,6 @@ def test_float32_as_well(solver: Solver) -> None:
         assert_solved(solver, found, S, e, u, np.float32)
 
 
-@pytest.mark.optimised
 @SOLVERS
 def test_a_lane_s_bits_depend_neither_on_neighbours_nor_on_rows(solver: Solver, x64: Any) -> None:
     S, e, u = problems(K, N, 11)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cache, partial
+from functools import cache
 from typing import Any
 
 import jax
@@ -15,7 +15,6 @@ from test_oracles import richard_roncalli, three_roots
 from jaxalloc.kernels.lanes.backend import Backend
 from jaxalloc.kernels.solvers.problem import Solution
 from jaxalloc.kernels.solvers.risk_parity.solve import contribution_gap, risk_parity
-from jaxalloc.portfolios.profiles import solve_profiles
 
 K, BATCH = 12, 64
 
@@ -245,20 +244,6 @@ def test_volatilities_far_apart_with_bounds_in_reach(x64: Any) -> None:
                 if not gap <= max(1e-9, floor):
                     late.append((start + i, gap, bool(found.converged[i])))
         assert late == [], f"{len(late)} of {len(S)} with {size} clusters"
-
-
-def test_two_problems_of_one_covariance_are_solved_as_each_alone(x64: Any) -> None:
-    S, u, _ = problems(K)
-    rows = np.resize(np.arange(len(S)), BATCH)
-    S, u = S[rows], u[rows]
-    other = u[::-1] * np.where(np.arange(K) % 3 == 0, 0, 4)  # a third of the clusters takes no part
-    profiles = partial(solve_profiles, ("risk_parity", "barbell"), backend=Backend.CPU)
-    both = host(batched(profiles)(S, np.zeros_like(u), np.stack([u, other], axis=1)))
-    for i, upper in enumerate((u, other)):
-        alone = solve(S, upper)
-        assert (alone.weights >= upper).any(axis=1, where=upper > 0).sum() > 5
-        np.testing.assert_allclose(both.weights[:, i], alone.weights, rtol=1e-9, atol=1e-12)
-        assert np.array_equal(both.converged[:, i], alone.converged)
 
 
 # No choice
