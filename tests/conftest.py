@@ -64,6 +64,7 @@ settings.load_profile("jaxalloc")
 # The files that take longest, first: a worker that came to one of them last would keep the others waiting.
 LONGEST = (
     *("test_batch", "test_risk_parity", "test_baselines", "test_reliability", "test_study", "test_report_browser"),
+    *("test_compilations", "test_imports"),
     *("test_shapes", "test_allocation", "test_covariance", "test_report", "test_cli_study", "test_components"),
     *("test_cli_process", "test_walk_forward", "test_readme", "test_partition", "test_store", "test_mean_variance"),
     *("test_dask", "test_devices", "test_hierarchy", "test_skfolio", "test_reproduce", "test_measures"),

@@ -374,7 +374,7 @@ def test_the_cases_cover_what_can_happen() -> None:
     assert (of["out_of_bag_return"] < valid).all()  # often fewer than 20 rows are left out
     for totals in product.totals:
         counts = totals.counts
-        assert 0 < counts.n_valid < counts.n == 75
+        assert 0 < counts.n_valid < counts.n == 300
         assert (totals.measures.count[:, MEASURES.index("turnover")] == counts.n_valid).all()
         assert (np.diag(counts.both) == totals.weights.count).all()
         assert len(np.flatnonzero(counts.n_clusters)) >= 3
