@@ -96,7 +96,7 @@ def optimality_gap(covariance: Array, excess: Array, upper: Array, weights: Arra
     Returns:
         () the gap, at least 0.
     """
-    problem = _pose(Problem(covariance, excess, upper, jnp.int32(len(upper))))
+    problem = _pose(whole(covariance, excess, upper))
     return measure(problem, upper, weights, backend).gap
 
 
@@ -152,8 +152,10 @@ def _steps_of(size: int, tables: tuple[int, ...]) -> tuple[Step, ...]:
     faces = []
     for i in range(len(tables)):
         kernel = functools.partial(_exchange, tables, i)
-        faces.append(Step(f"mean variance, face of {tables[i]}", kernel, narrow(size) if i else wide(size)))
-    return *faces, Step("mean variance, further block", functools.partial(_begin_again, tables), narrow(size))
+        width = narrow(size) if i else wide(size)
+        faces.append(Step(name=f"mean variance, face of {tables[i]}", kernel=kernel, width=width))
+    begin_again = functools.partial(_begin_again, tables)
+    return *faces, Step(name="mean variance, further block", kernel=begin_again, width=narrow(size))
 
 
 def _tables(size: int) -> tuple[int, ...]:
@@ -168,7 +170,7 @@ def _tables(size: int) -> tuple[int, ...]:
     return (*((least,) if least < size else ()), *further, size)
 
 
-MEAN_VARIANCE = Solver("mean variance", steps=_steps, together=_together, memory=_memory)
+MEAN_VARIANCE = Solver(name="mean variance", steps=_steps, together=_together, memory=_memory)
 
 
 def _pose(problem: Problem) -> MeanVarianceProblem:

@@ -105,8 +105,8 @@ def _memory(size: int, lanes: int, dtype: Any) -> _Memory:
 @functools.cache
 def _steps(size: int) -> tuple[Step, ...]:
     return (
-        Step("risk parity, start", _start, wide(size)),
-        Step("risk parity, elimination", _eliminate, narrow(size)),
+        Step(name="risk parity, start", kernel=_start, width=wide(size)),
+        Step(name="risk parity, elimination", kernel=_eliminate, width=narrow(size)),
     )
 
 
@@ -114,7 +114,7 @@ def _together(size: int, _: int) -> tuple[Step, ...]:
     return _steps(size)
 
 
-RISK_PARITY = Solver("risk parity", steps=_steps, together=_together, memory=_memory)
+RISK_PARITY = Solver(name="risk parity", steps=_steps, together=_together, memory=_memory)
 
 
 def _is_forced(upper: Array) -> Array:
