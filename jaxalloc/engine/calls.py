@@ -27,12 +27,12 @@ class Drawing(NamedTuple):
     Attributes:
         numbers: arrays.
         kernels: of the steps.
-        label: what tells the kernels from others, in every process.
+        label: what tells the kernels from others: names that hold in every process, or the kernels themselves.
     """
 
     numbers: DrawNumbers
     kernels: tuple[Kernel, ...]
-    label: tuple[str, ...]
+    label: tuple[str | Kernel, ...]
 
 
 class Work(NamedTuple):

@@ -284,5 +284,9 @@ def _drawing(draws: tuple[Draw, ...], key: Array, gaps: Gaps, dtype: np.dtype) -
         gaps=gaps.weight.astype(dtype),
         max_missing=np.asarray(gaps.max_missing, dtype),
     )
-    label = tuple(f"{kernel.__module__}.{kernel.__qualname__}" for kernel in kernels)
+    # the package's kernels have names of their own, in every process; a user's may be closures of one name
+    label = tuple(
+        f"{kernel.__module__}.{kernel.__qualname__}" if kernel.__module__.startswith("jaxalloc.") else kernel
+        for kernel in kernels
+    )
     return Drawing(numbers=numbers, kernels=kernels, label=label)

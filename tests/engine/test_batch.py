@@ -43,6 +43,7 @@ from jaxalloc.engine.scheduler import Engine
 from jaxalloc.engine.stages import Items
 from jaxalloc.portfolios.result import RESULT_FIELDS, Allocation
 from jaxalloc.settings.config import AllocationConfig
+from jaxalloc.universes.universe import Draw, seed_key
 
 DEFAULT = AllocationConfig()
 OTHER = AllocationConfig(
@@ -527,3 +528,24 @@ def test_any_universe_keeps_the_promises(
             assert_invalid(one(found, i), f"universe {i}")
     assert ja.Status(int(found.status[0, 0])) is not None
     assert bits(0) == set()
+
+
+def test_a_sampler_of_the_user_s_own_draws_by_its_own_kernel(x64: Any) -> None:
+    """Kernels of one name that hold different numbers are different kernels."""
+    panel = ja.datasets.synthetic_market(6, 40).to_numpy()
+
+    def last_rows(count: int) -> Any:
+        def kernel(numbers: Any, key: Any, index: Any, universe: Any) -> Any:
+            return universe._replace(rows=universe.rows + 40 - count, length=np.int32(count))
+
+        return kernel
+
+    def allocated(count: int) -> Allocation:
+        draw = Draw(kernel=last_rows(count), numbers=(), stride=np.int32(1), size=np.int32(0))
+        engine = Engine(panel.shape, DEFAULT, panel=panel, draws=(draw,), key=seed_key(0))
+        return engine.start(Items(index=np.arange(2))).allocation()
+
+    for count in (20, 30):
+        weights = (np.arange(40) >= 40 - count).astype(float)[None]
+        expected = allocate_batch(panel, DEFAULT, weights)
+        np.testing.assert_allclose(allocated(count).weights[0], expected.weights[0], rtol=1e-12)
