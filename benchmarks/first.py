@@ -105,7 +105,8 @@ def timed(code: str, values: np.ndarray, folder: Path, name: str) -> tuple[float
     file = folder / "panel.npy"
     np.save(file, values)
     env = os.environ | {"JAXALLOC_PROGRAMS": str(folder / name), "JAX_ENABLE_X64": "1"}
-    env.pop("JAX_COMPILATION_CACHE_DIR", None)
+    for name_of_setting in ("JAX_COMPILATION_CACHE_DIR", "PYTHONDONTWRITEBYTECODE"):  # as a user's process has it
+        env.pop(name_of_setting, None)
     began = time.perf_counter()
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", code, str(file)], env=env, check=True, capture_output=True, text=True
