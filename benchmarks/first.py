@@ -17,7 +17,6 @@ benchmarks/results/first.json and makes first.md of that.
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import statistics
@@ -28,9 +27,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 from panels import RESULTS, embedded, stocks
+from parts import run_parts
 
 REPEATS = 3
 
@@ -213,18 +212,7 @@ def render(results: dict[str, Any]) -> str:
 def main() -> None:
     """Run the parts named on the command line."""
     parts = {"answer": answer, "batch": batch, "shapes": shapes, "choices": choices}
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("parts", nargs="*", choices=[*parts, "all"], default="all")
-    chosen = parser.parse_args().parts
-    path = RESULTS / "first.json"
-    for part in list(parts) if "all" in chosen else chosen:
-        found = parts[part]()
-        results = json.loads(path.read_text()) if path.exists() else {}
-        results["machine"] = f"{os.cpu_count()} cores, {jax.devices()[0].device_kind}, jax {jax.__version__}"
-        results[part] = found
-        path.write_text(json.dumps(results, indent=1) + "\n")
-        path.with_suffix(".md").write_text(render(results))
-        print(part, found, flush=True)
+    run_parts(__doc__, parts, RESULTS / "first.json", render)
 
 
 if __name__ == "__main__":

@@ -15,8 +15,6 @@ growth.md of that. Run it unchanged on a GPU machine: its results then carry the
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
 import statistics
 import subprocess
@@ -29,6 +27,7 @@ from typing import Any
 import jax
 import numpy as np
 from panels import RESULTS, embedded, stocks
+from parts import run_parts
 
 from jaxalloc.cli.timing import allocations, engine_of
 from jaxalloc.engine.scheduler import Engine
@@ -185,20 +184,9 @@ def render(results: dict[str, Any]) -> str:
 def main() -> None:
     """Run the parts named on the command line."""
     parts = {"universes": universes, "assets": assets, "memory": memory, "start": start}
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("parts", nargs="*", choices=[*parts, "all"], default="all")
-    chosen = parser.parse_args().parts
     device = jax.devices()[0]
     name = "growth" if device.platform == "cpu" else f"growth-{device.device_kind.lower().replace(' ', '-')}"
-    path = RESULTS / f"{name}.json"
-    for part in list(parts) if "all" in chosen else chosen:
-        found = parts[part]()
-        results = json.loads(path.read_text()) if path.exists() else {}
-        results["machine"] = f"{os.cpu_count()} cores, {device.device_kind}, jax {jax.__version__}"
-        results[part] = found
-        path.write_text(json.dumps(results, indent=1) + "\n")
-        path.with_suffix(".md").write_text(render(results))
-        print(part, found, flush=True)
+    run_parts(__doc__, parts, RESULTS / f"{name}.json", render)
 
 
 if __name__ == "__main__":

@@ -94,7 +94,7 @@ class PartRun:
         wanted = batches(self._names, n_clusters, work.n_assets)
         for batch in wanted:
             solving.prefetch(batch)
-        self._prefetch_description(groups[0])
+        self._calls.prefetch(*self._description(groups[0], 0, solutions))
         for place, name in enumerate(self._names):
             if PROFILES[name].formula is not None:
                 for group in groups:
@@ -227,22 +227,15 @@ class PartRun:
             self._progress(done - self._told)
             self._told = done
 
-    def _description(self, group: Group, first: int, solutions: Solutions | None) -> tuple[Any, ...]:
-        """The arguments of the program that describes up to four profiles of a group, from place ``first`` on."""
+    def _description(self, group: Group, first: int, solutions: Solutions) -> tuple[Any, ...]:
+        """The program that describes up to four profiles of a group, from place ``first`` on, and its arguments."""
         names = self._names[first : first + PORTFOLIOS]
         kinds = jax.tree.map(lambda leaf: np.pad(leaf, (0, PORTFOLIOS - len(names))), kinds_of(names))
-        found = Solutions(self._sizes.group, 1, self._sizes.assets, self._work.dtype)
-        slots, places = slice(0, self._sizes.group), slice(0, 1)
-        if solutions is not None:
-            found, places = solutions, slice(first, first + len(names))
-            slots = slice(group.start, group.start + self._sizes.group)
-        some = found.of(slots, places, PORTFOLIOS)
+        slots = slice(group.start, group.start + self._sizes.group)
+        some = solutions.of(slots, slice(first, first + len(names)), PORTFOLIOS)
         steps = np.int32(-(-group.count // self._sizes.few))
         universes = group.estimates, group.clustered, group.config
         return "describe", *self._of_group(stages.describe_group), *universes, kinds, some, steps
-
-    def _prefetch_description(self, group: Group) -> None:
-        self._calls.prefetch(*self._description(group, 0, None))
 
     def _describe(self, groups: Sequence[Group], solutions: Solutions) -> tuple[Allocation, np.ndarray]:
         work, capacity = self._work, self._sizes.capacity

@@ -10,7 +10,7 @@ import numpy as np
 
 from jaxalloc.engine import stages
 from jaxalloc.engine.calls import Calls
-from jaxalloc.engine.shapes import LINKED, canonical, lengthened, link_few
+from jaxalloc.engine.shapes import LINKED, canonical_each, lengthened, link_few
 from jaxalloc.kernels.clusters.components import Pieces
 from jaxalloc.kernels.lanes.backend import Backend
 from jaxalloc.portfolios.estimates import Estimates
@@ -43,7 +43,7 @@ def link_group(
     sizes = np.sum(large, axis=1)
     if not sizes.any():
         return estimates
-    rows_of = np.array([canonical(int(n), LINKED) if n else 0 for n in range(sizes.max() + 1)])[sizes]
+    rows_of = np.where(sizes > 0, canonical_each(sizes, LINKED), 0)
     root = np.array(pieces.root)
     merge = functools.partial(stages.link_tables, linkage=choices.linkage, distance=choices.distance)
     for rows in np.unique(rows_of[rows_of > 0]).tolist():

@@ -31,6 +31,8 @@ PORTFOLIOS = 4  # of a universe, described together
 # on a CPU
 CHUNK_BYTES = 2**28  # of the covariances of a part of a chunk
 _MOST_UNIVERSES = 2048  # of a part of a chunk
+_GROUPS = ((24, 512), (52, 256), (160, 128), (256, 64), (512, 16))  # universes of a group, by the most assets
+_LEAST_GROUP = 8
 _SIMULATED_BYTES = 2**27  # of the returns of a group's universes, where they are drawn
 _OWN_BYTES = 2**24  # of the returns of universes that are observed at once, where each has its own
 
@@ -52,6 +54,12 @@ def canonical(size: int, grid: tuple[int, ...]) -> int:
     while size > grid[-1] * scale:
         scale *= 2
     return grid[bisect.bisect_left(grid, -(-size // scale))] * scale
+
+
+def canonical_each(sizes: np.ndarray, grid: tuple[int, ...]) -> np.ndarray:
+    """`canonical` of many sizes, of which few are different."""
+    different, which = np.unique(sizes, return_inverse=True)
+    return np.array([canonical(size, grid) for size in different.tolist()], int)[which]
 
 
 class Sizes(NamedTuple):
@@ -103,19 +111,7 @@ def sizes_of(
         # few covariances fit the cache, so that moments and clusters are computed for few universes at once; a panel's
         # table of outer products hardly does, and is fetched and packed anew for the products of each group
         few = 64 if assets <= 52 else 16 if assets <= 128 else 8
-        group = (
-            512
-            if assets <= 24
-            else 256
-            if assets <= 52
-            else 128
-            if assets <= 160
-            else 64
-            if assets <= 256
-            else 16
-            if assets <= 512
-            else 8
-        )
+        group = next((universes for most, universes in _GROUPS if assets <= most), _LEAST_GROUP)
         if simulated:
             group = max(few, min(group, _power_of_two(_SIMULATED_BYTES // (rows * assets * size), 1, group)))
         capacity = group * int(np.clip(CHUNK_BYTES // (group * each), 1, _MOST_UNIVERSES // group))

@@ -11,7 +11,7 @@ import numpy as np
 
 from jaxalloc.engine import stages
 from jaxalloc.engine.calls import Calls, Work
-from jaxalloc.engine.shapes import CLUSTERS, canonical, lanes_of, lengthened, turns_of
+from jaxalloc.engine.shapes import CLUSTERS, canonical_each, lanes_of, lengthened, turns_of
 from jaxalloc.kernels.lanes.backend import Backend
 from jaxalloc.kernels.solvers.problem import Solution
 from jaxalloc.kernels.solvers.steps import Solver, State, blank
@@ -86,8 +86,7 @@ def batches(profiles: Sequence[str], n_clusters: np.ndarray, n_assets: int) -> l
     made = []
     for (solver, over_assets), places in kinds.items():
         rows = np.full(len(slots), n_assets) if over_assets else n_clusters
-        size_of = np.array([canonical(k, CLUSTERS) for k in range(rows.max(initial=0) + 1)])
-        sizes = size_of[rows]
+        sizes = canonical_each(rows, CLUSTERS)
         for size in np.unique(sizes).tolist():
             members = slots[sizes == size]
             made.append(
