@@ -20,6 +20,7 @@ import pytest
 
 from jaxalloc.engine import programs
 from jaxalloc.engine.calls import Calls
+from jaxalloc.engine.problems import Problems
 from jaxalloc.engine.scheduler import Engine
 from jaxalloc.engine.solving import Batch, Solving
 from jaxalloc.kernels.solvers.steps import blank
@@ -114,13 +115,14 @@ def make_every_step(dtype: Any, *sizes: int) -> None:
         work = Engine((9, 8), config).works[0]
         calls = Calls(work.device, threading.Event())
         solutions: Any = None
-        solving = Solving(calls, work, (), (), solutions, lambda _: None)
+        none = Problems(calls, work, 0)
+        solving = Solving(calls, work, none, none, solutions, lambda _: None)
         one = np.zeros(1, np.int32)
         for size in sizes:
             for name in config.profiles:
                 solver = PROFILES[name].solver
                 assert solver is not None
-                batch = Batch(solver=solver, size=size, over_assets=False, slot=one, profile=one, rows=one)
+                batch = Batch(solver=solver, size=size, over_assets=False, places=(0,), slot=one, profile=one, rows=one)
                 for number in range(1, len(solver.steps(size)) + 1):
                     each, lanes = solving._tile(batch, number)
                     problems = tuple(np.zeros((each, *axes), dtype) for axes in ((size, size), (size,), (size,)))

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxalloc.engine.programs import prefetch, program
+from jaxalloc.engine.room import Room
 from jaxalloc.engine.shapes import Sizes
 from jaxalloc.engine.stages import DrawNumbers
 from jaxalloc.kernels.lanes.backend import Backend
@@ -49,6 +50,7 @@ class Work(NamedTuple):
         panel: on the device; None where every universe has returns of its own.
         drawing: None where universes are not drawn.
         keep_left_out: whether the rows that a universe does not hold are wanted.
+        room: memory that parts use one after the other.
     """
 
     device: Any
@@ -61,6 +63,7 @@ class Work(NamedTuple):
     panel: SharedPanel | None
     drawing: Drawing | None
     keep_left_out: bool
+    room: Room
 
 
 class Calls:
@@ -70,7 +73,14 @@ class Calls:
         """Take the device and the event."""
         self._device, self._stop = device, stop
 
-    def run(self, name: str, function: Callable[..., Any], static: Hashable, *arguments: Any) -> Any:
+    def run(
+        self,
+        name: str,
+        function: Callable[..., Any],
+        static: Hashable,
+        *arguments: Any,
+        donate: tuple[int, ...] = (),
+    ) -> Any:
         """Run a program; `jaxalloc.engine.programs.program` says what names it.
 
         Raises:
@@ -78,8 +88,16 @@ class Calls:
         """
         if self._stop.is_set():
             raise StoppedError
-        return program(name, function, arguments=arguments, device=self._device, static=static)(*arguments)
+        call = program(name, function, arguments=arguments, device=self._device, static=static, donate=donate)
+        return call(*arguments)
 
-    def prefetch(self, name: str, function: Callable[..., Any], static: Hashable, *arguments: Any) -> None:
+    def prefetch(
+        self,
+        name: str,
+        function: Callable[..., Any],
+        static: Hashable,
+        *arguments: Any,
+        donate: tuple[int, ...] = (),
+    ) -> None:
         """Have a program made that is needed soon."""
-        prefetch(name, function, arguments=arguments, device=self._device, static=static)
+        prefetch(name, function, arguments=arguments, device=self._device, static=static, donate=donate)

@@ -18,13 +18,14 @@ import numpy as np
 from jaxalloc.engine import stages
 from jaxalloc.engine.calls import Calls, Work
 from jaxalloc.engine.linking import link_group
-from jaxalloc.engine.shapes import OWN_FEW, PORTFOLIOS
+from jaxalloc.engine.problems import Problems
+from jaxalloc.engine.shapes import CLUSTERS, OWN_FEW, PORTFOLIOS, canonical, canonical_each
 from jaxalloc.engine.solving import Solutions, Solving, batches
 from jaxalloc.engine.stages import Items
 from jaxalloc.kernels.lanes.backend import Backend
 from jaxalloc.portfolios.describing import kinds_of
 from jaxalloc.portfolios.estimates import Estimates, Given, with_partition
-from jaxalloc.portfolios.posing import Clustered, Posed
+from jaxalloc.portfolios.posing import Clustered
 from jaxalloc.portfolios.profiles import PROFILES
 from jaxalloc.portfolios.result import BY_ASSET_FIELDS, PROFILE_FIELDS, RESULT_FIELDS, Allocation
 from jaxalloc.settings.config import AllocationConfig
@@ -40,7 +41,6 @@ class Group(NamedTuple):
         config: settings, leading axis of the group.
         estimates: likewise.
         clustered: likewise.
-        over_assets: problems over the assets; None where no profile has one.
         left_out: (count, T) bool, the rows that a universe does not hold; None where they are not wanted.
     """
 
@@ -49,7 +49,6 @@ class Group(NamedTuple):
     config: AllocationConfig
     estimates: Estimates
     clustered: Clustered
-    over_assets: Posed | None
     left_out: np.ndarray | None
 
 
@@ -72,6 +71,10 @@ class PartRun:
         self._names = work.config.profiles
         self._calls = Calls(work.device, stop)
         self._progress, self._solved, self._told = progress, 0, 0
+        self._has_room = stages.needs_room(self._sizes.group, self._sizes.few)
+        capacity = self._sizes.capacity
+        self._over_clusters = Problems(self._calls, work, capacity)
+        self._over_assets = Problems(self._calls, work, capacity)
 
     def compute(self) -> tuple[Allocation, np.ndarray]:
         """Return the results, and the rows left out, with room for a part's capacity.
@@ -82,14 +85,7 @@ class PartRun:
         work, sizes = self._work, self._sizes
         groups = [self._pose(start) for start in range(0, self._count, sizes.group)]
         solutions = Solutions(sizes.group * len(groups), len(self._names), sizes.assets, work.dtype)
-        solving = Solving(
-            self._calls,
-            work,
-            [group.clustered.posed for group in groups],
-            [group.over_assets for group in groups],
-            solutions,
-            self._tell,
-        )
+        solving = Solving(self._calls, work, self._over_clusters, self._over_assets, solutions, self._tell)
         n_clusters = np.concatenate([np.asarray(group.estimates.n_clusters)[: group.count] for group in groups])
         wanted = batches(self._names, n_clusters, work.n_assets)
         for batch in wanted:
@@ -101,6 +97,8 @@ class PartRun:
                     self._weigh(group, place, solutions)
         for batch in wanted:
             solving.solve(batch)
+        self._over_clusters.release()
+        self._over_assets.release()
         return self._describe(groups, solutions)
 
     # ---- from items to problems -------------------------------------------------------------------------------------
@@ -120,20 +118,25 @@ class PartRun:
         clustering = config.replace(linkage=choices.linkage, criterion=choices.criterion, distance=choices.distance)
         drawn = self._draw(source)
         if start == 0:  # programs of the next stages come while the first one runs
-            shapes, _ = stages.shapes_between(sizes.group, sizes.assets, self._work.dtype)
+            shapes = stages.shapes_of_estimates(sizes.group, sizes.assets, self._work.dtype)
             arguments = shapes, clustering, given.clusters, steps
             self._calls.prefetch("cluster", *self._of_group(stages.cluster_group), *arguments)
-            self._calls.prefetch("pose", *self._of_group(stages.pose_group), shapes, config, steps)
+            room = shapes.covariance if self._has_room else None
+            self._calls.prefetch("pose", *self._of_group(stages.pose_group), shapes, config, steps, room, donate=(3,))
         estimates = self._observe(drawn, source, config.replace(covariance=choices.covariance), given, count)
         arguments = estimates, clustering, given.clusters, steps
         partition, pieces = self._calls.run("cluster", *self._of_group(stages.cluster_group), *arguments)
         estimates = with_partition(estimates, partition)
         stop = np.asarray(config.distance_threshold)
         estimates = link_group(self._calls, estimates, pieces, stop, count, choices, self._backend)
-        clustered = self._calls.run("pose", *self._of_group(stages.pose_group), estimates, config, steps)
-        over_assets = None
+        clustered, posed = self._calls.run(
+            "pose", *self._of_group(stages.pose_group), estimates, config, steps, self._room(), donate=(3,)
+        )
+        self._over_clusters.put(posed, start, canonical_each(np.asarray(estimates.n_clusters)[:count], CLUSTERS))
+        self._give_back(posed.covariance)
         if any(PROFILES[name].over_assets for name in self._names):
-            over_assets = self._calls.run("see", *self._of_group(stages.see_group), estimates, config, steps)
+            seen = self._calls.run("see", *self._of_group(stages.see_group), estimates, config, steps)
+            self._over_assets.put(seen, start, np.full(count, canonical(self._work.n_assets, CLUSTERS)))
         left_out = None
         if self._work.keep_left_out:
             left_out = np.asarray(drawn.weights)[:count, : self._work.n_rows] == 0
@@ -143,9 +146,20 @@ class PartRun:
             config=config,
             estimates=estimates,
             clustered=clustered,
-            over_assets=over_assets,
             left_out=left_out,
         )
+
+    def _room(self) -> Any:
+        """Room for a group's covariances."""
+        if not self._has_room:
+            return None
+        sizes, work = self._sizes, self._work
+        return work.room.on_device((sizes.group, sizes.assets, sizes.assets), work.dtype, work.device)
+
+    def _give_back(self, covariance: Any) -> None:
+        """Let the next group have a group's covariances."""
+        if self._has_room and isinstance(covariance, jax.Array):
+            self._work.room.give_back(covariance, self._work.device)
 
     def _of_group(self, stage: Callable[..., Any]) -> tuple[Callable[..., Any], Any]:
         """A stage's function, and its choices."""
@@ -172,8 +186,8 @@ class PartRun:
         given = given._replace(clusters=None)  # which are looked at later
         if self._work.panel is not None:
             observe = functools.partial(stages.observe_group, few=few)
-            arguments = drawn.weights, drawn.mask, config, given, drawn.shock, np.int32(-(-count // few))
-            return self._calls.run("observe", observe, few, self._work.panel, *arguments)
+            arguments = drawn.weights, drawn.mask, config, given, drawn.shock, np.int32(-(-count // few)), self._room()
+            return self._calls.run("observe", observe, few, self._work.panel, *arguments, donate=(7,))
         own, group = sizes.own, sizes.group
         few = own if self._backend is Backend.ACCELERATOR else min(own, OWN_FEW)
         observe = functools.partial(stages.observe_own, few=few)
@@ -263,6 +277,7 @@ class PartRun:
                         into[at] |= values
                     else:
                         into[at] = values
+            self._give_back(group.estimates.covariance)
         left_out = np.zeros((capacity, work.n_rows if work.keep_left_out else 0), bool)
         for group in groups:
             if group.left_out is not None:

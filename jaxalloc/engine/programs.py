@@ -99,6 +99,7 @@ class _Job(NamedTuple):
         family: the key without the device: one program of a family is made at a time, and others are copies of it.
         name: of the program.
         function: what it computes.
+        donate: arguments that it may write over.
         arguments: their shapes.
         device: what it is for.
         future: the entry to come.
@@ -108,6 +109,7 @@ class _Job(NamedTuple):
     family: tuple[Any, ...]
     name: str
     function: Callable[..., Any]
+    donate: tuple[int, ...]
     arguments: tuple[Any, ...]
     device: Device
     future: Future[_Entry]
@@ -138,6 +140,7 @@ class Registry:
         arguments: tuple[Any, ...],
         device: Device,
         static: Hashable = (),
+        donate: tuple[int, ...] = (),
     ) -> Callable[..., Any]:
         """Return a function compiled for the shapes of its arguments, once it is there.
 
@@ -151,11 +154,12 @@ class Registry:
             arguments: pytrees of arrays or `jax.ShapeDtypeStruct`; only structure, shapes and dtypes count.
             device: what to compile for. Another device of the same kind gets a copy.
             static: choices. On disk their `repr` stands for them: strings, numbers, enums, tuples of these.
+            donate: positions of the arguments whose memory the results may take.
 
         Raises:
             Exception: whatever tracing or compiling raises.
         """
-        key = _key(name, arguments, device, static)
+        key = _key(name, arguments, device, static, donate)
         entry = self._entries.get(key)
         if entry is None:
             job = self._ask(key, function, arguments, urgent=True)
@@ -175,12 +179,13 @@ class Registry:
         arguments: tuple[Any, ...],
         device: Device,
         static: Hashable = (),
+        donate: tuple[int, ...] = (),
     ) -> None:
         """Have a program made in the background, after those asked for before; see `program`, which raises its errors.
 
         A program that is waited for goes before all those.
         """
-        key = _key(name, arguments, device, static)
+        key = _key(name, arguments, device, static, donate)
         if key not in self._entries and not self._ending:
             self._ask(key, function, arguments, urgent=False)
 
@@ -224,7 +229,7 @@ class Registry:
         self, key: tuple[Any, ...], function: Callable[..., Any], arguments: tuple[Any, ...], urgent: bool
     ) -> _Job:
         """Return the job of making a program, a new one if there is none."""
-        device, name, *_ = key
+        device, name, _, donate, *_ = key
         with self._change:
             job = self._jobs.get(key)
             if job is None:
@@ -233,6 +238,7 @@ class Registry:
                     family=key[1:],
                     name=name,
                     function=function,
+                    donate=donate,
                     arguments=jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), arguments),
                     device=device,
                     future=Future(),
@@ -375,11 +381,13 @@ class Registry:
         return None if compiled is None else _serialised(compiled, job.device)
 
 
-def _key(name: str, arguments: tuple[Any, ...], device: Device, static: Hashable) -> tuple[Any, ...]:
+def _key(
+    name: str, arguments: tuple[Any, ...], device: Device, static: Hashable, donate: tuple[int, ...]
+) -> tuple[Any, ...]:
     """What tells a program apart in memory: its device, and then its family."""
     leaves, tree = jax.tree.flatten(arguments)
     shapes, dtypes = tuple([leaf.shape for leaf in leaves]), tuple([leaf.dtype for leaf in leaves])
-    return device, name, static, tree, shapes, dtypes
+    return device, name, static, donate, tree, shapes, dtypes
 
 
 def _compile(job: _Job) -> Callable[..., Any]:
@@ -391,7 +399,7 @@ def _compile(job: _Job) -> Callable[..., Any]:
     leaves = jax.tree.leaves(job.arguments)
     structs = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place), job.arguments)
     with jax.enable_x64(any(leaf.dtype in _WIDE for leaf in leaves)), _unkept_by_jax():
-        jitted = jax.jit(function, compiler_options=compiler_options())
+        jitted = jax.jit(function, donate_argnums=job.donate, compiler_options=compiler_options())
         return jitted.lower(*structs).compile()
 
 
@@ -402,8 +410,8 @@ def _unkept_by_jax() -> contextlib.AbstractContextManager[Any]:
 
 
 def _key_on_disk(job: _Job) -> bytes | None:
-    device, _, static, tree, shapes, dtypes = job.key
-    return digest(job.name, job.function, static, tree, list(zip(shapes, dtypes, strict=True)), device)
+    device, _, static, donate, tree, shapes, dtypes = job.key
+    return digest(job.name, job.function, (static, donate), tree, list(zip(shapes, dtypes, strict=True)), device)
 
 
 def _maps(content: bytes) -> int:

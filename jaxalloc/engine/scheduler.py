@@ -22,6 +22,7 @@ from jaxalloc.arguments.numbers import whole_number
 from jaxalloc.engine.calls import Drawing, StoppedError, Work
 from jaxalloc.engine.flow import PartRun
 from jaxalloc.engine.identity import available_cores
+from jaxalloc.engine.room import Room
 from jaxalloc.engine.shapes import MAX_OUTER_BYTES, ROWS, canonical, sizes_of
 from jaxalloc.engine.stages import DrawNumbers, Items, draw_group
 from jaxalloc.kernels.lanes.backend import Backend, backend_of
@@ -197,6 +198,7 @@ class Engine:
                 panel=placed[device],
                 drawing=drawing,
                 keep_left_out=keep_left_out,
+                room=Room(),
             )
             for device in self.devices
         ]

@@ -11,15 +11,14 @@ import numpy as np
 
 from jaxalloc.engine import stages
 from jaxalloc.engine.calls import Calls, Work
+from jaxalloc.engine.problems import Operands, Problems
 from jaxalloc.engine.shapes import CLUSTERS, canonical_each, lanes_of, lengthened, turns_of
 from jaxalloc.kernels.lanes.backend import Backend
 from jaxalloc.kernels.solvers.problem import Solution
 from jaxalloc.kernels.solvers.steps import Solver, State, blank
-from jaxalloc.portfolios.posing import Posed
 from jaxalloc.portfolios.profiles import PROFILES
 
 FIRST = 1  # number of a solver's first step
-_LARGE = 32  # clusters from which a covariance is copied by itself
 
 
 class Batch(NamedTuple):
@@ -29,6 +28,7 @@ class Batch(NamedTuple):
         solver: what solves them.
         size: canonical number of clusters.
         over_assets: whether they are over the assets.
+        places: the places of the profiles; each has all the universes, one profile's after the other's.
         slot: (M,) each one's universe.
         profile: (M,) the place of its profile.
         rows: (M,) its clusters or assets.
@@ -37,6 +37,7 @@ class Batch(NamedTuple):
     solver: Solver
     size: int
     over_assets: bool
+    places: tuple[int, ...]
     slot: np.ndarray
     profile: np.ndarray
     rows: np.ndarray
@@ -94,6 +95,7 @@ def batches(profiles: Sequence[str], n_clusters: np.ndarray, n_assets: int) -> l
                     solver=solver,
                     size=size,
                     over_assets=over_assets,
+                    places=tuple(places),
                     slot=np.tile(members, len(places)),
                     profile=np.repeat(places, len(members)),
                     rows=np.tile(rows[members], len(places)),
@@ -109,18 +111,17 @@ class Solving:
         self,
         calls: Calls,
         work: Work,
-        over_clusters: Sequence[Posed],
-        over_assets: Sequence[Posed | None],
+        over_clusters: Problems,
+        over_assets: Problems,
         solutions: Solutions,
         tell: Callable[[int], None],
     ) -> None:
-        """Take each group's problems, where to put the solutions, and what to tell how many have been solved."""
+        """Take the problems, where to put the solutions, and what to tell how many have been solved."""
         self._calls, self._work, self._solutions, self._tell = calls, work, solutions, tell
-        self._posed = over_clusters, over_assets
+        self._problems = over_clusters, over_assets
         profiles = [PROFILES[name] for name in work.config.profiles]
         self._reward = np.array([-1 if profile.reward is None else profile.reward for profile in profiles], np.int32)
         self._upper = np.array([profile.upper for profile in profiles], np.int32)
-        self._room: dict[tuple[int, int, int], tuple[np.ndarray, ...]] = {}
 
     def prefetch(self, batch: Batch) -> None:
         """Have the program of the first step made."""
@@ -139,9 +140,10 @@ class Solving:
 
     def solve(self, batch: Batch) -> None:
         """Take problems through their solver's steps, each step's in dense tiles, until none wants another."""
-        left, wants, states = np.arange(len(batch.slot)), np.full(len(batch.slot), FIRST), None
-        while len(left):
-            unsolved: list[tuple[np.ndarray, State]] = []
+        unsolved, begun = self._whole_blocks(batch)
+        left, states = np.flatnonzero(~begun), None
+        wants = np.full(len(left), FIRST)
+        while True:
             for step in np.unique(wants).tolist():
                 for chosen in self._tiles(batch, step, left, np.flatnonzero(wants == step)):
                     each, _ = self._tile(batch, step)
@@ -149,10 +151,26 @@ class Solving:
                     if states is not None:  # what is padded has no problem, whatever its state
                         at = lengthened(chosen, each)
                         state = jax.tree.map(lambda leaf, at=at: leaf[at], states)
-                    unsolved.append(self._step(batch, step, left[chosen], state))
+                    unsolved.append(self._gathered(batch, step, left[chosen], state))
             left = np.concatenate([problems for problems, _ in unsolved])
+            if not len(left):
+                return
             states = jax.tree.map(lambda *leaves: np.concatenate(leaves), *(state for _, state in unsolved))
-            wants = states.wants
+            wants, unsolved = states.wants, []
+
+    def _whole_blocks(self, batch: Batch) -> tuple[list[tuple[np.ndarray, State]], np.ndarray]:
+        """Begin the problems that fill whole tiles where they are; return what is not solved, and which they were."""
+        unsolved, begun = [], np.zeros(len(batch.slot), bool)
+        members = len(batch.slot) // len(batch.places)
+        each, _ = self._tile(batch, FIRST)
+        state = _blank(batch.solver, batch.size, each, self._work.dtype)
+        for number, place in enumerate(batch.places):
+            reward, upper = int(self._reward[place]), int(self._upper[place])
+            for block, operands in self._problems[batch.over_assets].whole_blocks(batch.size, reward, upper):
+                problems = number * members + np.arange(block.start, block.stop)
+                begun[problems] = True
+                unsolved.append(self._step(batch, FIRST, problems, state, operands))
+        return unsolved, begun
 
     def _tile(self, batch: Batch, step: int) -> tuple[int, int]:
         """How many problems a call of a step takes, and how many of them at once."""
@@ -175,14 +193,24 @@ class Solving:
             runs = [chosen[owner == group] for group in np.unique(owner)]
         return [run[first : first + each] for run in runs for first in range(0, len(run), each)]
 
-    def _step(self, batch: Batch, number: int, problems: np.ndarray, state: State) -> tuple[np.ndarray, State]:
-        """Take a step, keep the solutions that it finds, and return what is not solved."""
+    def _gathered(self, batch: Batch, number: int, problems: np.ndarray, state: State) -> tuple[np.ndarray, State]:
+        """Take a step with problems that are gathered first."""
         each, lanes = self._tile(batch, number)
+        slot, profile = batch.slot[problems], batch.profile[problems]
+        used = lanes * -(-len(problems) // lanes)
+        operands = self._problems[batch.over_assets].gather(
+            batch.size, slot, self._reward[profile], self._upper[profile], used, each
+        )
+        return self._step(batch, number, problems, state, operands)
+
+    def _step(
+        self, batch: Batch, number: int, problems: np.ndarray, state: State, operands: Operands
+    ) -> tuple[np.ndarray, State]:
+        """Take a step, keep the solutions that it finds, and return what is not solved."""
+        _, lanes = self._tile(batch, number)
         count = len(problems)
-        tiles = -(-count // lanes)
-        gathered = self._gather(batch, problems, tiles * lanes, each)
-        rows = np.int32(batch.rows[problems].max())
-        made = self._calls.run(*self._program(batch, number, lanes), gathered, state, rows, np.int32(tiles))
+        tiles, rows = np.int32(-(-count // lanes)), np.int32(batch.rows[problems].max())
+        made = self._calls.run(*self._program(batch, number, lanes), operands, state, rows, tiles)
         done = np.asarray(made.wants)[:count] == 0
 
         def of(leaves: Any, which: np.ndarray) -> Any:
@@ -192,49 +220,6 @@ class Solving:
         self._solutions.put(batch.slot[solved], batch.profile[solved], of(made.solution, done))
         self._tell(len(solved))
         return problems[~done], of(made, ~done)
-
-    def _gather(self, batch: Batch, problems: np.ndarray, used: int, each: int) -> tuple[Any, Any, Any]:
-        """Covariances, rewards and bounds of problems: room for so many ``each``, of which some are ``used``."""
-        groups, size = self._posed[batch.over_assets], batch.size
-        slot, profile = batch.slot[problems], batch.profile[problems]
-        owner, there = np.divmod(slot, self._work.sizes.group)
-        reward, upper = self._reward[profile], self._upper[profile]
-        if self._work.backend is Backend.ACCELERATOR:
-            upper = np.pad(upper, (0, each - len(upper)), constant_values=-1)  # a lane without bounds has no problem
-            at = lengthened(there.astype(np.int32), each), lengthened(reward, each), upper
-            gather = functools.partial(stages.gather_problems, clusters=size)
-            return self._calls.run("gather problems", gather, size, groups[int(owner[0])], *at)
-        width = 0 if groups[0] is None else groups[0].rewards.shape[-1]
-        covariance, rewards, uppers = self._buffers(each, size, min(size, width))
-        for run in np.split(np.arange(len(problems)), np.flatnonzero(np.diff(owner)) + 1):
-            posed = groups[int(owner[run[0]])]
-            assert posed is not None
-            place, to = there[run], slice(run[0], run[-1] + 1)
-            table = np.asarray(posed.covariance)
-            n = min(size, table.shape[-1])
-            if n == size == table.shape[-1]:
-                np.take(table, place, axis=0, out=covariance[to], mode="clip")  # the mode spares a copy
-            elif n < _LARGE:
-                covariance[to, :n, :n] = table[place, :n, :n]
-            else:  # without a copy of its own first
-                for into, one in zip(covariance[to], place.tolist(), strict=True):
-                    into[:n, :n] = table[one, :n, :n]
-            uppers[to, :n] = np.asarray(posed.uppers)[place, upper[run], :n]
-            some: Any = np.asarray(posed.rewards)[place, np.maximum(reward[run], 0), :n]
-            rewards[to, :n] = some * (reward[run] >= 0)[:, None]
-        # a lane without bounds has no problem, and costs nothing
-        uppers[len(problems) : used] = 0
-        return covariance, rewards, uppers
-
-    def _buffers(self, each: int, size: int, width: int) -> tuple[np.ndarray, ...]:
-        """Room for problems of at most ``width`` clusters, used call after call: new pages would have to be zeroed."""
-        key = each, size, width
-        if key not in self._room:
-            dtype = self._work.dtype
-            shapes = (each, size, size), (each, size), (each, size)
-            self._room[key] = tuple(np.zeros(shape, dtype) for shape in shapes)
-            self._room[key][0][:] = np.eye(size)
-        return self._room[key]
 
 
 @functools.lru_cache(maxsize=64)

@@ -8,7 +8,7 @@ observe             weights and mask of a shared panel's rows, or       `Estimat
                     a universe's own returns
 cluster             `Estimates`                                         their clusters
 link                covariances of large components                     their clusters
-pose                `Estimates`                                         `Clustered`: the problems across clusters
+pose                `Estimates`                                         `Clustered`; `Posed`: problems across clusters
 see                 `Estimates`                                         `Posed`: the problems over the assets
 weigh               `Estimates`                                         `Solution` of a profile by formula
 solve               a problem: covariance, rewards, bounds              `State`, of which a part is the `Solution`
@@ -38,10 +38,8 @@ from jax import Array, lax
 from jaxalloc.kernels.clusters.components import Pieces, link
 from jaxalloc.kernels.lanes.backend import Backend
 from jaxalloc.kernels.moments.panel import SharedPanel
-from jaxalloc.kernels.solvers.capped_simplex import Bounds
 from jaxalloc.kernels.solvers.problem import Solution
 from jaxalloc.kernels.solvers.steps import Problem, State, Step
-from jaxalloc.portfolios.barbell import Sleeve
 from jaxalloc.portfolios.describing import Kind, describe
 from jaxalloc.portfolios.estimates import (
     Estimates,
@@ -94,8 +92,8 @@ class DrawNumbers(NamedTuple):
     max_missing: Any
 
 
-def shapes_between(universes: int, assets: int, dtype: Any) -> tuple[Estimates, Clustered]:
-    """What "observe" and "pose" hand on for so many universes and assets, as `jax.ShapeDtypeStruct`s.
+def shapes_of_estimates(universes: int, assets: int, dtype: Any) -> Estimates:
+    """What "observe" hands on for so many universes and assets, as `jax.ShapeDtypeStruct`s.
 
     Tracing would tell them, too; they are written down so that programs can be loaded before anything is traced.
     """
@@ -103,33 +101,16 @@ def shapes_between(universes: int, assets: int, dtype: Any) -> tuple[Estimates, 
     def of(dtype: Any, *axes: int) -> Any:
         return jax.ShapeDtypeStruct((universes, *axes), dtype)
 
-    vector, matrix = of(dtype, assets), of(dtype, assets, assets)
-    flag, flags, whole, wholes = of(bool), of(bool, assets), of(np.int32), of(np.int32, assets)
-    estimates = Estimates(
-        mean=vector,
-        covariance=matrix,
-        active=flags,
-        labels=wholes,
-        n_clusters=whole,
-        antifragility=vector,
-        dropped=flag,
-        valid=flag,
+    return Estimates(
+        mean=of(dtype, assets),
+        covariance=of(dtype, assets, assets),
+        active=of(bool, assets),
+        labels=of(np.int32, assets),
+        n_clusters=of(np.int32),
+        antifragility=of(dtype, assets),
+        dropped=of(bool),
+        valid=of(bool),
     )
-    limits = Bounds(
-        upper=of(dtype, 2, assets),
-        cluster=of(dtype, 2),
-        asset=of(dtype, 2),
-        cap_relaxed=of(bool, 2),
-        asset_raised=of(bool, 2),
-    )
-    clustered = Clustered(
-        posed=Posed(covariance=matrix, rewards=of(dtype, 1, assets), uppers=limits.upper),
-        inner=vector,
-        limits=limits,
-        riskless=flags,
-        sleeve=Sleeve(clusters=flags, assets=flags, size=whole, fewer=flag),
-    )
-    return estimates, clustered
 
 
 def draw_group(
@@ -167,10 +148,14 @@ def observe_group(
     given: Given,
     shock: Any,
     count: Array,
+    room: Array | None,
     *,
     few: int,
 ) -> Estimates:
-    """Estimates of universes of a shared panel; the products of all are one matrix product."""
+    """Estimates of universes of a shared panel; the products of all are one matrix product.
+
+    In ``room`` (U, N, N), if there is any, go the covariances.
+    """
     products = jax.vmap(products_shared, in_axes=(None, 0, 0))(panel, config, weights)
 
     def one(
@@ -179,7 +164,8 @@ def observe_group(
         observed = observe_shared(panel, config, weights, mask, products)
         return annual_estimates(observed, config, given, shock)
 
-    return _in_steps(one, few, count, weights, mask, config, given, shock, products)
+    arguments = weights, mask, config, given, shock, products
+    return _in_steps(one, few, count, *arguments, into=lambda made: made._replace(covariance=room))
 
 
 def observe_own(
@@ -222,12 +208,17 @@ def link_tables(
 
 
 def pose_group(
-    estimates: Estimates, config: AllocationConfig, count: Array, *, few: int, backend: Backend
-) -> Clustered:
-    """Weights within the clusters, and the problems across them."""
+    estimates: Estimates, config: AllocationConfig, count: Array, room: Array | None, *, few: int, backend: Backend
+) -> tuple[Clustered, Posed]:
+    """Weights within the clusters, and the problems across them; in ``room``, if there is any, go the covariances."""
     size = estimates.active.shape[1]
     one = functools.partial(pose_clusters, size=size, backend=backend)
-    return _in_steps(one, few, count, estimates, config)
+
+    def into(made: tuple[Clustered, Posed]) -> tuple[Clustered, Posed]:
+        clustered, posed = made
+        return clustered, posed._replace(covariance=room)
+
+    return _in_steps(one, few, count, estimates, config, into=into)
 
 
 def see_group(estimates: Estimates, config: AllocationConfig, count: Array, *, few: int, backend: Backend) -> Posed:
@@ -269,15 +260,35 @@ def describe_group(
     return _in_steps(one, few, count, estimates, clustered, config, solutions)
 
 
-def _in_steps(kernel: Callable[..., Any], few: int, count: Array, *universes: Any) -> Any:
-    """``kernel`` of one universe for the first ``count`` steps of a ``few`` universes each; 0 for the others."""
+def needs_room(universes: int, few: int) -> bool:
+    """Tell whether a stage takes room for covariances: all at once, it makes none."""
+    return few < universes
+
+
+def _in_steps(
+    kernel: Callable[..., Any],
+    few: int,
+    count: Array,
+    *universes: Any,
+    into: Callable[[Any], Any] = lambda nothing: nothing,
+) -> Any:
+    """``kernel`` of one universe for the first ``count`` steps of a ``few`` universes each; 0 for the others.
+
+    ``into`` puts room in the place of zeros, which holds anything for the others.
+    """
     size = len(jax.tree.leaves(universes)[0])
     some = jax.jit(jax.vmap(kernel))  # traced once
-    return some(*universes) if few == size else _by_parts(some, few, count, universes)
+    return _by_parts(some, few, count, universes, into) if needs_room(size, few) else some(*universes)
 
 
-def _by_parts(compute: Callable[..., Any], few: int, count: Array, arguments: tuple[Any, ...]) -> Any:
-    """``compute`` for the first ``count`` parts of a ``few`` universes each; 0 for the others."""
+def _by_parts(
+    compute: Callable[..., Any],
+    few: int,
+    count: Array,
+    arguments: tuple[Any, ...],
+    into: Callable[[Any], Any] = lambda nothing: nothing,
+) -> Any:
+    """``compute`` for the first ``count`` parts of a ``few`` universes each; ``into`` as for `_in_steps`."""
     size = len(jax.tree.leaves(arguments)[0])
 
     def part(number: Array) -> Any:
@@ -289,7 +300,7 @@ def _by_parts(compute: Callable[..., Any], few: int, count: Array, arguments: tu
 
     shapes = jax.eval_shape(compute, *jax.eval_shape(lambda: part(jnp.int32(0))))
     nothing = jax.tree.map(lambda leaf: jnp.zeros((size, *leaf.shape[1:]), leaf.dtype), shapes)
-    return lax.fori_loop(0, count, put, nothing)
+    return lax.fori_loop(0, count, put, into(nothing))
 
 
 def solve_tiles(

@@ -46,7 +46,7 @@ def solve(estimates: Estimates, config: AllocationConfig, backend: Backend) -> A
     Returns:
         `Allocation` of one universe.
     """
-    clustered = pose_clusters(estimates, config, estimates.active.shape[0], backend)
+    clustered, over_clusters = pose_clusters(estimates, config, estimates.active.shape[0], backend)
     assets = see_assets(estimates, config, backend)
     over_assets = pose_assets(assets)
     solutions = []
@@ -55,7 +55,7 @@ def solve(estimates: Estimates, config: AllocationConfig, backend: Backend) -> A
         if profile.solver is None:
             solutions.append(weigh(name, assets))
         else:
-            solutions.append(solve_posed(name, over_assets if profile.over_assets else clustered.posed, backend))
+            solutions.append(solve_posed(name, over_assets if profile.over_assets else over_clusters, backend))
     kinds = jax.tree.map(jnp.asarray, kinds_of(config.profiles))
     stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *solutions)
     return describe(estimates, clustered, config, kinds, stacked, backend)

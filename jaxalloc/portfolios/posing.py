@@ -38,21 +38,21 @@ class Clustered(NamedTuple):
     """One universe seen by its clusters, padded to M.
 
     Attributes:
-        posed: the problems across them; ``uppers`` of all, and of the core.
         inner: (N,) inverse-variance weights inside the clusters.
         limits: `Bounds` with a leading axis: of all clusters, and of the core.
         riskless: (M,) bool, as in `Synthetic`.
         sleeve: of a barbell.
     """
 
-    posed: Posed
     inner: Array
     limits: Bounds
     riskless: Array
     sleeve: Sleeve
 
 
-def pose_clusters(estimates: Estimates, config: AllocationConfig, size: int, backend: Backend) -> Clustered:
+def pose_clusters(
+    estimates: Estimates, config: AllocationConfig, size: int, backend: Backend
+) -> tuple[Clustered, Posed]:
     """Weigh within the clusters, choose the sleeve, and pose the problems across clusters.
 
     Args:
@@ -60,6 +60,9 @@ def pose_clusters(estimates: Estimates, config: AllocationConfig, size: int, bac
         config: settings with cast numbers.
         size: static M, at least the universe's K.
         backend: static.
+
+    Returns:
+        What describing asks for, and the problems, with bounds of all clusters and of the core.
     """
     with jax.named_scope("within_clusters"):
         synthetic = synthesize(
@@ -79,7 +82,7 @@ def pose_clusters(estimates: Estimates, config: AllocationConfig, size: int, bac
     sizes = jnp.stack([synthetic.sizes, jnp.where(sleeve.clusters, 0, synthetic.sizes)])
     limits = jax.vmap(bounds, in_axes=(0, None, None, None))(sizes, config.cluster_cap, config.asset_cap, config.slack)
     posed = Posed(covariance=synthetic.covariance, rewards=synthetic.excess[None], uppers=limits.upper)
-    return Clustered(posed=posed, inner=synthetic.inner, limits=limits, riskless=synthetic.riskless, sleeve=sleeve)
+    return Clustered(inner=synthetic.inner, limits=limits, riskless=synthetic.riskless, sleeve=sleeve), posed
 
 
 def see_assets(estimates: Estimates, config: AllocationConfig, backend: Backend) -> Assets:

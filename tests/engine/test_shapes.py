@@ -99,12 +99,13 @@ def test_chunks_are_whole_groups(chunk_size: int) -> None:
 def held(n_assets: int, profiles: tuple[str, ...], dtype: Any, n_rows: int) -> int:
     """Bytes of what one universe leaves in memory until its chunk is done."""
     assets = canonical(n_assets, ASSETS)
-    estimates, clustered = stages.shapes_between(1, assets, dtype)
-    number = np.dtype(dtype).itemsize
+    estimates = stages.shapes_of_estimates(1, assets, dtype)
+    number, problem = np.dtype(dtype).itemsize, canonical(n_assets, CLUSTERS)
+    posed = (problem**2 + 4 * problem) * number
     solutions = len(profiles) * (assets * number + number + 4 + 2)
     result = len(profiles) * (3 * n_assets * number + 5 * number + 4 * n_assets + 8) + n_assets * (number + 5) + 4
-    between = sum(int(np.prod(leaf.shape)) * leaf.dtype.itemsize for leaf in jax.tree.leaves((estimates, clustered)))
-    return between + solutions + result + n_rows
+    between = sum(int(np.prod(leaf.shape)) * leaf.dtype.itemsize for leaf in jax.tree.leaves(estimates))
+    return between + posed + solutions + result + n_rows
 
 
 @pytest.mark.parametrize("rows", [0, 252])
@@ -117,7 +118,7 @@ def test_a_chunk_takes_about_the_memory_that_the_formula_says(rows: int, dtype: 
 
 @pytest.mark.parametrize("n_assets", [8, 40])
 def test_stages_hand_on_what_is_written_down(n_assets: int, dtype: Any) -> None:
-    """`shapes_between` stands in for tracing."""
+    """`shapes_of_estimates` stands in for tracing."""
     universes, rows, few, backend = 16, 64, 8, Backend.CPU
     with jax.enable_x64(dtype is np.float64):
 
@@ -131,22 +132,19 @@ def test_stages_hand_on_what_is_written_down(n_assets: int, dtype: Any) -> None:
         weights, mask, whole = of(universes, rows), of(universes, n_assets, kind=bool), of(kind=np.int32)
         panel = share_panel(np.zeros((rows, n_assets), dtype), 2**20, rows, n_assets)
 
-        def observe(panel: Any, weights: Any, mask: Any, config: Any, count: Any) -> Any:
-            return stages.observe_group(panel, weights, mask, config, Given(), None, count, few=few)
+        def observe(panel: Any, weights: Any, mask: Any, config: Any, count: Any, room: Any) -> Any:
+            return stages.observe_group(panel, weights, mask, config, Given(), None, count, room, few=few)
 
         def observe_own(returns: Any, weights: Any, mask: Any, config: Any, rows: Any, count: Any) -> Any:
             return stages.observe_own(returns, weights, mask, config, Given(), None, rows, count, few=few)
 
-        def pose(estimates: Any, config: Any, count: Any) -> Any:
-            return stages.pose_group(estimates, config, count, few=few, backend=backend)
-
-        estimates, clustered = stages.shapes_between(universes, n_assets, np.dtype(dtype))
+        room = of(universes, n_assets, n_assets)
+        estimates = stages.shapes_of_estimates(universes, n_assets, np.dtype(dtype))
         own = jax.eval_shape(observe_own, of(universes, rows, n_assets), weights, mask, config, whole, whole)
-        assert own == jax.eval_shape(observe, panel, weights, mask, config, whole)
+        assert own == jax.eval_shape(observe, panel, weights, mask, config, whole, room)
         # what clustering finds takes its place among the estimates
         shapes = jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), (estimates, own))
         assert shapes[0] == shapes[1]
-        assert clustered == jax.eval_shape(pose, estimates, config, whole)
 
 
 def resampled(n_rows: int, count: int, seed: int) -> np.ndarray:
