@@ -128,7 +128,7 @@ class PartRun:
         partition, pieces = self._calls.run("cluster", *self._of_group(stages.cluster_group), *arguments)
         estimates = with_partition(estimates, partition)
         stop = np.asarray(config.distance_threshold)
-        estimates = link_group(self._calls, estimates, pieces, stop, count, choices, self._backend)
+        estimates = link_group(self._calls, self._work, estimates, pieces, stop, count)
         clustered, posed = self._calls.run(
             "pose", *self._of_group(stages.pose_group), estimates, config, steps, self._room(), donate=(3,)
         )

@@ -3,41 +3,32 @@
 from __future__ import annotations
 
 import functools
-from typing import Any
 
 import jax
 import numpy as np
 
 from jaxalloc.engine import stages
-from jaxalloc.engine.calls import Calls
+from jaxalloc.engine.calls import Calls, Work
 from jaxalloc.engine.shapes import LINKED, canonical_each, lengthened, link_few
 from jaxalloc.kernels.clusters.components import Pieces
 from jaxalloc.kernels.lanes.backend import Backend
 from jaxalloc.portfolios.estimates import Estimates
-from jaxalloc.settings.config import AllocationConfig
 
 _TURNS = 4  # a few tables at a time, so many times a call
 
 
 def link_group(
-    calls: Calls,
-    estimates: Estimates,
-    pieces: Pieces,
-    stop: np.ndarray,
-    count: int,
-    choices: AllocationConfig,
-    backend: Backend,
+    calls: Calls, work: Work, estimates: Estimates, pieces: Pieces, stop: np.ndarray, count: int
 ) -> Estimates:
     """Merge inside the large components of a group's universes, and number their clusters anew.
 
     Args:
         calls: what runs programs.
+        work: what all parts on the device have in common.
         estimates: of the group, with the clusters so far.
         pieces: what is left to merge.
         stop: (U,) heights.
         count: universes of the group that are not padding.
-        choices: linkage and distance.
-        backend: static.
     """
     large = np.asarray(pieces.large)[:count]
     sizes = np.sum(large, axis=1)
@@ -45,23 +36,33 @@ def link_group(
         return estimates
     rows_of = np.where(sizes > 0, canonical_each(sizes, LINKED), 0)
     root = np.array(pieces.root)
+    choices, on_host = work.config, work.backend is Backend.CPU
+    covariance = np.asarray(estimates.covariance) if on_host else estimates.covariance
     merge = functools.partial(stages.link_tables, linkage=choices.linkage, distance=choices.distance)
     for rows in np.unique(rows_of[rows_of > 0]).tolist():
-        few = link_few(rows, backend)
+        few = link_few(rows, work.backend)
         each = few * _TURNS
         run = functools.partial(merge, few=few)
         members = np.flatnonzero(rows_of == rows)
         for first in range(0, len(members), each):
             chosen = members[first : first + each]
-            slots = lengthened(chosen, each)
+            steps = -(-len(chosen) // few)
+            slots = lengthened(chosen, steps * few)
             # the numbers of the large assets, in order, then of others
             assets = np.argsort(~large[slots], axis=1, kind="stable")[:, :rows].astype(np.int32)
             assets = np.pad(assets, ((0, 0), (0, rows - assets.shape[1])))
             there = np.arange(rows) < sizes[slots, None]
-            tables = _tables(calls, estimates.covariance, slots, assets, backend)
-            steps = np.int32(-(-len(chosen) // few))
             static = few, choices.linkage, choices.distance
-            linked = np.asarray(calls.run("link", run, static, tables, there, stop[slots], steps))
+            if on_host:
+                tables = work.room.on_host((each, rows, rows), covariance.dtype)
+                _gather(covariance, slots, assets, tables)
+            else:
+                at = lengthened(slots, each).astype(np.int32), lengthened(assets, each)
+                tables = calls.run("gather tables", stages.gather_tables, (), covariance, *at)
+            numbers = lengthened(there, each), lengthened(stop[slots], each), np.int32(steps)
+            linked = np.asarray(calls.run("link", run, static, tables, *numbers))
+            if on_host:
+                work.room.give_back(tables)
             row, place = np.nonzero(there[: len(chosen)])
             root[chosen[row], assets[row, place]] = assets[row, linked[row, place]]
     labels, counts = _labels(root, np.asarray(estimates.active))
@@ -71,12 +72,12 @@ def link_group(
     )
 
 
-def _tables(calls: Calls, covariance: Any, slots: np.ndarray, assets: np.ndarray, backend: Backend) -> Any:
-    """(M, R, R) covariances of some assets (M, R) of the universes ``slots`` (M,)."""
-    if backend is Backend.ACCELERATOR:  # where they are
-        return calls.run("gather tables", stages.gather_tables, (), covariance, slots.astype(np.int32), assets)
-    lines = np.asarray(covariance)[slots[:, None], assets]  # whole lines at once, which is faster than number by number
-    return np.take_along_axis(lines, assets[:, None, :], axis=2)
+def _gather(covariance: np.ndarray, slots: np.ndarray, assets: np.ndarray, into: np.ndarray) -> None:
+    """Copy the covariances of some assets (M, R) of the universes ``slots`` (M,) to the first of (M', R, R)."""
+    n = covariance.shape[-1]
+    number = (slots * n**2)[:, None, None] + (assets * n)[:, :, None] + assets[:, None, :]
+    # the mode spares a copy
+    covariance.reshape(-1).take(number, out=into[: len(slots)], mode="clip")
 
 
 def _labels(root: np.ndarray, active: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -136,7 +136,7 @@ def turns_of(clusters: int, backend: Backend) -> int:
 
 def link_few(rows: int, backend: Backend) -> int:
     """Tables of large components that are merged at once."""
-    return max(8, 1024 // rows) if backend is Backend.CPU else 64
+    return max(8, 512 // rows) if backend is Backend.CPU else 64
 
 
 def lengthened(values: np.ndarray, length: int) -> np.ndarray:
