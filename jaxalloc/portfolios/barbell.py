@@ -11,8 +11,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jax import Array, lax
 
-from jaxalloc.kernels.lanes.backend import Backend
-from jaxalloc.kernels.lanes.control import over_pairs
+from jaxalloc.kernels.lanes.backend import materialise
 
 
 class Sleeve(NamedTuple):
@@ -47,9 +46,7 @@ def _minmax(z: Array, active: Array) -> Array:
     return jnp.where(spread > 0, ends, 0)
 
 
-def choose_sleeve(
-    score: Array, labels: Array, n_clusters: Array, n_aggressors: Array, size: int, backend: Backend
-) -> Sleeve:
+def choose_sleeve(score: Array, labels: Array, n_clusters: Array, n_aggressors: Array, size: int) -> Sleeve:
     """Pick the clusters of highest score, min(n_aggressors, max(1, K - 4), K - 1) of them, and their best assets.
 
     From K = 9 up these are as many as wanted (5). Below, there are fewer, and the core keeps the four clusters that a
@@ -62,7 +59,6 @@ def choose_sleeve(
         n_clusters: () int32 K.
         n_aggressors: () int32, how many are wanted.
         size: static, what K is padded to.
-        backend: static.
 
     Returns:
         `Sleeve`.
@@ -71,32 +67,17 @@ def choose_sleeve(
     asset = jnp.arange(n_assets, dtype=jnp.int32)
     cluster = jnp.arange(size, dtype=jnp.int32)
 
-    # by ranks, not by comparison with a maximum, which a score that is computed anew might not equal
-    rank = _ranks(score, backend)
-    by_score = jnp.zeros(n_assets, jnp.int32).at[rank].set(asset, unique_indices=True)
+    score = materialise(score)  # computed anew, it might not equal a maximum of it
     place = jnp.where(labels >= 0, labels, size)
-    best_rank = jnp.full(size, n_assets, jnp.int32).at[place].min(rank, mode="drop")
-    best_asset = by_score[jnp.minimum(best_rank, n_assets - 1)]
-    best_score = jnp.where(best_rank < n_assets, score[best_asset], -jnp.inf)
+    best_score = jnp.full(size, -jnp.inf, score.dtype).at[place].max(score, mode="drop")
+    is_best = (labels >= 0) & (score == best_score[jnp.maximum(labels, 0)])
+    best_asset = jnp.full(size, n_assets, jnp.int32).at[jnp.where(is_best, labels, size)].min(asset, mode="drop")
     count = jnp.minimum(n_aggressors, jnp.minimum(jnp.maximum(1, n_clusters - 4), n_clusters - 1))
-    clusters = (_ranks(best_score, backend) < count) & (cluster < n_clusters)
+
+    def add(_: Array, chosen: Array) -> Array:
+        best = jnp.argmax(jnp.where(chosen, -jnp.inf, best_score)).astype(jnp.int32)
+        return chosen | (cluster == best)
+
+    clusters = lax.fori_loop(0, count, add, cluster >= n_clusters) & (cluster < n_clusters)
     assets = jnp.zeros(n_assets, bool).at[jnp.where(clusters, best_asset, n_assets)].set(True, mode="drop")
     return Sleeve(clusters=clusters, assets=assets, size=count, fewer=count < n_aggressors)
-
-
-def _ranks(values: Array, backend: Backend) -> Array:
-    """(M,) int32 place of each value, none of them NaN, from the largest down; equal ones in their order.
-
-    On a CPU each value is compared with one after the other, in a loop, which materialises what is compared. A sort of
-    many short rows would take five times as long.
-    """
-    index = jnp.arange(values.shape[0], dtype=jnp.int32)
-    if backend is not Backend.CPU:
-        order = jnp.argsort(values, descending=True, stable=True)
-        return jnp.zeros_like(index).at[order].set(index, unique_indices=True)
-
-    def count(j: Array, before: Array) -> Array:
-        other = lax.dynamic_index_in_dim(values, j, 0)
-        return before + ((other > values) | ((other == values) & (j < index))).astype(jnp.int32)
-
-    return over_pairs(values.shape[0], count, jnp.zeros_like(index))

@@ -76,7 +76,7 @@ def pose_clusters(
         )
     with jax.named_scope("sleeve"):
         sleeve = choose_sleeve(
-            estimates.antifragility, estimates.labels, estimates.n_clusters, config.n_aggressors, size, backend
+            estimates.antifragility, estimates.labels, estimates.n_clusters, config.n_aggressors, size
         )
     # the core's bounds are as if the aggressor clusters did not exist
     sizes = jnp.stack([synthetic.sizes, jnp.where(sleeve.clusters, 0, synthetic.sizes)])

@@ -35,12 +35,12 @@ _FEW = 64  # rows of a large component's table up to which it stays in one place
 
 
 class Components(NamedTuple):
-    """Connected components of a graph of N assets.
+    """Connected components of U graphs of N assets.
 
     Attributes:
-        first: (N,) int32, the first asset of each asset's component.
-        place: (N,) int32, how many assets of the component come before it.
-        size: (N,) int32, how many assets the component has.
+        first: (U, N) int32, the first asset of each asset's component.
+        place: (U, N) int32, how many assets of the component come before it.
+        size: (U, N) int32, how many assets the component has.
     """
 
     first: Array
@@ -130,8 +130,8 @@ def _small_components(
     """`small_components` for U universes, the first axis of every array."""
     universes, n = active.shape
     inverse = jax.vmap(inverse_volatility)(covariance)
-    near = functools.partial(_near_components, kind=kind, backend=backend)
-    parts = jax.vmap(near)(covariance, inverse, active, stop)
+    neighbours = jax.vmap(functools.partial(_neighbours, kind=kind))(covariance, inverse, active, stop)
+    parts = _components(neighbours, backend)
     root = jnp.broadcast_to(jnp.arange(n, dtype=jnp.int32), (universes, n))
     lanes = max(_LEAST_LANES, universes * n // _ASSETS_A_LANE)
     for fewer, rows in pairwise((1, *_SMALL)):
@@ -140,16 +140,14 @@ def _small_components(
     return Pieces(root=root, large=parts.size > _SMALL[-1])
 
 
-def _near_components(
-    covariance: Array, inverse: Array, active: Array, stop: Array, kind: str, backend: Backend
-) -> Components:
-    """Components of the active assets within the threshold of each other."""
+def _neighbours(covariance: Array, inverse: Array, active: Array, stop: Array, kind: str) -> Array:
+    """The active assets within the threshold of each asset, and itself, as bits (W, N)."""
     # Correlations tell which pairs those are without N^2 roots. A pair too many, by rounding, does no harm: distances
     # decide what merges.
     near = _bits(likeness(covariance, inverse, kind) >= 1 - 2 * stop**2 - 16 * jnp.finfo(stop.dtype).eps)
     itself = _bits(jnp.eye(active.shape[0], dtype=bool))
     both = jnp.where(active[None], _bits(active[:, None]), jnp.uint32(0))
-    return _components((near | _transposed(near)) & both | itself, backend)
+    return (near | _transposed(near)) & both | itself
 
 
 def _bits(table: Array) -> Array:
@@ -175,28 +173,31 @@ def _transposed(bits: Array) -> Array:
 
 
 def _components(neighbours: Array, backend: Backend) -> Components:
-    """Components of a graph, given each asset's neighbours, and itself, as bits (W, N); symmetric."""
-    words, n = neighbours.shape
+    """Components of graphs, given each asset's neighbours, and itself, as bits (U, W, N); symmetric.
+
+    The universes are an axis of it: of a `jax.vmap` JAX makes a gather for each slice, which takes most of the time.
+    """
+    _, words, n = neighbours.shape
 
     def through(k: Array, reached: Array) -> Array:  # Warshall (1962): who reaches k reaches what k does
         word, bit = k // _WORD, (k % _WORD).astype(jnp.uint32)
-        reaches = (lax.dynamic_index_in_dim(reached, word, keepdims=False) >> bit) & 1 == 1
-        return reached | jnp.where(reaches[None], lax.dynamic_index_in_dim(reached, k, 1), jnp.uint32(0))
+        reaches = (lax.dynamic_index_in_dim(reached, word, 1) >> bit) & 1 == 1
+        return reached | jnp.where(reaches, lax.dynamic_index_in_dim(reached, k, 2), jnp.uint32(0))
 
     reached = over_steps(n, through, neighbours, backend)
     index = jnp.arange(n, dtype=jnp.int32)
     word = jnp.arange(words, dtype=jnp.int32)[:, None]
     own_word, own_bit = index[None] // _WORD, jnp.uint32(1) << (index[None] % _WORD).astype(jnp.uint32)
     inside = jnp.where(word == own_word, own_bit - 1, jnp.uint32(0))
-    before = reached & jnp.where(word < own_word, ~jnp.uint32(0), inside)
+    before = reached & jnp.where(word < own_word, ~jnp.uint32(0), inside)[None]
     lowest = _WORD - 1 - lax.clz(reached & (~reached + 1)).astype(jnp.int32)
-    first = jnp.min(jnp.where(reached > 0, _WORD * word + lowest, n), axis=0)
+    first = jnp.min(jnp.where(reached > 0, _WORD * word[None] + lowest, n), axis=1)
     return Components(first=first, place=_count(before), size=_count(reached))
 
 
 def _count(bits: Array) -> Array:
-    """(N,) int32, how many bits (W, N) are set."""
-    return jnp.sum(lax.population_count(bits).astype(jnp.int32), axis=0)
+    """(U, N) int32, how many bits (U, W, N) are set."""
+    return jnp.sum(lax.population_count(bits).astype(jnp.int32), axis=1)
 
 
 def _merge_small(

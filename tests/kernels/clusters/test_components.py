@@ -32,7 +32,7 @@ def test_components_are_scipy_s(n: int, backend: Backend) -> None:
     rng = np.random.default_rng(n)
     edges = rng.random((24, n, n)) < np.linspace(0, 4 / n, 24)[:, None, None]
     edges |= edges.transpose(0, 2, 1) | np.eye(n, dtype=bool)
-    found = host(jax.jit(jax.vmap(lambda graph: _components(_bits(graph), backend)))(edges))
+    found = host(jax.jit(lambda graphs: _components(jax.vmap(_bits)(graphs), backend))(edges))
     for i, graph in enumerate(edges):
         _, labels = csgraph.connected_components(graph, directed=False)
         same = labels[:, None] == labels[None, :]
