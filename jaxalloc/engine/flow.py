@@ -84,7 +84,7 @@ class PartRun:
         """
         work, sizes = self._work, self._sizes
         groups = [self._pose(start) for start in range(0, self._count, sizes.group)]
-        solutions = Solutions(sizes.group * len(groups), len(self._names), sizes.assets, work.dtype)
+        solutions = Solutions(work, sizes.group * len(groups))
         solving = Solving(self._calls, work, self._over_clusters, self._over_assets, solutions, self._tell)
         n_clusters = np.concatenate([np.asarray(group.estimates.n_clusters)[: group.count] for group in groups])
         wanted = batches(self._names, n_clusters, work.n_assets)
@@ -246,7 +246,7 @@ class PartRun:
         names = self._names[first : first + PORTFOLIOS]
         kinds = jax.tree.map(lambda leaf: np.pad(leaf, (0, PORTFOLIOS - len(names))), kinds_of(names))
         slots = slice(group.start, group.start + self._sizes.group)
-        some = solutions.of(slots, slice(first, first + len(names)), PORTFOLIOS)
+        some = solutions.of(slots, first // PORTFOLIOS)
         steps = np.int32(-(-group.count // self._sizes.few))
         universes = group.estimates, group.clustered, group.config
         return "describe", *self._of_group(stages.describe_group), *universes, kinds, some, steps
@@ -278,6 +278,7 @@ class PartRun:
                     else:
                         into[at] = values
             self._give_back(group.estimates.covariance)
+        solutions.release()
         left_out = np.zeros((capacity, work.n_rows if work.keep_left_out else 0), bool)
         for group in groups:
             if group.left_out is not None:

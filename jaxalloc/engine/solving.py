@@ -12,7 +12,7 @@ import numpy as np
 from jaxalloc.engine import stages
 from jaxalloc.engine.calls import Calls, Work
 from jaxalloc.engine.problems import Operands, Problems
-from jaxalloc.engine.shapes import CLUSTERS, canonical_each, lanes_of, lengthened, turns_of
+from jaxalloc.engine.shapes import CLUSTERS, PORTFOLIOS, canonical_each, lanes_of, lengthened, turns_of
 from jaxalloc.kernels.lanes.backend import Backend
 from jaxalloc.kernels.solvers.problem import Solution
 from jaxalloc.kernels.solvers.steps import Solver, State, blank
@@ -44,36 +44,39 @@ class Batch(NamedTuple):
 
 
 class Solutions:
-    """The solutions of a part's universes, on the host: arrays (capacity, P, ...)."""
+    """The solutions of a part's universes, on the host: those of up to four profiles side by side."""
 
-    def __init__(self, capacity: int, n_profiles: int, assets: int, dtype: Any) -> None:
-        """Make room."""
-        shape = capacity, n_profiles
-        self.weights, self.gap = np.zeros((*shape, assets), dtype), np.zeros(shape, dtype)
-        self.iterations = np.zeros(shape, np.int32)
-        self.altered, self.converged = np.zeros(shape, bool), np.ones(shape, bool)
+    def __init__(self, work: Work, capacity: int) -> None:
+        """Make room for so many universes."""
+        self._work = work
+        shape = -(-len(work.config.profiles) // PORTFOLIOS), capacity, PORTFOLIOS
+        room = work.room.on_host
+        self._fields = Solution(
+            weights=room((*shape, work.sizes.assets), work.dtype),
+            gap=room(shape, work.dtype),
+            iterations=room(shape, np.int32),
+            altered=room(shape, bool),
+            converged=room(shape, bool),
+        )
+        for values in self._fields:
+            values[:] = 0
 
     def put(self, slot: Any, profile: Any, solution: Solution) -> None:
         """Keep solutions (M, ...) of so many universes' profiles; what their weights have past the assets is 0."""
-        width = min(solution.weights.shape[-1], self.weights.shape[-1])
-        self.weights[slot, profile, :width] = np.asarray(solution.weights)[..., :width]
-        for name in ("gap", "iterations", "altered", "converged"):
-            getattr(self, name)[slot, profile] = np.asarray(getattr(solution, name))
+        at = profile // PORTFOLIOS, slot, profile % PORTFOLIOS
+        width = min(solution.weights.shape[-1], self._work.sizes.assets)
+        self._fields.weights[(*at, slice(width))] = np.asarray(solution.weights)[..., :width]
+        for into, values in zip(self._fields[1:], solution[1:], strict=True):
+            into[at] = np.asarray(values)
 
-    def of(self, slots: slice, profiles: slice, room: int) -> Solution:
-        """The solutions of some universes' profiles, which are padded to so many."""
+    def of(self, slots: slice, number: int) -> Solution:
+        """The solutions of some universes (U, 4, ...) for the profiles of a number of four, where they are."""
+        return Solution(*(values[number, slots] for values in self._fields))
 
-        def part(values: np.ndarray) -> Any:
-            some = values[slots, profiles]
-            return np.pad(some, ((0, 0), (0, room - some.shape[1]), *[(0, 0)] * (some.ndim - 2)))
-
-        return Solution(
-            weights=part(self.weights),
-            gap=part(self.gap),
-            iterations=part(self.iterations),
-            altered=part(self.altered),
-            converged=part(self.converged),
-        )
+    def release(self) -> None:
+        """Give back the memory; no solution can be read any more."""
+        for values in self._fields:
+            self._work.room.give_back(values)
 
 
 def batches(profiles: Sequence[str], n_clusters: np.ndarray, n_assets: int) -> list[Batch]:

@@ -119,7 +119,7 @@ def test_a_chunk_takes_about_the_memory_that_the_formula_says(rows: int, dtype: 
 @pytest.mark.parametrize("n_assets", [8, 40])
 def test_stages_hand_on_what_is_written_down(n_assets: int, dtype: Any) -> None:
     """`shapes_of_estimates` stands in for tracing."""
-    universes, rows, few, backend = 16, 64, 8, Backend.CPU
+    universes, rows, few = 16, 64, 8
     with jax.enable_x64(dtype is np.float64):
 
         def of(*axes: int, kind: Any = dtype) -> Any:

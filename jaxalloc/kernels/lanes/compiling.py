@@ -13,8 +13,8 @@ import jax.numpy as jnp
 # instead, and solve tiles are 2 to 3 % faster without them (measured on a CPU).
 _PASSES = "simplify-while-loops,while-loop-invariant-code-motion"
 
-# XLA would share the larger loops out over all cores. A batch has a part for each core already, and handing over costs a
-# tenth of the time of small universes.
+# XLA would share the larger loops out over all cores. A batch has a part for each core already, and handing over takes
+# a tenth of the time of small universes.
 _SHARING = "cpu-parallel-task-assigner"
 
 # A tile runs on one core. So XLA orders a program's kernels to need little memory, not so that many could run at once.

@@ -163,9 +163,9 @@ def _tables(size: int) -> tuple[int, ...]:
 
     Example:
         >>> _tables(8), _tables(16), _tables(32), _tables(96), _tables(256)
-        ((8,), (12, 16), (16, 32), (24, 48, 96), (48, 96, 256))
+        ((8,), (12, 16), (20, 32), (28, 48, 96), (48, 96, 256))
     """
-    least = 12 if size <= 24 else 16 if size <= 49 else 24 if size <= 100 else 48
+    least = 12 if size <= 24 else 20 if size <= 49 else 28 if size <= 100 else 48
     further = (rows for rows in (48, 96, 192, 384) if least < rows and 1.5 * rows < size)
     return (*((least,) if least < size else ()), *further, size)
 
