@@ -57,9 +57,9 @@ def clocked() -> Iterator[dict[str, list[float]]]:
     found: dict[str, list[float]] = collections.defaultdict(list)
     run = Calls.run
 
-    def timed(self: Calls, name: str, *arguments: Any) -> Any:
+    def timed(self: Calls, name: str, *arguments: Any, donate: tuple[int, ...] = ()) -> Any:
         start = time.perf_counter()
-        made = jax.block_until_ready(run(self, name, *arguments))
+        made = jax.block_until_ready(run(self, name, *arguments, donate=donate))
         found[name].append(time.perf_counter() - start)
         return made
 

@@ -2,7 +2,7 @@
 
 An `Engine` is settings, a panel and draws on the devices. `Engine.start` divides a chunk into parts of whole groups,
 and gives each device's thread its share; `jaxalloc.engine.flow` takes a part through the stages. A CPU has a thread for
-each core, up to four, since most programs use one core. Which universes make a part changes no universe's bits.
+each core and one more, up to four, since programs use one core. Which universes make a part changes no universe's bits.
 """
 
 from __future__ import annotations
@@ -48,10 +48,13 @@ def compute_devices() -> list[Device]:
 
 
 def _streams(devices: list[Device]) -> list[Device]:
-    """The devices; a lone CPU several times, since most programs use one core, and parts then run side by side."""
+    """The devices; a lone CPU several times, since programs use one core, and parts then run side by side.
+
+    That is once more than there are cores: a thread that waits for the interpreter leaves its core to another.
+    """
     if len(devices) > 1 or devices[0].platform != "cpu":
         return devices
-    return devices * min(available_cores(), _MOST_STREAMS)
+    return devices * min(available_cores() + 1, _MOST_STREAMS)
 
 
 class Part(NamedTuple):

@@ -152,7 +152,7 @@ def _power_of_two(number: int, least: int, most: int) -> int:
 def chunk_bytes(n_assets: int, n_profiles: int, dtype: Any, n_rows: int = 0) -> int:
     """Memory that a universe of a chunk takes between its first stage and the host, in bytes, about.
 
-    Two covariances of canonical size, of assets and of clusters, are nearly all of it.
+    Two covariances of canonical size, of assets and of as many clusters, are nearly all of it.
 
     Args:
         n_assets: N.
@@ -162,9 +162,9 @@ def chunk_bytes(n_assets: int, n_profiles: int, dtype: Any, n_rows: int = 0) -> 
 
     Example:
         >>> chunk_bytes(100, 4, "float64")
-        178802
+        230770
     """
-    assets = canonical(n_assets, ASSETS)
-    numbers = 2 * assets**2 + 8 * assets + n_profiles * (3 * n_assets + 5)
+    assets, clusters = canonical(n_assets, ASSETS), canonical(n_assets, CLUSTERS)
+    numbers = assets**2 + clusters**2 + 4 * (assets + clusters) + n_profiles * (3 * n_assets + 5)
     integers = 2 * n_assets + n_profiles * (n_assets + 2) + 2
     return numbers * np.dtype(dtype).itemsize + 4 * integers + 2 * n_assets + 2 + n_rows

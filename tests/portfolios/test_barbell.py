@@ -12,7 +12,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from jaxalloc.kernels.lanes.backend import Backend
 from jaxalloc.portfolios.barbell import Sleeve, choose_sleeve
 
 N = 16
@@ -23,7 +22,7 @@ def sleeves(scores: Array, labels: Array, wanted: Any, size: int = N) -> Sleeve:
     counts = (labels.max(axis=1) + 1).astype(np.int32)
     wanted = np.broadcast_to(np.asarray(wanted, np.int32), len(scores))
     return host(
-        batched(choose_sleeve, size=size, backend=Backend.CPU)(
+        batched(choose_sleeve, size=size)(
             scores.astype(np.float32), labels.astype(np.int32), counts, wanted
         )
     )

@@ -816,7 +816,7 @@ class Interruption:
 @pytest.fixture
 def one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have a chunk wait for the one before: a CPU of several cores works on two side by side."""
-    monkeypatch.setattr("jaxalloc.engine.scheduler.available_cores", lambda: 1)
+    monkeypatch.setattr("jaxalloc.engine.scheduler._MOST_STREAMS", 1)
 
 
 @pytest.mark.usefixtures("one_by_one")
