@@ -19,10 +19,9 @@ from jaxalloc.engine import stages
 from jaxalloc.engine.calls import Calls, Work
 from jaxalloc.engine.linking import link_group
 from jaxalloc.engine.problems import Problems
-from jaxalloc.engine.shapes import CLUSTERS, OWN_FEW, PORTFOLIOS, canonical, canonical_each
+from jaxalloc.engine.shapes import CLUSTERS, PORTFOLIOS, canonical, canonical_each
 from jaxalloc.engine.solving import Solutions, Solving, batches
 from jaxalloc.engine.stages import Items
-from jaxalloc.kernels.lanes.backend import Backend
 from jaxalloc.portfolios.describing import kinds_of
 from jaxalloc.portfolios.estimates import Estimates, Given, with_partition
 from jaxalloc.portfolios.posing import Clustered
@@ -189,8 +188,6 @@ class PartRun:
             arguments = drawn.weights, drawn.mask, config, given, drawn.shock, np.int32(-(-count // few)), self._room()
             return self._calls.run("observe", observe, few, self._work.panel, *arguments, donate=(7,))
         own, group = sizes.own, sizes.group
-        few = own if self._backend is Backend.ACCELERATOR else min(own, OWN_FEW)
-        observe = functools.partial(stages.observe_own, few=few)
         rest = (drawn.weights, drawn.mask, config, given, drawn.shock)
         if own < group:
             rest = jax.tree.map(np.asarray, rest)
@@ -198,15 +195,15 @@ class PartRun:
         for first in range(0, count, own):
             part = slice(first, first + own)
             if drawn.returns is None:
-                returns = np.asarray(self._items.returns)[source[part]].astype(self._work.dtype)
-                returns = _padded(returns, sizes.rows, sizes.assets)
+                returns = self._own_returns(source[part])
             else:
                 returns = drawn.returns if own == group else np.asarray(drawn.returns)[part]
             some = rest if own == group else jax.tree.map(lambda leaf, part=part: leaf[part], rest)
-            steps = np.int32(-(-min(own, count - first) // few))
-            parts.append(
-                self._calls.run("observe own", observe, few, returns, *some, np.int32(self._work.n_rows), steps)
-            )
+            n_rows = np.int32(self._work.n_rows)
+            parts.append(self._calls.run("observe own", stages.observe_own, (), returns, *some, n_rows))
+            if drawn.returns is None:
+                jax.block_until_ready(parts[-1])
+                self._work.room.give_back(returns)
         if own == group:
             return parts[0]
 
@@ -218,6 +215,13 @@ class PartRun:
             return joined
 
         return jax.tree.map(whole, *parts)
+
+    def _own_returns(self, source: np.ndarray) -> np.ndarray:
+        """Returns of some universes, of canonical sizes. What is past the panel's is 0 and stays untouched."""
+        sizes, work = self._sizes, self._work
+        room = work.room.on_host((sizes.own, sizes.rows, sizes.assets), work.dtype)
+        room[:, : work.n_rows, : work.n_assets] = np.asarray(self._items.returns)[source]
+        return room
 
     # ---- from solutions to results ----------------------------------------------------------------------------------
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from typing import Any
 
 import jax
 import numpy as np
@@ -37,7 +38,7 @@ def link_group(
     rows_of = np.where(sizes > 0, canonical_each(sizes, LINKED), 0)
     root = np.array(pieces.root)
     choices, on_host = work.config, work.backend is Backend.CPU
-    covariance = np.asarray(estimates.covariance) if on_host else estimates.covariance
+    covariance: Any = np.asarray(estimates.covariance) if on_host else estimates.covariance
     merge = functools.partial(stages.link_tables, linkage=choices.linkage, distance=choices.distance)
     for rows in np.unique(rows_of[rows_of > 0]).tolist():
         few = link_few(rows, work.backend)

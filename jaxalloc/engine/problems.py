@@ -12,6 +12,7 @@ import functools
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 
 from jaxalloc.engine import stages
@@ -48,7 +49,7 @@ class Problems:
         if self._work.backend is Backend.ACCELERATOR:
             self._groups.append(posed)
             return
-        posed = Posed(*map(np.asarray, posed))
+        posed = jax.tree.map(np.asarray, posed)
         for size in np.unique(sizes).tolist():
             if size not in self._sized:
                 self._sized[size] = _Blocks(self._work, size, posed)
@@ -141,7 +142,7 @@ class _Blocks:
                 self._blocks.append(block)
             block, now = self._blocks[-1], places[: self._length - at]
             to = slice(at, at + len(now))
-            _copy(posed.covariance, now, block.covariance[to], n)
+            _copy(np.asarray(posed.covariance), now, block.covariance[to], n)
             block.rewards[:-1, to, :n] = np.swapaxes(posed.rewards[now, :, :n], 0, 1)
             block.uppers[:, to, :n] = np.swapaxes(posed.uppers[now, :, :n], 0, 1)
             self._count, places = self._count + len(now), places[len(now) :]

@@ -21,11 +21,12 @@ LINKED = (16, 32, 64, 128, 256, 512, 1024)  # assets of large components
 # of a shared panel: its products are of whole columns
 ROWS = tuple(64 * 2**k // 2 * step for k in range(8) for step in (2, 3))  # 64, 96, 128, 192, ...
 
-OWN_ROWS = tuple(256 * 4**k for k in range(8))  # of returns of a universe's own, gone through as far as there are any
+# of returns of a universe's own, which are gone through as far as there are any
+OWN_ROWS = tuple(2048 * 16**k for k in range(4))  # on a CPU, where rows that are not there take no memory
+MOVED_ROWS = tuple(256 * 4**k for k in range(8))  # where they are drawn, or go to an accelerator
 
 # of the table of a shared panel's outer products: N = 250 and two years fit, N = 431 and ten years do not
 MAX_OUTER_BYTES = 2**29
-OWN_FEW = 4  # universes with returns of their own that are observed at once
 PORTFOLIOS = 4  # of a universe, described together
 
 # on a CPU
@@ -34,12 +35,13 @@ _MOST_UNIVERSES = 2048  # of a part of a chunk
 _GROUPS = ((24, 512), (52, 256), (160, 128), (256, 64), (512, 16))  # universes of a group, by the most assets
 _LEAST_GROUP = 8
 _SIMULATED_BYTES = 2**27  # of the returns of a group's universes, where they are drawn
-_OWN_BYTES = 2**24  # of the returns of universes that are observed at once, where each has its own
+_OWN_FEW = 4  # universes with returns of their own that are observed at once
 
 # on an accelerator
 _FEWEST_LANES = 512
 _MOST_LANES = 2**18
 _MOST_TILES = 8  # groups of a part
+_OWN_BYTES = 2**24  # of the returns of universes that are observed at once, where each has its own
 _HOST_BYTES = 2**31  # of a part's results, on their way to the host
 
 
@@ -104,10 +106,11 @@ def sizes_of(
         own_returns: whether every universe has returns of its own.
         simulated: whether those are drawn, a group's at once, and so are on the device together.
     """
-    rows, assets = canonical(shape[0], OWN_ROWS if own_returns else ROWS), canonical(shape[1], ASSETS)
+    on_cpu, own_rows = backend is Backend.CPU, OWN_ROWS if backend is Backend.CPU and not simulated else MOVED_ROWS
+    rows, assets = canonical(shape[0], own_rows if own_returns else ROWS), canonical(shape[1], ASSETS)
     size = np.dtype(dtype).itemsize
     each = assets**2 * size
-    if backend is Backend.CPU:
+    if on_cpu:
         # few covariances fit the cache, so that moments and clusters are computed for few universes at once; a panel's
         # table of outer products hardly does, and is fetched and packed anew for the products of each group
         few = 64 if assets <= 52 else 16 if assets <= 128 else 8
@@ -120,7 +123,7 @@ def sizes_of(
         few = group = _power_of_two(budget // (8 * each), _FEWEST_LANES, _MOST_LANES)
         results = 16 * assets * size  # of a universe with four profiles, about
         capacity = group * int(np.clip(min(budget // each, _HOST_BYTES // results) // group, 1, _MOST_TILES))
-    own = _power_of_two(_OWN_BYTES // (rows * assets * size), 1, few)
+    own = _OWN_FEW if on_cpu else _power_of_two(_OWN_BYTES // (rows * assets * size), 1, few)
     return Sizes(rows=rows, assets=assets, group=group, few=few, own=own, capacity=capacity)
 
 

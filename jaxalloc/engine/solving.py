@@ -51,13 +51,14 @@ class Solutions:
         self._work = work
         shape = -(-len(work.config.profiles) // PORTFOLIOS), capacity, PORTFOLIOS
         room = work.room.on_host
-        self._fields = Solution(
-            weights=room((*shape, work.sizes.assets), work.dtype),
-            gap=room(shape, work.dtype),
-            iterations=room(shape, np.int32),
-            altered=room(shape, bool),
-            converged=room(shape, bool),
-        )
+        fields: Any = {
+            "weights": room((*shape, work.sizes.assets), work.dtype),
+            "gap": room(shape, work.dtype),
+            "iterations": room(shape, np.int32),
+            "altered": room(shape, bool),
+            "converged": room(shape, bool),
+        }
+        self._fields = Solution(**fields)
         for values in self._fields:
             values[:] = 0
 

@@ -176,16 +176,13 @@ def observe_own(
     given: Given,
     shock: Any,
     n_rows: Array,
-    count: Array,
-    *,
-    few: int,
 ) -> Estimates:
-    """Estimates of universes with ``n_rows`` returns of their own."""
+    """Estimates of universes with ``n_rows`` returns of their own, all at once."""
 
     def one(x: Array, c: Array, a: Array, config: AllocationConfig, given: Given, shock: Any) -> Estimates:
         return annual_estimates(observe(x, config, c, a, given, n_rows), config, given, shock)
 
-    return _in_steps(one, few, count, returns, weights, mask, config, given, shock)
+    return jax.vmap(one)(returns, weights, mask, config, given, shock)
 
 
 def cluster_group(

@@ -18,6 +18,7 @@ from jaxalloc.engine.shapes import (
     ASSETS,
     CLUSTERS,
     LINKED,
+    MOVED_ROWS,
     OWN_ROWS,
     ROWS,
     Sizes,
@@ -38,7 +39,9 @@ DEFAULT = AllocationConfig()
 
 
 @pytest.mark.parametrize(
-    ("grid", "step"), [(ASSETS, 1.5), (CLUSTERS, 1.5), (ROWS, 1.5), (LINKED, 2), (OWN_ROWS, 4)], ids=str
+    ("grid", "step"),
+    [(ASSETS, 1.5), (CLUSTERS, 1.5), (ROWS, 1.5), (LINKED, 2), (MOVED_ROWS, 4), (OWN_ROWS, 16)],
+    ids=str,
 )
 def test_canonical_sizes_hold_what_is_asked_for(grid: tuple[int, ...], step: float) -> None:
     sizes = [canonical(n, grid) for n in range(1, 5001)]
@@ -135,12 +138,12 @@ def test_stages_hand_on_what_is_written_down(n_assets: int, dtype: Any) -> None:
         def observe(panel: Any, weights: Any, mask: Any, config: Any, count: Any, room: Any) -> Any:
             return stages.observe_group(panel, weights, mask, config, Given(), None, count, room, few=few)
 
-        def observe_own(returns: Any, weights: Any, mask: Any, config: Any, rows: Any, count: Any) -> Any:
-            return stages.observe_own(returns, weights, mask, config, Given(), None, rows, count, few=few)
+        def observe_own(returns: Any, weights: Any, mask: Any, config: Any, rows: Any) -> Any:
+            return stages.observe_own(returns, weights, mask, config, Given(), None, rows)
 
         room = of(universes, n_assets, n_assets)
         estimates = stages.shapes_of_estimates(universes, n_assets, np.dtype(dtype))
-        own = jax.eval_shape(observe_own, of(universes, rows, n_assets), weights, mask, config, whole, whole)
+        own = jax.eval_shape(observe_own, of(universes, rows, n_assets), weights, mask, config, whole)
         assert own == jax.eval_shape(observe, panel, weights, mask, config, whole, room)
         # what clustering finds takes its place among the estimates
         shapes = jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), (estimates, own))

@@ -21,11 +21,7 @@ def sleeves(scores: Array, labels: Array, wanted: Any, size: int = N) -> Sleeve:
     """Sleeves of universes with scores (B, N) and labels (B, N), -1 for an inactive asset."""
     counts = (labels.max(axis=1) + 1).astype(np.int32)
     wanted = np.broadcast_to(np.asarray(wanted, np.int32), len(scores))
-    return host(
-        batched(choose_sleeve, size=size)(
-            scores.astype(np.float32), labels.astype(np.int32), counts, wanted
-        )
-    )
+    return host(batched(choose_sleeve, size=size)(scores.astype(np.float32), labels.astype(np.int32), counts, wanted))
 
 
 def assert_as_oracle(found: Sleeve, i: int, scores: Array, labels: Array, wanted: int) -> None:
