@@ -398,7 +398,7 @@ def _compile(job: _Job) -> Callable[..., Any]:
     place = jax.sharding.SingleDeviceSharding(job.device)
     leaves = jax.tree.leaves(job.arguments)
     structs = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place), job.arguments)
-    with jax.enable_x64(any(leaf.dtype in _WIDE for leaf in leaves)), _unkept_by_jax(), sys.modules["jax._src.config"].traceback_in_locations_limit(0):
+    with jax.enable_x64(any(leaf.dtype in _WIDE for leaf in leaves)), _unkept_by_jax():
         jitted = jax.jit(function, donate_argnums=job.donate, compiler_options=compiler_options())
         return jitted.lower(*structs).compile()
 

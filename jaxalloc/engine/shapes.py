@@ -124,7 +124,8 @@ def sizes_of(
         few = group = _power_of_two(budget // (8 * each), _FEWEST_LANES, _MOST_LANES)
         results = 16 * assets * size  # of a universe with four profiles, about
         capacity = group * int(np.clip(min(budget // each, _HOST_BYTES // results) // group, 1, _MOST_TILES))
-    own = _OWN_FEW if on_cpu else _power_of_two(_OWN_BYTES // (rows * assets * size), 1, few)
+    most, held = (min(few, _OWN_FEW), shape[0]) if on_cpu else (few, rows)
+    own = _power_of_two(_OWN_BYTES // (held * assets * size), 1, most)
     return Sizes(rows=rows, assets=assets, group=group, few=few, own=own, capacity=capacity)
 
 

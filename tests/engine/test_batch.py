@@ -241,7 +241,7 @@ def test_settings_of_a_neighbouring_call_leave_no_trace(x64: Any) -> None:
 
 def test_new_numbers_compile_nothing(dtype: Any) -> None:
     of(dtype)
-    make_every_step(dtype, 8, 12)
+    make_every_step(dtype, 8, 16)
     returns, weights, masks = universes()
     rng = np.random.default_rng(0)
     order = rng.permutation(160)
@@ -260,7 +260,7 @@ def test_new_numbers_compile_nothing(dtype: Any) -> None:
 
 def test_kinds_of_input_compile_nothing(x64: Any) -> None:
     of(x64)
-    make_every_step(x64, 8, 12)
+    make_every_step(x64, 8, 16)
     returns, weights, masks = universes()
     with count_compilations() as compiled:
         allocate_batch(returns.astype(np.float32), DEFAULT, weights.astype(np.int64), masks.astype(int))
@@ -274,7 +274,7 @@ def test_kinds_of_input_compile_nothing(x64: Any) -> None:
 def test_another_panel_of_the_shape_compiles_nothing(dtype: Any) -> None:
     panel, weights, masks = panel_universes()
     allocate_batch(panel, DEFAULT, weights, masks)
-    make_every_step(dtype, 8, 12)
+    make_every_step(dtype, 8, 16)
     with count_compilations() as compiled:
         allocate_batch(market(6, 5), OTHER, weights[::-1], masks[::-1])
     assert compiled.count == 0
@@ -357,7 +357,7 @@ def test_settings_of_each_universe_are_its_own(x64: Any) -> None:
     kind = np.arange(len(weights)) % 3
     engine = Engine(panel.shape, DEFAULT, panel=panel)
     numbers = {"cluster_cap": caps[kind], "n_aggressors": aggressors[kind]}
-    make_every_step(x64, 8, 12)
+    make_every_step(x64, 8, 16)
     with count_compilations() as compiled:
         mixed = engine.start(Items(weights=weights, mask=masks), numbers).allocation()
         for k in range(3):
