@@ -16,7 +16,7 @@ from jaxalloc.kernels.lanes.backend import Backend
 # Steps of at most 1.34, since a covariance has the square of N. All are multiples of 4, a vector of float64. Few assets
 # take no time to speak of, whatever they are padded to.
 ASSETS = (16, 20, 24, 32, 40, 52, 64, 80, 100, 128, 160, 200, 256, 320, 400, 512, 640, 800, 1024)
-# From 16 on steps of at most 1.5: loops of the solvers go over the clusters that there are, so that one dimension is padded.
+# From 16 on steps of at most 1.5: the solvers loop over the clusters that there are, so that one dimension is padded.
 CLUSTERS = (8, 16, 20, 28, 40, 60, 88, 128, 192, 256, 384, 512, 768, 1024)
 LINKED = (16, 32, 64, 128, 256, 512, 1024)  # assets of large components
 # of a shared panel: its products are of whole columns
