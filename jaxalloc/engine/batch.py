@@ -3,8 +3,8 @@
 A universe passes through *stages*, each a small program (`jaxalloc.engine.stages`). The first ones draw and observe it,
 make its clusters, and pose the problems across them. They take a *group* of universes, padded to a canonical number of
 assets, and go through it a few universes at a time. Then the host reads how many clusters each universe has, and sorts
-the problems of many groups: those of the same solver and of about as many clusters fill dense *tiles*, so that a
-universe with 8 clusters does not pay for 100. After each step of a solver the host sorts again: problems that want the
+the problems of many groups (`jaxalloc.engine.problems`): those of the same solver and of about as many clusters fill
+dense *tiles*, so that a universe with 8 clusters does not pay for 100. After each step of a solver the host sorts again: problems that want the
 same next step go on together (`jaxalloc.engine.solving`). At last the groups are described with their solutions. Groups
 and tiles that are not full are padded.
 
@@ -69,7 +69,7 @@ def allocate_batch(
         observation_weights: (B, T) frequency of each row in each universe, at least 0; ones by default.
         asset_mask: (B, N) bool, the assets of each universe; all by default.
         chunk_size: universes whose results are held at once, rounded up to whole groups; by default what keeps their
-            covariances within 256 MiB for each of up to four cores (on a GPU, within an eighth of its memory).
+            covariances within 256 MiB for each of up to four parts (on a GPU, within an eighth of its memory).
         progress: called with the number of universes done since the last call.
 
     Returns:
