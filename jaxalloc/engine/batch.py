@@ -4,9 +4,9 @@ A universe passes through *stages*, each a small program (`jaxalloc.engine.stage
 make its clusters, and pose the problems across them. They take a *group* of universes, padded to a canonical number of
 assets, and go through it a few universes at a time. Then the host reads how many clusters each universe has, and sorts
 the problems of many groups (`jaxalloc.engine.problems`): those of the same solver and of about as many clusters fill
-dense *tiles*, so that a universe with 8 clusters does not pay for 100. After each step of a solver the host sorts again: problems that want the
-same next step go on together (`jaxalloc.engine.solving`). At last the groups are described with their solutions. Groups
-and tiles that are not full are padded.
+dense *tiles*, so that a universe with 8 clusters does not pay for 100. After each step of a solver the host sorts
+again: problems that want the same next step go on together (`jaxalloc.engine.solving`). At last the groups are
+described with their solutions. Groups and tiles that are not full are padded.
 
 The shapes of the programs depend on the canonical sizes, the precision, the kind of device and the choices that a stage
 reads, and on nothing else (`jaxalloc.engine.shapes`). So the same programs compute a universe whatever its company, and
