@@ -107,8 +107,9 @@ def sizes_of(
         own_returns: whether every universe has returns of its own.
         simulated: whether those are drawn, a group's at once, and so are on the device together.
     """
-    on_cpu, own_rows = backend is Backend.CPU, OWN_ROWS if backend is Backend.CPU and not simulated else MOVED_ROWS
-    rows, assets = canonical(shape[0], own_rows if own_returns else ROWS), canonical(shape[1], ASSETS)
+    on_cpu = backend is Backend.CPU
+    of_rows = ROWS if not own_returns else OWN_ROWS if on_cpu and not simulated else MOVED_ROWS
+    rows, assets = canonical(shape[0], of_rows), canonical(shape[1], ASSETS)
     size = np.dtype(dtype).itemsize
     each = assets**2 * size
     if on_cpu:
