@@ -128,7 +128,7 @@ def make_every_step(dtype: Any, *sizes: int) -> None:
                     problems = tuple(np.zeros((each, *axes), dtype) for axes in ((size, size), (size,), (size,)))
                     shapes = jax.eval_shape(functools.partial(blank, solver, size, each, dtype))
                     state = jax.tree.map(lambda leaf: np.zeros(np.roll(leaf.shape, 1), leaf.dtype), shapes)
-                    calls.prefetch(*solving._program(batch, number, lanes), problems, state, np.int32(1), np.int32(1))
+                    calls.prefetch(solving._stage(batch, number, lanes), problems, state, np.int32(1), np.int32(1))
         programs.settle()
 
 

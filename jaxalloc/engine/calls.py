@@ -13,6 +13,7 @@ from jaxalloc.engine.room import Room
 from jaxalloc.engine.shapes import Sizes
 from jaxalloc.engine.stages import DrawNumbers
 from jaxalloc.kernels.lanes.backend import Backend
+from jaxalloc.kernels.lanes.compiling import Emitter
 from jaxalloc.kernels.moments.panel import SharedPanel
 from jaxalloc.settings.config import AllocationConfig
 from jaxalloc.universes.universe import Kernel
@@ -66,6 +67,29 @@ class Work(NamedTuple):
     room: Room
 
 
+class Stage(NamedTuple):
+    """A program but for the shapes of its arguments; `jaxalloc.engine.programs.Registry.program` says more.
+
+    Attributes:
+        name: of the program.
+        function: what it computes.
+        static: choices, which with the name identify it.
+        donate: positions of arguments whose memory the results may take.
+        emitter: what makes its kernels on a CPU; most stages look up and select more than they multiply.
+    """
+
+    name: str
+    function: Callable[..., Any]
+    static: Hashable = ()
+    donate: tuple[int, ...] = ()
+    emitter: Emitter = Emitter.ELEMENTS
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What a program is asked for with, beside its function."""
+        return {"static": self.static, "donate": self.donate, "emitter": self.emitter}
+
+
 class Calls:
     """Calls of programs on a device, until an event says stop."""
 
@@ -73,31 +97,18 @@ class Calls:
         """Take the device and the event."""
         self._device, self._stop = device, stop
 
-    def run(
-        self,
-        name: str,
-        function: Callable[..., Any],
-        static: Hashable,
-        *arguments: Any,
-        donate: tuple[int, ...] = (),
-    ) -> Any:
-        """Run a program; `jaxalloc.engine.programs.program` says what names it.
+    def run(self, stage: Stage, *arguments: Any) -> Any:
+        """Run a stage's program.
 
         Raises:
             StoppedError: the event was set.
         """
         if self._stop.is_set():
             raise StoppedError
-        call = program(name, function, arguments=arguments, device=self._device, static=static, donate=donate)
-        return call(*arguments)
+        return program(stage.name, stage.function, arguments=arguments, device=self._device, **stage.options)(
+            *arguments
+        )
 
-    def prefetch(
-        self,
-        name: str,
-        function: Callable[..., Any],
-        static: Hashable,
-        *arguments: Any,
-        donate: tuple[int, ...] = (),
-    ) -> None:
-        """Have a program made that is needed soon."""
-        prefetch(name, function, arguments=arguments, device=self._device, static=static, donate=donate)
+    def prefetch(self, stage: Stage, *arguments: Any) -> None:
+        """Have a stage's program made, which is needed soon; of the arguments the shapes count."""
+        prefetch(stage.name, stage.function, arguments=arguments, device=self._device, **stage.options)

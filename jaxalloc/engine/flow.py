@@ -16,12 +16,13 @@ import jax
 import numpy as np
 
 from jaxalloc.engine import stages
-from jaxalloc.engine.calls import Calls, Work
+from jaxalloc.engine.calls import Calls, Stage, Work
 from jaxalloc.engine.linking import link_group
 from jaxalloc.engine.problems import Problems
 from jaxalloc.engine.shapes import CLUSTERS, PORTFOLIOS, canonical, canonical_each
-from jaxalloc.engine.solving import Solutions, Solving, batches
+from jaxalloc.engine.solving import Batch, Solutions, Solving, batches
 from jaxalloc.engine.stages import Items
+from jaxalloc.kernels.lanes.compiling import Emitter
 from jaxalloc.portfolios.describing import kinds_of
 from jaxalloc.portfolios.estimates import Estimates, Given, with_partition
 from jaxalloc.portfolios.posing import Clustered
@@ -29,6 +30,8 @@ from jaxalloc.portfolios.profiles import PROFILES
 from jaxalloc.portfolios.result import BY_ASSET_FIELDS, PROFILE_FIELDS, RESULT_FIELDS, Allocation
 from jaxalloc.settings.config import AllocationConfig
 from jaxalloc.universes.universe import Drawn
+
+OBSERVE_OWN = Stage(name="observe own", function=stages.observe_own)
 
 
 class Group(NamedTuple):
@@ -74,6 +77,7 @@ class PartRun:
         capacity = self._sizes.capacity
         self._over_clusters = Problems(self._calls, work, capacity)
         self._over_assets = Problems(self._calls, work, capacity)
+        self._solutions = Solutions(work, self._sizes.group * -(-self._count // self._sizes.group))
 
     def compute(self) -> tuple[Allocation, np.ndarray]:
         """Return the results, and the rows left out, with room for a part's capacity.
@@ -81,31 +85,34 @@ class PartRun:
         Raises:
             StoppedError: the event was set.
         """
-        work, sizes = self._work, self._sizes
-        groups = [self._pose(start) for start in range(0, self._count, sizes.group)]
-        solutions = Solutions(work, sizes.group * len(groups))
-        solving = Solving(self._calls, work, self._over_clusters, self._over_assets, solutions, self._tell)
-        n_clusters = np.concatenate([np.asarray(group.estimates.n_clusters)[: group.count] for group in groups])
-        wanted = batches(self._names, n_clusters, work.n_assets)
-        for batch in wanted:
-            solving.prefetch(batch)
-        self._calls.prefetch(*self._description(groups[0], 0, solutions))
+        # no attribute: what refers to this object, and is referred to by it, stays until Python looks for such circles
+        solving = Solving(self._calls, self._work, self._over_clusters, self._over_assets, self._solutions, self._tell)
+        groups = [self._pose(start, solving) for start in range(0, self._count, self._sizes.group)]
+        wanted = self._batches(solving, *(group.estimates for group in groups))
         for place, name in enumerate(self._names):
             if PROFILES[name].formula is not None:
                 for group in groups:
-                    self._weigh(group, place, solutions)
+                    self._weigh(group, place)
         for batch in wanted:
             solving.solve(batch)
         self._over_clusters.release()
         self._over_assets.release()
-        return self._describe(groups, solutions)
+        return self._describe(groups)
+
+    def _batches(self, solving: Solving, *estimates: Estimates) -> list[Batch]:
+        """The problems of the first groups. Their programs are made from now on."""
+        n_clusters = np.concatenate([np.asarray(some.n_clusters) for some in estimates])[: self._count]
+        wanted = batches(self._names, n_clusters, self._work.n_assets)
+        for batch in wanted:
+            solving.prefetch(batch)
+        return wanted
 
     # ---- from items to problems -------------------------------------------------------------------------------------
 
-    def _pose(self, start: int) -> Group:
+    def _pose(self, start: int, solving: Solving) -> Group:
         """Take the group of universes that begins at slot ``start`` through the stages up to their problems."""
         sizes, few, choices = self._sizes, self._sizes.few, self._work.config
-        count = min(sizes.group, self._count - start)
+        count, is_first = min(sizes.group, self._count - start), start == 0
         # the padding repeats a universe, so that it computes what is harmless
         source = self._part.start + start + np.minimum(np.arange(sizes.group), count - 1)
         steps = np.int32(-(-count // few))
@@ -115,31 +122,32 @@ class PartRun:
         )
         given = jax.tree.map(lambda values: _padded(values[source], sizes.assets), self._items.given)
         clustering = config.replace(linkage=choices.linkage, criterion=choices.criterion, distance=choices.distance)
+        cluster = self._of_group("cluster", stages.cluster_group)
+        pose = self._of_group("pose", stages.pose_group, donate=(3,))._replace(emitter=Emitter.FUSIONS)
         drawn = self._draw(source)
-        if start == 0:  # programs of the next stages come while the first one runs
+        observed = drawn, source, config.replace(covariance=choices.covariance), given._replace(clusters=None), count
+        if is_first:  # programs are made in the order in which they are needed, as many at once as there are cores
+            self._prefetch_observe(*observed)
             shapes = stages.shapes_of_estimates(sizes.group, sizes.assets, self._work.dtype)
-            arguments = shapes, clustering, given.clusters, steps
-            self._calls.prefetch("cluster", *self._of_group(stages.cluster_group), *arguments)
-            room = shapes.covariance if self._has_room else None
-            self._calls.prefetch("pose", *self._of_group(stages.pose_group), shapes, config, steps, room, donate=(3,))
-        estimates = self._observe(drawn, source, config.replace(covariance=choices.covariance), given, count)
-        arguments = estimates, clustering, given.clusters, steps
-        partition, pieces = self._calls.run("cluster", *self._of_group(stages.cluster_group), *arguments)
+            self._calls.prefetch(cluster, shapes, clustering, given.clusters, steps)
+            self._calls.prefetch(pose, shapes, config, steps, shapes.covariance if self._has_room else None)
+        estimates = self._observe(*observed)
+        partition, pieces = self._calls.run(cluster, estimates, clustering, given.clusters, steps)
         estimates = with_partition(estimates, partition)
         stop = np.asarray(config.distance_threshold)
         estimates = link_group(self._calls, self._work, estimates, pieces, stop, count)
-        clustered, posed = self._calls.run(
-            "pose", *self._of_group(stages.pose_group), estimates, config, steps, self._room(), donate=(3,)
-        )
+        if is_first:
+            self._batches(solving, estimates)
+        clustered, posed = self._calls.run(pose, estimates, config, steps, self._room())
         self._over_clusters.put(posed, start, canonical_each(np.asarray(estimates.n_clusters)[:count], CLUSTERS))
         self._give_back(posed.covariance)
         if any(PROFILES[name].over_assets for name in self._names):
-            seen = self._calls.run("see", *self._of_group(stages.see_group), estimates, config, steps)
+            seen = self._calls.run(self._of_group("see", stages.see_group), estimates, config, steps)
             self._over_assets.put(seen, start, np.full(count, canonical(self._work.n_assets, CLUSTERS)))
         left_out = None
         if self._work.keep_left_out:
             left_out = np.asarray(drawn.weights)[:count, : self._work.n_rows] == 0
-        return Group(
+        group = Group(
             start=start,
             count=count,
             config=config,
@@ -147,6 +155,9 @@ class PartRun:
             clustered=clustered,
             left_out=left_out,
         )
+        if is_first:
+            self._calls.prefetch(*self._description(group, 0))
+        return group
 
     def _room(self) -> Any:
         """Room for a group's covariances."""
@@ -160,10 +171,11 @@ class PartRun:
         if self._has_room and isinstance(covariance, jax.Array):
             self._work.room.give_back(covariance, self._work.device)
 
-    def _of_group(self, stage: Callable[..., Any]) -> tuple[Callable[..., Any], Any]:
-        """A stage's function, and its choices."""
+    def _of_group(self, name: str, function: Callable[..., Any], donate: tuple[int, ...] = ()) -> Stage:
+        """A stage of a group of universes."""
         few, backend = self._sizes.few, self._backend
-        return functools.partial(stage, few=few, backend=backend), (few, backend)
+        run = functools.partial(function, few=few, backend=backend)
+        return Stage(name=name, function=run, static=(few, backend), donate=donate)
 
     def _draw(self, source: np.ndarray) -> Drawn:
         """Weights and masks of universes of the items, of canonical sizes; returns only where they are drawn."""
@@ -176,17 +188,38 @@ class PartRun:
         numbers, kernels, label = self._work.drawing
         draw = functools.partial(stages.draw_group, kernels=kernels, rows=sizes.rows, assets=sizes.assets)
         index = np.asarray(items.index)[source].astype(np.int32)
-        return self._calls.run("draw", draw, (label, sizes.rows, sizes.assets), numbers, index)
+        static = label, sizes.rows, sizes.assets
+        stage = Stage(name="draw", function=draw, static=static, emitter=Emitter.FUSIONS)
+        return self._calls.run(stage, numbers, index)
+
+    def _prefetch_observe(
+        self, drawn: Drawn, source: np.ndarray, config: AllocationConfig, given: Given, count: int
+    ) -> None:
+        """Have the program that `_observe` runs first made."""
+        sizes, dtype = self._sizes, self._work.dtype
+        if self._work.panel is not None:
+            covariances = jax.ShapeDtypeStruct((sizes.group, sizes.assets, sizes.assets), dtype)
+            room = covariances if self._has_room else None
+            self._calls.prefetch(*self._observation(drawn, config, given, count), room)
+            return
+        some = jax.tree.map(lambda leaf: leaf[: sizes.own], (drawn.weights, drawn.mask, config, given, drawn.shock))
+        returns = jax.ShapeDtypeStruct((sizes.own, sizes.rows, sizes.assets), dtype)
+        self._calls.prefetch(OBSERVE_OWN, returns, *some, np.int32(self._work.n_rows))
+
+    def _observation(self, drawn: Drawn, config: AllocationConfig, given: Given, count: int) -> tuple[Any, ...]:
+        """The stage that observes universes of a shared panel, and its arguments but for the room."""
+        few = self._sizes.few
+        run = functools.partial(stages.observe_group, few=few)
+        observe = Stage(name="observe", function=run, static=few, donate=(7,))
+        steps = np.int32(-(-count // few))
+        return observe, self._work.panel, drawn.weights, drawn.mask, config, given, drawn.shock, steps
 
     def _observe(
         self, drawn: Drawn, source: np.ndarray, config: AllocationConfig, given: Given, count: int
     ) -> Estimates:
-        sizes, few = self._sizes, self._sizes.few
-        given = given._replace(clusters=None)  # which are looked at later
+        sizes = self._sizes
         if self._work.panel is not None:
-            observe = functools.partial(stages.observe_group, few=few)
-            arguments = drawn.weights, drawn.mask, config, given, drawn.shock, np.int32(-(-count // few)), self._room()
-            return self._calls.run("observe", observe, few, self._work.panel, *arguments, donate=(7,))
+            return self._calls.run(*self._observation(drawn, config, given, count), self._room())
         own, group = sizes.own, sizes.group
         rest = (drawn.weights, drawn.mask, config, given, drawn.shock)
         if own < group:
@@ -199,8 +232,7 @@ class PartRun:
             else:
                 returns = drawn.returns if own == group else np.asarray(drawn.returns)[part]
             some = rest if own == group else jax.tree.map(lambda leaf, part=part: leaf[part], rest)
-            n_rows = np.int32(self._work.n_rows)
-            parts.append(self._calls.run("observe own", stages.observe_own, (), returns, *some, n_rows))
+            parts.append(self._calls.run(OBSERVE_OWN, returns, *some, np.int32(self._work.n_rows)))
             if drawn.returns is None:
                 jax.block_until_ready(parts[-1])
                 self._work.room.give_back(returns)
@@ -225,14 +257,14 @@ class PartRun:
 
     # ---- from solutions to results ----------------------------------------------------------------------------------
 
-    def _weigh(self, group: Group, place: int, solutions: Solutions) -> None:
+    def _weigh(self, group: Group, place: int) -> None:
         """Solve a profile by formula."""
-        few, name, choices = self._sizes.few, self._names[place], self._work.config
-        weigh = functools.partial(stages.weigh_group, name=name, few=few, backend=self._backend)
+        name, choices = self._names[place], self._work.config
+        weigh = self._of_group(f"weigh by {name}", functools.partial(stages.weigh_group, name=name))
         config = group.config.replace(linkage=choices.linkage, distance=choices.distance)
-        steps = np.int32(-(-group.count // few))
-        solution = self._calls.run(f"weigh by {name}", weigh, (few, self._backend), group.estimates, config, steps)
-        solutions.put(slice(group.start, group.start + self._sizes.group), place, solution)
+        steps = np.int32(-(-group.count // self._sizes.few))
+        solution = self._calls.run(weigh, group.estimates, config, steps)
+        self._solutions.put(slice(group.start, group.start + self._sizes.group), place, solution)
 
     def _tell(self, solved: int) -> None:
         """Report progress: a universe counts as done by as much as its problems are."""
@@ -245,17 +277,17 @@ class PartRun:
             self._progress(done - self._told)
             self._told = done
 
-    def _description(self, group: Group, first: int, solutions: Solutions) -> tuple[Any, ...]:
+    def _description(self, group: Group, first: int) -> tuple[Any, ...]:
         """The program that describes up to four profiles of a group, from place ``first`` on, and its arguments."""
         names = self._names[first : first + PORTFOLIOS]
         kinds = jax.tree.map(lambda leaf: np.pad(leaf, (0, PORTFOLIOS - len(names))), kinds_of(names))
         slots = slice(group.start, group.start + self._sizes.group)
-        some = solutions.of(slots, first // PORTFOLIOS)
+        some = self._solutions.of(slots, first // PORTFOLIOS)
         steps = np.int32(-(-group.count // self._sizes.few))
         universes = group.estimates, group.clustered, group.config
-        return "describe", *self._of_group(stages.describe_group), *universes, kinds, some, steps
+        return self._of_group("describe", stages.describe_group), *universes, kinds, some, steps
 
-    def _describe(self, groups: Sequence[Group], solutions: Solutions) -> tuple[Allocation, np.ndarray]:
+    def _describe(self, groups: Sequence[Group]) -> tuple[Allocation, np.ndarray]:
         work, capacity = self._work, self._sizes.capacity
         results: dict[str, np.ndarray] = {}
 
@@ -268,7 +300,7 @@ class PartRun:
         for group in groups:
             at = slice(group.start, group.start + group.count)
             for first in range(0, len(self._names), PORTFOLIOS):
-                made = self._calls.run(*self._description(group, first, solutions))
+                made = self._calls.run(*self._description(group, first))
                 places = slice(first, min(first + PORTFOLIOS, len(self._names)))
                 for name in RESULT_FIELDS:
                     values = np.asarray(getattr(made, name))[: group.count]
@@ -282,7 +314,7 @@ class PartRun:
                     else:
                         into[at] = values
             self._give_back(group.estimates.covariance)
-        solutions.release()
+        self._solutions.release()
         left_out = np.zeros((capacity, work.n_rows if work.keep_left_out else 0), bool)
         for group in groups:
             if group.left_out is not None:

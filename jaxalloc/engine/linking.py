@@ -9,12 +9,13 @@ import jax
 import numpy as np
 
 from jaxalloc.engine import stages
-from jaxalloc.engine.calls import Calls, Work
+from jaxalloc.engine.calls import Calls, Stage, Work
 from jaxalloc.engine.shapes import LINKED, canonical_each, lengthened, link_few
 from jaxalloc.kernels.clusters.components import Pieces
 from jaxalloc.kernels.lanes.backend import Backend
 from jaxalloc.portfolios.estimates import Estimates
 
+GATHER_TABLES = Stage(name="gather tables", function=stages.gather_tables)
 _TURNS = 4  # a few tables at a time, so many times a call
 
 
@@ -43,7 +44,8 @@ def link_group(
     for rows in np.unique(rows_of[rows_of > 0]).tolist():
         few = link_few(rows, work.backend)
         each = few * _TURNS
-        run = functools.partial(merge, few=few)
+        static = few, choices.linkage, choices.distance
+        link = Stage(name="link", function=functools.partial(merge, few=few), static=static)
         members = np.flatnonzero(rows_of == rows)
         for first in range(0, len(members), each):
             chosen = members[first : first + each]
@@ -53,15 +55,14 @@ def link_group(
             assets = np.argsort(~large[slots], axis=1, kind="stable")[:, :rows].astype(np.int32)
             assets = np.pad(assets, ((0, 0), (0, rows - assets.shape[1])))
             there = np.arange(rows) < sizes[slots, None]
-            static = few, choices.linkage, choices.distance
             if on_host:
                 tables = work.room.on_host((each, rows, rows), covariance.dtype)
                 _gather(covariance, slots, assets, tables)
             else:
                 at = lengthened(slots, each).astype(np.int32), lengthened(assets, each)
-                tables = calls.run("gather tables", stages.gather_tables, (), covariance, *at)
+                tables = calls.run(GATHER_TABLES, covariance, *at)
             numbers = lengthened(there, each), lengthened(stop[slots], each), np.int32(steps)
-            linked = np.asarray(calls.run("link", run, static, tables, *numbers))
+            linked = np.asarray(calls.run(link, tables, *numbers))
             if on_host:
                 work.room.give_back(tables)
             row, place = np.nonzero(there[: len(chosen)])

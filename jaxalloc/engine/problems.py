@@ -16,7 +16,7 @@ import jax
 import numpy as np
 
 from jaxalloc.engine import stages
-from jaxalloc.engine.calls import Calls, Work
+from jaxalloc.engine.calls import Calls, Stage, Work
 from jaxalloc.engine.shapes import lengthened, turns_of
 from jaxalloc.kernels.lanes.backend import Backend
 from jaxalloc.kernels.solvers.steps import wide
@@ -81,7 +81,8 @@ class Problems:
         upper = np.pad(upper, (0, each - len(upper)), constant_values=-1)
         at = lengthened(there.astype(np.int32), each), lengthened(reward, each), upper
         gather = functools.partial(stages.gather_problems, clusters=size)
-        return self._calls.run("gather problems", gather, size, self._groups[int(owner[0])], *at)
+        stage = Stage(name="gather problems", function=gather, static=size)
+        return self._calls.run(stage, self._groups[int(owner[0])], *at)
 
     def release(self) -> None:
         """Give back the memory; no problem can be read any more."""

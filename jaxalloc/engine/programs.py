@@ -46,7 +46,7 @@ from jax.experimental import serialize_executable
 
 from jaxalloc.engine.identity import available_cores, digest
 from jaxalloc.engine.kept import folder_in_use
-from jaxalloc.kernels.lanes.compiling import compiler_options
+from jaxalloc.kernels.lanes.compiling import Emitter, compiler_options
 
 Device = Any  # a `jax.Device`, which is no type to a type checker
 
@@ -100,6 +100,7 @@ class _Job(NamedTuple):
         name: of the program.
         function: what it computes.
         donate: arguments that it may write over.
+        emitter: what makes its kernels.
         arguments: their shapes.
         device: what it is for.
         future: the entry to come.
@@ -110,6 +111,7 @@ class _Job(NamedTuple):
     name: str
     function: Callable[..., Any]
     donate: tuple[int, ...]
+    emitter: Emitter
     arguments: tuple[Any, ...]
     device: Device
     future: Future[_Entry]
@@ -141,6 +143,7 @@ class Registry:
         device: Device,
         static: Hashable = (),
         donate: tuple[int, ...] = (),
+        emitter: Emitter = Emitter.FUSIONS,
     ) -> Callable[..., Any]:
         """Return a function compiled for the shapes of its arguments, once it is there.
 
@@ -155,11 +158,12 @@ class Registry:
             device: what to compile for. Another device of the same kind gets a copy.
             static: choices. On disk their `repr` stands for them: strings, numbers, enums, tuples of these.
             donate: positions of the arguments whose memory the results may take.
+            emitter: what makes its kernels on a CPU.
 
         Raises:
             Exception: whatever tracing or compiling raises.
         """
-        key = _key(name, arguments, device, static, donate)
+        key = _key(name, arguments, device, static, donate, emitter)
         entry = self._entries.get(key)
         if entry is None:
             job = self._ask(key, function, arguments, urgent=True)
@@ -180,12 +184,13 @@ class Registry:
         device: Device,
         static: Hashable = (),
         donate: tuple[int, ...] = (),
+        emitter: Emitter = Emitter.FUSIONS,
     ) -> None:
         """Have a program made in the background, after those asked for before; see `program`, which raises its errors.
 
         A program that is waited for goes before all those.
         """
-        key = _key(name, arguments, device, static, donate)
+        key = _key(name, arguments, device, static, donate, emitter)
         if key not in self._entries and not self._ending:
             self._ask(key, function, arguments, urgent=False)
 
@@ -229,7 +234,7 @@ class Registry:
         self, key: tuple[Any, ...], function: Callable[..., Any], arguments: tuple[Any, ...], urgent: bool
     ) -> _Job:
         """Return the job of making a program, a new one if there is none."""
-        device, name, _, donate, *_ = key
+        device, name, _, donate, emitter, *_ = key
         with self._change:
             job = self._jobs.get(key)
             if job is None:
@@ -239,6 +244,7 @@ class Registry:
                     name=name,
                     function=function,
                     donate=donate,
+                    emitter=emitter,
                     arguments=jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), arguments),
                     device=device,
                     future=Future(),
@@ -382,12 +388,17 @@ class Registry:
 
 
 def _key(
-    name: str, arguments: tuple[Any, ...], device: Device, static: Hashable, donate: tuple[int, ...]
+    name: str,
+    arguments: tuple[Any, ...],
+    device: Device,
+    static: Hashable,
+    donate: tuple[int, ...],
+    emitter: Emitter,
 ) -> tuple[Any, ...]:
     """What tells a program apart in memory: its device, and then its family."""
     leaves, tree = jax.tree.flatten(arguments)
     shapes, dtypes = tuple([leaf.shape for leaf in leaves]), tuple([leaf.dtype for leaf in leaves])
-    return device, name, static, donate, tree, shapes, dtypes
+    return device, name, static, donate, emitter, tree, shapes, dtypes
 
 
 def _compile(job: _Job) -> Callable[..., Any]:
@@ -399,7 +410,7 @@ def _compile(job: _Job) -> Callable[..., Any]:
     leaves = jax.tree.leaves(job.arguments)
     structs = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place), job.arguments)
     with jax.enable_x64(any(leaf.dtype in _WIDE for leaf in leaves)), _unkept_by_jax():
-        jitted = jax.jit(function, donate_argnums=job.donate, compiler_options=compiler_options())
+        jitted = jax.jit(function, donate_argnums=job.donate, compiler_options=compiler_options(job.emitter))
         return jitted.lower(*structs).compile()
 
 
@@ -410,8 +421,9 @@ def _unkept_by_jax() -> contextlib.AbstractContextManager[Any]:
 
 
 def _key_on_disk(job: _Job) -> bytes | None:
-    device, _, static, donate, tree, shapes, dtypes = job.key
-    return digest(job.name, job.function, (static, donate), tree, list(zip(shapes, dtypes, strict=True)), device)
+    device, _, static, donate, emitter, tree, shapes, dtypes = job.key
+    choices = static, donate, emitter
+    return digest(job.name, job.function, choices, tree, list(zip(shapes, dtypes, strict=True)), device)
 
 
 def _maps(content: bytes) -> int:

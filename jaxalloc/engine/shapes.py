@@ -13,11 +13,11 @@ import numpy as np
 
 from jaxalloc.kernels.lanes.backend import Backend
 
-# Steps of at most 1.34, since a covariance has the square of N. All are multiples of 4, a vector of float64. Few assets
-# take no time to speak of, whatever they are padded to.
-ASSETS = (16, 20, 24, 32, 40, 52, 64, 80, 100, 128, 160, 200, 256, 320, 400, 512, 640, 800, 1024)
-# From 16 on steps of at most 1.5: the solvers loop over the clusters that there are, so that one dimension is padded.
-CLUSTERS = (8, 16, 20, 28, 40, 60, 88, 128, 192, 256, 384, 512, 768, 1024)
+# From 32 on steps of at most 1.34, since a covariance has the square of N. All are multiples of 4, a vector of float64.
+# Few assets take no time to speak of, whatever they are padded to.
+ASSETS = (20, 32, 40, 52, 64, 80, 100, 128, 160, 200, 256, 320, 400, 512, 640, 800, 1024)
+# From 20 on steps of at most 1.5: the solvers loop over the clusters that there are, so that one dimension is padded.
+CLUSTERS = (12, 20, 28, 40, 60, 88, 128, 192, 256, 384, 512, 768, 1024)
 LINKED = (16, 32, 64, 128, 256, 512, 1024)  # assets of large components
 # of a shared panel: its products are of whole columns
 ROWS = tuple(64 * 2**k // 2 * step for k in range(8) for step in (2, 3))  # 64, 96, 128, 192, ...
@@ -51,7 +51,7 @@ def canonical(size: int, grid: tuple[int, ...]) -> int:
 
     Example:
         >>> canonical(7, ASSETS), canonical(431, ASSETS), canonical(26, CLUSTERS), canonical(3000, CLUSTERS)
-        (16, 512, 28, 3072)
+        (20, 512, 28, 3072)
     """
     scale = 1
     while size > grid[-1] * scale:

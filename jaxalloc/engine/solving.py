@@ -10,10 +10,11 @@ import jax
 import numpy as np
 
 from jaxalloc.engine import stages
-from jaxalloc.engine.calls import Calls, Work
+from jaxalloc.engine.calls import Calls, Stage, Work
 from jaxalloc.engine.problems import Operands, Problems
 from jaxalloc.engine.shapes import CLUSTERS, PORTFOLIOS, canonical_each, lanes_of, lengthened, turns_of
 from jaxalloc.kernels.lanes.backend import Backend
+from jaxalloc.kernels.lanes.compiling import Emitter
 from jaxalloc.kernels.solvers.problem import Solution
 from jaxalloc.kernels.solvers.steps import Solver, State, blank
 from jaxalloc.portfolios.profiles import PROFILES
@@ -134,13 +135,8 @@ class Solving:
         shapes = (each, size, size), (each, size), (each, size)
         problems = tuple(jax.ShapeDtypeStruct(shape, dtype) for shape in shapes)
         number = jax.ShapeDtypeStruct((), np.int32)
-        self._calls.prefetch(
-            *self._program(batch, FIRST, lanes),
-            problems,
-            _blank(batch.solver, batch.size, each, self._work.dtype),
-            number,
-            number,
-        )
+        state = _blank(batch.solver, batch.size, each, dtype)
+        self._calls.prefetch(self._stage(batch, FIRST, lanes), problems, state, number, number)
 
     def solve(self, batch: Batch) -> None:
         """Take problems through their solver's steps, each step's in dense tiles, until none wants another."""
@@ -182,11 +178,13 @@ class Solving:
         lanes = lanes_of(width, self._work.backend, self._work.sizes)
         return lanes * turns_of(batch.size, self._work.backend), lanes
 
-    def _program(self, batch: Batch, number: int, lanes: int) -> tuple[str, Callable[..., Any], Any]:
-        """Name, function and choices of a step."""
+    def _stage(self, batch: Batch, number: int, lanes: int) -> Stage:
+        """The program of a step."""
         step, backend = batch.solver.steps(batch.size)[number - 1], self._work.backend
-        run = functools.partial(stages.solve_tiles, step=step, lanes=lanes, backend=backend)
-        return step.name, run, (batch.size, lanes, backend)
+        solve = functools.partial(stages.solve_tiles, step=step, lanes=lanes, backend=backend)
+        # the first step takes nearly all of the time
+        emitter = Emitter.FUSIONS if number == FIRST else Emitter.ELEMENTS
+        return Stage(name=step.name, function=solve, static=(batch.size, lanes, backend), emitter=emitter)
 
     def _tiles(self, batch: Batch, step: int, left: np.ndarray, chosen: np.ndarray) -> list[np.ndarray]:
         """Share problems out over calls of a step."""
@@ -214,7 +212,7 @@ class Solving:
         _, lanes = self._tile(batch, number)
         count = len(problems)
         tiles, rows = np.int32(-(-count // lanes)), np.int32(batch.rows[problems].max())
-        made = self._calls.run(*self._program(batch, number, lanes), operands, state, rows, tiles)
+        made = self._calls.run(self._stage(batch, number, lanes), operands, state, rows, tiles)
         done = np.asarray(made.wants)[:count] == 0
 
         def of(leaves: Any, which: np.ndarray) -> Any:

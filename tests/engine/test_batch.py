@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 import warnings
 from concurrent.futures import CancelledError
@@ -39,7 +40,10 @@ from hypothesis.extra import numpy as hnp
 import jaxalloc as ja
 from jaxalloc.arguments.errors import InputError
 from jaxalloc.engine.batch import allocate_batch
+from jaxalloc.engine.flow import PartRun
+from jaxalloc.engine.problems import Problems
 from jaxalloc.engine.scheduler import Engine
+from jaxalloc.engine.solving import Solutions, Solving
 from jaxalloc.engine.stages import Items
 from jaxalloc.portfolios.result import RESULT_FIELDS, Allocation
 from jaxalloc.settings.config import AllocationConfig
@@ -241,7 +245,7 @@ def test_settings_of_a_neighbouring_call_leave_no_trace(x64: Any) -> None:
 
 def test_new_numbers_compile_nothing(dtype: Any) -> None:
     of(dtype)
-    make_every_step(dtype, 8, 16)
+    make_every_step(dtype, 12, 20)
     returns, weights, masks = universes()
     rng = np.random.default_rng(0)
     order = rng.permutation(160)
@@ -260,7 +264,7 @@ def test_new_numbers_compile_nothing(dtype: Any) -> None:
 
 def test_kinds_of_input_compile_nothing(x64: Any) -> None:
     of(x64)
-    make_every_step(x64, 8, 16)
+    make_every_step(x64, 12, 20)
     returns, weights, masks = universes()
     with count_compilations() as compiled:
         allocate_batch(returns.astype(np.float32), DEFAULT, weights.astype(np.int64), masks.astype(int))
@@ -274,7 +278,7 @@ def test_kinds_of_input_compile_nothing(x64: Any) -> None:
 def test_another_panel_of_the_shape_compiles_nothing(dtype: Any) -> None:
     panel, weights, masks = panel_universes()
     allocate_batch(panel, DEFAULT, weights, masks)
-    make_every_step(dtype, 8, 16)
+    make_every_step(dtype, 12, 20)
     with count_compilations() as compiled:
         allocate_batch(market(6, 5), OTHER, weights[::-1], masks[::-1])
     assert compiled.count == 0
@@ -357,7 +361,7 @@ def test_settings_of_each_universe_are_its_own(x64: Any) -> None:
     kind = np.arange(len(weights)) % 3
     engine = Engine(panel.shape, DEFAULT, panel=panel)
     numbers = {"cluster_cap": caps[kind], "n_aggressors": aggressors[kind]}
-    make_every_step(x64, 8, 16)
+    make_every_step(x64, 12, 20)
     with count_compilations() as compiled:
         mixed = engine.start(Items(weights=weights, mask=masks), numbers).allocation()
         for k in range(3):
@@ -388,6 +392,23 @@ def test_buffers_are_given_away_without_a_warning(x64: Any) -> None:
         second = engine.start(Items(weights=weights[32:], mask=masks[32:]))
     # the second chunk has buffers of its own
     assert same_bits(pick(first.allocation(), slice(32, 64)), pick(second.allocation(), slice(0, 32))) == []
+
+
+def test_a_part_s_memory_goes_with_it(x64: Any) -> None:
+    """Python frees at once what does not refer to itself; for circles it looks when it likes."""
+    returns = np.stack([market([16, i], 3) for i in range(3)])
+
+    def parts() -> int:
+        return sum(isinstance(thing, (PartRun, Solving, Problems, Solutions)) for thing in gc.get_objects())
+
+    gc.collect()
+    gc.disable()
+    try:
+        ja.allocate(returns[0])
+        allocate_batch(returns)
+        assert parts() == 0
+    finally:
+        gc.enable()
 
 
 def test_progress_counts_every_universe_once(x64: Any) -> None:

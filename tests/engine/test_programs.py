@@ -23,6 +23,7 @@ import pytest
 import jaxalloc as ja
 from jaxalloc.engine import identity, kept, programs
 from jaxalloc.engine.programs import Registry
+from jaxalloc.kernels.lanes.compiling import Emitter
 from jaxalloc.settings.config import AllocationConfig, cast_config
 
 DEVICE = jax.devices()[0]
@@ -111,6 +112,7 @@ def test_what_tells_programs_apart(registry: Registry) -> None:
         ((Pair(ones, ones),), {}),
         ((Pair(ones),), {"static": Kind.ONE}),
         ((Pair(ones),), {"static": Kind.TWO}),
+        ((Pair(ones),), {"emitter": Emitter.ELEMENTS}),
     ]
     for _ in range(2):
         for arguments, options in variants:
