@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +13,7 @@ from jax import Array, lax
 from jaxalloc.kernels.lanes.backend import Backend
 from jaxalloc.kernels.lanes.control import over_pairs
 
+_SPARSE = 160  # entries of a vector from which products look for those that are 0
 HIGHEST = lax.Precision.HIGHEST  # JAX's float32 products may run in TF32 on a GPU; every product here says no
 
 
@@ -37,11 +40,10 @@ def matvec(matrix: Array, x: Array, backend: Backend, rows: Array | None = None,
     if backend is not Backend.CPU:
         return jnp.sum(size(matrix) * x[None], axis=1)
 
-    def add(j: Array, sum_: Array) -> Array:
-        row, entry = (lax.dynamic_index_in_dim(values, j, 0, keepdims=False) for values in (matrix, x))
+    def add(sum_: Array, row: Array, entry: Array) -> Array:
         return sum_ + size(row) * entry[None]
 
-    return over_pairs(x.shape[0], add, jnp.zeros_like(x), rows)
+    return _over_rows(add, jnp.zeros_like(x), matrix, (x,), rows)
 
 
 @functools.partial(jax.jit, static_argnums=(3, 4))
@@ -62,11 +64,38 @@ def two_products(
     if backend is not Backend.CPU:
         return jnp.sum(matrix * x[None], axis=1), jnp.sum(size(matrix) * y[None], axis=1)
 
-    def add(j: Array, sums: tuple[Array, Array]) -> tuple[Array, Array]:
-        row, first, second = (lax.dynamic_index_in_dim(values, j, 0, keepdims=False) for values in (matrix, x, y))
+    def add(sums: tuple[Array, Array], row: Array, first: Array, second: Array) -> tuple[Array, Array]:
         return sums[0] + row * first[None], sums[1] + size(row) * second[None]
 
-    return over_pairs(x.shape[0], add, (jnp.zeros_like(x), jnp.zeros_like(y)), rows)
+    return _over_rows(add, (jnp.zeros_like(x), jnp.zeros_like(y)), matrix, (x, y), rows)
+
+
+def _over_rows(
+    add: Callable[..., Any], start: Any, matrix: Array, vectors: tuple[Array, ...], rows: Array | None
+) -> Any:
+    """Add up over the rows of a matrix what they are with the entries of vectors; a row whose entries are 0 adds none.
+
+    Of a large matrix only those are read for which any lane has an entry: portfolios hold few of many clusters.
+    """
+    size = len(matrix)
+
+    def step(j: Array, sum_: Any) -> Any:
+        row, *entries = (lax.dynamic_index_in_dim(values, j, 0, keepdims=False) for values in (matrix, *vectors))
+        return add(sum_, row, *entries)
+
+    if size < _SPARSE or matrix.ndim == 2:
+        return over_pairs(size, step, start, rows)
+    used = functools.reduce(jnp.logical_or, (jnp.any(x != 0, axis=1) for x in vectors))
+    place = jnp.arange(size, dtype=jnp.int32)
+    count = jnp.sum(used, dtype=jnp.int32)
+    order = jnp.sort(jnp.where(used, place, place + size))
+
+    def of_used(j: Array, sum_: Any) -> Any:
+        here, at = j < count, jnp.where(order[j] < size, order[j], order[j] - size)
+        row, *entries = (lax.dynamic_index_in_dim(values, at, 0, keepdims=False) for values in (matrix, *vectors))
+        return add(sum_, row, *(jnp.where(here, entry, 0) for entry in entries))
+
+    return over_pairs(size, of_used, start, count)
 
 
 def totals(*values: Array) -> tuple[Array, ...]:

@@ -15,13 +15,16 @@ from jaxalloc.kernels.lanes.products import divisor, matvec, positions
 from jaxalloc.kernels.solvers.capped_simplex import project
 from jaxalloc.kernels.solvers.problem import MeanVarianceProblem
 
-_POWER_STEPS = 8
 
-
-def curvature_of(problem: MeanVarianceProblem, backend: Backend) -> Array:
+def curvature_of(problem: MeanVarianceProblem, backend: Backend, steps: int) -> Array:
     """Largest eigenvalue of C along the plane a . y = 0, in which every step moves; by power iteration, rounded up.
 
     A market's common factor is the largest eigenvalue of C by far, and it is nearly orthogonal to that plane.
+
+    Args:
+        problem: with lanes.
+        backend: static.
+        steps: static, of the iteration; after few of them the result may be less than the eigenvalue.
     """
     movable = problem.upper > 0
     a = jnp.where(movable, problem.normal, 0)
@@ -38,7 +41,7 @@ def curvature_of(problem: MeanVarianceProblem, backend: Backend) -> Array:
 
     general = jnp.sin(1 + 2.4 * positions(a.shape[0], a).astype(a.dtype))  # in general position
     x = unit_tangent(jnp.broadcast_to(general, a.shape))
-    _, quotient = lax.fori_loop(0, _POWER_STEPS + 1, power, (x, jnp.zeros_like(x[0])))
+    _, quotient = lax.fori_loop(0, steps + 1, power, (x, jnp.zeros_like(x[0])))
     return jnp.maximum(1.2 * quotient, 1)
 
 

@@ -35,8 +35,12 @@ from jaxalloc.kernels.solvers.gradient import curvature_of, projected_gradient
 from jaxalloc.kernels.solvers.problem import MeanVarianceProblem, Solution, accepted, correlate
 from jaxalloc.kernels.solvers.steps import Problem, Solver, State, Step, narrow, solve_all, whole, wide
 
-_FIRST_STEPS = 10  # of projected gradient in the first block
+_POWER_STEPS = 8  # of the power iteration, as a rule
+_FIRST_STEPS = 10  # of projected gradient in the first block, of few clusters
 _FURTHER_STEPS = 30  # of projected gradient in a further block, as a rule
+# Among many clusters few are held. So a gradient step, which reads their rows alone, takes a fraction of a step of the
+# power iteration; and with too small a curvature the first block's steps are longer, and find the face in fewer.
+_MANY, _MANY_POWER_STEPS, _MANY_FIRST_STEPS = 61, 3, 18
 _BLOCKS = 30  # at most
 _PLAIN_BLOCKS = 3  # without a proximal term; where they fail, the face is likely singular, and exchanges cycle on it
 _FEW = 24  # at most so many clusters count as few, and get fewer exchanges in the first step
@@ -116,14 +120,12 @@ class _Memory(NamedTuple):
         start: (K, L) where they began.
         best: the best point so far.
         blocks: (L,) int32, number of the block, from 1; 0 before the first.
-        curvature: (L,) of `curvature_of`.
     """
 
     face: Face
     start: Array
     best: Candidate
     blocks: Array
-    curvature: Array
 
 
 def _memory(size: int, lanes: int, dtype: Any) -> _Memory:
@@ -134,7 +136,6 @@ def _memory(size: int, lanes: int, dtype: Any) -> _Memory:
         start=vector,
         best=Candidate(weights=vector, gap=numbers, floor=numbers, value=numbers),
         blocks=counts,
-        curvature=numbers,
     )
 
 
@@ -226,16 +227,17 @@ def _begin(problem: Problem, posed: MeanVarianceProblem, fresh: Array, backend: 
         rows=posed.rows,
     )
     near, dtype = _without_rewards(near, altered), richest.dtype
-    curvature = curvature_of(near, backend)
+    many = len(near.upper) >= _MANY
+    curvature = curvature_of(near, backend, _MANY_POWER_STEPS if many else _POWER_STEPS)
+    steps = _MANY_FIRST_STEPS if many else _FIRST_STEPS
     y, ratio = _place_to_start(near)
-    walked = projected_gradient(near, curvature, y, ratio, _FIRST_STEPS, fresh, backend)
+    walked = projected_gradient(near, curvature, y, ratio, steps, fresh, backend)
     start = jnp.where(walked >= near.upper, posed.upper, jnp.clip(walked.astype(dtype), 0, posed.upper))
     memory = _Memory(
         face=face_of(posed, start),
         start=start,
         best=unmeasured(richest),
         blocks=jnp.ones(fresh.shape, jnp.int32),
-        curvature=curvature.astype(dtype),
     )
     return memory, altered
 
@@ -243,7 +245,7 @@ def _begin(problem: Problem, posed: MeanVarianceProblem, fresh: Array, backend: 
 def _begin_again(tables: tuple[int, ...], problem: Problem, state: State, backend: Backend) -> State:
     """Finish a block that has not solved the problem, and begin another from the best point, in full precision."""
     wanted = state.wants == 1 + len(tables)
-    face, start, best, blocks, curvature = memory = state.memory
+    face, start, best, blocks = memory = state.memory
     posed = _without_rewards(_pose(problem), state.solution.altered)
 
     def compare(i: Array, best: Candidate) -> Candidate:
@@ -260,8 +262,9 @@ def _begin_again(tables: tuple[int, ...], problem: Problem, state: State, backen
     # In float32 it is mostly rounding that keeps a problem from being solved, and a second solve on the same face
     # mends that.
     walking = wanted & ~finished & ((y.dtype == jnp.float64) | (blocks > 1))
+    curvature = curvature_of(posed, backend, _POWER_STEPS)
     start = jnp.clip(projected_gradient(posed, curvature, y, ratio, _FURTHER_STEPS, walking, backend), 0, posed.upper)
-    begun = _Memory(face=face_of(posed, start), start=start, best=best, blocks=blocks + 1, curvature=curvature)
+    begun = _Memory(face=face_of(posed, start), start=start, best=best, blocks=blocks + 1)
     memory = choose(finished, memory._replace(best=best), begun)
     return _state(jnp.where(finished, 0, _next(tables, begun.face, 0)), memory, state.solution.altered)
 
