@@ -38,14 +38,16 @@ def link_group(
         return estimates
     rows_of = np.where(sizes > 0, canonical_each(sizes, LINKED), 0)
     root = np.array(pieces.root)
-    choices, on_host = work.config, work.backend is Backend.CPU
+    on_host = work.backend is Backend.CPU
     covariance: Any = np.asarray(estimates.covariance) if on_host else estimates.covariance
-    merge = functools.partial(stages.link_tables, linkage=choices.linkage, distance=choices.distance)
-    for rows in np.unique(rows_of[rows_of > 0]).tolist():
-        few = link_few(rows, work.backend)
-        each = few * _TURNS
-        static = few, choices.linkage, choices.distance
-        link = Stage(name="link", function=functools.partial(merge, few=few), static=static)
+    different = np.unique(rows_of[rows_of > 0]).tolist()
+    for rows in different:
+        link, _, each = _stage(work, rows)
+        tables = jax.ShapeDtypeStruct((each, rows, rows), work.dtype)
+        numbers = jax.ShapeDtypeStruct((each, rows), bool), jax.ShapeDtypeStruct((each,), work.dtype)
+        calls.prefetch(link, tables, *numbers, jax.ShapeDtypeStruct((), np.int32))
+    for rows in different:
+        link, few, each = _stage(work, rows)
         members = np.flatnonzero(rows_of == rows)
         for first in range(0, len(members), each):
             chosen = members[first : first + each]
@@ -72,6 +74,13 @@ def link_group(
     return estimates._replace(
         labels=jax.numpy.asarray(np.where(valid[:, None], labels, 0)), n_clusters=np.where(valid, counts, 1)
     )
+
+
+def _stage(work: Work, rows: int) -> tuple[Stage, int, int]:
+    """What merges inside tables of so many assets, how many of them at once, and how many a call takes."""
+    few, linkage, distance = link_few(rows, work.backend), work.config.linkage, work.config.distance
+    merge = functools.partial(stages.link_tables, linkage=linkage, distance=distance, few=few)
+    return Stage(name="link", function=merge, static=(few, linkage, distance)), few, few * _TURNS
 
 
 def _gather(covariance: np.ndarray, slots: np.ndarray, assets: np.ndarray, into: np.ndarray) -> None:

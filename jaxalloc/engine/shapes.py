@@ -17,8 +17,8 @@ from jaxalloc.kernels.lanes.backend import Backend
 # Few assets take no time to speak of, whatever they are padded to.
 ASSETS = (20, 32, 40, 52, 64, 80, 100, 128, 160, 200, 256, 288, 320, 360, 400, 448, 512, 576, 640, 720, 800, 900, 1024)
 # From 20 on steps of at most 1.5: the solvers loop over the clusters that there are, so that one dimension is padded.
-CLUSTERS = (12, 20, 28, 40, 60, 88, 128, 160, 192, 224, 256, 320, 384, 448, 512, 640, 768, 896, 1024)
-LINKED = (16, 32, 64, 96, 128, 192, 256, 320, 384, 448, 512, 640, 768, 1024)  # assets of large components
+CLUSTERS = (12, 20, 28, 40, 60, 88, 128, 192, 256, 320, 384, 448, 512, 640, 768, 896, 1024)
+LINKED = (16, 32, 64, 96, 128, 192, 256, 384, 512, 768, 1024)  # assets of large components
 # of a shared panel: its products are of whole columns
 ROWS = tuple(64 * 2**k // 2 * step for k in range(8) for step in (2, 3))  # 64, 96, 128, 192, ...
 
