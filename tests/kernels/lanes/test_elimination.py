@@ -28,7 +28,7 @@ def solve(matrix: Any, rhs: Any, backend: Backend = Backend.CPU) -> Any:
 
 
 @pytest.mark.parametrize("backend", Backend)
-@pytest.mark.parametrize("size", [1, 2, 5, 12, 25, 60])
+@pytest.mark.parametrize("size", [1, 2, 5, 12, 25, 60, 64, 70, 100])  # from 64 on by blocks
 def test_solutions_are_numpys(size: int, backend: Backend, dtype: Any) -> None:
     matrix, rhs = system(size, 3, 8, dtype)
     found = np.asarray(solve(matrix, rhs, backend), np.float64)
@@ -45,17 +45,30 @@ def test_a_dependent_column_gets_nothing(dtype: Any) -> None:
     np.testing.assert_allclose(solve(jnp.asarray(matrix), jnp.asarray(rhs))[:, 0], [2, 0, 1], atol=1e-5)
 
 
+@pytest.mark.parametrize("place", [1, 20, 79], ids=["in its block", "in a later block", "at the end"])
+def test_a_dependent_column_of_a_large_system_gets_nothing(place: int, dtype: Any) -> None:
+    matrix, _ = system(80, 1, 4, dtype)
+    matrix[place], matrix[:, place] = matrix[0], matrix[:, 0]
+    matrix[place, place] = 1
+    wanted = np.random.default_rng(3).standard_normal((80, 1, 4))
+    wanted[place] = 0
+    rhs = np.einsum("ijl,jrl->irl", matrix, wanted).astype(dtype)
+    found = np.asarray(solve(jnp.asarray(matrix), jnp.asarray(rhs)))
+    np.testing.assert_allclose(found, wanted, atol=np.finfo(dtype).eps * 1e4)
+    assert (found[place] == 0).all()
+
+
 @pytest.mark.parametrize("lanes", [8, 16])
 def test_equal_lanes_have_equal_bits(lanes: int, dtype: Any) -> None:
     """Compiled code may leave the last lanes to instructions that round otherwise; some tiles' lanes are few."""
-    for size in (3, 7, 20):
+    for size in (3, 7, 20, 70):
         matrix, rhs = (np.repeat(part[..., :1], lanes, axis=-1) for part in system(size, 2, 1, dtype))
         found = np.asarray(solve(matrix, rhs))
         assert (found == found[..., :1]).all(), size
 
 
 @pytest.mark.parametrize("backend", Backend)
-@pytest.mark.parametrize("size", [5, 12, 30])
+@pytest.mark.parametrize("size", [5, 12, 30, 75])
 def test_rows_of_the_identity_are_left_out(size: int, backend: Backend, dtype: Any) -> None:
     """Whether the rows that count are said for all lanes, or for each: no bit of the solution depends on it."""
     matrix, rhs = system(size, 3, 8, dtype)
@@ -99,6 +112,27 @@ def test_rows_that_do_not_count_change_no_bit_of_a_product(size: int, backend: B
             )
         for found, expected in zip((one, *both), (all_of_it, *all_of_both), strict=True):
             np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("held", [0, 1, 3, 160, 161])
+def test_products_read_the_rows_that_any_lane_holds(held: int, dtype: Any) -> None:
+    """Each lane holds others, and its bits are those that it has in other company."""
+    size, lanes = 161, 4
+    matrix, x = system(size, 1, lanes, dtype)
+    x, rng = x[:, 0], np.random.default_rng(held)
+    for lane in range(lanes):
+        x[rng.permutation(size)[held:], lane] = 0
+    full = np.concatenate([x[:, :1], np.ones((size, lanes - 1), dtype)], axis=1)
+    with jax.numpy_rank_promotion("allow"):
+        found = np.asarray(matvec(matrix, x, Backend.CPU))
+        both = two_products(matrix, x, np.roll(x, 1, axis=0), Backend.CPU, False)
+        in_company = np.asarray(matvec(matrix, full, Backend.CPU))
+    expected = np.einsum("ijl,jl->il", matrix, x)
+    np.testing.assert_allclose(found, expected, atol=np.finfo(dtype).eps * 8 * size)
+    np.testing.assert_allclose(both[0], expected, atol=np.finfo(dtype).eps * 8 * size)
+    rolled = np.einsum("ijl,jl->il", matrix, np.roll(x, 1, axis=0))
+    np.testing.assert_allclose(both[1], rolled, atol=np.finfo(dtype).eps * 8 * size)
+    np.testing.assert_array_equal(found[:, 0], in_company[:, 0])
 
 
 def test_totals_are_sums(dtype: Any) -> None:
