@@ -13,9 +13,13 @@ import numpy as np
 
 from jaxalloc.kernels.lanes.backend import Backend
 
-# From 32 on steps of at most 1.34, since a covariance has the square of N. All are multiples of 4, a vector of float64.
-# Few assets take no time to speak of, whatever they are padded to.
-ASSETS = (20, 32, 40, 52, 64, 80, 100, 128, 160, 200, 256, 288, 320, 360, 400, 448, 512, 576, 640, 720, 800, 900, 1024)
+# From 32 on steps of at most 1.34, since a covariance has the square of N, above 200 of at most 1.15. All are multiples
+# of 4, a vector of float64. Few assets take no time to speak of, whatever they are padded to. Of many none is a power
+# of 2: columns of such a matrix share their places in a cache, and to transpose it takes two to three times as long.
+ASSETS = (
+    *(20, 32, 40, 52, 64, 80, 100, 128, 160, 200),
+    *(228, 252, 284, 324, 364, 404, 452, 508, 572, 644, 724, 812, 908, 1004),
+)
 # From 20 on steps of at most 1.5: the solvers loop over the clusters that there are, so that one dimension is padded.
 CLUSTERS = (12, 20, 28, 40, 60, 88, 128, 192, 256, 320, 384, 448, 512, 640, 768, 896, 1024)
 LINKED = (16, 32, 64, 96, 128, 192, 256, 384, 512, 768, 1024)  # assets of large components
@@ -33,14 +37,7 @@ PORTFOLIOS = 4  # of a universe, described together
 # on a CPU
 CHUNK_BYTES = 2**28  # of the covariances of a part of a chunk
 _MOST_UNIVERSES = 2048  # of a part of a chunk
-_GROUPS = (
-    (24, 512),
-    (52, 256),
-    (160, 128),
-    (256, 64),
-    (512, 64),
-    (1024, 16),
-)  # universes of a group, by the most assets
+_GROUPS = ((20, 512), (52, 256), (160, 128), (508, 64), (1004, 16))  # universes of a group, by the most assets
 _LEAST_GROUP = 8
 _SIMULATED_BYTES = 2**27  # of the returns of a group's universes, where they are drawn
 _OWN_FEW = 4  # universes with returns of their own that are observed at once
@@ -58,7 +55,7 @@ def canonical(size: int, grid: tuple[int, ...]) -> int:
 
     Example:
         >>> canonical(7, ASSETS), canonical(431, ASSETS), canonical(26, CLUSTERS), canonical(3000, CLUSTERS)
-        (20, 512, 28, 3072)
+        (20, 452, 28, 3072)
     """
     scale = 1
     while size > grid[-1] * scale:
@@ -122,7 +119,7 @@ def sizes_of(
     if on_cpu:
         # few covariances fit the cache, so that moments and clusters are computed for few universes at once; a panel's
         # table of outer products hardly does, and is fetched and packed anew for the products of each group
-        few = 64 if assets <= 52 else 16 if assets <= 128 else 8 if assets <= 256 else 4 if assets <= 512 else 2
+        few = 64 if assets <= 52 else 16 if assets <= 128 else 8 if assets <= 252 else 4 if assets <= 508 else 2
         group = next((universes for most, universes in _GROUPS if assets <= most), _LEAST_GROUP)
         if simulated:
             group = max(few, min(group, _power_of_two(_SIMULATED_BYTES // (rows * assets * size), 1, group)))
