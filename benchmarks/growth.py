@@ -6,7 +6,7 @@ runs the parts named (all by default; ten minutes on two cores), puts each into 
 growth.md of that. Run it unchanged on a GPU machine: its results then carry the device's name.
 
 - universes: microseconds a universe of one full chunk, ten, and a million universes, N = 20, four profiles, float64.
-- assets: the same for N from 20 to 250 of the real stocks (the embedded market where JAXALLOC_DATA is not set).
+- assets: the same for N from 20 to 431 of the real stocks (the embedded market where JAXALLOC_DATA is not set).
 - memory: by how much a part of a chunk makes the memory of the process grow, once its programs are there, against the
   formula of `jaxalloc.engine.shapes.chunk_bytes`; on Linux and a CPU.
 - start: seconds until `jaxalloc allocate` has printed its tables, with nothing compiled before and with the programs of
@@ -92,7 +92,7 @@ def assets() -> list[dict[str, Any]]:
     """Cost a universe by the number of assets, and the power of N between neighbours."""
     rows: list[dict[str, Any]] = []
     with jax.enable_x64(True):
-        for n_assets in (20, 50, 100, 150, 200, 250):
+        for n_assets in (20, 50, 100, 150, 200, 250, 431):
             engine = engine_of(panel(n_assets))
             n = engine.chunk_size
             seconds(engine, n)

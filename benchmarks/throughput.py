@@ -34,7 +34,7 @@ from panels import JOBS, RESULTS, of_job
 import jaxalloc as ja
 from jaxalloc.cli.timing import TimedEngine, allocations, engine_of
 from jaxalloc.engine import scheduler
-from jaxalloc.engine.calls import Calls
+from jaxalloc.engine.calls import Calls, Stage
 from jaxalloc.engine.programs import settle
 
 HOST = "the host, between the stages"
@@ -57,10 +57,10 @@ def clocked() -> Iterator[dict[str, list[float]]]:
     found: dict[str, list[float]] = collections.defaultdict(list)
     run = Calls.run
 
-    def timed(self: Calls, name: str, *arguments: Any, donate: tuple[int, ...] = ()) -> Any:
+    def timed(self: Calls, stage: Stage, *arguments: Any) -> Any:
         start = time.perf_counter()
-        made = jax.block_until_ready(run(self, name, *arguments, donate=donate))
-        found[name].append(time.perf_counter() - start)
+        made = jax.block_until_ready(run(self, stage, *arguments))
+        found[stage.name].append(time.perf_counter() - start)
         return made
 
     Calls.run = timed  # type: ignore[method-assign]
