@@ -13,7 +13,7 @@ from jax import Array, lax
 from jaxalloc.kernels.lanes.backend import Backend
 from jaxalloc.kernels.lanes.control import over_pairs
 
-_SPARSE = 160  # entries of a vector from which products look for those that are 0
+_SPARSE = 128  # entries of a vector from which products look for those that are 0
 HIGHEST = lax.Precision.HIGHEST  # JAX's float32 products may run in TF32 on a GPU; every product here says no
 
 

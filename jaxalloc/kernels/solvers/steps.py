@@ -89,7 +89,7 @@ class Solver(NamedTuple):
 
 def wide(size: int) -> int:
     """Lanes of a tile of what every problem needs, mostly products with its matrix (measured on a CPU)."""
-    return 128 if size <= 24 else 64 if size <= 49 else 32 if size <= 128 else 4
+    return 128 if size <= 24 else 64 if size <= 49 else 32 if size <= 100 else 4
 
 
 def narrow(size: int) -> int:
