@@ -94,7 +94,7 @@ def wide(size: int) -> int:
 
 def narrow(size: int) -> int:
     """Lanes of a tile of what few problems need, mostly eliminations (measured on a CPU)."""
-    return 32 if size <= 24 else 8 if size <= 128 else 4
+    return 32 if size <= 24 else 8 if size <= 100 else 4
 
 
 def blank(solver: Solver, size: int, lanes: int, dtype: Any) -> State:
