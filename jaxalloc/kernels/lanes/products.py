@@ -88,14 +88,8 @@ def _over_rows(
     used = functools.reduce(jnp.logical_or, (jnp.any(x != 0, axis=1) for x in vectors))
     place = jnp.arange(size, dtype=jnp.int32)
     count = jnp.sum(used, dtype=jnp.int32)
-    order = jnp.sort(jnp.where(used, place, place + size))
-
-    def of_used(j: Array, sum_: Any) -> Any:
-        here, at = j < count, jnp.where(order[j] < size, order[j], order[j] - size)
-        row, *entries = (lax.dynamic_index_in_dim(values, at, 0, keepdims=False) for values in (matrix, *vectors))
-        return add(sum_, row, *(jnp.where(here, entry, 0) for entry in entries))
-
-    return over_pairs(size, of_used, start, count)
+    order = jnp.sort(jnp.where(used, place, place + size)) % size  # past the last that is used come those that add 0
+    return over_pairs(size, lambda j, sum_: step(order[j], sum_), start, count)
 
 
 def totals(*values: Array) -> tuple[Array, ...]:
