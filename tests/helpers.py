@@ -78,9 +78,9 @@ def _listen(event: str, _duration: float, **_: Any) -> None:
         _COMPILED.append(event)
 
 
-def _look(job: Any) -> Any:
-    _SEEN.add(job.key)
-    return _make(job)
+def _look(wanted: Any) -> Any:
+    _SEEN.add(wanted.key)
+    return _make(wanted)
 
 
 jax.monitoring.register_event_duration_secs_listener(_listen)

@@ -17,6 +17,7 @@ from jaxalloc.cli import machine, render
 from jaxalloc.cli.documents import to_json
 from jaxalloc.cli.options import Json, example, expand
 from jaxalloc.engine.kept import MOST_BYTES, folder_in_use, programs_kept_in
+from jaxalloc.engine.making import Stage
 from jaxalloc.engine.programs import Registry
 from jaxalloc.engine.scheduler import compute_devices
 
@@ -103,7 +104,7 @@ def _compiled_and_loaded(loads: bool) -> tuple[dict[str, float | None], bool, bo
     values, results, statistics = np.arange(64, dtype=np.float32), [], []
     for _ in range(1 + loads):
         registry = Registry()
-        call = registry.program(name, _small, arguments=(values,), device=device)
+        call = registry.program(Stage(name=name, function=_small), (values,), device)
         registry.settle()
         results.append(np.asarray(call(jax.device_put(values, device))))
         statistics.append(registry.statistics())

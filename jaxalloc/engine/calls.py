@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Hashable
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from jaxalloc.engine.making import Stage
 from jaxalloc.engine.programs import prefetch, program
 from jaxalloc.engine.room import Room
 from jaxalloc.engine.shapes import Sizes
 from jaxalloc.engine.stages import DrawNumbers
 from jaxalloc.kernels.lanes.backend import Backend
-from jaxalloc.kernels.lanes.compiling import Emitter
 from jaxalloc.kernels.moments.panel import SharedPanel
 from jaxalloc.settings.config import AllocationConfig
 from jaxalloc.universes.universe import Kernel
@@ -67,29 +66,6 @@ class Work(NamedTuple):
     room: Room
 
 
-class Stage(NamedTuple):
-    """A program but for the shapes of its arguments; `jaxalloc.engine.programs.Registry.program` says more.
-
-    Attributes:
-        name: of the program.
-        function: what it computes.
-        static: choices, which with the name identify it.
-        donate: positions of arguments whose memory the results may take.
-        emitter: what makes its kernels on a CPU; most stages look up and select more than they multiply.
-    """
-
-    name: str
-    function: Callable[..., Any]
-    static: Hashable = ()
-    donate: tuple[int, ...] = ()
-    emitter: Emitter = Emitter.ELEMENTS
-
-    @property
-    def options(self) -> dict[str, Any]:
-        """What a program is asked for with, beside its function."""
-        return {"static": self.static, "donate": self.donate, "emitter": self.emitter}
-
-
 class Calls:
     """Calls of programs on a device, until an event says stop."""
 
@@ -105,10 +81,8 @@ class Calls:
         """
         if self._stop.is_set():
             raise StoppedError
-        return program(stage.name, stage.function, arguments=arguments, device=self._device, **stage.options)(
-            *arguments
-        )
+        return program(stage, arguments, self._device)(*arguments)
 
     def prefetch(self, stage: Stage, *arguments: Any) -> None:
         """Have a stage's program made, which is needed soon; of the arguments the shapes count."""
-        prefetch(stage.name, stage.function, arguments=arguments, device=self._device, **stage.options)
+        prefetch(stage, arguments, self._device)

@@ -16,8 +16,9 @@ import jax
 import numpy as np
 
 from jaxalloc.engine import stages
-from jaxalloc.engine.calls import Calls, Stage, Work
+from jaxalloc.engine.calls import Calls, Work
 from jaxalloc.engine.linking import link_group
+from jaxalloc.engine.making import Stage
 from jaxalloc.engine.problems import Problems
 from jaxalloc.engine.shapes import CLUSTERS, PORTFOLIOS, canonical, canonical_each
 from jaxalloc.engine.solving import Batch, Solutions, Solving, batches

@@ -9,7 +9,8 @@ import jax
 import numpy as np
 
 from jaxalloc.engine import stages
-from jaxalloc.engine.calls import Calls, Stage, Work
+from jaxalloc.engine.calls import Calls, Work
+from jaxalloc.engine.making import Stage
 from jaxalloc.engine.shapes import LINKED, canonical_each, lengthened, link_few
 from jaxalloc.kernels.clusters.components import Pieces
 from jaxalloc.kernels.lanes.backend import Backend
@@ -40,14 +41,12 @@ def link_group(
     root = np.array(pieces.root)
     on_host = work.backend is Backend.CPU
     covariance: Any = np.asarray(estimates.covariance) if on_host else estimates.covariance
-    different = np.unique(rows_of[rows_of > 0]).tolist()
-    for rows in different:
-        link, _, each = _stage(work, rows)
+    merges = {rows: _stage(work, rows) for rows in np.unique(rows_of[rows_of > 0]).tolist()}
+    for rows, (link, _, each) in merges.items():  # side by side
         tables = jax.ShapeDtypeStruct((each, rows, rows), work.dtype)
         numbers = jax.ShapeDtypeStruct((each, rows), bool), jax.ShapeDtypeStruct((each,), work.dtype)
         calls.prefetch(link, tables, *numbers, jax.ShapeDtypeStruct((), np.int32))
-    for rows in different:
-        link, few, each = _stage(work, rows)
+    for rows, (link, few, each) in merges.items():
         members = np.flatnonzero(rows_of == rows)
         for first in range(0, len(members), each):
             chosen = members[first : first + each]

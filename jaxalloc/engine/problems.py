@@ -16,7 +16,8 @@ import jax
 import numpy as np
 
 from jaxalloc.engine import stages
-from jaxalloc.engine.calls import Calls, Stage, Work
+from jaxalloc.engine.calls import Calls, Work
+from jaxalloc.engine.making import Stage
 from jaxalloc.engine.shapes import lengthened, turns_of
 from jaxalloc.kernels.lanes.backend import Backend
 from jaxalloc.kernels.solvers.steps import wide

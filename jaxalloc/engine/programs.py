@@ -15,9 +15,6 @@ What a program costs
     where all of them have more than `MOST_MAPS`. A thread that still runs one has it to the end.
 What a call costs
     As much as that of a jitted function: 10 µs, and 1 µs for each array. `program` itself takes 2 to 10 µs.
-Once loaded, never serialised
-    A program that was loaded, by JAX's own cache too, serialises to one without its machine code. So JAX's cache is
-    told not to keep these programs, and none is kept that has no code.
 The end of the process
     A thread that is stopped inside XLA aborts the process. So the process waits at its end for programs that are
     being made at the moment, some seconds at most, and for none that wait for their turn.
@@ -28,34 +25,34 @@ from __future__ import annotations
 import atexit
 import contextlib
 import ctypes
-import io
 import itertools
 import os
-import pickle
 import sys
 import threading
 import time
 import weakref
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any, NamedTuple
 
-import jax
-import numpy as np
-from jax.experimental import serialize_executable
-
-from jaxalloc.engine.identity import available_cores, digest
+from jaxalloc.engine.identity import available_cores
 from jaxalloc.engine.kept import folder_in_use
-from jaxalloc.kernels.lanes.compiling import Emitter, compiler_options
-
-Device = Any  # a `jax.Device`, which is no type to a type checker
+from jaxalloc.engine.making import (
+    Device,
+    Request,
+    Stage,
+    compiled,
+    key_of,
+    key_on_disk,
+    loaded,
+    maps_of,
+    request,
+    serialised,
+)
 
 MOST_MAPS = 13_500  # memory maps of all programs in memory, of the 65,530 that Linux grants a process
 MOST_PROGRAMS = 1_000  # where programs have no maps of their own
-_MAPS_OF_OBJECT = 3  # code, constants and data: 841 maps for 287 object files
 _MAPS_BEFORE_COUNT = 1_000  # of a program whose object files are not counted yet
-_OBJECT_FILES = (b"\x7fELF", b"\xcf\xfa\xed\xfe")  # how an object file begins, on Linux and on macOS
-_WIDE = frozenset(map(np.dtype, ("float64", "int64", "uint64", "complex128")))
 
 
 class Statistics(NamedTuple):
@@ -95,25 +92,11 @@ class _Job(NamedTuple):
     """A program that is to be made.
 
     Attributes:
-        key: of the program in memory.
-        family: the key without the device: one program of a family is made at a time, and others are copies of it.
-        name: of the program.
-        function: what it computes.
-        donate: arguments that it may write over.
-        emitter: what makes its kernels.
-        arguments: their shapes.
-        device: what it is for.
+        wanted: which; one program of a family is made at a time.
         future: the entry to come.
     """
 
-    key: tuple[Any, ...]
-    family: tuple[Any, ...]
-    name: str
-    function: Callable[..., Any]
-    donate: tuple[int, ...]
-    emitter: Emitter
-    arguments: tuple[Any, ...]
-    device: Device
+    wanted: Request
     future: Future[_Entry]
 
 
@@ -134,39 +117,24 @@ class Registry:
         self._compile_seconds = self._load_seconds = 0.0
         self._ends_with_process = self._ending = False
 
-    def program(
-        self,
-        name: str,
-        function: Callable[..., Any],
-        *,
-        arguments: tuple[Any, ...],
-        device: Device,
-        static: Hashable = (),
-        donate: tuple[int, ...] = (),
-        emitter: Emitter = Emitter.FUSIONS,
-    ) -> Callable[..., Any]:
-        """Return a function compiled for the shapes of its arguments, once it is there.
+    def program(self, stage: Stage, arguments: tuple[Any, ...], device: Device) -> Callable[..., Any]:
+        """Return a stage compiled for the shapes of its arguments, once it is there.
 
         Call it in the precision for which it is made (with `jax.enable_x64` on if an argument has 64 bits), with arrays
         of NumPy, or of JAX on the program's device.
 
         Args:
-            name: of the program. It and ``static`` identify it: one function goes by one name.
-            function: from arrays to a pytree of arrays, and a function of this package: what it reads besides its
-                arguments must follow from ``static``.
+            stage: what to compile.
             arguments: pytrees of arrays or `jax.ShapeDtypeStruct`; only structure, shapes and dtypes count.
             device: what to compile for. Another device of the same kind gets a copy.
-            static: choices. On disk their `repr` stands for them: strings, numbers, enums, tuples of these.
-            donate: positions of the arguments whose memory the results may take.
-            emitter: what makes its kernels on a CPU.
 
         Raises:
             Exception: whatever tracing or compiling raises.
         """
-        key = _key(name, arguments, device, static, donate, emitter)
+        key = key_of(stage, arguments, device)
         entry = self._entries.get(key)
         if entry is None:
-            job = self._ask(key, function, arguments, urgent=True)
+            job = self._ask(key, stage, arguments, device, urgent=True)
             if not self._threads and not job.future.done():  # none could be started, as at the end of the process
                 self._work()
             entry = job.future.result()
@@ -175,24 +143,14 @@ class Registry:
         entry.used = next(self._clock)
         return entry.call
 
-    def prefetch(
-        self,
-        name: str,
-        function: Callable[..., Any],
-        *,
-        arguments: tuple[Any, ...],
-        device: Device,
-        static: Hashable = (),
-        donate: tuple[int, ...] = (),
-        emitter: Emitter = Emitter.FUSIONS,
-    ) -> None:
+    def prefetch(self, stage: Stage, arguments: tuple[Any, ...], device: Device) -> None:
         """Have a program made in the background, after those asked for before; see `program`, which raises its errors.
 
         A program that is waited for goes before all those.
         """
-        key = _key(name, arguments, device, static, donate, emitter)
+        key = key_of(stage, arguments, device)
         if key not in self._entries and not self._ending:
-            self._ask(key, function, arguments, urgent=False)
+            self._ask(key, stage, arguments, device, urgent=False)
 
     def busy(self) -> int:
         """Return how many programs are being compiled at the moment."""
@@ -231,24 +189,13 @@ class Registry:
             self._entries = {}
 
     def _ask(
-        self, key: tuple[Any, ...], function: Callable[..., Any], arguments: tuple[Any, ...], urgent: bool
+        self, key: tuple[Any, ...], stage: Stage, arguments: tuple[Any, ...], device: Device, urgent: bool
     ) -> _Job:
         """Return the job of making a program, a new one if there is none."""
-        device, name, _, donate, emitter, *_ = key
         with self._change:
             job = self._jobs.get(key)
             if job is None:
-                job = _Job(
-                    key=key,
-                    family=key[1:],
-                    name=name,
-                    function=function,
-                    donate=donate,
-                    emitter=emitter,
-                    arguments=jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), arguments),
-                    device=device,
-                    future=Future(),
-                )
+                job = _Job(wanted=request(key, stage, arguments, device), future=Future())
                 if (entry := self._entries.get(key)) is not None:  # it has come meanwhile
                     job.future.set_result(entry)
                     return job
@@ -280,7 +227,7 @@ class Registry:
         while (job := self._next_job()) is not None:
             entry, keep = None, None
             try:
-                entry, keep = self._make(job)
+                entry, keep = self._make(job.wanted)
             except BaseException as error:
                 self._finish(job)
                 job.future.set_exception(error)
@@ -291,33 +238,33 @@ class Registry:
                 if keep is not None:
                     with contextlib.suppress(Exception):  # the program is there: what else fails, only costs time
                         keep()
-                    self._bound(job.key)
+                    self._bound(job.wanted.key)
             del job, entry, keep
             if not self._jobs:
                 _give_back_memory()
 
     def _next_job(self) -> _Job | None:
         with self._change:
-            job = next((job for job in self._queue if job.family not in self._in_work), None)
+            job = next((job for job in self._queue if job.wanted.family not in self._in_work), None)
             if job is None:
                 self._threads.discard(threading.current_thread())
                 return None
             self._queue.remove(job)
-            self._in_work.add(job.family)
+            self._in_work.add(job.wanted.family)
             return job
 
     def _finish(self, job: _Job) -> None:
         with self._change:
-            self._in_work.discard(job.family)
-            del self._jobs[job.key]
+            self._in_work.discard(job.wanted.family)
+            del self._jobs[job.wanted.key]
             if self._queue:  # jobs that waited for this one
                 self._start_thread()
 
     def _add(self, job: _Job, entry: _Entry) -> None:
         entry.used = next(self._clock)
         with self._change:
-            self._entries[job.key] = entry
-        self._bound(job.key)
+            self._entries[job.wanted.key] = entry
+        self._bound(job.wanted.key)
 
     def _bound(self, newest: tuple[Any, ...]) -> None:
         """Drop the programs that were not used for longest, where there are too many; not the newest."""
@@ -335,151 +282,57 @@ class Registry:
             self._dropped += len(dropped)
         # here the last reference goes, and with it the program, unless a thread still runs it
 
-    def _make(self, job: _Job) -> tuple[_Entry, Callable[[], None] | None]:
+    def _make(self, wanted: Request) -> tuple[_Entry, Callable[[], None] | None]:
         """Load or compile a program; also what is to be done once its caller has it, if anything is."""
         folder = folder_in_use()
-        key = None if folder is None else _key_on_disk(job)
-        kept = None if folder is None or key is None else folder.read(key)
-        loaded = None if kept is None else self._load(job, kept)
-        if loaded is None and (other := self._sibling(job)) is not None:
-            loaded = self._load(job, other)
-        if loaded is not None:
-            return loaded, None
+        key = None if folder is None else key_on_disk(wanted)
+        content = None if folder is None or key is None else folder.read(key)
+        entry = None if content is None else self._load(wanted, content)
+        if entry is None and (other := self._sibling(wanted)) is not None:
+            entry = self._load(wanted, other)
+        if entry is not None:
+            return entry, None
         start = time.perf_counter()
         with self._change:
             self._compiling += 1
         try:
-            compiled = _compile(job)
+            call = compiled(wanted)
         finally:
             with self._change:
                 self._compiling -= 1
         with self._change:
             self._compiled += 1
             self._compile_seconds += time.perf_counter() - start
-        entry = _Entry(compiled, True, _MAPS_BEFORE_COUNT if job.device.platform == "cpu" else 0)
+        on_cpu = wanted.device.platform == "cpu"
+        entry = new = _Entry(call, True, _MAPS_BEFORE_COUNT if on_cpu else 0)
 
         def keep() -> None:
-            content = _serialised(compiled, job.device)
-            if job.device.platform == "cpu" and content is not None:
-                entry.maps = _maps(content)
+            content = serialised(call, wanted.device)
+            if on_cpu and content is not None:
+                new.maps = maps_of(content)
             if folder is not None and key is not None and content is not None:
                 folder.write(key, content)
 
         return entry, keep
 
-    def _load(self, job: _Job, content: bytes) -> _Entry | None:
+    def _load(self, wanted: Request, content: bytes) -> _Entry | None:
         """Load a program onto the device; None if it cannot be."""
         start = time.perf_counter()
         try:
-            call = _loaded(content, job)
+            call = loaded(content, wanted)
         except Exception:  # whatever a broken entry does: it is compiled anew, and replaced
             return None
         with self._change:
             self._loaded += 1
             self._load_seconds += time.perf_counter() - start
-        return _Entry(call, False, _maps(content) if job.device.platform == "cpu" else 0)
+        return _Entry(call, False, maps_of(content) if wanted.device.platform == "cpu" else 0)
 
-    def _sibling(self, job: _Job) -> bytes | None:
+    def _sibling(self, wanted: Request) -> bytes | None:
         """The program as it was compiled for another device, serialised; None if there is none."""
         with self._change:
-            entries = [entry for key, entry in self._entries.items() if key[1:] == job.family]
-        compiled = next((entry.call for entry in entries if entry.is_compiled), None)
-        return None if compiled is None else _serialised(compiled, job.device)
-
-
-def _key(
-    name: str,
-    arguments: tuple[Any, ...],
-    device: Device,
-    static: Hashable,
-    donate: tuple[int, ...],
-    emitter: Emitter,
-) -> tuple[Any, ...]:
-    """What tells a program apart in memory: its device, and then its family."""
-    leaves, tree = jax.tree.flatten(arguments)
-    shapes, dtypes = tuple([leaf.shape for leaf in leaves]), tuple([leaf.dtype for leaf in leaves])
-    return device, name, static, donate, emitter, tree, shapes, dtypes
-
-
-def _compile(job: _Job) -> Callable[..., Any]:
-    def function(*arguments: Any) -> Any:  # a new one: what JAX keeps of a function goes with it
-        return job.function(*arguments)
-
-    function.__name__ = function.__qualname__ = job.name
-    place = jax.sharding.SingleDeviceSharding(job.device)
-    leaves = jax.tree.leaves(job.arguments)
-    structs = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place), job.arguments)
-    with jax.enable_x64(any(leaf.dtype in _WIDE for leaf in leaves)), _unkept_by_jax():
-        jitted = jax.jit(function, donate_argnums=job.donate, compiler_options=compiler_options(job.emitter))
-        return jitted.lower(*structs).compile()
-
-
-def _unkept_by_jax() -> contextlib.AbstractContextManager[Any]:
-    """Within it JAX's own cache keeps nothing of this thread's, or every program would be on disk twice."""
-    least_seconds = getattr(sys.modules.get("jax._src.config"), "persistent_cache_min_compile_time_secs", None)
-    return contextlib.nullcontext() if least_seconds is None else least_seconds(1e9)  # JAX has no public way
-
-
-def _key_on_disk(job: _Job) -> bytes | None:
-    device, _, static, donate, emitter, tree, shapes, dtypes = job.key
-    choices = static, donate, emitter
-    return digest(job.name, job.function, choices, tree, list(zip(shapes, dtypes, strict=True)), device)
-
-
-def _maps(content: bytes) -> int:
-    """An estimate of the memory maps that a serialised program takes once it is loaded."""
-    return _MAPS_OF_OBJECT * sum(map(content.count, _OBJECT_FILES))
-
-
-def _serialised(compiled: Any, device: Device) -> bytes | None:
-    """A compiled program and the structure of its results, as bytes; None if it has no such form."""
-    try:
-        content, _, tree = serialize_executable.serialize(compiled)
-        if device.platform == "cpu" and not _maps(content):  # it has lost its code
-            return None
-        results = jax.tree.unflatten(tree, range(tree.num_leaves))  # a tree itself cannot be pickled
-        return pickle.dumps((content, results))
-    except Exception:  # not every kind of device, result or argument can be pickled: then it is compiled each time
-        return None
-
-
-def _loaded(content: bytes, job: _Job) -> Callable[..., Any]:
-    """Load what `_serialised` made."""
-    serialised, results = pickle.loads(content)
-    given, made = jax.tree.structure((job.arguments, {})), jax.tree.structure(results)
-    client = job.device.client
-    try:
-        loaded = serialize_executable.deserialize_and_load(
-            serialised, given, made, backend=client, execution_devices=[job.device]
-        )
-    except KeyError:  # it was compiled for another device than this one
-        loaded = _loaded_elsewhere(serialised, given, made, job.device)
-    executable: Any = loaded.runtime_executable()
-    runs_on = executable.local_devices()
-    if runs_on != [job.device]:
-        raise ValueError(f"the program runs on {runs_on}")
-    return loaded
-
-
-def _loaded_elsewhere(serialised: bytes, given: Any, made: Any, device: Device) -> jax.stages.Compiled:
-    """`deserialize_and_load`, with a device in place of the one that the program was compiled for.
-
-    JAX has no public way. Where this way fails, the program is compiled once for each device.
-    """
-    unpickler: Any = serialize_executable._JaxPjrtUnpickler  # type: ignore[attr-defined]
-    compiler: Any = sys.modules["jax._src.compiler"]
-    place = compiler.get_compile_options(num_replicas=1, num_partitions=1, device_assignment=np.array([[device.id]]))
-
-    class Unpickler(unpickler):
-        def persistent_load(self, pid: Any) -> Any:
-            if pid[0] == "device":
-                return device
-            if pid[0] == "exec":
-                return self.backend.deserialize_executable(pid[1], self.execution_devices, place)
-            return super().persistent_load(pid)
-
-    executable, infos, no_kwargs = Unpickler(io.BytesIO(serialised), device.client, [device]).load()
-    return jax.stages.Compiled(executable.load(), [], given.unflatten(infos), made, no_kwargs=no_kwargs)
+            entries = [entry for key, entry in self._entries.items() if key[1:] == wanted.family]
+        call = next((entry.call for entry in entries if entry.is_compiled), None)
+        return None if call is None else serialised(call, wanted.device)
 
 
 def _give_back_memory() -> None:

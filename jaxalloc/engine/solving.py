@@ -10,7 +10,8 @@ import jax
 import numpy as np
 
 from jaxalloc.engine import stages
-from jaxalloc.engine.calls import Calls, Stage, Work
+from jaxalloc.engine.calls import Calls, Work
+from jaxalloc.engine.making import Stage
 from jaxalloc.engine.problems import Operands, Problems
 from jaxalloc.engine.shapes import CLUSTERS, PORTFOLIOS, canonical_each, lanes_of, lengthened, turns_of
 from jaxalloc.kernels.lanes.backend import Backend

@@ -93,7 +93,7 @@ def test_programs_that_do_not_load(
     def broken(*_: Any) -> Any:
         raise ValueError("no such format")
 
-    monkeypatch.setattr(programs, "_loaded", broken)
+    monkeypatch.setattr(programs, "loaded", broken)
     document, err = found(run, status=1)
     assert document["advice"].startswith("a kept program does not load again")
     assert len(err.splitlines()) == 1

@@ -22,6 +22,7 @@ import pytest
 
 import jaxalloc as ja
 from jaxalloc.engine import identity, kept, programs
+from jaxalloc.engine.making import Stage
 from jaxalloc.engine.programs import Registry
 from jaxalloc.kernels.lanes.compiling import Emitter
 from jaxalloc.settings.config import AllocationConfig, cast_config
@@ -77,7 +78,9 @@ def entries(folder: Path) -> list[Path]:
 
 def make(registry: Registry, size: int = 3, **options: Any) -> Callable[..., Any]:
     """Ask for a program of the shape, and wait until it is on disk."""
-    call = registry.program("doubled", doubled, arguments=(Pair(np.ones(size, np.float32)),), device=DEVICE, **options)
+    call = registry.program(
+        Stage(name="doubled", function=doubled, **options), (Pair(np.ones(size, np.float32)),), DEVICE
+    )
     registry.settle()
     return call
 
@@ -87,7 +90,7 @@ def make(registry: Registry, size: int = 3, **options: Any) -> Callable[..., Any
 
 def test_a_program_computes_what_its_function_does(registry: Registry, dtype: Any) -> None:
     pair = Pair(jnp.arange(3, dtype=dtype))
-    call = registry.program("doubled", doubled, arguments=(pair,), device=DEVICE)
+    call = registry.program(Stage(name="doubled", function=doubled), (pair,), DEVICE)
     result = call(pair)
     assert result.second is None
     assert result.first.dtype == dtype
@@ -97,9 +100,9 @@ def test_a_program_computes_what_its_function_does(registry: Registry, dtype: An
 
 def test_shapes_stand_for_arrays_and_a_program_is_made_once(registry: Registry) -> None:
     shape = jax.ShapeDtypeStruct((3,), np.float32)
-    call = registry.program("doubled", doubled, arguments=(Pair(shape),), device=DEVICE)
-    assert registry.program("doubled", doubled, arguments=(Pair(np.ones(3, np.float32)),), device=DEVICE) is call
-    assert registry.program("doubled", doubled, arguments=(Pair(jnp.ones(3, np.float32)),), device=DEVICE) is call
+    call = registry.program(Stage(name="doubled", function=doubled), (Pair(shape),), DEVICE)
+    assert registry.program(Stage(name="doubled", function=doubled), (Pair(np.ones(3, np.float32)),), DEVICE) is call
+    assert registry.program(Stage(name="doubled", function=doubled), (Pair(jnp.ones(3, np.float32)),), DEVICE) is call
     assert (registry.statistics().compiled, registry.statistics().hits) == (1, 2)
 
 
@@ -112,11 +115,11 @@ def test_what_tells_programs_apart(registry: Registry) -> None:
         ((Pair(ones, ones),), {}),
         ((Pair(ones),), {"static": Kind.ONE}),
         ((Pair(ones),), {"static": Kind.TWO}),
-        ((Pair(ones),), {"emitter": Emitter.ELEMENTS}),
+        ((Pair(ones),), {"emitter": Emitter.FUSIONS}),
     ]
     for _ in range(2):
         for arguments, options in variants:
-            registry.program("doubled", doubled, arguments=arguments, device=DEVICE, **options)
+            registry.program(Stage(name="doubled", function=doubled, **options), arguments, DEVICE)
     assert (registry.statistics().compiled, registry.statistics().hits) == (len(variants), len(variants))
     assert registry.statistics().current == len(variants)
 
@@ -127,11 +130,11 @@ def test_empty_arrays_settings_and_keys_are_arguments(registry: Registry, again:
         return jnp.sin(config.cluster_cap) + jax.random.uniform(key), empty, {"sum": jnp.sum(empty), "none": None}
 
     given = (jnp.zeros((0, 4)), cast_config(AllocationConfig(), jnp.float32), jax.random.key(3))
-    call = registry.program("mixed", mixed, arguments=given, device=DEVICE)
+    call = registry.program(Stage(name="mixed", function=mixed), given, DEVICE)
     if again:
         registry.settle()
         other = Registry()
-        call = other.program("mixed", mixed, arguments=given, device=DEVICE)
+        call = other.program(Stage(name="mixed", function=mixed), given, DEVICE)
         assert other.statistics().loaded == 1
     number, empty, rest = call(*given)
     assert float(number) == pytest.approx(np.sin(0.25) + float(jax.random.uniform(jax.random.key(3))), rel=1e-6)
@@ -150,7 +153,7 @@ def test_threads_that_ask_for_one_program_share_it(registry: Registry) -> None:
 
     def ask() -> None:
         gate.wait()
-        calls.append(registry.program("slow", slow, arguments=(np.ones(3, np.float32),), device=DEVICE))
+        calls.append(registry.program(Stage(name="slow", function=slow), (np.ones(3, np.float32),), DEVICE))
 
     threads = [threading.Thread(target=ask) for _ in range(8)]
     for thread in threads:
@@ -164,8 +167,8 @@ def test_threads_that_ask_for_one_program_share_it(registry: Registry) -> None:
 
 def test_prefetched_programs_are_there(registry: Registry) -> None:
     for size in (3, 4, 5):
-        registry.prefetch("doubled", doubled, arguments=(Pair(np.ones(size, np.float32)),), device=DEVICE)
-        registry.prefetch("doubled", doubled, arguments=(Pair(np.ones(size, np.float32)),), device=DEVICE)
+        registry.prefetch(Stage(name="doubled", function=doubled), (Pair(np.ones(size, np.float32)),), DEVICE)
+        registry.prefetch(Stage(name="doubled", function=doubled), (Pair(np.ones(size, np.float32)),), DEVICE)
     registry.settle()
     assert registry.statistics().compiled == 3
     make(registry, 4)
@@ -186,10 +189,10 @@ def test_a_program_that_is_waited_for_goes_first(registry: Registry, monkeypatch
         return (jax.ShapeDtypeStruct((size,), np.float32),)
 
     for size in (1, 2, 3, 4):
-        registry.prefetch("noted", noted, arguments=shape(size), device=DEVICE)
+        registry.prefetch(Stage(name="noted", function=noted), shape(size), DEVICE)
     assert begun.wait(60)
     waiting = [
-        threading.Thread(target=registry.program, args=("noted", noted), kwargs={"arguments": a, "device": DEVICE})
+        threading.Thread(target=registry.program, args=(Stage(name="noted", function=noted), a, DEVICE))
         for a in (shape(4), shape(9))
     ]
     for thread in waiting:
@@ -205,11 +208,11 @@ def test_a_program_that_is_waited_for_goes_first(registry: Registry, monkeypatch
 
 
 def test_an_error_comes_to_whoever_asks(registry: Registry) -> None:
-    registry.prefetch("lapsed", lapsed, arguments=(np.ones(3),), device=DEVICE)
+    registry.prefetch(Stage(name="lapsed", function=lapsed), (np.ones(3),), DEVICE)
     registry.settle()
     for _ in range(2):
         with pytest.raises(ValueError, match="no such program"):
-            registry.program("lapsed", lapsed, arguments=(np.ones(3),), device=DEVICE)
+            registry.program(Stage(name="lapsed", function=lapsed), (np.ones(3),), DEVICE)
     assert registry.statistics().current == 0
 
 
@@ -252,7 +255,7 @@ def test_a_dropped_program_frees_its_memory_maps(registry: Registry) -> None:
     def many(x: Any) -> list[Any]:  # sums are kernels of their own
         return [jnp.sin(x * (k + 1)).sum() * jnp.cos(x).sum() for k in range(60)]
 
-    call = registry.program("many", many, arguments=(np.ones(16, np.float32),), device=DEVICE)
+    call = registry.program(Stage(name="many", function=many), (np.ones(16, np.float32),), DEVICE)
     registry.settle()
     jax.block_until_ready(call(np.ones(16, np.float32)))
     estimated = registry.statistics().maps
@@ -272,7 +275,7 @@ def test_a_program_may_be_dropped_while_a_thread_runs_it(registry: Registry) -> 
     def long(x: Any) -> Any:
         return jax.lax.fori_loop(0, 2_000_000, lambda i, y: jnp.sin(y) + i, x)
 
-    call = registry.program("long", long, arguments=(np.ones(4, np.float32),), device=DEVICE)
+    call = registry.program(Stage(name="long", function=long), (np.ones(4, np.float32),), DEVICE)
     expected = np.asarray(call(np.ones(4, np.float32)))
     pending = call(np.ones(4, np.float32))
     registry.settle()
@@ -462,6 +465,7 @@ PROCESS = """
 import json, os, sys, threading
 import jax, jax.numpy as jnp, numpy as np
 from jaxalloc.engine import programs
+from jaxalloc.engine.making import Stage
 from jaxalloc.settings.config import AllocationConfig, cast_config
 
 def function(x, config):
@@ -472,7 +476,8 @@ def call(device, size=5):
         x = jax.device_put(np.arange(float(size)), device)
         config = jax.device_put(cast_config(AllocationConfig(), np.float64), device)
         given = x, config
-        made = programs.program("function", function, arguments=given, device=device, static=("a", 1))
+        stage = Stage(name="function", function=function, static=("a", 1))
+        made = programs.program(stage, given, device)
         results.append(made(*given)[0].slack.tolist())
         assert made(*given)[1].devices() == {device}
 
@@ -509,7 +514,9 @@ def test_a_second_process_compiles_nothing(tmp_path: Path, jax_keeps: bool) -> N
 
 
 def test_what_jax_alone_has_kept_is_not_kept_without_its_code(tmp_path: Path) -> None:
-    unguarded = "import contextlib; programs._unkept_by_jax = contextlib.nullcontext\n"
+    unguarded = (
+        "import contextlib; from jaxalloc.engine import making; making._unkept_by_jax = contextlib.nullcontext\n"
+    )
     code = PROCESS + unguarded + "call(jax.devices()[0])" + REPORT
     env = {"JAX_COMPILATION_CACHE_DIR": str(tmp_path / "jax"), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
     _, values, _ = run(code, "off", **env)
@@ -550,7 +557,7 @@ def slow(x):
         x = jnp.sort(jnp.sin(x) + k)
     return x
 for size in range(1, 300):
-    programs.prefetch("slow", slow, arguments=(np.ones(size, np.float32),), device=jax.devices()[0])
+    programs.prefetch(Stage(name="slow", function=slow), (np.ones(size, np.float32),), jax.devices()[0])
 call(jax.devices()[0])
 """
     )
@@ -560,7 +567,7 @@ call(jax.devices()[0])
 
 def test_a_program_can_be_made_when_no_thread_can(registry: Registry) -> None:
     registry.end()
-    registry.prefetch("doubled", doubled, arguments=(Pair(np.ones(4, np.float32)),), device=DEVICE)
+    registry.prefetch(Stage(name="doubled", function=doubled), (Pair(np.ones(4, np.float32)),), DEVICE)
     assert make(registry)(Pair(np.ones(3, np.float32))).first.shape == (3,)
     assert registry.statistics().compiled == 1
 
