@@ -23,6 +23,7 @@ from jaxalloc.engine.calls import Calls
 from jaxalloc.engine.problems import Problems
 from jaxalloc.engine.scheduler import Engine
 from jaxalloc.engine.solving import Batch, Solving
+from jaxalloc.kernels.lanes.compiling import Emitter, compiler_options
 from jaxalloc.kernels.solvers.steps import blank
 from jaxalloc.portfolios.profiles import PROFILES
 from jaxalloc.portfolios.result import RESULT_FIELDS, Allocation
@@ -133,15 +134,22 @@ def make_every_step(dtype: Any, *sizes: int) -> None:
 
 
 @functools.cache
-def batched(kernel: Callable[..., Any], *, axes: Any = 0, **static: Any) -> Callable[..., Any]:
-    """``jit(vmap(kernel))`` with keywords fixed: one object for the same arguments, so that tests share programs."""
-    return jax.jit(jax.vmap(functools.partial(kernel, **static) if static else kernel, in_axes=axes))
+def batched(
+    kernel: Callable[..., Any], *, axes: Any = 0, emitter: Emitter = Emitter.ELEMENTS, **static: Any
+) -> Callable[..., Any]:
+    """``jit(vmap(kernel))`` with keywords fixed: one object for the same arguments, so that tests share programs.
+
+    It is compiled as a stage's programs are.
+    """
+    mapped = jax.vmap(functools.partial(kernel, **static) if static else kernel, in_axes=axes)
+    return jax.jit(mapped, compiler_options=compiler_options(emitter))
 
 
 @functools.cache
 def jitted(kernel: Callable[..., Any], **static: Any) -> Callable[..., Any]:
-    """``jit(kernel)`` with keywords fixed; the same object for the same arguments."""
-    return jax.jit(functools.partial(kernel, **static) if static else kernel)
+    """``jit(kernel)`` with keywords fixed, compiled as for `batched`; the same object for the same arguments."""
+    made = functools.partial(kernel, **static) if static else kernel
+    return jax.jit(made, compiler_options=compiler_options(Emitter.ELEMENTS))
 
 
 def host(tree: Any) -> Any:

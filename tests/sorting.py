@@ -12,6 +12,7 @@ import numpy as np
 from helpers import Array
 
 from jaxalloc.kernels.lanes.backend import Backend
+from jaxalloc.kernels.lanes.compiling import Emitter, compiler_options
 from jaxalloc.kernels.solvers.problem import Solution
 from jaxalloc.kernels.solvers.steps import Problem, Solver, Step, blank
 
@@ -20,8 +21,9 @@ MOST_ROUNDS = 100
 
 @functools.cache
 def program(step: Step, backend: Backend) -> Any:
-    """A step, compiled."""
-    return jax.jit(lambda problem, state: step.kernel(problem, state, backend))
+    """A step, compiled with the package's options; the engine's later steps have this emitter too."""
+    options = compiler_options(Emitter.ELEMENTS)
+    return jax.jit(lambda problem, state: step.kernel(problem, state, backend), compiler_options=options)
 
 
 def solve_sorted(

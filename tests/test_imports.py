@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import functools
+import itertools
 import json
 import subprocess
 import sys
@@ -23,7 +24,7 @@ from jaxalloc.kernels.lanes.backend import Backend
 from jaxalloc.kernels.moments.panel import share_panel
 from jaxalloc.kernels.moments.shock import Shock
 from jaxalloc.portfolios.allocation import solve
-from jaxalloc.portfolios.estimates import Given, estimate, estimate_shared
+from jaxalloc.portfolios.estimates import Estimates, Given, annual_estimates, estimate, observe, observe_shared
 from jaxalloc.portfolios.profiles import PROFILES
 from jaxalloc.settings.config import COVARIANCES, LINKAGES, AllocationConfig, cast_config
 
@@ -284,30 +285,31 @@ def kernels(backend: Backend) -> dict[str, Any]:
     """Jaxprs of the kernels, 60 assets in up to 60 clusters, so that no size takes a short cut."""
     n_rows, n = 30, 60
     returns, c, a = jnp.zeros((n_rows, n)), jnp.ones(n_rows), jnp.ones(n, bool)
-    own, of_panel = (functools.partial(kernel, backend=backend) for kernel in (estimate, estimate_shared))
+    own = functools.partial(estimate, backend=backend)
     made = {}
-    for linkage in LINKAGES:
-        for criterion, distance in (("distance", "correlation"), ("maxclust", "absolute")):
-            config = AllocationConfig(linkage=linkage, criterion=criterion, distance=distance)
-            config = cast_config(config, returns.dtype)
-            made[f"estimate {linkage} {criterion}"] = jax.make_jaxpr(own)(returns, config, c, a, Given())
+    cuts = itertools.cycle((("distance", "correlation"), ("maxclust", "absolute")))
+    for linkage, (criterion, distance) in zip(LINKAGES, cuts, strict=False):
+        config = AllocationConfig(linkage=linkage, criterion=criterion, distance=distance)
+        config = cast_config(config, returns.dtype)
+        made[f"estimate {linkage} {criterion}"] = jax.make_jaxpr(own)(returns, config, c, a, Given())
         made[f"linkage_matrix {linkage}"] = jax.make_jaxpr(lambda d, how=linkage: linkage_matrix(d, how))(
             jnp.zeros((n, n))
         )
     shock, axes = Shock(jnp.ones(n), jnp.float32(0.5), jnp.zeros(n)), (None, None, 0, 0, None)
-    for budget in (0, 2**29):
-        panel = share_panel(np.asarray(returns), budget)
-        shared = jax.vmap(of_panel, in_axes=(None, None, 0, 0))
-        made[f"estimate_shared {budget}"] = jax.make_jaxpr(shared)(panel, config, c[None, :], a[None, :])
-        for choice in COVARIANCES:
-            chosen = config.replace(covariance=choice)
-            made[f"estimate_shared {budget} {choice}, shocked"] = jax.make_jaxpr(jax.vmap(of_panel, axes))(
+
+    def observed(panel: Any, config: Any, c: Any, a: Any, shock: Any) -> Estimates:
+        return annual_estimates(observe_shared(panel, config, c, a), config, Given(), shock)
+
+    for choice in COVARIANCES:
+        chosen = config.replace(covariance=choice)
+        for budget in (0, 2**29):
+            panel = share_panel(np.asarray(returns), budget)
+            made[f"observe_shared {budget} {choice}, shocked"] = jax.make_jaxpr(jax.vmap(observed, axes))(
                 panel, chosen, c[None, :], a[None, :], shock
             )
-    for choice in COVARIANCES:
-        made[f"estimate {choice}, shocked"] = jax.make_jaxpr(own)(
-            returns, config.replace(covariance=choice), c, a, Given(), shock
-        )
+        made[f"observe {choice}, shocked"] = jax.make_jaxpr(
+            lambda x, config, c, a, shock: annual_estimates(observe(x, config, c, a, Given()), config, Given(), shock)
+        )(returns, chosen, c, a, shock)
     shapes = jax.eval_shape(own, returns, config, c, a, Given())
     made["solve"] = jax.make_jaxpr(lambda e, s: solve(e, s, backend))(shapes, config)
     for linkage in LINKAGES:
