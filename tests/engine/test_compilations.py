@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -90,6 +91,7 @@ def test_choosing_profiles_compiles_nothing(x64: Any) -> None:
 
 PROCESS = """
 import json
+import os
 import numpy as np
 import jaxalloc as ja
 from jaxalloc.engine import programs
@@ -105,7 +107,8 @@ print(json.dumps([made.compiled, made.loaded, np.asarray(weights).tolist(), *(n.
 
 
 def in_a_process() -> Any:
-    done = subprocess.run([sys.executable, "-c", PROCESS], capture_output=True, text=True, check=False)
+    env = os.environ | {"JAX_ENABLE_X64": "1"}  # the precision of studies, so that there is one set of programs
+    done = subprocess.run([sys.executable, "-c", PROCESS], env=env, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 
