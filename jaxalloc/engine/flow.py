@@ -21,7 +21,7 @@ from jaxalloc.engine.linking import link_group
 from jaxalloc.engine.making import Stage
 from jaxalloc.engine.problems import Problems
 from jaxalloc.engine.shapes import CLUSTERS, PORTFOLIOS, canonical, canonical_each
-from jaxalloc.engine.solving import Batch, Solutions, Solving, batches
+from jaxalloc.engine.solving import SECOND, Batch, Solutions, Solving, batches
 from jaxalloc.engine.stages import Items
 from jaxalloc.kernels.lanes.compiling import Emitter
 from jaxalloc.portfolios.describing import kinds_of
@@ -31,6 +31,8 @@ from jaxalloc.portfolios.profiles import PROFILES
 from jaxalloc.portfolios.result import BY_ASSET_FIELDS, PROFILE_FIELDS, RESULT_FIELDS, Allocation
 from jaxalloc.settings.config import AllocationConfig
 from jaxalloc.universes.universe import Drawn
+
+_MANY = 100  # universes of a part
 
 OBSERVE_OWN = Stage(name="observe own", function=stages.observe_own)
 
@@ -106,6 +108,9 @@ class PartRun:
         wanted = batches(self._names, n_clusters, self._work.n_assets)
         for batch in wanted:
             solving.prefetch(batch)
+        if self._count >= _MANY:  # of so many problems some want a second step
+            for batch in wanted:
+                solving.prefetch(batch, SECOND)
         return wanted
 
     # ---- from items to problems -------------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ from jaxalloc.kernels.solvers.problem import Solution
 from jaxalloc.kernels.solvers.steps import Solver, State, blank
 from jaxalloc.portfolios.profiles import PROFILES
 
-FIRST = 1  # number of a solver's first step
+FIRST, SECOND = 1, 2  # numbers of a solver's steps
 
 
 class Batch(NamedTuple):
@@ -129,15 +129,15 @@ class Solving:
         self._reward = np.array([-1 if profile.reward is None else profile.reward for profile in profiles], np.int32)
         self._upper = np.array([profile.upper for profile in profiles], np.int32)
 
-    def prefetch(self, batch: Batch) -> None:
-        """Have the program of the first step made."""
-        each, lanes = self._tile(batch, FIRST)
+    def prefetch(self, batch: Batch, step: int = FIRST) -> None:
+        """Have the program of a step made, by default the first one's."""
+        each, lanes = self._tile(batch, step)
         dtype, size = self._work.dtype, batch.size
         shapes = (each, size, size), (each, size), (each, size)
         problems = tuple(jax.ShapeDtypeStruct(shape, dtype) for shape in shapes)
         number = jax.ShapeDtypeStruct((), np.int32)
         state = _blank(batch.solver, batch.size, each, dtype)
-        self._calls.prefetch(self._stage(batch, FIRST, lanes), problems, state, number, number)
+        self._calls.prefetch(self._stage(batch, step, lanes), problems, state, number, number)
 
     def solve(self, batch: Batch) -> None:
         """Take problems through their solver's steps, each step's in dense tiles, until none wants another."""
