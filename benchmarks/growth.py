@@ -1,12 +1,16 @@
 """How cost and memory grow with the number of universes and of assets, and how long a first result takes.
 
-    JAXALLOC_DATA=folder python benchmarks/growth.py [universes] [assets] [memory] [start]
+    JAXALLOC_DATA=folder python benchmarks/growth.py [part ...]
 
-runs the parts named (all by default; ten minutes on two cores), puts each into benchmarks/results/growth.json and makes
-growth.md of that. Run it unchanged on a GPU machine: its results then carry the device's name.
+runs the parts named (all by default; a quarter of an hour on two cores), puts each into benchmarks/results/growth.json
+and makes growth.md of that. Run it unchanged on a GPU machine: its results then carry the device's name.
 
 - universes: microseconds a universe of one full chunk, ten, and a million universes, N = 20, four profiles, float64.
 - assets: the same for N from 20 to 431 of the real stocks (the embedded market where JAXALLOC_DATA is not set).
+- groups: the same for the embedded market, which has a cluster for every three or four assets at any size.
+- calls: microseconds a universe in a call of 100 and in one of 10,000.
+- windows: the same for windows of a year out of ten years, and as often in a panel of a year.
+- precision: the same in float64 and in float32.
 - memory: by how much a part of a chunk makes the memory of the process grow, once its programs are there, against the
   formula of `jaxalloc.engine.shapes.chunk_bytes`; on Linux and a CPU.
 - start: seconds until `jaxalloc allocate` has printed its tables, with nothing compiled before and with the programs of
@@ -30,6 +34,7 @@ from panels import RESULTS, embedded, stocks
 from parts import run_parts
 
 from jaxalloc.cli.timing import allocations, engine_of
+from jaxalloc.engine.batch import allocate_batch
 from jaxalloc.engine.scheduler import Engine
 from jaxalloc.engine.shapes import chunk_bytes
 from jaxalloc.settings.config import DEFAULT_PROFILES
@@ -90,19 +95,85 @@ def universes() -> list[dict[str, Any]]:
 
 def assets() -> list[dict[str, Any]]:
     """Cost a universe by the number of assets, and the power of N between neighbours."""
+    return _by_assets({n_assets: panel(n_assets) for n_assets in (20, 50, 100, 150, 200, 250, 431)})
+
+
+def groups() -> list[dict[str, Any]]:
+    """Likewise in the embedded market."""
+    return _by_assets({n_assets: embedded(n_assets).to_numpy() for n_assets in (100, 250, 1000)})
+
+
+def _by_assets(panels: dict[int, np.ndarray]) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     with jax.enable_x64(True):
-        for n_assets in (20, 50, 100, 150, 200, 250, 431):
-            engine = engine_of(panel(n_assets))
+        for n_assets, returns in panels.items():
+            engine = engine_of(returns)
             n = engine.chunk_size
             seconds(engine, n)
             each = 1e6 * statistics.median(seconds(engine, n) for _ in range(3)) / n
-            row = {"assets": n_assets, "us_each": each}
+            row: dict[str, Any] = {"assets": n_assets, "us_each": each}
             if rows:
                 last = rows[-1]
                 row["power"] = float(np.log(each / last["us_each"]) / np.log(n_assets / last["assets"]))
             rows.append(row)
             print(row, flush=True)
+    return rows
+
+
+def _us_each(returns: np.ndarray, weights: np.ndarray) -> float:
+    """Microseconds a universe of a call of `allocate_batch`, the median of five, compiled."""
+
+    def timed() -> float:
+        began = time.perf_counter()
+        allocate_batch(returns, observation_weights=weights)
+        return time.perf_counter() - began
+
+    timed()
+    return 1e6 * statistics.median(timed() for _ in range(5)) / len(weights)
+
+
+def calls() -> list[dict[str, Any]]:
+    """Cost a universe in small and in large calls."""
+    rng, rows = np.random.default_rng(0), []
+    with jax.enable_x64(True):
+        for n_assets in (20, 100):
+            returns = panel(n_assets)
+            counts = rng.multinomial(len(returns), np.full(len(returns), 1 / len(returns)), size=10_000)
+            few, many = _us_each(returns, counts[:100]), _us_each(returns, counts)
+            rows.append({"assets": n_assets, "us_each_of_100": few, "us_each_of_10000": many, "ratio": few / many})
+    return rows
+
+
+def windows() -> list[dict[str, Any]]:
+    """Cost a universe of windows of a year out of ten, and of a panel of a year."""
+    rows = []
+    with jax.enable_x64(True):
+        for n_assets in (20, 100, 431):
+            found = stocks(n_assets, 2520)
+            returns = (embedded(n_assets, 2520) if found is None else found).to_numpy()
+            starts = np.arange(0, len(returns) - 252, 21)
+            in_use = np.arange(len(returns))[None, :] - starts[:, None]
+            long = _us_each(returns, ((in_use >= 0) & (in_use < 252)).astype(float))
+            short = _us_each(returns[-252:], np.ones((len(starts), 252)))
+            rows.append({"assets": n_assets, "windows": len(starts), "long": long, "short": short})
+            rows[-1]["ratio"] = long / short
+    return rows
+
+
+def precision() -> list[dict[str, Any]]:
+    """Cost a universe in both precisions."""
+    rows = []
+    for n_assets in (20, 100, 250):
+        times: dict[int, list[float]] = {64: [], 32: []}
+        for turn in range(4):
+            for bits, found in times.items():
+                with jax.enable_x64(bits == 64):
+                    engine = engine_of(panel(n_assets))
+                    time_taken = seconds(engine, engine.chunk_size) / engine.chunk_size
+                    if turn:  # the first compiles
+                        found.append(1e6 * time_taken)
+        each = {bits: statistics.median(found) for bits, found in times.items()}
+        rows.append({"assets": n_assets, "float64": each[64], "float32": each[32], "ratio": each[64] / each[32]})
     return rows
 
 
@@ -165,6 +236,31 @@ def render(results: dict[str, Any]) -> str:
             f"| {row['assets']} | {row['us_each']:,.0f} | {row.get('power', float('nan')):.1f} |".replace("nan", "")
             for row in results["assets"]
         ]
+    if "groups" in results:
+        lines += ["", "| assets of the embedded market | us each | power of N since the last |", "| --- | --- | --- |"]
+        lines += [
+            f"| {row['assets']:,} | {row['us_each']:,.0f} | {row.get('power', float('nan')):.1f} |".replace("nan", "")
+            for row in results["groups"]
+        ]
+    if "calls" in results:
+        lines += ["", "| assets | us each in a call of 100 | of 10,000 | ratio |", "| --- | --- | --- | --- |"]
+        lines += [
+            f"| {row['assets']} | {row['us_each_of_100']:,.0f} | {row['us_each_of_10000']:,.0f} | {row['ratio']:.1f} |"
+            for row in results["calls"]
+        ]
+    if "windows" in results:
+        heads = "windows of a year", "us each, out of ten years", "out of one", "ratio"
+        lines += ["", f"| assets | {' | '.join(heads)} |", f"| --- |{' --- |' * len(heads)}"]
+        lines += [
+            f"| {row['assets']} | {row['windows']} | {row['long']:,.0f} | {row['short']:,.0f} | {row['ratio']:.1f} |"
+            for row in results["windows"]
+        ]
+    if "precision" in results:
+        lines += ["", "| assets | us each, float64 | float32 | ratio |", "| --- | --- | --- | --- |"]
+        lines += [
+            f"| {row['assets']} | {row['float64']:,.0f} | {row['float32']:,.0f} | {row['ratio']:.2f} |"
+            for row in results["precision"]
+        ]
     if results.get("memory"):
         lines += ["", "| assets | universes of a part | formula (MiB) | growth (MiB) |", "| --- | --- | --- | --- |"]
         lines += [
@@ -183,7 +279,16 @@ def render(results: dict[str, Any]) -> str:
 
 def main() -> None:
     """Run the parts named on the command line."""
-    parts = {"universes": universes, "assets": assets, "memory": memory, "start": start}
+    parts = {
+        "universes": universes,
+        "assets": assets,
+        "groups": groups,
+        "calls": calls,
+        "windows": windows,
+        "precision": precision,
+        "memory": memory,
+        "start": start,
+    }
     device = jax.devices()[0]
     name = "growth" if device.platform == "cpu" else f"growth-{device.device_kind.lower().replace(' ', '-')}"
     run_parts(__doc__, parts, RESULTS / f"{name}.json", render)

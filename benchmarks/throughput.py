@@ -29,7 +29,7 @@ from typing import Any
 
 import jax
 import numpy as np
-from panels import JOBS, RESULTS, of_job
+from panels import JOBS, LARGE, RESULTS, of_job
 
 import jaxalloc as ja
 from jaxalloc.cli.timing import TimedEngine, allocations, engine_of
@@ -143,7 +143,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--n", type=int, default=1024, help="universes a run (default 1024)")
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--jobs", nargs="+", choices=list(JOBS), default=list(JOBS))
+    parser.add_argument("--jobs", nargs="+", choices=list(JOBS), default=[name for name in JOBS if name not in LARGE])
     arguments = parser.parse_args()
     device = jax.devices()[0]
     rows = []
