@@ -2,13 +2,14 @@
 
 The jobs: one shared panel of one year (T = 252), iid bootstrap resamples, all four profiles. W20, W100, W250 and W431
 are real stocks, which cluster little: the first columns of a file in the folder that JAXALLOC_DATA names. W100m and
-W1000m are the embedded market, whose volatilities lie far apart; W1000s are independent assets. In the three largest
-jobs only the expert's loops race: the others take up to minutes a universe.
+W1000m are the embedded market, whose volatilities lie far apart; W1000s are single assets, which share one factor. In
+the three largest jobs only the expert's loops race: the others take up to minutes a universe.
 
     JAXALLOC_DATA=folder python benchmarks/bench.py --jobs W20 W100m
 
 prints a table and writes bench.json and bench.md to benchmarks/results, after each job what there is, and the README's
-table from bench.json (``--readme`` does that alone).
+table from bench.json (``--readme`` does that alone). Jobs that are not run keep their figures, if they are of the same
+machine and precision.
 
     python benchmarks/bench.py prices.csv --n-assets 50 --rivals original,naive
 
@@ -80,10 +81,12 @@ def run(words: Sequence[str]) -> int:
     out = arguments.out or (None if arguments.file else RESULTS)
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
+    kept = _kept(out, found, [job.name for job in jobs])
     for job in jobs:
         with render.working(job.name, arguments.quiet, rate=1.0) as say:
             race_of = (rivals, rules) if job.name not in LARGE else _of_large(rivals, rules)
-            found["jobs"].append(race.run(job, *race_of, say))
+            kept[job.name] = race.run(job, *race_of, say)
+        found["jobs"] = [kept[name] for name in dict.fromkeys((*JOBS, *kept)) if name in kept]
         if out is not None:
             (out / "bench.json").write_text(to_json(found), encoding="utf-8")
             (out / "bench.md").write_text(tables.markdown(found), encoding="utf-8")
@@ -94,6 +97,16 @@ def run(words: Sequence[str]) -> int:
     else:
         tables.print_race(found, render.stdout())
     return 0
+
+
+def _kept(out: Path | None, found: dict[str, Any], running: Sequence[str]) -> dict[str, Any]:
+    """The jobs that are not run, by name, as an earlier run on such a machine left them."""
+    if out is None or out.resolve() != RESULTS or not (out / "bench.json").exists():
+        return {}
+    earlier = json.loads((out / "bench.json").read_text(encoding="utf-8"))
+    if any(earlier[name] != found[name] for name in ("format", "machine", "device", "precision")):
+        return {}
+    return {job["job"]: job for job in earlier["jobs"] if job["job"] not in running}
 
 
 def _of_large(rivals: Sequence[str], rules: Rules) -> tuple[Sequence[str], Rules]:
@@ -210,7 +223,7 @@ def speed_table(found: dict[str, Any]) -> str:
         f"jaxalloc {found['versions']['jaxalloc']}.\n\n"
         + "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
         + "\nW20 to W431 are US stocks, the jobs in m are the embedded market, which clusters more, and W1000s are "
-        "assets that have nothing in common. Rivals that take minutes for one large universe are left out there.\n"
+        "single assets that share one factor. Rivals that take minutes for one large universe are left out there.\n"
     )
 
 

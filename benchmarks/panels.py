@@ -15,7 +15,7 @@ FILE = "us_equities_returns_2007_2016.parquet"  # in the folder that JAXALLOC_DA
 EMBEDDED = "embedded market"
 ROWS = 252
 # Real stocks, which cluster little; the embedded market (m), which clusters more, and whose volatilities lie far apart;
-# and assets that have nothing in common (s), each a cluster of its own
+# and assets that have a common factor alone (s), each a cluster of its own
 JOBS = {"W20": 20, "W100m": 100, "W100": 100, "W250": 250, "W431": 431, "W1000m": 1000, "W1000s": 1000}
 LARGE = ("W431", "W1000m", "W1000s")  # where one universe takes some rivals minutes
 
@@ -36,17 +36,18 @@ def embedded(n_assets: int, n_rows: int = ROWS) -> pd.DataFrame:
 
 
 def single(n_assets: int, n_rows: int = ROWS) -> pd.DataFrame:
-    """Return days (T, N), a year of them, of independent assets with volatilities of 10 to 40 % a year."""
+    """Return days (T, N), a year of them, of assets with a common factor alone: correlation 0.3, 10 to 40 % a year."""
     import numpy as np
     import pandas as pd
 
     rng = np.random.default_rng(0)
     volatility = rng.uniform(0.1, 0.4, n_assets) / np.sqrt(252)
-    return pd.DataFrame(rng.normal(0.05 / 252, volatility, (n_rows, n_assets)))
+    common, own = rng.normal(size=(n_rows, 1)), rng.normal(size=(n_rows, n_assets))
+    return pd.DataFrame(0.05 / 252 + volatility * (np.sqrt(0.3) * common + np.sqrt(0.7) * own))
 
 
 def of_job(name: str) -> tuple[pd.DataFrame | None, str]:
     """Return a job's returns, None where they are not at hand, and their source."""
     if name.endswith("m"):
         return embedded(JOBS[name]), EMBEDDED
-    return (single(JOBS[name]), "independent assets") if name.endswith("s") else (stocks(JOBS[name]), FILE)
+    return (single(JOBS[name]), "a common factor") if name.endswith("s") else (stocks(JOBS[name]), FILE)
