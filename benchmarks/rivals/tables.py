@@ -28,8 +28,8 @@ def markdown(document: dict[str, Any]) -> str:
         f"{machine['processor']}, {machine['cores']} cores, {machine['system']}; "
         f"jaxalloc in {document['precision']} bits on {where}; {document['started']}.",
         "",
-        f"Each ratio is the median of {document['pairs']} pairs of runs of {document['seconds']:g} s or more; gaps are "
-        f"the largest of {document['judged']} universes, the same for all.",
+        f"Each ratio is the median of {_pairs(document)} pairs of runs of {document['seconds']:g} s or more; gaps are "
+        "the largest of the universes that the oracle judged, the same for all.",
     ]
     lines += [f"{row['name']} left out: no {', '.join(row['missing'])}." for row in document["left_out"]]
     for job in document["jobs"]:
@@ -37,6 +37,13 @@ def markdown(document: dict[str, Any]) -> str:
         lines += [_HEAD, "|" + " --- |" * _HEAD[:-1].count("|"), _our_row(job)]
         lines += [_row(row) for row in job["rivals"]]
     return "\n".join(lines) + "\n"
+
+
+def _pairs(document: dict[str, Any]) -> str:
+    """How many pairs a ratio is of: jobs may have been run apart."""
+    counts = {len(row["pairs"]) for job in document["jobs"] for row in job["rivals"] if "pairs" in row}
+    counts = counts or {document["pairs"]}
+    return " to ".join(str(count) for count in sorted({min(counts), max(counts)}))
 
 
 def _our_row(job: dict[str, Any]) -> str:
