@@ -158,11 +158,6 @@ def sample_tail_gain(returns: Array, weights: Array, mask: Array, n_rows: Array 
 
         return over_rows(add, (jnp.zeros(mask.shape, dtype), infinite), n_rows, returns, c)
 
-    def above_floor(least: Array, x: Array, c: Array) -> Array:
-        values, read, _ = readable(x, c)
-        there = read & (values > bracket.floor[None, :])
-        return jnp.minimum(least, along_rows(jnp.minimum, jnp.where(there, values, jnp.inf)))
-
     # upwards: x(k), and x(k+1), which is the same or the next, or with fractions a later one
     def climb(state: tuple[Array, ...]) -> tuple[Array, ...]:
         level, weight, low, high, goes_on = state
@@ -173,7 +168,7 @@ def sample_tail_gain(returns: Array, weights: Array, mask: Array, n_rows: Array 
         goes_on = goes_on & (weight <= k + 1) & jnp.isfinite(above)
         return jnp.where(goes_on, above, level), weight, low, high, goes_on
 
-    first = jnp.where(exists, over_rows(above_floor, infinite, n_rows, returns, c), 0)
+    first = jnp.where(exists, look(bracket.floor)[1], 0)
     _, _, low, high, _ = lax.while_loop(
         lambda state: jnp.any(state[-1]), climb, (first, bracket.below, first, first, exists)
     )
