@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from panels import RESULTS, embedded, stocks
+from panels import RESULTS, daily
 from parts import run_parts
 
 REPEATS = 3
@@ -93,12 +93,6 @@ print(json.dumps(found))
 """
 
 
-def panel(n_assets: int, n_rows: int) -> np.ndarray:
-    """Daily returns (T, N) of stocks, or of the embedded market where there are none."""
-    found = stocks(n_assets, n_rows)
-    return (embedded(n_assets, n_rows) if found is None else found).to_numpy()
-
-
 def timed(code: str, values: np.ndarray, folder: Path, name: str) -> tuple[float, str]:
     """Seconds of a process that runs some code on an array, its programs kept in the folder's ``name``; its output."""
     file = folder / "panel.npy"
@@ -120,7 +114,7 @@ def answer() -> list[dict[str, Any]]:
         found: dict[str, list[float]] = {"nothing_kept": [], "kept": [], "skfolio": []}
         for _ in range(REPEATS):
             with tempfile.TemporaryDirectory() as folder:
-                values = panel(n_assets, 504)
+                values = daily(n_assets, 504)
                 found["skfolio"].append(timed(SKFOLIO, values, Path(folder), "none")[0])
                 found["nothing_kept"].append(timed(ALLOCATE, values, Path(folder), "programs")[0])
                 found["kept"].append(timed(ALLOCATE, values, Path(folder), "programs")[0])
@@ -136,7 +130,7 @@ def batch() -> list[dict[str, Any]]:
         found: dict[str, list[float]] = {"nothing_kept": [], "kept": [], "work": []}
         for _ in range(REPEATS if n_assets < 431 else 1):
             with tempfile.TemporaryDirectory() as folder:
-                values = panel(n_assets, 252)
+                values = daily(n_assets, 252)
                 found["nothing_kept"].append(timed(BATCH, values, Path(folder), "programs")[0])
                 seconds, said = timed(BATCH, values, Path(folder), "programs")
                 work = float(said)
@@ -153,13 +147,13 @@ def batch() -> list[dict[str, Any]]:
 def shapes() -> dict[str, Any]:
     """What 200 shapes cost."""
     with tempfile.TemporaryDirectory() as folder:
-        return json.loads(timed(SHAPES, panel(200, 1500), Path(folder), "programs")[1])
+        return json.loads(timed(SHAPES, daily(200, 1500), Path(folder), "programs")[1])
 
 
 def choices() -> dict[str, Any]:
     """Programs compiled by other choices."""
     with tempfile.TemporaryDirectory() as folder:
-        return json.loads(timed(CHOICES, panel(30, 252 + 21 * 99), Path(folder), "programs")[1])
+        return json.loads(timed(CHOICES, daily(30, 252 + 21 * 99), Path(folder), "programs")[1])
 
 
 def render(results: dict[str, Any]) -> str:

@@ -30,7 +30,7 @@ from typing import Any
 
 import jax
 import numpy as np
-from panels import RESULTS, embedded, stocks
+from panels import RESULTS, daily, embedded
 from parts import run_parts
 
 from jaxalloc.cli.timing import allocations, engine_of
@@ -62,12 +62,6 @@ with jax.enable_x64(True), one_stream():
 """
 
 
-def panel(n_assets: int) -> np.ndarray:
-    """One year of returns (252, N)."""
-    found = stocks(n_assets)
-    return (embedded(n_assets) if found is None else found).to_numpy()
-
-
 def seconds(engine: Engine, n: int) -> float:
     """Wall time of ``n`` universes, fetched to the host chunk by chunk."""
     start = time.perf_counter()
@@ -79,7 +73,7 @@ def seconds(engine: Engine, n: int) -> float:
 def universes() -> list[dict[str, Any]]:
     """Cost a universe by their number; the machine's speed swings, so that the small runs are repeated throughout."""
     with jax.enable_x64(True):
-        engine = engine_of(panel(20))
+        engine = engine_of(daily(20))
         seconds(engine, 2 * engine.chunk_size)
         counts = (engine.chunk_size, 10 * engine.chunk_size)
         times: dict[int, list[float]] = {n: [] for n in counts}
@@ -95,7 +89,7 @@ def universes() -> list[dict[str, Any]]:
 
 def assets() -> list[dict[str, Any]]:
     """Cost a universe by the number of assets, and the power of N between neighbours."""
-    return _by_assets({n_assets: panel(n_assets) for n_assets in (20, 50, 100, 150, 200, 250, 431)})
+    return _by_assets({n_assets: daily(n_assets) for n_assets in (20, 50, 100, 150, 200, 250, 431)})
 
 
 def groups() -> list[dict[str, Any]]:
@@ -137,7 +131,7 @@ def calls() -> list[dict[str, Any]]:
     rng, rows = np.random.default_rng(0), []
     with jax.enable_x64(True):
         for n_assets in (20, 100):
-            returns = panel(n_assets)
+            returns = daily(n_assets)
             counts = rng.multinomial(len(returns), np.full(len(returns), 1 / len(returns)), size=10_000)
             few, many = _us_each(returns, counts[:100]), _us_each(returns, counts)
             rows.append({"assets": n_assets, "us_each_of_100": few, "us_each_of_10000": many, "ratio": few / many})
@@ -149,8 +143,7 @@ def windows() -> list[dict[str, Any]]:
     rows = []
     with jax.enable_x64(True):
         for n_assets in (20, 100, 431):
-            found = stocks(n_assets, 2520)
-            returns = (embedded(n_assets, 2520) if found is None else found).to_numpy()
+            returns = daily(n_assets, 2520)
             starts = np.arange(0, len(returns) - 252, 21)
             in_use = np.arange(len(returns))[None, :] - starts[:, None]
             long = _us_each(returns, ((in_use >= 0) & (in_use < 252)).astype(float))
@@ -168,7 +161,7 @@ def precision() -> list[dict[str, Any]]:
         for turn in range(4):
             for bits, found in times.items():
                 with jax.enable_x64(bits == 64):
-                    engine = engine_of(panel(n_assets))
+                    engine = engine_of(daily(n_assets))
                     time_taken = seconds(engine, engine.chunk_size) / engine.chunk_size
                     if turn:  # the first compiles
                         found.append(1e6 * time_taken)
@@ -185,7 +178,7 @@ def memory() -> list[dict[str, Any]]:
     for n_assets in (20, 100, 250):
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / "panel.npy"
-            np.save(file, panel(n_assets))
+            np.save(file, daily(n_assets))
             command = [sys.executable, "-c", PEAK, str(file)]
             path = os.pathsep.join([str(Path(__file__).parent), *sys.path])
             env = os.environ | {"PYTHONPATH": path}
@@ -228,45 +221,40 @@ def render(results: dict[str, Any]) -> str:
     """Return the Markdown of the results."""
     lines = ["# Growth", "", f"Machine: {results['machine']}. Made by `python benchmarks/growth.py`."]
     if "universes" in results:
-        lines += ["", "| universes (N = 20) | us each |", "| --- | --- |"]
-        lines += [f"| {row['universes']:,} | {row['us_each']:.0f} |" for row in results["universes"]]
-    if "assets" in results:
-        lines += ["", "| assets | us each | power of N since the last |", "| --- | --- | --- |"]
-        lines += [
-            f"| {row['assets']} | {row['us_each']:,.0f} | {row.get('power', float('nan')):.1f} |".replace("nan", "")
-            for row in results["assets"]
-        ]
-    if "groups" in results:
-        lines += ["", "| assets of the embedded market | us each | power of N since the last |", "| --- | --- | --- |"]
-        lines += [
-            f"| {row['assets']:,} | {row['us_each']:,.0f} | {row.get('power', float('nan')):.1f} |".replace("nan", "")
-            for row in results["groups"]
-        ]
+        rows = [[f"{row['universes']:,}", f"{row['us_each']:.0f}"] for row in results["universes"]]
+        lines += _table(["universes (N = 20)", "us each"], rows)
+    for part, head in (("assets", "assets"), ("groups", "assets of the embedded market")):
+        if part in results:
+            rows = [
+                [f"{row['assets']:,}", f"{row['us_each']:,.0f}", f"{row['power']:.1f}" if "power" in row else ""]
+                for row in results[part]
+            ]
+            lines += _table([head, "us each", "power of N since the last"], rows)
     if "calls" in results:
-        lines += ["", "| assets | us each in a call of 100 | of 10,000 | ratio |", "| --- | --- | --- | --- |"]
-        lines += [
-            f"| {row['assets']} | {row['us_each_of_100']:,.0f} | {row['us_each_of_10000']:,.0f} | {row['ratio']:.1f} |"
+        rows = [
+            [row["assets"], f"{row['us_each_of_100']:,.0f}", f"{row['us_each_of_10000']:,.0f}", f"{row['ratio']:.1f}"]
             for row in results["calls"]
         ]
+        lines += _table(["assets", "us each in a call of 100", "of 10,000", "ratio"], rows)
     if "windows" in results:
-        heads = "windows of a year", "us each, out of ten years", "out of one", "ratio"
-        lines += ["", f"| assets | {' | '.join(heads)} |", f"| --- |{' --- |' * len(heads)}"]
-        lines += [
-            f"| {row['assets']} | {row['windows']} | {row['long']:,.0f} | {row['short']:,.0f} | {row['ratio']:.1f} |"
+        rows = [
+            [row["assets"], row["windows"], f"{row['long']:,.0f}", f"{row['short']:,.0f}", f"{row['ratio']:.1f}"]
             for row in results["windows"]
         ]
+        heads = ["assets", "windows of a year", "us each, out of ten years", "out of one", "ratio"]
+        lines += _table(heads, rows)
     if "precision" in results:
-        lines += ["", "| assets | us each, float64 | float32 | ratio |", "| --- | --- | --- | --- |"]
-        lines += [
-            f"| {row['assets']} | {row['float64']:,.0f} | {row['float32']:,.0f} | {row['ratio']:.2f} |"
+        rows = [
+            [row["assets"], f"{row['float64']:,.0f}", f"{row['float32']:,.0f}", f"{row['ratio']:.2f}"]
             for row in results["precision"]
         ]
+        lines += _table(["assets", "us each, float64", "float32", "ratio"], rows)
     if results.get("memory"):
-        lines += ["", "| assets | universes of a part | formula (MiB) | growth (MiB) |", "| --- | --- | --- | --- |"]
-        lines += [
-            f"| {row['assets']} | {row['universes']:,} | {row['formula_mib']:.0f} | {row['grown_mib']:.0f} |"
+        rows = [
+            [row["assets"], f"{row['universes']:,}", f"{row['formula_mib']:.0f}", f"{row['grown_mib']:.0f}"]
             for row in results["memory"]
         ]
+        lines += _table(["assets", "universes of a part", "formula (MiB)", "growth (MiB)"], rows)
     if "start" in results:
         s = results["start"]
         lines += [
@@ -275,6 +263,11 @@ def render(results: dict[str, Any]) -> str:
             f"earlier process {s['with_cache']:.1f} s, of which importing jax and pandas takes {s['imports']:.1f} s.",
         ]
     return "\n".join(lines) + "\n"
+
+
+def _table(heads: list[str], rows: list[list[Any]]) -> list[str]:
+    """An empty line, and a table in Markdown."""
+    return ["", *(f"| {' | '.join(map(str, cells))} |" for cells in (heads, ["---"] * len(heads), *rows))]
 
 
 def main() -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # whoever times a start imports JAX later
+    import numpy as np
     import pandas as pd
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -33,6 +34,12 @@ def embedded(n_assets: int, n_rows: int = ROWS) -> pd.DataFrame:
     from jaxalloc.datasets import synthetic_market
 
     return synthetic_market(n_assets, n_rows)
+
+
+def daily(n_assets: int, n_rows: int = ROWS) -> np.ndarray:
+    """Return days (T, N) of `stocks`, or of the embedded market where there are none."""
+    found = stocks(n_assets, n_rows)
+    return (embedded(n_assets, n_rows) if found is None else found).to_numpy()
 
 
 def single(n_assets: int, n_rows: int = ROWS) -> pd.DataFrame:

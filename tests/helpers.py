@@ -24,7 +24,7 @@ from jaxalloc.engine.problems import Problems
 from jaxalloc.engine.scheduler import Engine
 from jaxalloc.engine.solving import Batch, Solving
 from jaxalloc.kernels.lanes.compiling import Emitter, compiler_options
-from jaxalloc.kernels.solvers.steps import blank
+from jaxalloc.portfolios.estimates import Estimates, Given, annual_estimates, observe, observe_shared
 from jaxalloc.portfolios.profiles import PROFILES
 from jaxalloc.portfolios.result import RESULT_FIELDS, Allocation
 from jaxalloc.settings.config import AllocationConfig
@@ -125,24 +125,18 @@ def make_every_step(dtype: Any, *sizes: int) -> None:
                 assert solver is not None
                 batch = Batch(solver=solver, size=size, over_assets=False, places=(0,), slot=one, profile=one, rows=one)
                 for number in range(1, len(solver.steps(size)) + 1):
-                    each, lanes = solving._tile(batch, number)
-                    problems = tuple(np.zeros((each, *axes), dtype) for axes in ((size, size), (size,), (size,)))
-                    shapes = jax.eval_shape(functools.partial(blank, solver, size, each, dtype))
-                    state = jax.tree.map(lambda leaf: np.zeros(np.roll(leaf.shape, 1), leaf.dtype), shapes)
-                    calls.prefetch(solving._stage(batch, number, lanes), problems, state, np.int32(1), np.int32(1))
+                    solving.prefetch(batch, number)
         programs.settle()
 
 
 @functools.cache
-def batched(
-    kernel: Callable[..., Any], *, axes: Any = 0, emitter: Emitter = Emitter.ELEMENTS, **static: Any
-) -> Callable[..., Any]:
+def batched(kernel: Callable[..., Any], *, axes: Any = 0, **static: Any) -> Callable[..., Any]:
     """``jit(vmap(kernel))`` with keywords fixed: one object for the same arguments, so that tests share programs.
 
-    It is compiled as a stage's programs are.
+    It is compiled as the programs of most stages are.
     """
     mapped = jax.vmap(functools.partial(kernel, **static) if static else kernel, in_axes=axes)
-    return jax.jit(mapped, compiler_options=compiler_options(emitter))
+    return jax.jit(mapped, compiler_options=compiler_options(Emitter.ELEMENTS))
 
 
 @functools.cache
@@ -150,6 +144,16 @@ def jitted(kernel: Callable[..., Any], **static: Any) -> Callable[..., Any]:
     """``jit(kernel)`` with keywords fixed, compiled as for `batched`; the same object for the same arguments."""
     made = functools.partial(kernel, **static) if static else kernel
     return jax.jit(made, compiler_options=compiler_options(Emitter.ELEMENTS))
+
+
+def annual(x: Any, config: Any, weights: Any, mask: Any, given: Given, shock: Any = None) -> Estimates:
+    """Annual estimates of a universe with returns of its own, before it has clusters."""
+    return annual_estimates(observe(x, config, weights, mask, given), config, given, shock)
+
+
+def annual_shared(panel: Any, config: Any, weights: Any, mask: Any, shock: Any = None) -> Estimates:
+    """Likewise of a universe of a shared panel."""
+    return annual_estimates(observe_shared(panel, config, weights, mask), config, Given(), shock)
 
 
 def host(tree: Any) -> Any:

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers import equations
+from helpers import annual, annual_shared, equations
 from jax import lax
 
 import jaxalloc
@@ -24,7 +24,7 @@ from jaxalloc.kernels.lanes.backend import Backend
 from jaxalloc.kernels.moments.panel import share_panel
 from jaxalloc.kernels.moments.shock import Shock
 from jaxalloc.portfolios.allocation import solve
-from jaxalloc.portfolios.estimates import Estimates, Given, annual_estimates, estimate, observe, observe_shared
+from jaxalloc.portfolios.estimates import Given, estimate
 from jaxalloc.portfolios.profiles import PROFILES
 from jaxalloc.settings.config import COVARIANCES, LINKAGES, AllocationConfig, cast_config
 
@@ -296,20 +296,14 @@ def kernels(backend: Backend) -> dict[str, Any]:
             jnp.zeros((n, n))
         )
     shock, axes = Shock(jnp.ones(n), jnp.float32(0.5), jnp.zeros(n)), (None, None, 0, 0, None)
-
-    def observed(panel: Any, config: Any, c: Any, a: Any, shock: Any) -> Estimates:
-        return annual_estimates(observe_shared(panel, config, c, a), config, Given(), shock)
-
+    panels = {budget: share_panel(np.asarray(returns), budget) for budget in (0, 2**29)}
     for choice in COVARIANCES:
         chosen = config.replace(covariance=choice)
-        for budget in (0, 2**29):
-            panel = share_panel(np.asarray(returns), budget)
-            made[f"observe_shared {budget} {choice}, shocked"] = jax.make_jaxpr(jax.vmap(observed, axes))(
+        for budget, panel in panels.items():
+            made[f"observe_shared {budget} {choice}, shocked"] = jax.make_jaxpr(jax.vmap(annual_shared, axes))(
                 panel, chosen, c[None, :], a[None, :], shock
             )
-        made[f"observe {choice}, shocked"] = jax.make_jaxpr(
-            lambda x, config, c, a, shock: annual_estimates(observe(x, config, c, a, Given()), config, Given(), shock)
-        )(returns, chosen, c, a, shock)
+        made[f"observe {choice}, shocked"] = jax.make_jaxpr(annual)(returns, chosen, c, a, Given(), shock)
     shapes = jax.eval_shape(own, returns, config, c, a, Given())
     made["solve"] = jax.make_jaxpr(lambda e, s: solve(e, s, backend))(shapes, config)
     for linkage in LINKAGES:

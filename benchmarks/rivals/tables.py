@@ -28,7 +28,7 @@ def markdown(document: dict[str, Any]) -> str:
         f"{machine['processor']}, {machine['cores']} cores, {machine['system']}; "
         f"jaxalloc in {document['precision']} bits on {where}; {document['started']}.",
         "",
-        f"Each ratio is the median of {_pairs(document)} pairs of runs of {document['seconds']:g} s or more; gaps are "
+        f"Each ratio is the median of {_pairs(document)} of runs of {document['seconds']:g} s or more; gaps are "
         "the largest of the universes that the oracle judged, the same for all.",
     ]
     lines += [f"{row['name']} left out: no {', '.join(row['missing'])}." for row in document["left_out"]]
@@ -42,8 +42,8 @@ def markdown(document: dict[str, Any]) -> str:
 def _pairs(document: dict[str, Any]) -> str:
     """How many pairs a ratio is of: jobs may have been run apart."""
     counts = {len(row["pairs"]) for job in document["jobs"] for row in job["rivals"] if "pairs" in row}
-    counts = counts or {document["pairs"]}
-    return " to ".join(str(count) for count in sorted({min(counts), max(counts)}))
+    least, most = min(counts, default=document["pairs"]), max(counts, default=document["pairs"])
+    return counted(most, "pair") if least == most else f"{least} to {most} pairs"
 
 
 def _our_row(job: dict[str, Any]) -> str:
@@ -86,11 +86,10 @@ def print_race(found: dict[str, Any], console: Console) -> None:
     print_machine(found, console)
     for job in found["jobs"]:
         _print_job(job, console)
-    pairs = f"{counted(found['pairs'], 'pair')} of runs of {found['seconds']:g} s or more"
-    judged = counted(found["judged"], "universe")
+    pairs = f"{_pairs(found)} of runs of {found['seconds']:g} s or more"
     console.print(f"\nfaster by: jaxalloc's rate over that row's, the median of {pairs}, and their range", style="dim")
-    console.print(f"gap: distance from the optimum, the largest of four profiles in {judged}", style="dim")
-    console.print("clusters, leads: in how many universes they are the oracle's", style="dim")
+    console.print("gap: distance from the optimum, the largest of four profiles in the universes judged", style="dim")
+    console.print("clusters, leads: in how many of those they are the oracle's", style="dim")
 
 
 def _print_job(job: dict[str, Any], console: Console) -> None:

@@ -93,7 +93,6 @@ def test_choosing_profiles_compiles_nothing(x64: Any) -> None:
 
 PROCESS = """
 import json
-import os
 import numpy as np
 import jaxalloc as ja
 from jaxalloc.engine import programs

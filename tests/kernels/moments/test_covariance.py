@@ -15,6 +15,8 @@ from helpers import (
     TOLERANCES,
     Array,
     Tolerance,
+    annual,
+    annual_shared,
     assert_as_oracle,
     batched,
     cast,
@@ -36,7 +38,7 @@ from jaxalloc.kernels.moments.sample import Moments, sample_moments
 from jaxalloc.kernels.moments.shock import Shock, shocked_moments
 from jaxalloc.kernels.moments.shrinkage import shrink_panel, shrink_sample
 from jaxalloc.kernels.moments.tails import Tail, panel_tail_gain, sample_tail_gain, shocked_tail, skewness
-from jaxalloc.portfolios.estimates import Estimates, Given, annual_estimates, estimate, observe, observe_shared
+from jaxalloc.portfolios.estimates import Given, estimate
 from jaxalloc.settings.config import COVARIANCES, AllocationConfig, cast_config
 
 T, N, BATCH = 60, 6, 8
@@ -331,22 +333,12 @@ def test_another_decay_compiles_nothing(x64: Any) -> None:
     assert_estimates(found, 0, mean, covariance, 1e-11)
 
 
-def _estimate(x: Any, config: Any, weights: Any, mask: Any, given: Given, shock: Any = None) -> Estimates:
-    """Annual estimates of a universe, before it has clusters."""
-    return annual_estimates(observe(x, config, weights, mask, given), config, given, shock)
-
-
-def _estimate_shared(panel: Any, config: Any, weights: Any, mask: Any, shock: Any = None) -> Estimates:
-    """Likewise of a universe of a shared panel."""
-    return annual_estimates(observe_shared(panel, config, weights, mask), config, Given(), shock)
-
-
 def test_a_program_holds_its_own_choice_alone() -> None:
     panel = share_panel(np.zeros((T, N), np.float32), 2**20)
     products, powers = {}, {}
     for choice in COVARIANCES:
         config = cast_config(AllocationConfig(covariance=choice), np.float32)
-        jaxpr = jax.make_jaxpr(_estimate_shared)(panel, config, jnp.ones(T), jnp.ones(N, bool))
+        jaxpr = jax.make_jaxpr(annual_shared)(panel, config, jnp.ones(T), jnp.ones(N, bool))
         names = [equation.primitive.name for equation in equations(jaxpr.jaxpr)]
         products[choice], powers[choice] = names.count("dot_general"), names.count("pow")
     assert products["oas"] == products["sample"]
@@ -419,7 +411,7 @@ def test_a_covariance_of_the_caller_s_takes_the_place_of_every_choice(x64: Any) 
     own = 252 * np.cov(market(22)[:30], rowvar=False)
     for choice in COVARIANCES:
         config = cast_config(AllocationConfig(covariance=choice), x64)
-        found = host(jitted(_estimate)(market(22), config, np.ones(T), ALL, Given(covariance=own)))
+        found = host(jitted(annual)(market(22), config, np.ones(T), ALL, Given(covariance=own)))
         np.testing.assert_allclose(found.covariance, own, rtol=1e-14)
         np.testing.assert_allclose(found.mean, 252 * oracles.estimates(market(22), None, choice)[0], rtol=1e-9)
 
@@ -455,13 +447,13 @@ def test_volatility_and_mean_are_those_of_changed_returns(choice: str, dtype: An
     config = cast_config(AllocationConfig(covariance=choice), dtype)
     returns, weights = market(30), fractions(30)
     shock = shock_of(30)
-    own = batched(_estimate, axes=(0, None, 0, None, None, None))
+    own = batched(annual, axes=(0, None, 0, None, None, None))
     changed = np.stack([changed_returns(returns, c, shock[0], shock[2]) for c in weights])
     x, y, c = cast(dtype, np.repeat(returns[None], BATCH, axis=0), changed, weights)
     expected = host(own(y, config, c, ALL, Given(), None))
     found = {"own": host(own(x, config, c, ALL, Given(), cast_shock(dtype, shock)))}
     panel = share_panel(np.asarray(x[0]), 2**22)
-    shared = batched(_estimate_shared, axes=(None, None, 0, None, None))
+    shared = batched(annual_shared, axes=(None, None, 0, None, None))
     found["shared"] = host(shared(panel, config, c, ALL, cast_shock(dtype, shock)))
     for name, estimates in found.items():
         deviation = np.sqrt(np.diagonal(expected.covariance, axis1=1, axis2=2))
@@ -552,8 +544,8 @@ def test_no_shock_is_as_if_there_were_none(choice: str, dtype: Any, tol: Toleran
     config = cast_config(AllocationConfig(covariance=choice), dtype)
     x, c = cast(dtype, market(35), draws(35)[0])
     still = cast_shock(dtype, (np.ones(N), 0.0, np.zeros(N)))
-    plain = host(jitted(_estimate)(x, config, c, ALL, Given()))
-    found = host(jitted(_estimate)(x, config, c, ALL, Given(), still))
+    plain = host(jitted(annual)(x, config, c, ALL, Given()))
+    found = host(jitted(annual)(x, config, c, ALL, Given(), still))
     for name in ("active", "valid"):
         np.testing.assert_array_equal(getattr(found, name), getattr(plain, name))
     for name in ("mean", "covariance", "antifragility"):
@@ -568,7 +560,7 @@ def test_a_shock_comes_after_the_choice_and_after_what_is_given(x64: Any) -> Non
         config = cast_config(AllocationConfig(covariance=choice), x64)
         mean, covariance = (252 * moment for moment in oracles.estimates(market(36), c, choice))
         for from_caller in (Given(), Given(covariance=own)):
-            found = host(jitted(_estimate)(market(36), config, c, ALL, from_caller, cast_shock(x64, shock)))
+            found = host(jitted(annual)(market(36), config, c, ALL, from_caller, cast_shock(x64, shock)))
             base = covariance if from_caller.covariance is None else own
             expected = oracles.shocked(mean, base, *shock)
             np.testing.assert_allclose(found.mean, expected[0], rtol=1e-9)
@@ -591,7 +583,7 @@ def test_inactive_assets_stay_at_0_and_their_shock_is_never_read(x64: Any) -> No
     volatility[~mask], shift[~mask] = np.nan, np.inf
     returns = np.where(mask, market(39), np.nan)
     found = host(
-        jitted(_estimate)(returns, config, np.ones(T), mask, Given(), cast_shock(x64, (volatility, correlation, shift)))
+        jitted(annual)(returns, config, np.ones(T), mask, Given(), cast_shock(x64, (volatility, correlation, shift)))
     )
     assert found.valid
     for values in (found.mean, found.covariance, found.covariance.T, found.antifragility):
@@ -610,7 +602,7 @@ def test_a_shock_that_is_no_number_makes_its_universe_invalid(bad: dict[str, flo
     for name, value in bad.items():
         field = getattr(shocks, name)
         field[1, *([2] if field.ndim == 2 else [])] = value
-    mapped = batched(_estimate, axes=(None, None, None, None, None, 0))
+    mapped = batched(annual, axes=(None, None, None, None, None, 0))
     found = host(mapped(market(40), config, np.ones(T), ALL, Given(), shocks))
     np.testing.assert_array_equal(found.valid, [True, False, True])
     for leaf in jax.tree.leaves(found):
