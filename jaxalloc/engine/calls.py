@@ -5,13 +5,14 @@ from __future__ import annotations
 import threading
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 
 from jaxalloc.engine.making import Stage
 from jaxalloc.engine.programs import prefetch, program
 from jaxalloc.engine.room import Room
 from jaxalloc.engine.shapes import Sizes
-from jaxalloc.engine.stages import DrawNumbers
+from jaxalloc.engine.stages import DrawNumbers, needs_room
 from jaxalloc.kernels.lanes.backend import Backend
 from jaxalloc.kernels.moments.panel import SharedPanel
 from jaxalloc.settings.config import AllocationConfig
@@ -64,6 +65,23 @@ class Work(NamedTuple):
     drawing: Drawing | None
     keep_left_out: bool
     room: Room
+
+    def shape_of_covariances(self) -> jax.ShapeDtypeStruct | None:
+        """The shape of a group's covariances, where stages are given room for them; else None."""
+        size, assets = self.sizes.group, self.sizes.assets
+        return jax.ShapeDtypeStruct((size, assets, assets), self.dtype) if needs_room(size, self.sizes.few) else None
+
+    def room_for_covariances(self) -> jax.Array | None:
+        """Room for a group's covariances, where stages are given any; else None."""
+        wanted = self.shape_of_covariances()
+        return None if wanted is None else self.room.on_device(wanted.shape, self.dtype, self.device)
+
+    def give_back(self, covariances: Any) -> None:
+        """Let the next group have a group's covariances."""
+        if isinstance(covariances, np.ndarray):
+            self.room.give_back(covariances)
+        elif needs_room(self.sizes.group, self.sizes.few):
+            self.room.give_back(covariances, self.device)
 
 
 class Calls:

@@ -19,13 +19,14 @@ from jaxalloc.engine import stages
 from jaxalloc.engine.calls import Calls, Work
 from jaxalloc.engine.linking import link_group
 from jaxalloc.engine.making import Stage
+from jaxalloc.engine.observing import Observing, Universes
 from jaxalloc.engine.problems import Problems
 from jaxalloc.engine.shapes import CLUSTERS, PORTFOLIOS, canonical, canonical_each
 from jaxalloc.engine.solving import SECOND, Batch, Solutions, Solving, batches
 from jaxalloc.engine.stages import Items
 from jaxalloc.kernels.lanes.compiling import Emitter
 from jaxalloc.portfolios.describing import kinds_of
-from jaxalloc.portfolios.estimates import Estimates, Given, with_partition
+from jaxalloc.portfolios.estimates import Estimates, with_partition
 from jaxalloc.portfolios.posing import Clustered
 from jaxalloc.portfolios.profiles import PROFILES
 from jaxalloc.portfolios.result import BY_ASSET_FIELDS, PROFILE_FIELDS, RESULT_FIELDS, Allocation
@@ -33,8 +34,6 @@ from jaxalloc.settings.config import AllocationConfig
 from jaxalloc.universes.universe import Drawn
 
 _MANY = 100  # universes of a part
-
-OBSERVE_OWN = Stage(name="observe own", function=stages.observe_own)
 
 
 class Group(NamedTuple):
@@ -76,7 +75,7 @@ class PartRun:
         self._names = work.config.profiles
         self._calls = Calls(work.device, stop)
         self._progress, self._solved, self._told = progress, 0, 0
-        self._has_room = stages.needs_room(self._sizes.group, self._sizes.few)
+        self._observing = Observing(self._calls, work, items)
         capacity = self._sizes.capacity
         self._over_clusters = Problems(self._calls, work, capacity)
         self._over_assets = Problems(self._calls, work, capacity)
@@ -131,22 +130,28 @@ class PartRun:
         cluster = self._of_group("cluster", stages.cluster_group)
         pose = self._of_group("pose", stages.pose_group, donate=(3,))._replace(emitter=Emitter.FUSIONS)
         drawn = self._draw(source)
-        observed = drawn, source, config.replace(covariance=choices.covariance), given._replace(clusters=None), count
+        universes = Universes(
+            drawn=drawn,
+            source=source,
+            config=config.replace(covariance=choices.covariance),
+            given=given._replace(clusters=None),
+            count=count,
+        )
         if is_first:  # programs are made in the order in which they are needed, as many at once as there are cores
-            self._prefetch_observe(*observed)
+            self._observing.prefetch(universes)
             shapes = stages.shapes_of_estimates(sizes.group, sizes.assets, self._work.dtype)
             self._calls.prefetch(cluster, shapes, clustering, given.clusters, steps)
-            self._calls.prefetch(pose, shapes, config, steps, shapes.covariance if self._has_room else None)
-        estimates = self._observe(*observed)
+            self._calls.prefetch(pose, shapes, config, steps, self._work.shape_of_covariances())
+        estimates = self._observing.observe(universes)
         partition, pieces = self._calls.run(cluster, estimates, clustering, given.clusters, steps)
         estimates = with_partition(estimates, partition)
         stop = np.asarray(config.distance_threshold)
         estimates = link_group(self._calls, self._work, estimates, pieces, stop, count)
         if is_first:
             self._batches(solving, estimates)
-        clustered, posed = self._calls.run(pose, estimates, config, steps, self._room())
+        clustered, posed = self._calls.run(pose, estimates, config, steps, self._work.room_for_covariances())
         self._over_clusters.put(posed, start, canonical_each(np.asarray(estimates.n_clusters)[:count], CLUSTERS))
-        self._give_back(posed.covariance)
+        self._work.give_back(posed.covariance)
         if any(PROFILES[name].over_assets for name in self._names):
             seen = self._calls.run(self._of_group("see", stages.see_group), estimates, config, steps)
             self._over_assets.put(seen, start, np.full(count, canonical(self._work.n_assets, CLUSTERS)))
@@ -164,18 +169,6 @@ class PartRun:
         if is_first:
             self._calls.prefetch(*self._description(group, 0))
         return group
-
-    def _room(self) -> Any:
-        """Room for a group's covariances."""
-        if not self._has_room:
-            return None
-        sizes, work = self._sizes, self._work
-        return work.room.on_device((sizes.group, sizes.assets, sizes.assets), work.dtype, work.device)
-
-    def _give_back(self, covariance: Any) -> None:
-        """Let the next group have a group's covariances."""
-        if self._has_room and isinstance(covariance, jax.Array):
-            self._work.room.give_back(covariance, self._work.device)
 
     def _of_group(self, name: str, function: Callable[..., Any], donate: tuple[int, ...] = ()) -> Stage:
         """A stage of a group of universes."""
@@ -197,69 +190,6 @@ class PartRun:
         static = label, sizes.rows, sizes.assets
         stage = Stage(name="draw", function=draw, static=static, emitter=Emitter.FUSIONS)
         return self._calls.run(stage, numbers, index)
-
-    def _prefetch_observe(
-        self, drawn: Drawn, source: np.ndarray, config: AllocationConfig, given: Given, count: int
-    ) -> None:
-        """Have the program that `_observe` runs first made."""
-        sizes, dtype = self._sizes, self._work.dtype
-        if self._work.panel is not None:
-            covariances = jax.ShapeDtypeStruct((sizes.group, sizes.assets, sizes.assets), dtype)
-            room = covariances if self._has_room else None
-            self._calls.prefetch(*self._observation(drawn, config, given, count), room)
-            return
-        some = jax.tree.map(lambda leaf: leaf[: sizes.own], (drawn.weights, drawn.mask, config, given, drawn.shock))
-        returns = jax.ShapeDtypeStruct((sizes.own, sizes.rows, sizes.assets), dtype)
-        self._calls.prefetch(OBSERVE_OWN, returns, *some, np.int32(self._work.n_rows))
-
-    def _observation(self, drawn: Drawn, config: AllocationConfig, given: Given, count: int) -> tuple[Any, ...]:
-        """The stage that observes universes of a shared panel, and its arguments but for the room."""
-        few = self._sizes.few
-        run = functools.partial(stages.observe_group, few=few)
-        observe = Stage(name="observe", function=run, static=few, donate=(7,))
-        steps = np.int32(-(-count // few))
-        return observe, self._work.panel, drawn.weights, drawn.mask, config, given, drawn.shock, steps
-
-    def _observe(
-        self, drawn: Drawn, source: np.ndarray, config: AllocationConfig, given: Given, count: int
-    ) -> Estimates:
-        sizes = self._sizes
-        if self._work.panel is not None:
-            return self._calls.run(*self._observation(drawn, config, given, count), self._room())
-        own, group = sizes.own, sizes.group
-        rest = (drawn.weights, drawn.mask, config, given, drawn.shock)
-        if own < group:
-            rest = jax.tree.map(np.asarray, rest)
-        parts = []
-        for first in range(0, count, own):
-            part = slice(first, first + own)
-            if drawn.returns is None:
-                returns = self._own_returns(source[part])
-            else:
-                returns = drawn.returns if own == group else np.asarray(drawn.returns)[part]
-            some = rest if own == group else jax.tree.map(lambda leaf, part=part: leaf[part], rest)
-            parts.append(self._calls.run(OBSERVE_OWN, returns, *some, np.int32(self._work.n_rows)))
-            if drawn.returns is None:
-                jax.block_until_ready(parts[-1])
-                self._work.room.give_back(returns)
-        if own == group:
-            return parts[0]
-
-        def whole(*leaves: Any) -> np.ndarray:
-            joined = np.zeros((group, *leaves[0].shape[1:]), leaves[0].dtype)
-            for number, leaf in enumerate(leaves):
-                joined[number * own : (number + 1) * own] = leaf
-            joined[count:] = joined[0]
-            return joined
-
-        return jax.tree.map(whole, *parts)
-
-    def _own_returns(self, source: np.ndarray) -> np.ndarray:
-        """Returns of some universes, of canonical sizes. What is past the panel's is 0 and stays untouched."""
-        sizes, work = self._sizes, self._work
-        room = work.room.on_host((sizes.own, sizes.rows, sizes.assets), work.dtype)
-        room[:, : work.n_rows, : work.n_assets] = np.asarray(self._items.returns)[source]
-        return room
 
     # ---- from solutions to results ----------------------------------------------------------------------------------
 
@@ -319,7 +249,7 @@ class PartRun:
                         into[at] |= values
                     else:
                         into[at] = values
-            self._give_back(group.estimates.covariance)
+            self._work.give_back(group.estimates.covariance)
         self._solutions.release()
         left_out = np.zeros((capacity, work.n_rows if work.keep_left_out else 0), bool)
         for group in groups:
