@@ -185,7 +185,7 @@ class Observing:
     def _joined(self, parts: list[Estimates], slots: np.ndarray, size: int) -> Estimates:
         """Estimates of a group, from parts that hold those of the universes ``slots``; of the others the first's."""
 
-        def whole(*leaves: Any) -> np.ndarray:
+        def whole(*leaves: np.ndarray) -> np.ndarray:
             shape, dtype = (size, *leaves[0].shape[1:]), leaves[0].dtype
             is_covariance = len(shape) == 3
             joined = self._work.room.on_host(shape, dtype) if is_covariance else np.empty(shape, dtype)
@@ -199,7 +199,7 @@ class Observing:
             joined[rest] = leaves[0][0]
             return joined
 
-        return jax.tree.map(whole, *parts)
+        return jax.tree.map(whole, *jax.tree.map(np.asarray, parts))
 
 
 def _on_host(group: Universes) -> Universes:
