@@ -13,12 +13,15 @@ and makes growth.md of that. Run it unchanged on a GPU machine: its results then
 - precision: the same in float64 and in float32.
 - memory: by how much a part of a chunk makes the memory of the process grow, once its programs are there, against the
   formula of `jaxalloc.engine.shapes.chunk_bytes`; on Linux and a CPU.
+- plan: seconds and memory of three studies, as docs/speed.md says to estimate them from the tables above, and as found
+  in processes whose programs are on disk; on Linux and a CPU.
 - start: seconds until `jaxalloc allocate` has printed its tables, with nothing compiled before and with the programs of
   an earlier process, and what `python -c "import jax, pandas"` takes of that.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import statistics
 import subprocess
@@ -36,7 +39,7 @@ from parts import run_parts
 from jaxalloc.cli.timing import allocations, engine_of
 from jaxalloc.engine.batch import allocate_batch
 from jaxalloc.engine.scheduler import Engine
-from jaxalloc.engine.shapes import chunk_bytes
+from jaxalloc.engine.shapes import chunk_bytes, sizes_of
 from jaxalloc.settings.config import DEFAULT_PROFILES
 
 MILLION = 10**6
@@ -60,6 +63,18 @@ with jax.enable_x64(True), one_stream():
     part = engine.start(Items(index=numpy.arange(engine.sizes.capacity))).parts
     print(engine.sizes.capacity, memory("VmHWM") - before)
 """
+
+STUDY = """
+import sys, time, numpy, pandas
+import jaxalloc as ja
+
+panel, began = pandas.DataFrame(numpy.load(sys.argv[1])).add_prefix("A"), time.perf_counter()
+ja.run_study(panel, ja.Bootstrap(n=int(sys.argv[2])), keep="summary")
+peak = next(line for line in open("/proc/self/status") if line.startswith("VmHWM"))
+print(time.perf_counter() - began, 1024 * int(peak.split()[1]))
+"""
+PLANS = (("stocks", 60, 50_000), ("groups", 160, 20_000), ("groups", 600, 1_000))
+START_SECONDS, START_BYTES = 2, 1.0 * 2**30
 
 
 def seconds(engine: Engine, n: int) -> float:
@@ -194,6 +209,35 @@ def memory() -> list[dict[str, Any]]:
     return rows
 
 
+def plan() -> list[dict[str, Any]]:
+    """Three studies: what the tables of this machine promise, and what they take."""
+    rows: list[dict[str, Any]] = []
+    results = json.loads((RESULTS / "growth.json").read_text())
+    if jax.default_backend() != "cpu" or sys.platform != "linux":
+        return rows
+    tables = {"stocks": ("assets", daily), "groups": ("groups", lambda n: embedded(n).to_numpy())}
+    for kind, n_assets, universes in PLANS:
+        part, panel = tables[kind]
+        known = np.log([[row["assets"], row["us_each"]] for row in results[part]]).T
+        each = float(np.exp(np.interp(np.log(n_assets), *known)))
+        sizes = sizes_of((252, n_assets), "float64")
+        parts = min(4, 1 + (os.cpu_count() or 1), -(-universes // sizes.capacity))
+        held = parts * sizes.capacity * chunk_bytes(n_assets, len(DEFAULT_PROFILES), "float64")
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder) / "panel.npy"
+            np.save(file, panel(n_assets))
+            env = os.environ | {"JAXALLOC_PROGRAMS": str(Path(folder) / "programs")}
+            for number in (sizes.capacity, universes):  # the first process compiles
+                command = [sys.executable, "-c", STUDY, str(file), str(number)]
+                said = subprocess.run(command, env=env, check=True, stdout=subprocess.PIPE, text=True).stdout
+        found, peak = map(float, said.split())
+        row = {"kind": kind, "assets": n_assets, "universes": universes, "seconds": found, "gib": peak / 2**30}
+        row |= {"planned_seconds": START_SECONDS + universes * each / 1e6, "planned_gib": (START_BYTES + held) / 2**30}
+        rows.append(row)
+        print(row, flush=True)
+    return rows
+
+
 def start() -> dict[str, float]:
     """Seconds of the command line's first result."""
 
@@ -255,6 +299,16 @@ def render(results: dict[str, Any]) -> str:
             for row in results["memory"]
         ]
         lines += _table(["assets", "universes of a part", "formula (MiB)", "growth (MiB)"], rows)
+    if results.get("plan"):
+        rows = [
+            [
+                f"{row['assets']} {'stocks' if row['kind'] == 'stocks' else 'of the embedded market'}",
+                *(f"{row['universes']:,}", f"{row['planned_seconds']:.0f}", f"{row['seconds']:.0f}"),
+                *(f"{row['planned_gib']:.1f}", f"{row['gib']:.1f}"),
+            ]
+            for row in results["plan"]
+        ]
+        lines += _table(["assets", "universes", "seconds, planned", "found", "GiB, planned", "found"], rows)
     if "start" in results:
         s = results["start"]
         lines += [
@@ -280,6 +334,7 @@ def main() -> None:
         "windows": windows,
         "precision": precision,
         "memory": memory,
+        "plan": plan,
         "start": start,
     }
     device = jax.devices()[0]
