@@ -49,12 +49,15 @@ class ClusterAllocation(BaseOptimization):
         profile: ``"min_variance"``, ``"risk_parity"``, ``"max_sharpe"``, ``"barbell"``, or a baseline of
             `AllocationConfig.profiles`.
         linkage: ``"average"``, ``"single"``, ``"complete"`` or ``"ward"``.
-        criterion: ``"distance"`` cuts the tree at ``distance_threshold``, ``"maxclust"`` at ``max_clusters``.
+        criterion: ``"distance"`` cuts the tree at ``distance_threshold``, ``"maxclust"`` at ``max_clusters``, and
+            ``"silhouette"`` into the clusters of highest mean silhouette.
         distance: ``"correlation"`` or ``"absolute"``.
+        detone: whether clusters are formed without the correlations' first principal component.
         covariance: ``"sample"``, ``"ewma"``, ``"ledoit_wolf"`` or ``"oas"``.
         ewma_decay: lambda of ``covariance="ewma"``.
         distance_threshold: height at which the tree is cut, 0 to 1.
-        max_clusters: largest number of clusters under ``criterion="maxclust"``.
+        max_clusters: largest number of clusters under ``criterion="maxclust"`` and ``"silhouette"``, or ``"auto"``: 10
+            under the first, 40 under the second.
         cluster_cap: largest weight of a cluster, a fraction.
         asset_cap: largest weight of an asset, a fraction.
         slack: what the caps sum to where few clusters or assets force them to be widened, at least 1.
@@ -108,10 +111,11 @@ class ClusterAllocation(BaseOptimization):
         linkage: str = "average",
         criterion: str = "distance",
         distance: str = "correlation",
+        detone: bool = False,
         covariance: str = "sample",
         ewma_decay: float = 0.94,
         distance_threshold: float = 0.4,
-        max_clusters: int = 10,
+        max_clusters: int | str = AUTO,
         cluster_cap: float = 0.25,
         asset_cap: float = 0.2,
         slack: float = 1.1,
@@ -136,6 +140,7 @@ class ClusterAllocation(BaseOptimization):
         self.linkage = linkage
         self.criterion = criterion
         self.distance = distance
+        self.detone = detone
         self.covariance = covariance
         self.ewma_decay = ewma_decay
         self.distance_threshold = distance_threshold

@@ -29,6 +29,7 @@ from jaxalloc.markets.panel import Panel, read_returns
 from jaxalloc.markets.table import Layout
 from jaxalloc.settings.config import (
     AUTO,
+    COUNTS,
     COVARIANCES,
     CRITERIA,
     DISTANCES,
@@ -139,12 +140,19 @@ _SETTINGS: dict[str, tuple[str, tuple[str, ...] | str, str]] = {
     "criterion": (
         "--criterion",
         CRITERIA,
-        "Where to cut the tree of clusters: {}. distance cuts at --threshold, maxclust into at most --max-clusters.",
+        "Where to cut the tree of clusters: {}. distance cuts at --threshold, maxclust into at most --max-clusters, "
+        "and silhouette into as many, up to --max-clusters, as keep the clusters farthest apart for their width.",
     ),
     "distance": (
         "--distance",
         DISTANCES,
         "What makes two assets close: {}. With absolute, assets that move in opposite directions are close too.",
+    ),
+    "detone": (
+        "--detone",
+        "",
+        "Form clusters by what assets have in common beyond the market, their first principal component. The risk of a "
+        "portfolio is measured with the market.",
     ),
     "covariance": (
         "--covariance",
@@ -158,7 +166,12 @@ _SETTINGS: dict[str, tuple[str, tuple[str, ...] | str, str]] = {
         "HEIGHT",
         "Height at which the tree of clusters is cut. A lower height gives more clusters.",
     ),
-    "max_clusters": ("--max-clusters", "COUNT", "Largest number of clusters, with --criterion maxclust."),
+    "max_clusters": (
+        "--max-clusters",
+        "auto|COUNT",
+        "Largest number of clusters, with --criterion maxclust or silhouette. auto: 10 with the first, 40 with the "
+        "second.",
+    ),
     "cluster_cap": ("--cluster-cap", "SHARE", "Largest weight of a cluster."),
     "asset_cap": ("--asset-cap", "SHARE", "Largest weight of an asset."),
     "slack": (
@@ -205,11 +218,12 @@ def _setting_options(default: AllocationConfig) -> list[inspect.Parameter]:
         kind: Any = type(value) if isinstance(takes, str) else Literal[takes]
         if isinstance(value, tuple):
             kind, value = list[kind], list(value)
-        metavar = takes if isinstance(takes, str) else "NAME"
-        words = takes if isinstance(takes, tuple) else ()
-        text = text.format(" or ".join([", ".join(words[:-1]), *words[-1:]]))
-        parser = _auto_or_number if is_auto(value) else None
-        option = typer.Option(flag, help=text, metavar=metavar, rich_help_panel="Settings", parser=parser)
+        metavar = (takes or None) if isinstance(takes, str) else "NAME"
+        choices = takes if isinstance(takes, tuple) else ()
+        text = text.format(" or ".join([", ".join(choices[:-1]), *choices[-1:]]))
+        parser = None if not is_auto(value) else _auto_or_count if name in COUNTS else _auto_or_number
+        words = f"{flag}/--no-{flag.removeprefix('--')}" if isinstance(value, bool) else flag
+        option = typer.Option(words, help=text, metavar=metavar, rich_help_panel="Settings", parser=parser)
         options.append(_parameter(name, Annotated[kind, option], value))
     return options
 
@@ -222,6 +236,16 @@ def _auto_or_number(text: str) -> float | str:
         return float(text)
     except ValueError:
         raise typer.BadParameter(f"{quote(text)} is not a number, nor {AUTO}") from None
+
+
+def _auto_or_count(text: str) -> int | str:
+    """Read a whole number, or the word auto."""
+    if is_auto(text):
+        return text
+    try:
+        return int(text)
+    except ValueError:
+        raise typer.BadParameter(f"{quote(text)} is not a whole number, nor {AUTO}") from None
 
 
 def _parameter(name: str, annotation: Any, default: Any) -> inspect.Parameter:
@@ -322,11 +346,11 @@ _ARGUMENTS = _FLAGS | {
 }
 _OPTIONS = ("kind", "missing", "layout", "block_length", "keep", "columns", "sheet", "method", "execution", "step")
 _CHOICES = (*STATIC_FIELDS, *_OPTIONS)
-_CHOICE = re.compile(rf"\b({'|'.join(_CHOICES)})=(['\"])([\w-]+)\2")
+_CHOICE = re.compile(rf"\b({'|'.join(_CHOICES)})=(['\"])([\w-]+)\2(?: or \2([\w-]+)\2)?")
 _NUMBER = re.compile(rf"(?<![\w/.'\"\\-])({'|'.join(NUMERIC_FIELDS)})=(?=[\d.-])")  # "asset_cap=0.1"
 _SWEPT = re.compile(r"(?<=sweep of )slack\b")  # a plain word that no other rule finds
 _DAY_FIRST = re.compile(r"\bdayfirst=(True|False)\b")
-_SWITCH = re.compile(r"\b(resume|fresh)=True\b")
+_SWITCH = re.compile(r"\b(resume|fresh|detone)=True\b")
 _ANOTHER_CHOICE = re.compile(rf"'({'|'.join(get_args(Missing))})'(?= \()")  # "missing='mask' (...), 'zero' (...)"
 # A name with an underscore, except in a path or a quoted symbol; a plain word only where it opens the message.
 _NAME = re.compile(rf"(?<![\w/.'\"\\-])({'|'.join(name for name in _ARGUMENTS if '_' in name)})(?![\w/'\"-]|\.\w)")
@@ -334,9 +358,14 @@ _PLAIN = "|".join(name for name in _ARGUMENTS if "_" not in name)
 _FIRST_WORD = re.compile(rf"^({_PLAIN})(?=,|: | must | is | names | multiplies)")
 
 
+def _choice_in_flags(match: re.Match[str]) -> str:
+    other = f" or {match[4]}" if match[4] else ""
+    return f"{_ARGUMENTS.get(match[1], '--' + match[1])} {match[3]}{other}"
+
+
 def in_flags(message: str) -> str:
     """Write the arguments in a message as options: ``kind='prices'`` as ``--kind prices``."""
-    message = _CHOICE.sub(lambda match: f"{_ARGUMENTS.get(match[1], '--' + match[1])} {match[3]}", message)
+    message = _CHOICE.sub(_choice_in_flags, message)
     message = _NUMBER.sub(lambda match: f"{_ARGUMENTS[match[1]]} ", message)
     message = _SWEPT.sub("--slack", message)
     message = _DAY_FIRST.sub(lambda match: "--day-first" if match[1] == "True" else "--month-first", message)

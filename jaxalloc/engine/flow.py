@@ -30,7 +30,7 @@ from jaxalloc.portfolios.estimates import Estimates, with_partition
 from jaxalloc.portfolios.posing import Clustered
 from jaxalloc.portfolios.profiles import PROFILES
 from jaxalloc.portfolios.result import BY_ASSET_FIELDS, PROFILE_FIELDS, RESULT_FIELDS, Allocation
-from jaxalloc.settings.config import AllocationConfig
+from jaxalloc.settings.config import CLUSTER_CHOICES, AllocationConfig
 from jaxalloc.universes.universe import Drawn
 
 _MANY = 100  # universes of a part
@@ -126,7 +126,7 @@ class PartRun:
             **{name: values[source] for name, values in self._settings.items()}
         )
         given = jax.tree.map(lambda values: _padded(values[source], sizes.assets), self._items.given)
-        clustering = config.replace(linkage=choices.linkage, criterion=choices.criterion, distance=choices.distance)
+        clustering = config.replace(**{name: getattr(choices, name) for name in CLUSTER_CHOICES})
         cluster = self._of_group("cluster", stages.cluster_group)
         pose = self._of_group("pose", stages.pose_group, donate=(3,))._replace(emitter=Emitter.FUSIONS)
         drawn = self._draw(source)
@@ -197,7 +197,7 @@ class PartRun:
         """Solve a profile by formula."""
         name, choices = self._names[place], self._work.config
         weigh = self._of_group(f"weigh by {name}", functools.partial(stages.weigh_group, name=name))
-        config = group.config.replace(linkage=choices.linkage, distance=choices.distance)
+        config = group.config.replace(linkage=choices.linkage, distance=choices.distance, detone=choices.detone)
         steps = np.int32(-(-group.count // self._sizes.few))
         solution = self._calls.run(weigh, group.estimates, config, steps)
         self._solutions.put(slice(group.start, group.start + self._sizes.group), place, solution)

@@ -16,7 +16,7 @@ from jaxalloc.markets.dates import label_text
 from jaxalloc.markets.holes import MAX_MISSING, weigh_gaps
 from jaxalloc.markets.panel import Panel
 from jaxalloc.portfolios.inputs import with_holes_filled
-from jaxalloc.settings.config import AllocationConfig
+from jaxalloc.settings.config import AllocationConfig, most_clusters
 from jaxalloc.settings.readers import OF_ALLOCATION, READERS, unread
 from jaxalloc.settings.status import Status
 from jaxalloc.settings.sweep import Sweep
@@ -138,18 +138,25 @@ def cluster_advice(config: AllocationConfig, labels: np.ndarray, *, leads: bool 
     n_assets, alone = int(sizes.sum()), int((sizes == 1).sum())
     if n_assets < FEWEST_ASSETS or not (leads or _any_reads("criterion", config)):
         return []
-    by_height = config.criterion == "distance"
+    by_height, most = config.criterion == "distance", most_clusters(config)
     if 2 * alone > n_assets:
         what, more = f"{alone} of {counted(n_assets, 'asset')} are alone in their clusters", "raise"
-    elif 2 * sizes.max() > n_assets and (by_height or config.max_clusters > 1):
+    elif 2 * sizes.max() > n_assets and (by_height or most > 1):
         what, more = f"One cluster has {int(sizes.max())} of {counted(n_assets, 'asset')}", "lower"
     else:
         return []
+    others = [
+        *([] if config.detone else ["detone=True"]),
+        *([] if config.criterion == "silhouette" else ["criterion='silhouette'"]),
+    ]
+    instead = f"try {' with '.join(others)}" if others else "choose another linkage"
     if by_height:
-        try_this = f"{more} distance_threshold ({float(config.distance_threshold):g}), or choose criterion='maxclust'"
-    else:
+        try_this = f"{instead}, or {more} distance_threshold ({float(config.distance_threshold):g})"
+    elif config.criterion == "maxclust":
         other = "lower" if more == "raise" else "raise"
-        try_this = f"{other} max_clusters ({int(config.max_clusters)}), or choose another linkage"
+        try_this = f"{instead}, or {other} max_clusters ({int(most)})"
+    else:
+        try_this = instead
     return [f"{what}, so the clusters say little: {try_this}."]
 
 

@@ -13,6 +13,7 @@ from jax import Array
 from jaxalloc.kernels.clusters.distance import correlation_distance
 from jaxalloc.kernels.clusters.hierarchy import cluster_distance, herc_weights, hrp_weights, leaf_order
 from jaxalloc.kernels.clusters.linkage import linkage_matrix, merge_tree
+from jaxalloc.kernels.clusters.partition import distance_of
 from jaxalloc.kernels.clusters.within import Synthetic, synthesize
 from jaxalloc.kernels.lanes.backend import Backend
 from jaxalloc.kernels.solvers.problem import Solution
@@ -77,7 +78,7 @@ def herc(assets: Assets) -> Solution:
     by ``config.linkage`` from where they are.
     """
     n, clusters = assets.active.shape[0], synthetic_clusters(assets)
-    distance = correlation_distance(assets.covariance, assets.config.distance)
+    distance = distance_of(assets.covariance, assets.active, assets.config)
     between = cluster_distance(distance, assets.labels, clusters.sizes, assets.config.linkage, assets.backend)
     sizes = jnp.maximum(clusters.sizes, 1)
     tree = merge_tree(between, clusters.sizes > 0, assets.config.linkage, sizes=sizes)

@@ -139,7 +139,7 @@ def estimates_of(
     estimates = annual_estimates(observed, config, given, shock)
     partition, pieces = begin_partition(estimates, config, given.clusters, backend)
     estimates = with_partition(estimates, partition)
-    if given.clusters is not None or not is_by_components(estimates.active.shape[0], config.criterion):
+    if given.clusters is not None or not is_by_components(estimates.active.shape[0], config):
         return estimates
     threshold = jnp.asarray(config.distance_threshold, estimates.covariance.dtype)
     root = link_pieces(estimates.covariance, pieces, threshold, config.linkage, config.distance)

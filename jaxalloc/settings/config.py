@@ -30,14 +30,15 @@ ASSET_PROFILES = (
 PROFILE_NAMES = CLUSTER_PROFILES + ASSET_PROFILES  # `jaxalloc.portfolios.profiles` says how each is solved
 DEFAULT_PROFILES = CLUSTER_PROFILES
 LINKAGES = ("average", "single", "complete", "ward")
-CRITERIA = ("distance", "maxclust")
+CRITERIA = ("distance", "maxclust", "silhouette")
 DISTANCES = ("correlation", "absolute")
 COVARIANCES = ("sample", "ewma", "ledoit_wolf", "oas")
 
 AUTO = "auto"
 PERIODS_WITHOUT_DATES = 252.0  # rows a year where ``periods_per_year="auto"`` meets returns without dates
+MOST_CLUSTERS = {"silhouette": 40}  # what ``max_clusters="auto"`` is under a criterion; 10 under the others
 
-_INTEGERS = ("max_clusters", "n_aggressors")
+COUNTS = ("max_clusters", "n_aggressors")  # whole numbers
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,10 +46,10 @@ class AllocationConfig:
     """Settings of an allocation; a JAX pytree whose leaves are its numbers.
 
     Every number is traced: another value compiles nothing. The choices (``profiles``, ``linkage``, ``criterion``,
-    ``distance``, ``covariance``) are static. Another set of profiles compiles nothing where their solvers are compiled;
-    another one of the other choices compiles the programs that depend on it; all this in a program of the caller's own,
-    under `jax.jit`, compiles that anew. Nothing is checked on construction, because JAX rebuilds the record while
-    tracing; `check_config` is called at the host's entry points.
+    ``distance``, ``detone``, ``covariance``) are static. Another set of profiles compiles nothing where their solvers
+    are compiled; another one of the other choices compiles the programs that depend on it; all this in a program of the
+    caller's own, under `jax.jit`, compiles that anew. Nothing is checked on construction, because JAX rebuilds the
+    record while tracing; `check_config` is called at the host's entry points.
 
     Attributes:
         profiles: which portfolios to compute, in the order of the results' profile axis. Over clusters they are
@@ -56,9 +57,13 @@ class AllocationConfig:
             ``"equal_weight"``, ``"inverse_variance"``, ``"inverse_volatility"``, ``"hrp"``, ``"herc"``, ``"nco"``,
             ``"asset_min_variance"``, ``"asset_max_sharpe"``, ``"asset_risk_parity"`` and ``"max_diversification"``.
         linkage: ``"average"``, ``"single"``, ``"complete"`` or ``"ward"``.
-        criterion: how the tree is cut: ``"distance"`` (at ``distance_threshold``) or ``"maxclust"`` (at the smallest
-            height that leaves at most ``max_clusters``).
+        criterion: how the tree is cut: ``"distance"`` (at ``distance_threshold``), ``"maxclust"`` (at the smallest
+            height that leaves at most ``max_clusters``) or ``"silhouette"`` (into the number of clusters, from 2 to
+            ``max_clusters`` and less than N, whose mean silhouette is highest; each of up to two assets is a cluster).
         distance: ``"correlation"``, sqrt((1 - rho) / 2), or ``"absolute"``, sqrt((1 - |rho|) / 2).
+        detone: whether the distances are those of the correlations without their first principal component, the market,
+            which otherwise hides what else assets have in common (see `jaxalloc.kernels.clusters.detoned`). Clusters
+            alone are made of them; risk never is.
         covariance: how means and covariances are estimated: ``"sample"``; ``"ewma"``, with exponentially decaying
             observation weights; ``"ledoit_wolf"`` or ``"oas"``, the sample's with its correlations shrunk towards zero
             (see `jaxalloc.kernels.moments.shrinkage`).
@@ -67,7 +72,8 @@ class AllocationConfig:
             plain sample.
         distance_threshold: height at which the tree is cut, in units of the distance, 0 to 1; with linkage ``"ward"``
             heights may exceed 1.
-        max_clusters: largest number of clusters under ``criterion="maxclust"``.
+        max_clusters: largest number of clusters under ``criterion="maxclust"`` and ``"silhouette"``: a number, or
+            ``"auto"``, which is 10 for the first and 40 for the second.
         cluster_cap: largest weight of a cluster, a fraction; with K clusters the cap is at least ``slack / K``.
         asset_cap: largest weight of an asset, a fraction; with N active assets the cap is at least ``slack / N``.
         slack: what the caps sum to where few clusters or assets force them to be widened, at least 1. Caps that sum to
@@ -84,10 +90,11 @@ class AllocationConfig:
     linkage: str = "average"
     criterion: str = "distance"
     distance: str = "correlation"
+    detone: bool = False
     covariance: str = "sample"
     ewma_decay: Any = 0.94
     distance_threshold: Any = 0.4
-    max_clusters: Any = 10
+    max_clusters: Any = AUTO
     cluster_cap: Any = 0.25
     asset_cap: Any = 0.2
     slack: Any = 1.1
@@ -101,13 +108,19 @@ class AllocationConfig:
         return dataclasses.replace(self, **changes)
 
 
-STATIC_FIELDS = ("profiles", "linkage", "criterion", "distance", "covariance")
+STATIC_FIELDS = ("profiles", "linkage", "criterion", "distance", "detone", "covariance")
+CLUSTER_CHOICES = ("linkage", "criterion", "distance", "detone")
 NUMERIC_FIELDS = tuple(f.name for f in dataclasses.fields(AllocationConfig) if f.name not in STATIC_FIELDS)
 
 
 def is_auto(value: Any) -> bool:
-    """Tell whether a value of ``periods_per_year`` is ``"auto"``."""
+    """Tell whether a value of ``periods_per_year`` or ``max_clusters`` is ``"auto"``."""
     return isinstance(value, str) and value == AUTO
+
+
+def most_clusters(config: AllocationConfig) -> Any:
+    """``max_clusters``, or what ``"auto"`` stands for."""
+    return MOST_CLUSTERS.get(config.criterion, 10) if is_auto(config.max_clusters) else config.max_clusters
 
 
 def _children(config: AllocationConfig) -> list[Any]:
@@ -137,14 +150,15 @@ jax.tree_util.register_pytree_with_keys(
 
 
 def cast_config(config: AllocationConfig, dtype: Any) -> AllocationConfig:
-    """Return ``config`` with every number as an array: counts int32, the rest ``dtype``; "auto" is 252 periods.
+    """Return ``config`` with every number as an array: counts int32, the rest ``dtype``; no number is "auto".
 
     A Python float, a NumPy scalar and a JAX scalar then trace alike, so that none of them compiles a second program.
     """
     if is_auto(config.periods_per_year):
         config = config.replace(periods_per_year=PERIODS_WITHOUT_DATES)
+    config = config.replace(max_clusters=most_clusters(config))
     leaves = {
-        name: jnp.asarray(getattr(config, name), jnp.int32 if name in _INTEGERS else dtype) for name in NUMERIC_FIELDS
+        name: jnp.asarray(getattr(config, name), jnp.int32 if name in COUNTS else dtype) for name in NUMERIC_FIELDS
     }
     return config.replace(**leaves)
 
@@ -165,7 +179,10 @@ def check_config(config: AllocationConfig) -> AllocationConfig:
         _check_range(config, "distance_threshold", "at least 0", lambda x: 0 <= x < math.inf)
     else:
         _check_range(config, "distance_threshold", "between 0 and 1", lambda x: 0 <= x <= 1)
-    _check_range(config, "max_clusters", "a whole number from 1 to 2**31 - 1", _is_count)
+    if not is_auto(config.max_clusters):
+        least = 2 if config.criterion == "silhouette" else 1
+        wanted = f'"auto", or a whole number from {least} to 2**31 - 1'
+        _check_range(config, "max_clusters", wanted, lambda x: least <= x and _is_count(x))
     _check_range(config, "risk_free_rate", "greater than -1 and finite", lambda x: -1 < x < math.inf)
     if not is_auto(config.periods_per_year):
         _check_range(config, "periods_per_year", '"auto", or greater than 0 and finite', lambda x: 0 < x < math.inf)
@@ -190,6 +207,8 @@ def _check_choices(config: AllocationConfig) -> None:
     _check_choice("linkage", config.linkage, LINKAGES)
     _check_choice("criterion", config.criterion, CRITERIA)
     _check_choice("distance", config.distance, DISTANCES)
+    if not isinstance(config.detone, bool):
+        raise InputError(f"detone must be True or False, not {literal(config.detone)}")
     _check_choice("covariance", config.covariance, COVARIANCES)
 
 

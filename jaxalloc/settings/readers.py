@@ -10,7 +10,7 @@ import dataclasses
 from collections.abc import Sequence
 
 from jaxalloc.arguments.words import joined, literal
-from jaxalloc.settings.config import CLUSTER_PROFILES, PROFILE_NAMES, AllocationConfig
+from jaxalloc.settings.config import CLUSTER_CHOICES, CLUSTER_PROFILES, PROFILE_NAMES, AllocationConfig
 
 # profiles whose weights depend on the clusters, on the tree, on the asset cap, on the mean returns, on the moments
 ON_CLUSTERS = (*CLUSTER_PROFILES, "herc", "nco")
@@ -28,30 +28,38 @@ class Reader:
 
     Attributes:
         profiles: those whose weights it can change.
-        under: the choice without which nothing reads it: a setting, and the value that it must have or hold.
+        under: the choice without which nothing reads it: a setting, and the values of which it must have or hold one.
         figures: measures that it is set for as well, whatever the profile.
     """
 
     profiles: tuple[str, ...]
-    under: tuple[str, str] | None = None
+    under: tuple[str, *tuple[str, ...]] | None = None
     figures: tuple[str, ...] = ()
 
     def applies(self, config: AllocationConfig) -> bool:
         """Whether the choices of ``config`` let anything read the setting."""
         if self.under is None:
             return True
-        chosen = getattr(config, self.under[0])
-        return self.under[1] in (chosen if isinstance(chosen, (tuple, list)) else (chosen,))
+        name, *wanted = self.under
+        chosen = getattr(config, name)
+        return not set(wanted).isdisjoint(chosen if isinstance(chosen, (tuple, list)) else (chosen,))
+
+    def condition(self) -> str:
+        """The choice in Python's words, such as ``criterion='maxclust'``."""
+        assert self.under is not None
+        name, *wanted = self.under
+        return f"{name}={' or '.join(map(repr, wanted))}"
 
 
 READERS: dict[str, Reader] = {
     "linkage": Reader(ON_TREE),
     "criterion": Reader(ON_CLUSTERS),
     "distance": Reader(ON_TREE),
+    "detone": Reader(ON_CLUSTERS),
     "covariance": Reader(ESTIMATED),
     "ewma_decay": Reader(ESTIMATED, under=("covariance", "ewma")),
     "distance_threshold": Reader(ON_CLUSTERS, under=("criterion", "distance")),
-    "max_clusters": Reader(ON_CLUSTERS, under=("criterion", "maxclust")),
+    "max_clusters": Reader(ON_CLUSTERS, under=("criterion", "maxclust", "silhouette")),
     "cluster_cap": Reader(CLUSTER_PROFILES),
     "asset_cap": Reader(CAPPED),
     "slack": Reader(CAPPED),
@@ -61,7 +69,7 @@ READERS: dict[str, Reader] = {
     "aggressor_weight": Reader(("barbell",), under=("profiles", "barbell")),
 }
 # what makes the clusters: where lead assets are held, every profile's holdings depend on it
-CLUSTERING = ("linkage", "criterion", "distance", "covariance", "ewma_decay", "distance_threshold", "max_clusters")
+CLUSTERING = (*CLUSTER_CHOICES, "covariance", "ewma_decay", "distance_threshold", "max_clusters")
 
 
 def unread(
@@ -84,7 +92,7 @@ def unread(
     Example:
         >>> config = AllocationConfig(profiles=("risk_parity", "hrp"), asset_cap=0.1, max_clusters=5)
         >>> print(*unread(config), sep="\n")
-        max_clusters=5 changes nothing: it is read under criterion='maxclust' only.
+        max_clusters=5 changes nothing: it is read under criterion='maxclust' or 'silhouette' only.
         asset_cap=0.1 does not change the weights of hrp.
     """
     default = AllocationConfig()
@@ -96,8 +104,7 @@ def unread(
             continue
         words = f"the sweep of {name}" if name in swept else f"{name}={literal(value)}"
         if reader.under is not None and not reader.applies(config):
-            choice, wanted = reader.under
-            notes.append(_sentence(f"{words} changes nothing: it is read under {choice}={wanted!r} only"))
+            notes.append(_sentence(f"{words} changes nothing: it is read under {reader.condition()} only"))
         elif not (set(reader.figures) & set(figures) or (leads and name in CLUSTERING) or _is_own(reader)):
             profiles = tuple(profile for profile in config.profiles if profile not in reader.profiles)
             if profiles:

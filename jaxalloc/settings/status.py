@@ -87,4 +87,5 @@ def _message(bit: Status, config: AllocationConfig | None) -> str:
     """A bit's message; settings that nothing reads under the criterion give way to those that are read."""
     if config is None or config.criterion == "distance":
         return bit.message
-    return bit.message.replace("lower distance_threshold", "raise max_clusters")
+    instead = "raise max_clusters" if config.criterion == "maxclust" else "choose criterion='maxclust'"
+    return bit.message.replace("lower distance_threshold", instead)

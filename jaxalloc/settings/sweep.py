@@ -105,8 +105,7 @@ def sweep(config: AllocationConfig | None = None, **grid: Iterable[Any]) -> Swee
             raise InputError(f"{name} names a value twice: {', '.join(map(str, plain))}")
         reader = READERS[name]
         if reader.under is not None and not reader.applies(base):
-            choice, wanted = reader.under
-            raise InputError(f"{name} is read under {choice}={wanted!r} only: nothing would change")
+            raise InputError(f"{name} is read under {reader.condition()} only: nothing would change")
         columns.append((name, tuple(plain)))
     return Sweep(base, tuple(columns))
 

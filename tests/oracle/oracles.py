@@ -225,6 +225,41 @@ def clusters_maxclust(distance: Array, linkage: str = "average", max_clusters: i
     return _cut(distance, linkage, max_clusters, "maxclust")
 
 
+def detoned(correlation: Array) -> Array:
+    """The correlation matrix without its first principal component, rescaled to a unit diagonal.
+
+    An asset of which nothing is left is uncorrelated with the others.
+    """
+    values, vectors = np.linalg.eigh(correlation)
+    rest = correlation - values[-1] * np.outer(vectors[:, -1], vectors[:, -1])
+    left = np.diag(rest) > 32 * EPS
+    deviation = np.sqrt(np.where(left, np.diag(rest), 1))
+    scaled = np.where(np.outer(left, left), rest / np.outer(deviation, deviation), 0.0)
+    np.fill_diagonal(scaled, 1.0)
+    return scaled
+
+
+def silhouette_scores(distance: Array, linkage: str = "average", most: int = 40) -> dict[int, float]:
+    """Mean silhouette, by scikit-learn, of SciPy's partitions with 2..min(N - 1, most) clusters, by their number."""
+    from sklearn.metrics import silhouette_score
+
+    scores = {}
+    for k in range(2, min(len(distance) - 1, most) + 1):
+        labels = clusters_maxclust(distance, linkage, k)
+        if labels.max() + 1 == k:
+            scores[k] = float(silhouette_score(distance, labels, metric="precomputed"))
+    return scores
+
+
+def clusters_silhouette(distance: Array, linkage: str = "average", most: int = 40) -> Array:
+    """Labels of the partition of highest mean silhouette, the fewest on ties; every asset alone where there is none."""
+    scores = silhouette_scores(distance, linkage, most)
+    if not scores:
+        return np.arange(len(distance))
+    best = max(scores.values())
+    return clusters_maxclust(distance, linkage, min(k for k, score in scores.items() if score == best))
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # Layer 2: inside the clusters
 # ---------------------------------------------------------------------------------------------------------------------

@@ -250,7 +250,7 @@ def linkage_matrix(distance: Array, linkage: str = "average", active: Array | No
     # A merge never comes before the ones inside it; rounding may put its height a bit below theirs, so that they are
     # raised to a running maximum along rounds before sorting. The root, the first active asset, is never absorbed and
     # comes last.
-    height = _monotone(tree)
+    height = monotone(tree)
     root = jnp.min(jnp.where(active, index, n - 1))
     order = jnp.lexsort((jnp.where(index == root, n, tree.round), height))[: n - 1]
     parent = jnp.where(active, tree.parent, root)
@@ -270,7 +270,7 @@ def linkage_matrix(distance: Array, linkage: str = "average", active: Array | No
     return lax.fori_loop(0, n - 1, merge, state)[0]
 
 
-def _monotone(tree: MergeTree) -> Array:
+def monotone(tree: MergeTree) -> Array:
     """Heights (N,) raised so that no merge lies below a merge inside it."""
     n = tree.height.shape[0]
     index = jnp.arange(n, dtype=jnp.int32)

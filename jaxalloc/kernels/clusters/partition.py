@@ -8,8 +8,10 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxalloc.kernels.clusters.components import Pieces, small_components, threshold_roots
+from jaxalloc.kernels.clusters.detoned import detoned
 from jaxalloc.kernels.clusters.distance import correlation_distance
 from jaxalloc.kernels.clusters.linkage import MergeTree, maxclust_height, merge_tree, roots
+from jaxalloc.kernels.clusters.silhouette import silhouette_height
 from jaxalloc.kernels.lanes.backend import Backend
 from jaxalloc.settings.config import AllocationConfig
 
@@ -51,13 +53,13 @@ def cluster_assets(covariance: Array, active: Array, config: AllocationConfig, b
     Args:
         covariance: (N, N), symmetric up to rounding.
         active: (N,) bool.
-        config: distance, linkage, criterion, distance_threshold, max_clusters.
+        config: distance, detone, linkage, criterion, distance_threshold, max_clusters.
         backend: static.
 
     Returns:
         `Clusters`.
     """
-    if is_by_components(active.shape[0], config.criterion):
+    if is_by_components(active.shape[0], config):
         threshold = jnp.asarray(config.distance_threshold, covariance.dtype)
         root = threshold_roots(covariance, active, threshold, config.linkage, config.distance, backend=backend)
         return label_by_first(root, active)
@@ -67,19 +69,29 @@ def cluster_assets(covariance: Array, active: Array, config: AllocationConfig, b
 def begin_clusters(covariance: Array, active: Array, config: AllocationConfig, backend: Backend) -> Pieces:
     """`cluster_assets` but for the merges inside large components; where there are none, it is all."""
     nothing = jnp.zeros_like(active)
-    if config.criterion == "maxclust":
-        tree = merge_tree(correlation_distance(covariance, config.distance), active, config.linkage)
-        return Pieces(root=roots(tree, maxclust_height(tree, active, config.max_clusters)), large=nothing)
     threshold = jnp.asarray(config.distance_threshold, covariance.dtype)
-    if is_by_components(active.shape[0], config.criterion):
+    if is_by_components(active.shape[0], config):
         return small_components(covariance, active, threshold, config.linkage, config.distance, backend=backend)
-    tree = merge_tree(correlation_distance(covariance, config.distance), active, config.linkage, threshold)
-    return Pieces(root=roots(tree, threshold), large=nothing)
+    distance = distance_of(covariance, active, config)
+    if config.criterion == "distance":
+        tree = merge_tree(distance, active, config.linkage, threshold)
+        return Pieces(root=roots(tree, threshold), large=nothing)
+    tree = merge_tree(distance, active, config.linkage)
+    if config.criterion == "maxclust":
+        height = maxclust_height(tree, active, config.max_clusters)
+    else:
+        height = silhouette_height(distance, active, tree, config.max_clusters, backend)
+    return Pieces(root=roots(tree, height), large=nothing)
 
 
-def is_by_components(n_assets: int, criterion: str) -> bool:
+def distance_of(covariance: Array, active: Array, config: AllocationConfig) -> Array:
+    """(N, N) the distances that clusters are made of: ``config`` says which, and whether they are detoned."""
+    return correlation_distance(detoned(covariance, active) if config.detone else covariance, config.distance)
+
+
+def is_by_components(n_assets: int, config: AllocationConfig) -> bool:
     """Whether so many assets are clustered one connected component after the other."""
-    return criterion == "distance" and n_assets > _ONE_TABLE
+    return config.criterion == "distance" and not config.detone and n_assets > _ONE_TABLE
 
 
 def given_clusters(labels: Array, active: Array) -> tuple[Clusters, Array]:
