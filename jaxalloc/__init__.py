@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from jaxalloc.settings.status import explain as explain
     from jaxalloc.settings.sweep import Sweep as Sweep
     from jaxalloc.settings.sweep import sweep as sweep
+    from jaxalloc.studies.choice import ClusterChoice as ClusterChoice
+    from jaxalloc.studies.choice import cluster_choice as cluster_choice
     from jaxalloc.studies.folder import load_study as load_study
     from jaxalloc.studies.run import run_study as run_study
     from jaxalloc.studies.study import Study as Study
@@ -45,6 +47,7 @@ _HOMES = {
     "AllocationConfig": "settings.config",
     "AllocationWarning": "arguments.errors",
     "Bootstrap": "universes.bootstrap",
+    "ClusterChoice": "studies.choice",
     "InputError": "arguments.errors",
     "Panel": "markets.panel",
     "Parametric": "universes.scenarios",
@@ -59,6 +62,7 @@ _HOMES = {
     "WalkForward": "backtest.walk",
     "allocate": "engine.single",
     "allocate_batch": "engine.batch",
+    "cluster_choice": "studies.choice",
     "datasets": "datasets",
     "explain": "settings.status",
     "figures": "figures",
@@ -77,6 +81,7 @@ __all__ = [
     "AllocationConfig",
     "AllocationWarning",
     "Bootstrap",
+    "ClusterChoice",
     "InputError",
     "Panel",
     "Parametric",
@@ -92,6 +97,7 @@ __all__ = [
     "__version__",
     "allocate",
     "allocate_batch",
+    "cluster_choice",
     "datasets",
     "explain",
     "figures",

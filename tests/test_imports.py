@@ -287,9 +287,11 @@ def kernels(backend: Backend) -> dict[str, Any]:
     returns, c, a = jnp.zeros((n_rows, n)), jnp.ones(n_rows), jnp.ones(n, bool)
     own = functools.partial(estimate, backend=backend)
     made = {}
-    cuts = itertools.cycle((("distance", "correlation"), ("maxclust", "absolute")))
-    for linkage, (criterion, distance) in zip(LINKAGES, cuts, strict=False):
-        config = AllocationConfig(linkage=linkage, criterion=criterion, distance=distance)
+    cuts = itertools.cycle(
+        (("distance", "correlation", False), ("maxclust", "absolute", False), ("silhouette", "absolute", True))
+    )
+    for linkage, (criterion, distance, detone) in zip(LINKAGES, cuts, strict=False):
+        config = AllocationConfig(linkage=linkage, criterion=criterion, distance=distance, detone=detone)
         config = cast_config(config, returns.dtype)
         made[f"estimate {linkage} {criterion}"] = jax.make_jaxpr(own)(returns, config, c, a, Given())
         made[f"linkage_matrix {linkage}"] = jax.make_jaxpr(lambda d, how=linkage: linkage_matrix(d, how))(

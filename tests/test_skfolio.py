@@ -81,6 +81,7 @@ def test_every_setting_reaches_the_engine():
         "linkage": "ward",
         "criterion": "maxclust",
         "distance": "absolute",
+        "detone": True,
         "covariance": "ewma",
         "ewma_decay": 0.9,
         "distance_threshold": 0.5,

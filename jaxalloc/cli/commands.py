@@ -12,6 +12,7 @@ EXIT_STATUS = "Exit status: 0 success; 1 failure while running; 2 error in the i
 # name of the command, and of its module with _ for - -> what `jaxalloc --help` says of it
 COMMANDS = {
     "allocate": "Compute one portfolio of each profile for the assets of a file.",
+    "clusters": "Choose into how many clusters to cut the tree of a file's assets.",
     "study": "Allocate to thousands of universes drawn from a file, and summarise the portfolios.",
     "sweep": "Allocate at every point of a grid of settings, and compare the points.",
     "walk-forward": "Backtest: decide portfolios on past rows, and hold them on the rows that follow.",

@@ -17,6 +17,7 @@ from jaxalloc.settings.measures import UNIVERSE_MEASURE
 from jaxalloc.settings.sweep import Sweep
 from jaxalloc.studies import tables
 from jaxalloc.studies.measures import measure_estimate
+from jaxalloc.studies.recommendation import Recommendation, compare, recommend
 from jaxalloc.studies.totals import Totals
 
 if TYPE_CHECKING:
@@ -202,6 +203,25 @@ class Study:
             return tables.profile_summary(self.totals[g], estimated, self.profiles)
 
         return self.over_points(one, at)
+
+    def comparison(self, at: int | None = None) -> pd.DataFrame:
+        """Return the profiles side by side, as `jaxalloc.studies.recommendation.compare` says.
+
+        Args:
+            at: number of a point of a sweep's grid; by default that with the settings that the sweep started from.
+
+        Returns:
+            Frame with the index "measure", a column a profile.
+        """
+        return compare(self, self.settings.home if at is None else self._point(at))
+
+    def recommendation(self, at: int | None = None) -> Recommendation:
+        """Return which profile to hold, and why; the rules are those of `jaxalloc.studies.recommendation`.
+
+        Args:
+            at: as in `comparison`.
+        """
+        return recommend(self, self.settings.home if at is None else self._point(at))
 
     def status_counts(self, at: int | None = None) -> pd.DataFrame:
         """Count the universes with each `Status` bit: index "profile", a column a bit."""

@@ -227,7 +227,7 @@ def test_bad_option(refused: Callable[..., str], command: str, arguments: list[s
         ),
         (["sweep", "market.csv", "--vary", "threshold=0.3,2"], "--threshold must be between 0 and 1, not 2.0"),
         (["sweep", "market.csv", "--vary", "threshold=0.3,0.3"], "--threshold names a value twice"),
-        (["sweep", "market.csv", "--vary", "max-clusters=3"], "is read under --criterion maxclust only"),
+        (["sweep", "market.csv", "--vary", "max-clusters=3"], "is read under --criterion maxclust or silhouette only"),
         (
             ["sweep", "market.csv", "--vary", "n-aggressors=2", "--profile", "risk_parity"],
             "--n-aggressors is read under --profile barbell only",

@@ -26,13 +26,13 @@ IGNORED = [
     "4",
 ]
 IN_FLAGS = [
-    "note: --max-clusters 4 changes nothing: it is read under --criterion maxclust only.",
+    "note: --max-clusters 4 changes nothing: it is read under --criterion maxclust or silhouette only.",
     "note: --asset-cap 0.05 does not change the weights of hrp.",
     "note: 12 assets cannot be fully invested under so low a cap, which is raised to slack / assets: --asset-cap 0.05 "
     "to 9.2 %.",
 ]
 IN_PYTHON = [
-    "max_clusters=4 changes nothing: it is read under criterion='maxclust' only.",
+    "max_clusters=4 changes nothing: it is read under criterion='maxclust' or 'silhouette' only.",
     "asset_cap=0.05 does not change the weights of hrp.",
     "12 assets cannot be fully invested under so low a cap, which is raised to slack / assets: asset_cap=0.05 "
     "to 9.2 %.",

@@ -93,6 +93,8 @@ def test_help_shows_defaults_choices_and_an_example(run: Run, command: str, monk
         default = getattr(ja.AllocationConfig(), name)
         if name == "profiles":
             default = "risk_parity" if command == "allocate" else ", ".join(default)
+        if isinstance(default, bool):
+            default = f"no-{flag.removeprefix('--')}"
         assert f"[default: {default}]" in lines[flag]
         assert isinstance(takes, str) or all(choice in lines[flag] for choice in takes)
     assert f"[default: {'mask' if command == 'walk-forward' else 'error'}]" in lines["--missing"]

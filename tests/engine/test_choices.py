@@ -11,7 +11,7 @@ from helpers import OTHER_CHOICES, TOLERANCES, N, Tolerance, assert_as_oracle, o
 
 from jaxalloc.engine.batch import allocate_batch
 from jaxalloc.portfolios.result import Allocation
-from jaxalloc.settings.config import LINKAGES, AllocationConfig
+from jaxalloc.settings.config import CRITERIA, LINKAGES, AllocationConfig
 
 
 def as_the_oracle_s(config: AllocationConfig, tol: Tolerance) -> Allocation:
@@ -30,11 +30,18 @@ def test_choices_are_obeyed(x64: Any) -> None:
     assert found.n_clusters.max() == 6
 
 
+def test_clusters_without_the_market_of_highest_silhouette_are_the_oracle_s(x64: Any) -> None:
+    config = AllocationConfig(criterion="silhouette", detone=True)
+    found = as_the_oracle_s(config, TOLERANCES[x64])
+    assert len(np.unique(found.n_clusters)) > 3
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("linkage", LINKAGES)
-@pytest.mark.parametrize("criterion", ["distance", "maxclust"])
-def test_every_linkage_and_cut_equals_the_oracle_s(linkage: str, criterion: str, x64: Any) -> None:
-    config = AllocationConfig(linkage=linkage, criterion=criterion, max_clusters=7)
+@pytest.mark.parametrize("criterion", CRITERIA)
+@pytest.mark.parametrize("detone", [False, True])
+def test_every_linkage_and_cut_equals_the_oracle_s(linkage: str, criterion: str, detone: bool, x64: Any) -> None:
+    config = AllocationConfig(linkage=linkage, criterion=criterion, max_clusters=7, detone=detone)
     as_the_oracle_s(config, TOLERANCES[x64])
 
 

@@ -35,8 +35,9 @@ SETTINGS: dict[str, Any] = {
     "linkage": "average",
     "criterion": "distance",
     "distance_threshold": 0.4,
-    "max_clusters": 10,
+    "max_clusters": "auto",
     "distance": "correlation",
+    "detone": False,
     "covariance": "sample",
     "ewma_decay": 0.94,
     "cluster_cap": 0.25,
@@ -929,9 +930,13 @@ def allocate(
     x = returns[:, active]
     estimated = estimates(x, weights, options["covariance"], options["ewma_decay"])
     mean, covariance = (options["periods_per_year"] * moment for moment in estimated)
-    distance = correlation_distance(covariance, options["distance"])
+    deviation = np.sqrt(np.diag(covariance))
+    toned = detoned(covariance / np.outer(deviation, deviation)) if options["detone"] else covariance
+    distance, most = correlation_distance(toned, options["distance"]), options["max_clusters"]
     if options["criterion"] == "maxclust":
-        labels = clusters_maxclust(distance, options["linkage"], options["max_clusters"])
+        labels = clusters_maxclust(distance, options["linkage"], 10 if most == "auto" else int(most))
+    elif options["criterion"] == "silhouette":
+        labels = clusters_silhouette(distance, options["linkage"], 40 if most == "auto" else int(most))
     else:
         labels = clusters(distance, options["linkage"], options["distance_threshold"])
     v = inverse_variance(np.diag(covariance), labels)

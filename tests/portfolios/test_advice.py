@@ -146,16 +146,24 @@ def test_the_widened_cap_is_what_the_portfolio_has() -> None:
     [
         ([0, 0, 1, 1], {}, None),
         ([0, 0, 1, 2], {}, None),  # half of them alone is not most
-        ([0, 1, 2, 2, 3], {}, "3 of 5 assets are alone in their clusters, so the clusters say little: raise distance"),
+        (
+            [0, 1, 2, 2, 3],
+            {},
+            "3 of 5 assets are alone in their clusters, so the clusters say little: try detone=True with "
+            "criterion='silhouette', or raise distance_threshold (0.4).",
+        ),
         (
             [0, 0, 0, 1, 2],
             {},
-            "One cluster has 3 of 5 assets, so the clusters say little: lower distance_threshold (0.4)",
+            "One cluster has 3 of 5 assets, so the clusters say little: try detone=True with criterion='silhouette', "
+            "or lower distance_threshold (0.4)",
         ),
         ([0, 0, 0, 1, 1, 1], {}, None),
-        ([0, 0, 0, 0], {}, "or choose criterion='maxclust'"),
-        ([0, 1, 2, 3], {"criterion": "maxclust"}, "lower max_clusters (10), or choose another linkage"),
-        ([0, 0, 0, 1], {"criterion": "maxclust"}, "raise max_clusters (10), or choose another linkage"),
+        ([0, 0, 0, 0], {"detone": True}, "try criterion='silhouette', or lower distance_threshold"),
+        ([0, 1, 2, 3], {"criterion": "maxclust"}, "with criterion='silhouette', or lower max_clusters (10)"),
+        ([0, 0, 0, 1], {"criterion": "maxclust"}, "with criterion='silhouette', or raise max_clusters (10)"),
+        ([0, 0, 0, 1], {"criterion": "silhouette"}, "say little: try detone=True."),
+        ([0, 1, 2, 3], {"criterion": "silhouette", "detone": True}, "say little: choose another linkage."),
         ([0, 0, 0, 0], {"criterion": "maxclust", "max_clusters": 1}, None),  # as asked for
         ([0, 1, 2, -1], {}, None),  # with fewer assets every partition is like that
         ([0, 1, 2, 3], {"profiles": ("equal_weight", "hrp")}, None),  # nobody reads the clusters

@@ -27,10 +27,10 @@ def test_defaults_are_the_contract_s() -> None:
 
 def test_numbers_are_leaves_and_choices_are_structure() -> None:
     config = AllocationConfig()
-    assert len(jax.tree.leaves(config)) == len(NUMERIC_FIELDS) - 1  # "auto" is no number
-    assert len(jax.tree.leaves(config.replace(periods_per_year=12))) == len(NUMERIC_FIELDS)
+    assert len(jax.tree.leaves(config)) == len(NUMERIC_FIELDS) - 2  # "auto" is no number
+    assert len(jax.tree.leaves(config.replace(periods_per_year=12, max_clusters=5))) == len(NUMERIC_FIELDS)
     assert set(NUMERIC_FIELDS) | set(STATIC_FIELDS) == {f.name for f in dataclasses.fields(config)}
-    assert set(STATIC_FIELDS) >= {"profiles", "linkage", "criterion", "distance", "covariance"}
+    assert set(STATIC_FIELDS) >= {"profiles", "linkage", "criterion", "distance", "detone", "covariance"}
     assert {"n_aggressors", "max_clusters", "cluster_cap", "distance_threshold"} <= set(NUMERIC_FIELDS)
     assert jax.tree.structure(config) == jax.tree.structure(config.replace(cluster_cap=0.3, n_aggressors=2))
     assert jax.tree.structure(config) != jax.tree.structure(config.replace(linkage="single"))
@@ -123,7 +123,8 @@ def test_every_number_has_a_range() -> None:
 
 @pytest.mark.parametrize("name", NUMERIC_FIELDS)
 def test_text_is_no_number_even_if_it_looks_like_one(name: str) -> None:
-    assert name in refusal(**{name: str(oracles.SETTINGS[name])})
+    number = 10 if name == "max_clusters" else oracles.SETTINGS[name]
+    assert name in refusal(**{name: str(number)})
 
 
 @pytest.mark.parametrize("name", ["max_clusters", "n_aggressors"])
@@ -197,10 +198,12 @@ def test_a_config_of_another_kind_is_refused(config: Any) -> None:
 def test_auto_goes_through_jax_and_stands_for_252_periods(x64: type[np.floating]) -> None:
     config = AllocationConfig()
     assert jax.tree.map(lambda leaf: leaf, config) == config
-    assert jax.jit(lambda c: c)(config).periods_per_year == "auto"
+    assert jax.jit(lambda c: c)(config).periods_per_year == jax.jit(lambda c: c)(config).max_clusters == "auto"
     paths = {jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_leaves_with_path(config)}
-    assert paths == {f".{name}" for name in NUMERIC_FIELDS if name != "periods_per_year"}
+    assert paths == {f".{name}" for name in NUMERIC_FIELDS if name not in ("periods_per_year", "max_clusters")}
     assert float(cast_config(config, x64).periods_per_year) == 252
+    assert int(cast_config(config, x64).max_clusters) == 10
+    assert int(cast_config(config.replace(criterion="silhouette"), x64).max_clusters) == 40
     returns = np.random.default_rng(0).normal(0, 0.01, (40, 5))
     config = config.replace(profiles=("inverse_volatility",))  # it is the year that is looked at
     wanted = ja.allocate(returns, config.replace(periods_per_year=252))

@@ -33,6 +33,7 @@ OTHER: dict[str, tuple[Any, dict[str, Any]]] = {
     "linkage": ("single", {}),
     "criterion": ("maxclust", {"max_clusters": 3}),
     "distance": ("absolute", {}),
+    "detone": (True, {}),
     "covariance": ("ewma", {}),
     "ewma_decay": (0.99, {"covariance": "ewma"}),
     "distance_threshold": (0.5, {}),
@@ -83,7 +84,7 @@ def test_the_table_is_true(name: str, x64: Any) -> None:
 
 @pytest.mark.parametrize("name", [name for name, reader in READERS.items() if reader.under is not None])
 def test_without_its_choice_nothing_reads_a_setting(name: str, x64: Any) -> None:
-    choice, wanted = READERS[name].under or ("", "")
+    choice, wanted, *_ = READERS[name].under or ("", "")
     value, under = OTHER[name]
     if choice == "profiles":
         assert changed(name, value, under) == {wanted}
@@ -121,7 +122,10 @@ def test_what_every_profile_reads_is_not_spoken_of() -> None:
             {"profiles": ("risk_parity", "hrp"), "asset_cap": 0.1, "cluster_cap": 0.3, "linkage": "ward"},
             ["cluster_cap=0.3 and asset_cap=0.1 do not change the weights of hrp."],
         ),
-        ({"max_clusters": 5}, ["max_clusters=5 changes nothing: it is read under criterion='maxclust' only."]),
+        (
+            {"max_clusters": 5},
+            ["max_clusters=5 changes nothing: it is read under criterion='maxclust' or 'silhouette' only."],
+        ),
         (
             {"criterion": "maxclust", "distance_threshold": 0.3},
             ["distance_threshold=0.3 changes nothing: it is read under criterion='distance' only."],
@@ -170,5 +174,7 @@ def test_swept_settings_count_too() -> None:
 @pytest.mark.parametrize("name", [name for name, reader in READERS.items() if reader.under and name != "ewma_decay"])
 def test_a_sweep_of_what_its_choice_hides_is_refused(name: str) -> None:
     other = {"profiles": ("hrp",), "criterion": "maxclust" if name == "distance_threshold" else "distance"}
-    with pytest.raises(InputError, match=rf"{name} is read under \w+='\w+' only: nothing would change"):
+    with pytest.raises(
+        InputError, match=rf"{name} is read under \w+='\w+'( or 'silhouette')? only: nothing would change"
+    ):
         sweep(AllocationConfig(**other), **{name: [OTHER[name][0]]})

@@ -98,6 +98,8 @@ def test_no_kernel_reduces_across_lanes(backend: Backend, dtype: Any) -> None:
         return panel, config, jax.ShapeDtypeStruct((lanes, ROWS), dtype), jax.ShapeDtypeStruct((lanes, N), bool)
 
     assert reductions(estimate, universes) == set()
+    others = cast_config(AllocationConfig(criterion="silhouette", detone=True), dtype)
+    assert reductions(estimate, lambda lanes: (panel, others, *universes(lanes)[2:])) == set()
 
 
 def looped(x: Any) -> Any:

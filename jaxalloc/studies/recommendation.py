@@ -1,0 +1,194 @@
+"""Which of a study's profiles to hold, by stated rules, and the figures that profiles are compared by.
+
+The rules, in order:
+
+1. A profile takes part if the panel's own portfolio exists and its solver converged.
+2. Profiles are compared by their Sharpe ratios on the rows that each resample leaves out. One is *above* another if it
+   has the higher ratio in at least nine of ten resamples. A profile that is above every other one is recommended.
+3. Otherwise those that none is above remain. One of them that has the lower volatility out of bag than each other one,
+   in at least nine of ten resamples, is recommended.
+4. Otherwise they cannot be told apart, and none is recommended. The one is shown whose weights move least from the
+   panel's own to those of the resamples.
+
+Universes that leave no rows out, such as windows and simulated returns, cannot tell how a portfolio does on other data:
+of them rule 4 alone is applied.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from jaxalloc.arguments.words import joined
+from jaxalloc.settings.measures import UNIVERSE_MEASURE, Measure
+from jaxalloc.settings.status import Status
+
+if TYPE_CHECKING:
+    from jaxalloc.studies.study import Study
+
+SURE = 0.9  # share of resamples in which a profile must be above another
+FEWEST = 20  # resamples that can tell
+_SHARPE, _VOLATILITY = "out_of_bag_sharpe", "out_of_bag_volatility"
+
+# what profiles are compared by; of the measures of universes the panel's own value, or the mean over the universes
+LARGEST = (
+    Measure("largest_cluster", "Largest cluster", heading="largest cluster", kind="percent", better=-1),
+    Measure("largest_asset", "Largest asset", heading="largest asset", kind="percent", better=-1),
+)
+COMPARED = (
+    *(UNIVERSE_MEASURE[name] for name in ("expected_return", "volatility", "sharpe", _SHARPE, _VOLATILITY)),
+    *(UNIVERSE_MEASURE[name] for name in ("effective_bets", "turnover")),
+    *LARGEST,
+)
+_OVER_UNIVERSES = (_SHARPE, _VOLATILITY, "turnover")
+
+
+@dataclasses.dataclass(frozen=True)
+class Recommendation:
+    """Which profile to hold.
+
+    Attributes:
+        profile: the one to hold or, where they cannot be told apart, to look at first; None if none has a portfolio.
+        told_apart: whether a rule sets it apart from the others.
+        why: the reason, in sentences.
+        contenders: the profiles that none of the others is above.
+    """
+
+    profile: str | None
+    told_apart: bool
+    why: str
+    contenders: tuple[str, ...]
+
+
+def compare(study: Study, at: int) -> pd.DataFrame:
+    """Figures of the profiles side by side.
+
+    Args:
+        study: the study.
+        at: number of a point of a sweep's grid.
+
+    Returns:
+        Frame with a row for each measure of `COMPARED` that any profile has (index "measure"), a column a profile. The
+        ratios and volatilities out of bag and the turnover are means over the universes, the others the panel's own.
+    """
+    summary: Any = study.profile_summary(at)
+    estimate = study.estimate(at)
+    rows: dict[str, list[float]] = {}
+    for measure in COMPARED:
+        if measure in LARGEST:
+            table = estimate.cluster_weights if measure.name == "largest_cluster" else estimate.weights
+            rows[measure.name] = [float(np.max(weights)) for weights in np.asarray(table)]
+        else:
+            column = "mean" if measure.name in _OVER_UNIVERSES else "point"
+            rows[measure.name] = [summary.loc[(profile, measure.name), column] for profile in study.profiles]
+    frame = pd.DataFrame.from_dict(rows, orient="index", columns=pd.Index(study.profiles, name="profile"))
+    if study.n < 2:  # its one universe is the panel, or has nothing to be compared with
+        frame = frame.drop(index=list(_OVER_UNIVERSES))
+    return frame.rename_axis("measure").dropna(how="all")
+
+
+def best_of(frame: pd.DataFrame) -> dict[str, str | None]:
+    """The profile that is best by each measure of `compare`; None where two show the same, or there is one alone."""
+    best: dict[str, str | None] = {}
+    for name, row in frame.iterrows():
+        measure = next(measure for measure in COMPARED if measure.name == name)
+        values = (measure.better * row).dropna().sort_values(ascending=False)
+        shown = [measure.write(float(row[profile])) for profile in values.index]
+        unique = len(shown) > 1 and shown[0] != shown[1]
+        best[str(name)] = str(values.index[0]) if unique and measure.better else None
+    return best
+
+
+def recommend(study: Study, at: int) -> Recommendation:
+    """Apply the rules to a point of a study's grid."""
+    names = _there(study, at)
+    if not names:
+        return Recommendation(profile=None, told_apart=False, why="No profile has a portfolio.", contenders=())
+    if len(names) == 1:
+        return Recommendation(
+            profile=names[0], told_apart=False, why="It is the only profile that was computed.", contenders=tuple(names)
+        )
+    frame = compare(study, at)
+    if study.n < 2 or _SHARPE not in frame.index:
+        return _steadiest(frame, names, "No universe leaves rows out, on which portfolios could be compared")
+    ratios = _Paired(study, at, _SHARPE)
+    if ratios.fewest < FEWEST:
+        return _steadiest(frame, names, f"Fewer than {FEWEST} resamples leave out enough rows to compare portfolios")
+    share = f"{SURE:.0%}".replace("%", " %")
+    for name in names:
+        others = [other for other in names if other != name]
+        if all(ratios.above(name, other) >= SURE for other in others):
+            mean = UNIVERSE_MEASURE[_SHARPE].write(float(frame.loc[_SHARPE, name]))
+            return Recommendation(
+                profile=name,
+                told_apart=True,
+                why=f"Out of bag its Sharpe ratio, {mean} on average, is above that of each other profile in at least "
+                f"{share} of the resamples.",
+                contenders=(name,),
+            )
+    left = [name for name in names if not any(ratios.above(other, name) >= SURE for other in names)]
+    behind = [name for name in names if name not in left]
+    of_these = "" if not behind else f" ({_named(behind)}: another profile's is above)"
+    said = f"The Sharpe ratios out of bag of {_named(left)} cannot be told apart{of_these}"
+    risks = _Paired(study, at, _VOLATILITY)
+    for name in left:
+        if all(risks.above(other, name) >= SURE for other in left if other != name):
+            mean = UNIVERSE_MEASURE[_VOLATILITY].write(float(frame.loc[_VOLATILITY, name]))
+            lowest = f"Of these it has the lowest volatility out of bag, {mean}, in at least {share} of the resamples."
+            return Recommendation(profile=name, told_apart=True, why=f"{said}. {lowest}", contenders=tuple(left))
+    return _steadiest(frame, left, f"{said}, nor their volatilities")
+
+
+def _there(study: Study, at: int) -> list[str]:
+    """The profiles whose own portfolio exists and was solved."""
+    bad = Status.INVALID | Status.NOT_CONVERGED
+    statuses = np.asarray(study.estimate(at).status).tolist()
+    return [name for name, status in zip(study.profiles, statuses, strict=True) if not int(status) & bad]
+
+
+def _named(names: Sequence[str]) -> str:
+    return joined([name.replace("_", " ") for name in names])
+
+
+def _steadiest(frame: pd.DataFrame, names: Sequence[str], said: str) -> Recommendation:
+    """Rule 4."""
+    if "turnover" not in frame.index:
+        why = f"{said}. A study of resamples, or a walk-forward, compares them."
+        return Recommendation(profile=names[0], told_apart=False, why=why, contenders=tuple(names))
+    steady = str(frame.loc["turnover", list(names)].astype(float).idxmin())
+    moved = UNIVERSE_MEASURE["turnover"].write(float(frame.loc["turnover", steady]))
+    why = f"{said}. Shown is the profile whose weights move least over the universes: {moved} on average."
+    return Recommendation(profile=steady, told_apart=False, why=why, contenders=tuple(names))
+
+
+class _Paired:
+    """How often one profile's measure is above another's, in the same universes.
+
+    A study that keeps summaries only has no pairs. The two are then taken to be independent and normal, which tells
+    fewer apart.
+    """
+
+    def __init__(self, study: Study, at: int, measure: str) -> None:
+        self._values: dict[str, np.ndarray] | None = None
+        summary: Any = study.profile_summary(at)
+        self._moments = {name: summary.loc[(name, measure)] for name in study.profiles}
+        if study.tables is not None:
+            columns = study.columns(*(f"{name}.{measure}" for name in study.profiles), at=at)
+            self._values = {name: columns[f"{name}.{measure}"] for name in study.profiles}
+        self.fewest = min(int(row["n_universes"]) for row in self._moments.values())
+
+    def above(self, name: str, other: str) -> float:
+        """Share of the universes in which the first profile's measure is above the other's."""
+        if self._values is None:
+            first, second = self._moments[name], self._moments[other]
+            spread = math.hypot(first["std"], second["std"])
+            gap = first["mean"] - second["mean"]
+            return 0.5 * (1 + math.erf(gap / spread / math.sqrt(2))) if spread > 0 else float(gap > 0)
+        difference = self._values[name] - self._values[other]
+        difference = difference[np.isfinite(difference)]
+        return float(np.mean(difference > 0)) if len(difference) else 0.0
