@@ -303,7 +303,7 @@ def test_predicting_before_fitting_is_said():
         ({"linkage": "centroid"}, "unknown linkage"),
         ({"cluster_cap": 1.5}, "cluster_cap must be greater than 0 and at most 1, not 1.5"),
         ({"cluster_cap": "a lot"}, "cluster_cap must be"),
-        ({"max_clusters": 2.5}, "max_clusters must be a whole number"),
+        ({"max_clusters": 2.5}, 'max_clusters must be "auto", or a whole number'),
         ({"precision": 16}, "precision must be 32 or 64 bits, not 16"),
         ({"risk_free_rate": 0.03}, r"risk_free_rate=0.03 a period is 756% a year; divide an annual rate"),
         ({"risk_free_rate": None}, "risk_free_rate must be"),

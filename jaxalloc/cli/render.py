@@ -10,9 +10,8 @@ import datetime
 import functools
 import math
 import sys
-import textwrap
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from rich import box
@@ -22,7 +21,6 @@ from rich.table import Table
 from rich.text import Text
 
 from jaxalloc.arguments.words import counted, per_cent
-from jaxalloc.cli.documents import records
 from jaxalloc.cli.options import flag_of, in_flags
 from jaxalloc.settings.measures import UNIVERSE_MEASURE, Measure
 from jaxalloc.settings.status import Status, explain
@@ -47,17 +45,6 @@ def stderr() -> Console:
 def percent(value: float) -> str:
     """A fraction as per cent; a dash for none. What rounds to zero has no sign."""
     return per_cent(value, 2, "-")
-
-
-# what a study shows of each profile
-_SHOWN = (
-    "volatility",
-    "expected_return",
-    "out_of_bag_sharpe",
-    "effective_assets",
-    "effective_clusters",
-    "turnover",
-)
 
 
 def written(measure: Measure) -> Callable[[float], str]:
@@ -159,51 +146,17 @@ def empty_table(first: str, numbers: Sequence[str], words: Sequence[str] = ()) -
     return grid
 
 
-# ---- a study --------------------------------------------------------------------------------------------------------
+# ---- a study and a sweep --------------------------------------------------------------------------------------------
 
 
-def print_study(study: Study, console: Console) -> None:
-    """Print how each profile's measures and heaviest weights vary over the universes."""
-    counts = study.cluster_counts()
-    assets = f"{counted(len(study.symbols), 'asset')} in {_range(counts)} clusters"
-    console.print(f"{counted(study.n, 'universe')}{_invalid(study)}, {assets}")
-    _print_stability(study, console)
-    console.print("estimate: the panel's own portfolio; mean and 5, 50, 95 %: over the universes", style="dim")
-    figures, assets = study.profile_summary(), study.summary()
-    for profile in study.profiles:
-        console.print("", Text(profile, "bold"), sep="\n")
-        _print_flags(study, profile, console)
-        grid = empty_table("", ("estimate", "mean", "5 %", "50 %", "95 %", "lead in"))
-        for measure in (UNIVERSE_MEASURE[name] for name in _SHOWN):
-            row = figures.loc[(profile, measure.name)].to_dict()
-            if row["n_universes"] or math.isfinite(row["point"]):  # without a resample nothing is left out
-                grid.add_row(measure.heading, *_spread(row, written(measure)))
-        grid.add_row(Text("weight of", style="dim"))
-        for row in _heaviest(records(assets.loc[profile])):
-            grid.add_row(plain(row["symbol"]), *_spread(row, percent), f"{100 * row['frequency_lead']:.0f} %")
-        console.print(grid)
-
-
-def _invalid(study: Study) -> str:
+def invalid(study: Study) -> str:
     """Say how many universes have no portfolios, if any."""
     invalid = study.n * len(study.settings) - study.n_valid
     return f" ({invalid:,} of them invalid)" if invalid else ""
 
 
-def _print_stability(study: Study, console: Console) -> None:
-    """Print on one line how often the panel's own clusters hold together in the universes."""
-    table = study.cluster_stability().dropna(subset="stability")
-    if table.empty:
-        return
-    least = records(table.nsmallest(1, "stability"))[0]
-    text = f"clusters hold together in {100 * table['stability'].mean():.0f} % of universes"
-    if least["stability"] < 0.995:
-        text += f"; least, in {100 * least['stability']:.0f} %: "
-        text += textwrap.shorten(least["members"], max(10, console.width - len(text)), placeholder=" ...")
-    console.print(plain(text))
-
-
-def _print_flags(study: Study, profile: str, console: Console) -> None:
+def print_flags(study: Study, profile: str, console: Console) -> None:
+    """Print a note for each status of a profile, and in how many universes it was set."""
     counts = study.status_counts()
     rows = counts.loc[[profile]] if not study.settings.names else counts.xs(profile, level="profile")
     total = study.n * len(study.settings)
@@ -213,31 +166,11 @@ def _print_flags(study: Study, profile: str, console: Console) -> None:
             console.print(Text(f"note: in {share}: {in_flags(*explain(bit, study.config))}"), style="yellow")
 
 
-def _range(counts: pd.Series) -> str:
-    """Say how many clusters the middle 90 % of universes have; ``counts`` are universes by number of clusters."""
-    if counts.empty:
-        return "no"
-    below = counts.cumsum() / counts.sum()
-    low, high = (below.index[int((below < level).sum())] for level in (0.05, 0.95))
-    return f"{low}" if low == high else f"{low} to {high}"
-
-
-def _spread(row: dict[Any, Any], write: Callable[[float], str]) -> list[str]:
-    return [write(row[name]) for name in ("point", "mean", "q05", "q50", "q95")]
-
-
-def _heaviest(lines: list[dict[str, Any]], shown: int = 5) -> list[dict[str, Any]]:
-    return sorted((row for row in lines if row["mean"] > 0), key=lambda row: -row["mean"])[:shown]
-
-
-# ---- a sweep --------------------------------------------------------------------------------------------------------
-
-
 def print_sweep(study: Study, console: Console, profiles: Sequence[str] = ()) -> None:
     """Print the figures of each profile, or of some, at every point of the grid."""
     n_points, resampled = len(study.settings), study.n > 1
     grid_of = f"{counted(study.n, 'universe')} at each of {counted(n_points, 'point')} of the grid"
-    console.print(f"{grid_of}{_invalid(study)}, {counted(len(study.symbols), 'asset')}")
+    console.print(f"{grid_of}{invalid(study)}, {counted(len(study.symbols), 'asset')}")
     if resampled:
         console.print(
             "means over the universes; turnover: from the panel's own portfolio at the same point", style="dim"
@@ -248,7 +181,7 @@ def print_sweep(study: Study, console: Console, profiles: Sequence[str] = ()) ->
     fits = True
     for profile in profiles or study.profiles:
         console.print("", Text(profile, "bold"), sep="\n")
-        _print_flags(study, profile, console)
+        print_flags(study, profile, console)
         means = [figure.loc[profile] for figure in figures]
         columns = {
             "volatility": [percent(mean["volatility"]) for mean in means],

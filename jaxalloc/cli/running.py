@@ -246,6 +246,8 @@ def document(study: Study, folder: Path | None, report: Path | None = None) -> d
         "folder": None if folder is None else str(folder),
         "report": None if report is None else str(report),
         "n_valid": study.n_valid,
+        "comparison": records(study.comparison()),
+        "recommendation": dataclasses.asdict(study.recommendation()),
         "status_counts": records(study.status_counts()),
         "profiles": records(study.profile_summary()),
         "assets": records(study.summary()),

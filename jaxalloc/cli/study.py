@@ -12,6 +12,7 @@ from jaxalloc.cli import render
 from jaxalloc.cli.command_line import ReportingCommand, words_in_force
 from jaxalloc.cli.documents import to_json
 from jaxalloc.cli.options import Json, SourceFile, example, expand
+from jaxalloc.cli.render_study import print_study
 from jaxalloc.cli.running import Draws, StudyFlags, document, new_folder, run, say_rest, write_outputs
 from jaxalloc.cli.sampling import Sampling
 from jaxalloc.portfolios.advice import setting_advice
@@ -69,7 +70,7 @@ def study(
     if as_json:
         typer.echo(to_json(document(result, folder, report)), nl=False)
     else:
-        render.print_study(result, render.stdout())
+        print_study(result, render.stdout())
         typer.echo("\n" + "\n".join(wrote))
     if why:
         raise InputError(why)

@@ -23,6 +23,7 @@ from jaxalloc.cli import render
 from jaxalloc.cli.documents import to_json
 from jaxalloc.cli.portfolios import NamedPortfolios, compute, write
 from jaxalloc.cli.render_portfolios import print_clusters, print_header
+from jaxalloc.cli.render_study import print_study
 from jaxalloc.markets.panel import as_panel
 from jaxalloc.report.write import FILE, check_report, write_report
 from jaxalloc.settings.config import AllocationConfig
@@ -84,7 +85,7 @@ def _resample(portfolios: NamedPortfolios, n_resamples: int, out: Path, console:
     )
     with render.progress_bar(n_resamples, quiet=False) as progress:
         study = run_study(portfolios.panel, Bootstrap(n_resamples), portfolios.config, out=out, progress=progress)
-    render.print_study(study, console)
+    print_study(study, console)
     return study
 
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from jaxalloc.arguments.errors import InputError
 from jaxalloc.figures.canvas import point_of
+from jaxalloc.portfolios.distances import distances
 
 if TYPE_CHECKING:
     from jaxalloc.studies.study import Study
@@ -50,9 +51,7 @@ def tree_of(study: Study, at: int | None = None) -> Dendrogram:
 
     config = study.settings.at(number)
     rho = correlation[np.ix_(columns, columns)].astype(float)
-    distance = np.sqrt((1 - (np.abs(rho) if config.distance == "absolute" else rho)) / 2)
-    np.fill_diagonal(distance, 0)
-    pairs = squareform(distance, checks=False)
+    pairs = squareform(distances(rho, config), checks=False)
     merges = linkage(pairs, config.linkage)
     if len(columns) <= _MOST_ORDERED:
         merges = optimal_leaf_ordering(merges, pairs)
@@ -60,7 +59,7 @@ def tree_of(study: Study, at: int | None = None) -> Dendrogram:
     if config.criterion == "distance":
         cut = float(config.distance_threshold)
     else:
-        cut = _height_of(merges[:, 2], int(config.max_clusters))
+        cut = _height_of(merges[:, 2], len(np.unique(labels[columns])))
     return Dendrogram(assets=order, merges=merges, columns=columns, cut=cut, labels=labels[order])
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import jax
 import numpy as np
 
+from jaxalloc.kernels.clusters.detoned import detoned
 from jaxalloc.settings.config import AllocationConfig
 
 
@@ -11,10 +13,6 @@ def distances(correlation: np.ndarray, config: AllocationConfig) -> np.ndarray:
     """(N, N) float64 distances that ``config`` makes clusters of, from the correlations of N assets, all finite."""
     rho = np.asarray(correlation, float)
     if config.detone:
-        import jax
-
-        from jaxalloc.kernels.clusters.detoned import detoned
-
         with jax.enable_x64(True):
             rest = np.asarray(jax.jit(detoned)(rho, np.ones(len(rho), bool)))
         left = np.diagonal(rest)

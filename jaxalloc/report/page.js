@@ -78,5 +78,13 @@
     if (other.length) again(other);
   });
   for (const part of document.querySelectorAll("details")) part.addEventListener("toggle", work);
+  // a link to a folded part opens it
+  function reveal() {
+    const target = location.hash && document.getElementById(location.hash.slice(1));
+    const folded = target && (target.matches("details") ? target : target.querySelector(":scope > details.part"));
+    if (folded) folded.open = true;
+  }
+  addEventListener("hashchange", reveal);
+  reveal();
   work();
 })();

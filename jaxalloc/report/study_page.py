@@ -14,6 +14,7 @@ from jaxalloc.portfolios.profiles import PROFILES
 from jaxalloc.report import again, study_content
 from jaxalloc.report.drawings import Drawings
 from jaxalloc.report.text_table import settings_table
+from jaxalloc.report.verdict import verdict
 from jaxalloc.report.words import clusters_sentence, sampler_words
 from jaxalloc.settings.measures import UNIVERSE_MEASURE
 
@@ -46,6 +47,7 @@ def study_context(study: Study, drawings: Drawings) -> dict[str, Any]:
         "n_points": len(study.settings),
         "n_invalid": n_universes - study.n_valid,
         "n_universes": n_universes,
+        "verdict": verdict(study, at),
         "answers": [
             (answer, drawings.add(f"weights-{answer.profile}", _weights(study, answer.profile, at)))
             for answer in study_content.answers(study, at)

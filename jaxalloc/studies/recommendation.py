@@ -18,18 +18,16 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from jaxalloc.arguments.words import joined
+from jaxalloc.portfolios.result import Allocation
 from jaxalloc.settings.measures import UNIVERSE_MEASURE, Measure
 from jaxalloc.settings.status import Status
-
-if TYPE_CHECKING:
-    from jaxalloc.studies.study import Study
 
 SURE = 0.9  # share of resamples in which a profile must be above another
 FEWEST = 20  # resamples that can tell
@@ -45,7 +43,7 @@ COMPARED = (
     *(UNIVERSE_MEASURE[name] for name in ("effective_bets", "turnover")),
     *LARGEST,
 )
-_OVER_UNIVERSES = (_SHARPE, _VOLATILITY, "turnover")
+OVER_UNIVERSES = (_SHARPE, _VOLATILITY, "turnover")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,30 +63,46 @@ class Recommendation:
     contenders: tuple[str, ...]
 
 
-def compare(study: Study, at: int) -> pd.DataFrame:
+@dataclasses.dataclass(frozen=True)
+class Evidence:
+    """What the profiles of a study are compared by, at one point of its grid.
+
+    Attributes:
+        profiles: the P profiles.
+        n: the number of universes.
+        estimate: the panel's own portfolios.
+        summary: their `jaxalloc.Study.profile_summary`.
+        columns: returns columns of the universes' tables; None if the study keeps no universes.
+    """
+
+    profiles: tuple[str, ...]
+    n: int
+    estimate: Allocation
+    summary: Any
+    columns: Callable[..., dict[str, np.ndarray]] | None
+
+
+def compare(study: Evidence) -> pd.DataFrame:
     """Figures of the profiles side by side.
 
     Args:
-        study: the study.
-        at: number of a point of a sweep's grid.
+        study: what there is of the study.
 
     Returns:
         Frame with a row for each measure of `COMPARED` that any profile has (index "measure"), a column a profile. The
         ratios and volatilities out of bag and the turnover are means over the universes, the others the panel's own.
     """
-    summary: Any = study.profile_summary(at)
-    estimate = study.estimate(at)
     rows: dict[str, list[float]] = {}
     for measure in COMPARED:
         if measure in LARGEST:
-            table = estimate.cluster_weights if measure.name == "largest_cluster" else estimate.weights
+            table = study.estimate.cluster_weights if measure.name == "largest_cluster" else study.estimate.weights
             rows[measure.name] = [float(np.max(weights)) for weights in np.asarray(table)]
         else:
-            column = "mean" if measure.name in _OVER_UNIVERSES else "point"
-            rows[measure.name] = [summary.loc[(profile, measure.name), column] for profile in study.profiles]
+            column = "mean" if measure.name in OVER_UNIVERSES else "point"
+            rows[measure.name] = [study.summary.loc[(profile, measure.name), column] for profile in study.profiles]
     frame = pd.DataFrame.from_dict(rows, orient="index", columns=pd.Index(study.profiles, name="profile"))
     if study.n < 2:  # its one universe is the panel, or has nothing to be compared with
-        frame = frame.drop(index=list(_OVER_UNIVERSES))
+        frame = frame.drop(index=list(OVER_UNIVERSES))
     return frame.rename_axis("measure").dropna(how="all")
 
 
@@ -104,19 +118,19 @@ def best_of(frame: pd.DataFrame) -> dict[str, str | None]:
     return best
 
 
-def recommend(study: Study, at: int) -> Recommendation:
-    """Apply the rules to a point of a study's grid."""
-    names = _there(study, at)
+def recommend(study: Evidence) -> Recommendation:
+    """Apply the rules."""
+    names = _there(study)
     if not names:
         return Recommendation(profile=None, told_apart=False, why="No profile has a portfolio.", contenders=())
     if len(names) == 1:
         return Recommendation(
             profile=names[0], told_apart=False, why="It is the only profile that was computed.", contenders=tuple(names)
         )
-    frame = compare(study, at)
+    frame = compare(study)
     if study.n < 2 or _SHARPE not in frame.index:
         return _steadiest(frame, names, "No universe leaves rows out, on which portfolios could be compared")
-    ratios = _Paired(study, at, _SHARPE)
+    ratios = _Paired(study, _SHARPE)
     if ratios.fewest < FEWEST:
         return _steadiest(frame, names, f"Fewer than {FEWEST} resamples leave out enough rows to compare portfolios")
     share = f"{SURE:.0%}".replace("%", " %")
@@ -135,7 +149,7 @@ def recommend(study: Study, at: int) -> Recommendation:
     behind = [name for name in names if name not in left]
     of_these = "" if not behind else f" ({_named(behind)}: another profile's is above)"
     said = f"The Sharpe ratios out of bag of {_named(left)} cannot be told apart{of_these}"
-    risks = _Paired(study, at, _VOLATILITY)
+    risks = _Paired(study, _VOLATILITY)
     for name in left:
         if all(risks.above(other, name) >= SURE for other in left if other != name):
             mean = UNIVERSE_MEASURE[_VOLATILITY].write(float(frame.loc[_VOLATILITY, name]))
@@ -144,10 +158,10 @@ def recommend(study: Study, at: int) -> Recommendation:
     return _steadiest(frame, left, f"{said}, nor their volatilities")
 
 
-def _there(study: Study, at: int) -> list[str]:
+def _there(study: Evidence) -> list[str]:
     """The profiles whose own portfolio exists and was solved."""
     bad = Status.INVALID | Status.NOT_CONVERGED
-    statuses = np.asarray(study.estimate(at).status).tolist()
+    statuses = np.asarray(study.estimate.status).tolist()
     return [name for name, status in zip(study.profiles, statuses, strict=True) if not int(status) & bad]
 
 
@@ -173,12 +187,11 @@ class _Paired:
     fewer apart.
     """
 
-    def __init__(self, study: Study, at: int, measure: str) -> None:
+    def __init__(self, study: Evidence, measure: str) -> None:
         self._values: dict[str, np.ndarray] | None = None
-        summary: Any = study.profile_summary(at)
-        self._moments = {name: summary.loc[(name, measure)] for name in study.profiles}
-        if study.tables is not None:
-            columns = study.columns(*(f"{name}.{measure}" for name in study.profiles), at=at)
+        self._moments = {name: study.summary.loc[(name, measure)] for name in study.profiles}
+        if study.columns is not None:
+            columns = study.columns(*(f"{name}.{measure}" for name in study.profiles))
             self._values = {name: columns[f"{name}.{measure}"] for name in study.profiles}
         self.fewest = min(int(row["n_universes"]) for row in self._moments.values())
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ from jaxalloc.settings.measures import UNIVERSE_MEASURE
 from jaxalloc.settings.sweep import Sweep
 from jaxalloc.studies import tables
 from jaxalloc.studies.measures import measure_estimate
-from jaxalloc.studies.recommendation import Recommendation, compare, recommend
+from jaxalloc.studies.recommendation import Evidence, Recommendation, compare, recommend
 from jaxalloc.studies.totals import Totals
 
 if TYPE_CHECKING:
@@ -213,7 +214,7 @@ class Study:
         Returns:
             Frame with the index "measure", a column a profile.
         """
-        return compare(self, self.settings.home if at is None else self._point(at))
+        return compare(self._evidence(at))
 
     def recommendation(self, at: int | None = None) -> Recommendation:
         """Return which profile to hold, and why; the rules are those of `jaxalloc.studies.recommendation`.
@@ -221,7 +222,7 @@ class Study:
         Args:
             at: as in `comparison`.
         """
-        return recommend(self, self.settings.home if at is None else self._point(at))
+        return recommend(self._evidence(at))
 
     def status_counts(self, at: int | None = None) -> pd.DataFrame:
         """Count the universes with each `Status` bit: index "profile", a column a bit."""
@@ -280,6 +281,17 @@ class Study:
         frames = [table(point) for point in range(len(points))]
         keys = [point[0] for point in points] if len(self.settings.names) == 1 else points
         return pd.concat(frames, keys=keys, names=[*self.settings.names, *frames[0].index.names])
+
+    def _evidence(self, at: int | None) -> Evidence:
+        """What profiles are compared by at a point of the grid, by default `Sweep.home`."""
+        point = self.settings.home if at is None else self._point(at)
+        return Evidence(
+            profiles=self.profiles,
+            n=self.n,
+            estimate=self.estimate(point),
+            summary=self.profile_summary(point),
+            columns=None if self.tables is None else functools.partial(self.columns, at=point),
+        )
 
     def _point(self, at: int) -> int:
         if not 0 <= at < len(self.settings):

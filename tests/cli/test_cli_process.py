@@ -84,7 +84,7 @@ def test_every_setting_is_an_option() -> None:
     assert list(options._SETTINGS) == [field.name for field in dataclasses.fields(ja.AllocationConfig)]
 
 
-@pytest.mark.parametrize("command", ["allocate", "study", "sweep", "walk-forward"])
+@pytest.mark.parametrize("command", ["allocate", "clusters", "study", "sweep", "walk-forward"])
 def test_help_shows_defaults_choices_and_an_example(run: Run, command: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "500")
     out, _ = run(command, "--help")
@@ -201,7 +201,7 @@ def in_bash(script: str, **environment: str) -> str:
 @pytest.mark.parametrize(
     ("words", "wanted"),
     [
-        ("jaxalloc ", ["allocate", "study", "sweep", "walk-forward", "report", "bench", "doctor"]),
+        ("jaxalloc ", ["allocate", "clusters", "study", "sweep", "walk-forward", "report", "bench", "doctor"]),
         ("jaxalloc sw", ["sweep"]),
         ("jaxalloc walk-forward --exec", ["--execution"]),
         ("jaxalloc study prices.csv --conf", ["--config"]),
@@ -236,7 +236,7 @@ def test_completion_is_installed_for_the_shell_that_asks(tmp_path: Path) -> None
 # ---- what is loaded and kept -----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("command", ["allocate", "study", "sweep", "walk-forward"])
+@pytest.mark.parametrize("command", ["allocate", "clusters", "study", "sweep", "walk-forward"])
 def test_choices_are_completed(command: str) -> None:
     group = typer.main.get_command(cli.app)
     context = group.make_context("jaxalloc", [command, "x"], resilient_parsing=True)

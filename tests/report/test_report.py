@@ -25,10 +25,12 @@ from jaxalloc.figures.portfolios import rebinned
 from jaxalloc.figures.tree import runs, tree_of
 from jaxalloc.kernels.lanes.backend import Backend
 from jaxalloc.portfolios.result import Allocation
+from jaxalloc.portfolios.tables import cluster_table
 from jaxalloc.report.again import command_line, without_places
 from jaxalloc.report.words import stability_sentence
 from jaxalloc.studies.histogram import MEASURE_BINS, bin_edges
 from jaxalloc.studies.measures import Reference, measure_universes
+from jaxalloc.studies.recommendation import COMPARED
 from jaxalloc.studies.study import Study
 from jaxalloc.studies.totals import Totals, reduce_universes
 
@@ -39,7 +41,7 @@ HOSTILE = ["<script>alert(1)</script>", "</script><b>", "=cmd|' /C calc'!A0", "A
 MARKET = ja.datasets.synthetic_market(N, T)
 MARKET.columns = pd.Index([*HOSTILE, *MARKET.columns[len(HOSTILE) :]])
 CONFIG = ja.AllocationConfig(risk_free_rate=0.01)
-SECTIONS = ("answer", "clusters", "together", "boxes", "distributions", "sleeve", "statuses", "again")
+SECTIONS = ("answer", "portfolios", "clusters", "together", "boxes", "distributions", "sleeve", "statuses", "again")
 MOST = 1_500_000  # bytes beside Plotly's script
 
 
@@ -351,6 +353,23 @@ def test_page_says_the_answer_the_statuses_and_how_to_run_it_again(page: str, st
     stability = study.cluster_stability()
     for cluster in stability.itertuples():
         assert " ".join(str(cluster.members).split()) in text
+
+
+def test_the_first_section_says_what_to_hold_and_why(page: str, study: Study) -> None:
+    first = " ".join(
+        Reader(page[page.index('<section id="answer">') : page.index('<section id="portfolios">')]).text.split()
+    )
+    advice = study.recommendation()
+    assert advice.profile is not None
+    name = advice.profile.replace("_", " ")
+    assert f"Hold {name} {advice.why}" in first or f"shown is {name} {advice.why}" in first
+    frame = study.comparison()
+    for measure in ("volatility", "out_of_bag_sharpe", "largest_cluster"):
+        written_as = next(known for known in COMPARED if known.name == measure)
+        assert " ".join(written_as.write(value) for value in frame.loc[measure]) in first
+    clusters = cluster_table(study.point, advice.profile, study.config, study.symbols)
+    heaviest = clusters.loc[clusters["weight"].idxmax()]
+    assert f"{heaviest['lead']} {100 * heaviest['weight']:.1f} % {100 * heaviest['risk_contribution']:.1f} %" in first
 
 
 def test_python_on_the_page_makes_the_same_study(page: str, study: Study) -> None:

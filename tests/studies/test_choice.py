@@ -63,14 +63,14 @@ def test_the_market_hides_groups_unless_it_is_taken_out() -> None:
 
 
 def test_a_choice_among_trivial_cuts_says_so() -> None:
-    """Four assets of which three are nearly the same: each cut leaves more than half in one cluster, or alone."""
+    """Five assets of which four are nearly the same: each cut leaves more than half in one cluster, or alone."""
     rng = np.random.default_rng(0)
-    x = 0.01 * rng.normal(size=(100, 4))
-    x[:, 1] = x[:, 0] + 0.001 * rng.normal(size=100)
-    x[:, 2] = x[:, 0] + 0.002 * rng.normal(size=100)
+    x = 0.01 * rng.normal(size=(100, 5))
+    for k in (1, 2, 3):
+        x[:, k] = x[:, 0] + 0.001 * k * rng.normal(size=100)
     config = ja.AllocationConfig(criterion="silhouette")
-    found = cluster_choice(pd.DataFrame(x, columns=list("abcd")), config, ja.Bootstrap(n=5))
-    assert found.why.startswith("All of the 2 cuts")
+    found = cluster_choice(pd.DataFrame(x, columns=list("abcde")), config, ja.Bootstrap(n=5))
+    assert found.why.startswith("All of the 3 cuts")
     assert found.clusters == 2
 
 
@@ -82,9 +82,9 @@ def test_too_few_assets_are_an_error(n_assets: int) -> None:
 
 def test_assets_that_take_no_part_are_left_out() -> None:
     returns = planted()
-    returns["still"] = 0.0
-    found = cluster_choice(returns, sampler=ja.Bootstrap(n=5))
-    assert found.labels["still"] == -1
+    returns["gaps"] = returns["A0"].where(np.arange(300) % 3 > 0)
+    found = cluster_choice(ja.read_returns(returns, missing="mask"), sampler=ja.Bootstrap(n=5))
+    assert found.labels["gaps"] == -1
     assert sum(map(len, found.groups)) == 12
 
 
