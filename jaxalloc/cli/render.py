@@ -10,6 +10,8 @@ import datetime
 import functools
 import math
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
@@ -30,6 +32,9 @@ if TYPE_CHECKING:
 
     from jaxalloc.settings.sweep import Sweep
     from jaxalloc.studies.study import Study
+
+
+LINE_SECONDS = 10.0  # between two lines about long work, where there is no terminal
 
 
 def stdout() -> Console:
@@ -66,18 +71,68 @@ def say_notes(notes: Sequence[str], quiet: bool) -> None:
 
 @contextlib.contextmanager
 def working(text: str, quiet: bool, rate: float = 12.5) -> Iterator[Callable[[str], None]]:
-    """Show on a terminal that a task is running; yield a function that changes the text.
+    """Show that a task is running, where there is no terminal by `_lines`; yield a function that changes the text.
 
     Args:
         text: what the task is.
         quiet: show nothing.
         rate: how many times per second the line is drawn.
     """
-    if quiet or not sys.stderr.isatty():
+    if quiet:
         yield lambda _: None
+    elif not sys.stderr.isatty():
+        with _lines(lambda: text):
+            yield lambda _: None
     else:
         with stderr().status(text, refresh_per_second=rate) as status:
             yield lambda words: status.update(plain(words))
+
+
+@contextlib.contextmanager
+def _lines(text: Callable[[], str]) -> Iterator[None]:
+    """Print a line on stderr every ten seconds, for a log: what is done, and for how long it has been."""
+    done, began = threading.Event(), time.monotonic()
+
+    def tell() -> None:
+        while not done.wait(LINE_SECONDS):
+            elapsed = datetime.timedelta(seconds=round(time.monotonic() - began))
+            stderr().print(plain(f"{text()}; {elapsed} so far"), style="dim", soft_wrap=True)
+
+    thread = threading.Thread(target=tell, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+
+
+class _Count:
+    """How many universes are done, in words. The clock of their pace starts at the first report, as in `_Pace`."""
+
+    def __init__(self, total: int, resumed: bool) -> None:
+        self._total, self._done, self._reports = total, 0, 0
+        self._skipped = int(resumed)  # reports before the clock starts, beside the first
+        self._since: tuple[int, float] | None = None
+
+    def advance(self, done: int) -> None:
+        self._done += done
+        self._reports += 1
+        if self._reports == 1 + self._skipped:
+            self._since = self._done, time.monotonic()
+
+    def line(self) -> str:
+        if not self._reports:
+            return f"compiling, and the first of {self._total:,} universes"
+        said = f"{self._done:,} of {self._total:,} universes"
+        if self._since is None:
+            return said
+        count, began = self._since
+        pace = (self._done - count) / max(time.monotonic() - began, 1e-9)
+        if pace <= 0:
+            return said
+        left = datetime.timedelta(seconds=math.ceil((self._total - self._done) / pace))
+        return f"{said}, {pace:,.0f} a second, {left} left"
 
 
 class _Pace(ProgressColumn):
@@ -111,15 +166,20 @@ class _Pace(ProgressColumn):
 
 @contextlib.contextmanager
 def progress_bar(total: int, quiet: bool, resumed: bool = False) -> Iterator[Callable[[int], None] | None]:
-    """Show a bar on a terminal; yield a function that advances it by a number of universes.
+    """Show a bar, where there is no terminal `_lines`; yield a function that advances it by a number of universes.
 
     Args:
         total: universes in all.
         quiet: show nothing.
         resumed: whether the first report may be of universes that an earlier run has done.
     """
-    if quiet or not sys.stderr.isatty():
+    if quiet:
         yield None
+        return
+    if not sys.stderr.isatty():
+        count = _Count(total, resumed)
+        with _lines(count.line):
+            yield count.advance
         return
     pace = _Pace(resumed)
     with Progress(BarColumn(bar_width=24), MofNCompleteColumn(), pace, console=stderr()) as progress:

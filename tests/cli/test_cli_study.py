@@ -307,9 +307,44 @@ def test_an_interrupt_before_anything_is_kept_is_just_that(
 # ---- progress -------------------------------------------------------------------------------------------------------
 
 
-def test_progress_shows_on_a_terminal_only(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_short_work_says_nothing_where_there_is_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     with render.progress_bar(10, quiet=False) as advance:
+        assert advance is not None
+        advance(10)
+    with render.working("allocating", quiet=False):
+        pass
+    assert capsys.readouterr() == ("", "")
+
+
+def test_long_work_says_so_line_by_line(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(render, "LINE_SECONDS", 0.05)
+
+    def lines(wanted: str) -> list[str]:
+        """Wait until such a line has come."""
+        said = ""
+        for _ in range(200):
+            said += capsys.readouterr().err
+            if re.search(wanted, said):
+                break
+            time.sleep(0.02)
+        return said.splitlines()
+
+    with render.progress_bar(1000, quiet=False) as advance:
+        assert advance is not None
+        assert lines("compiling")[0].startswith("compiling, and the first of 1,000 universes; 0:00:0")
+        advance(100)
+        assert lines("100 of 1,000 universes; ")
+        advance(200)
+        assert lines(r"300 of 1,000 universes, [\d,]+ a second, 0:00:\d\d left; ")
+    with render.working("allocating to 5 assets", quiet=False):
+        assert lines("allocating to 5 assets; 0:00:0")
+    with render.progress_bar(10, quiet=True) as advance:
         assert advance is None
+        time.sleep(0.15)
+    assert capsys.readouterr() == ("", "")
+
+
+def test_a_terminal_shows_a_bar(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
     with render.progress_bar(10, quiet=True) as advance:
         assert advance is None

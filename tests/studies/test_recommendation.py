@@ -73,7 +73,7 @@ def test_pairs_tell_apart_what_sums_cannot() -> None:
 
 def test_among_equals_the_lower_risk_is_recommended() -> None:
     ratios = 1 + OWN + [[0], [0], [-9]]
-    found = recommend(evidence(ratios, EQUAL + [[0], [-0.1], [-0.14]]))
+    found = recommend(evidence(ratios, EQUAL + np.array([[0], [-0.1], [-0.14]])))
     assert (found.profile, found.told_apart) == ("risk_parity", True)
     assert found.contenders == ("min_variance", "risk_parity")
     assert "of min variance and risk parity cannot be told apart (barbell: another profile's is above)" in found.why
