@@ -7,6 +7,7 @@ import time
 from types import ModuleType
 from typing import Any
 
+import cuts
 import first
 import growth
 import jax
@@ -18,7 +19,7 @@ from panels import embedded
 from jaxalloc.engine.calls import Calls
 
 
-@pytest.mark.parametrize("script", [first, growth])
+@pytest.mark.parametrize("script", [cuts, first, growth])
 def test_a_page_is_made_of_the_results_beside_it(script: ModuleType) -> None:
     file = script.RESULTS / f"{script.__name__}.json"
     page = script.render(json.loads(file.read_text(encoding="utf-8")))

@@ -23,6 +23,7 @@ import jaxalloc as ja
 from jaxalloc import cli
 from jaxalloc.cli import commands, options, portfolios
 from jaxalloc.portfolios.profiles import PROFILES
+from jaxalloc.studies.choice import DEFAULT
 
 Run = Callable[..., tuple[str, str]]
 
@@ -90,11 +91,11 @@ def test_help_shows_defaults_choices_and_an_example(run: Run, command: str, monk
     out, _ = run(command, "--help")
     lines = {line.split()[1]: line for line in out.splitlines() if len(line.split()) > 1}
     for name, (flag, takes, _) in options._SETTINGS.items():
-        default = getattr(ja.AllocationConfig(), name)
+        default = getattr(DEFAULT if command == "clusters" else ja.AllocationConfig(), name)
         if name == "profiles":
             default = "risk_parity" if command == "allocate" else ", ".join(default)
         if isinstance(default, bool):
-            default = f"no-{flag.removeprefix('--')}"
+            default = f"{'' if default else 'no-'}{flag.removeprefix('--')}"
         assert f"[default: {default}]" in lines[flag]
         assert isinstance(takes, str) or all(choice in lines[flag] for choice in takes)
     assert f"[default: {'mask' if command == 'walk-forward' else 'error'}]" in lines["--missing"]

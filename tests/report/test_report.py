@@ -366,10 +366,10 @@ def test_the_first_section_says_what_to_hold_and_why(page: str, study: Study) ->
     frame = study.comparison()
     for measure in ("volatility", "out_of_bag_sharpe", "largest_cluster"):
         written_as = next(known for known in COMPARED if known.name == measure)
-        assert " ".join(written_as.write(value) for value in frame.loc[measure]) in first
+        assert "".join(written_as.write(value) for value in frame.loc[measure]) in first
     clusters = cluster_table(study.point, advice.profile, study.config, study.symbols)
     heaviest = clusters.loc[clusters["weight"].idxmax()]
-    assert f"{heaviest['lead']} {100 * heaviest['weight']:.1f} % {100 * heaviest['risk_contribution']:.1f} %" in first
+    assert f"{heaviest['lead']}{100 * heaviest['weight']:.1f} %{100 * heaviest['risk_contribution']:.1f} %" in first
 
 
 def test_python_on_the_page_makes_the_same_study(page: str, study: Study) -> None:

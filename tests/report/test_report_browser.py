@@ -72,6 +72,14 @@ class Visit:
     def count(self, selector: str) -> int:
         return self.page.locator(selector).count()
 
+    def unfold(self) -> None:
+        """Open every part, and wait until its figures are drawn."""
+        closed = self.page.locator("details:not([open]) > summary")
+        while closed.count():
+            closed.first.click()
+        self.page.wait_for_selector("[data-figure]:not([data-state=drawn])", state="detached", timeout=60_000)
+        self.page.wait_for_selector(READY)
+
 
 @pytest.fixture
 def visit(browser: Any, pages: dict[str, Path]) -> Iterator[Any]:
@@ -97,11 +105,7 @@ def visit(browser: Any, pages: dict[str, Path]) -> Iterator[Any]:
 def test_every_figure_is_drawn_in_silence(visit: Any, name: str, size: str, scheme: str) -> None:
     seen = visit(name, size, scheme)
     page = seen.page
-    closed = page.locator("details:not([open]) > summary")
-    while closed.count():
-        closed.first.click()
-    page.wait_for_selector("[data-figure]:not([data-state=drawn])", state="detached", timeout=60_000)
-    page.wait_for_selector(READY)
+    seen.unfold()
     assert seen.count("[data-figure] .main-svg") >= seen.count("[data-figure]") >= 9
     assert page.evaluate("[...document.querySelectorAll('[data-figure]')].every((e) => e.data.length > 0)")
     assert seen.said == []
@@ -116,6 +120,7 @@ def test_every_figure_is_drawn_in_silence(visit: Any, name: str, size: str, sche
 
 def test_markers_and_cells_are_there(visit: Any) -> None:
     seen = visit("study")
+    seen.unfold()
     n_shown = seen.page.evaluate("document.querySelector('[data-figure=weights-barbell]').data[2].x.length")
     assert n_shown == 12
     assert seen.count("[data-figure=weights-barbell] .scatterlayer .point") == n_shown
@@ -140,15 +145,16 @@ def test_a_walks_lines_boxes_and_areas_are_there(visit: Any) -> None:
 
 def test_symbols_are_shown_as_they_are(visit: Any) -> None:
     seen = visit("study")
+    seen.unfold()
     labels = seen.page.locator("[data-figure=weights-risk_parity] .ytick").all_text_contents()
     assert any(text.startswith("<script>alert(1)") for text in labels)
     assert any(text == "<b>x</b>" for text in labels)
-    seen.page.locator("#profile-risk_parity details summary").last.click()
     assert SYMBOL in seen.page.locator("#profile-risk_parity .assets").last.text_content()
 
 
 def test_hovering_over_a_map_names_the_pair(visit: Any) -> None:
     seen = visit("study")
+    seen.unfold()
     places = seen.page.locator("[data-figure=co-association]")
     places.scroll_into_view_if_needed()
     box = places.locator(".heatmaplayer").bounding_box()
@@ -164,6 +170,7 @@ def test_hovering_over_a_map_names_the_pair(visit: Any) -> None:
 
 def test_colours_follow_the_time_of_day(visit: Any) -> None:
     seen = visit("study")
+    seen.unfold()
     page = seen.page
 
     def colours() -> tuple[str, str]:
@@ -191,6 +198,30 @@ def text_is_darker(text: str, back: str) -> bool:
 
 def back_is_darker(text: str, back: str) -> bool:
     return text_is_darker(back, text)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_the_answer_is_on_the_first_screen(visit: Any, size: str) -> None:
+    seen = visit("study", size)
+    head = seen.page.locator("#answer h2")
+    assert head.text_content().startswith(("Hold ", "These cannot be told apart; shown is "))
+    for place in (head, seen.page.locator("#answer .verdict"), seen.page.locator("#answer .compared th.chosen")):
+        box = place.bounding_box()
+        assert 0 <= box["y"] < box["y"] + box["height"] <= SIZES[size]["height"]
+    assert seen.page.locator("#answer .compared th[scope=col]").all_text_contents() == [
+        "min variance",
+        "risk parity",
+        "max sharpe",
+        "barbell",
+    ]
+    assert seen.count("#answer .compared td.best") >= 3
+
+
+def test_a_link_opens_what_it_leads_to(visit: Any) -> None:
+    seen = visit("study")
+    assert seen.count("#boxes details[open]") == 0
+    seen.page.locator("nav a", has_text="Box plots").click()
+    seen.page.wait_for_selector("#boxes [data-figure][data-state=drawn]", timeout=60_000)
 
 
 def test_what_is_folded_is_drawn_when_it_is_opened(visit: Any) -> None:
