@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 _LONGEST_QUOTE, _LONGEST_TEXT, _LONGEST_REASON, _LONGEST_LINE = 60, 200, 120, 110
 
@@ -70,6 +71,11 @@ def joined(words: Sequence[str]) -> str:
 def lowered(sentence: str) -> str:
     """Return a sentence as it stands after a colon: its first letter in lower case."""
     return f"{sentence[:1].lower()}{sentence[1:]}"
+
+
+def value_text(value: Any) -> str:
+    """Write the value of a setting: a number in its shortest form, a choice as it is."""
+    return str(value) if isinstance(value, (str, bool)) else f"{value:g}"
 
 
 def per_cent(value: float, digits: int, none: str) -> str:

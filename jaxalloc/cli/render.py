@@ -22,7 +22,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColum
 from rich.table import Table
 from rich.text import Text
 
-from jaxalloc.arguments.words import counted, per_cent
+from jaxalloc.arguments.words import counted, per_cent, value_text
 from jaxalloc.cli.options import flag_of, in_flags
 from jaxalloc.settings.measures import UNIVERSE_MEASURE, Measure
 from jaxalloc.settings.status import Status, explain
@@ -263,7 +263,7 @@ def print_sweep(study: Study, console: Console, profiles: Sequence[str] = ()) ->
 
 def print_points(settings: Sweep, columns: dict[str, list[str]], console: Console) -> bool:
     """Print a row for each point: its settings, then the columns that fit; return whether all columns fit."""
-    swept = [[f"{value:g}" for value in values] for values in zip(*settings.points, strict=True)]
+    swept = [[value_text(value) for value in values] for values in zip(*settings.points, strict=True)]
     heads = [flag_of(name).split("-") for name in settings.names]
     widths = [max(map(len, [*words, *values])) for words, values in zip(heads, swept, strict=True)]
     wanted = {name: max(map(len, [name, *values])) for name, values in columns.items()}

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
 
-from jaxalloc.arguments.words import counted
+from jaxalloc.arguments.words import counted, value_text
 from jaxalloc.cli.documents import records
 from jaxalloc.cli.render import empty_table, percent, plain, print_points, written
 from jaxalloc.markets.dates import label_text
@@ -131,7 +131,9 @@ def _print_chance(walk: WalkForward, console: Console) -> None:
         return
     best = table.sort_values("sharpe", kind="stable").iloc[-1]
     name = best.name if isinstance(best.name, tuple) else (best.name,)
-    words = " ".join([*(f"{n} {v:g}" for n, v in zip(walk.settings.names, name, strict=False)), str(name[-1])])
+    words = " ".join(
+        [*(f"{n} {value_text(v)}" for n, v in zip(walk.settings.names, name, strict=False)), str(name[-1])]
+    )
     tried = f"{words} has the best Sharpe ratio of {trials} tried." if trials > 1 else f"{words} is the only one tried."
     text = f"{tried} Its Sharpe ratio is above 0 with probability {best['deflated_sharpe']:.2f} (deflated)."
     console.print("", plain(text), sep="\n")

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from decimal import Decimal
+from typing import Any
 
 import typer
 
 from jaxalloc.arguments.errors import InputError
 from jaxalloc.arguments.words import quote
 from jaxalloc.cli.options import flag_of, setting_name
-from jaxalloc.settings.config import NUMERIC_FIELDS, AllocationConfig
-from jaxalloc.settings.sweep import Sweep, sweep
+from jaxalloc.settings.config import COUNTS, AllocationConfig
+from jaxalloc.settings.sweep import SWEPT_CHOICES, SWEPT_FIELDS, Sweep, sweep
 
 VARY = typer.Option(
     metavar="NAME=VALUES",
-    help="A setting and its values: a list such as cluster-cap=0.15,0.25,0.35, or first, last and step such as "
-    "threshold=0.1:0.5:0.1. Repeat the option for a grid of several settings.",
+    help="A setting and its values: a list such as cluster-cap=0.15,0.25,0.35 or linkage=average,ward, or first, last "
+    "and step such as threshold=0.1:0.5:0.1. Repeat the option for a grid of several settings.",
 )
-_CONFIG = AllocationConfig()
 _MOST_VALUES = 10_000  # of one setting; more than that is a mistyped step
 
 
@@ -28,7 +28,7 @@ def varied(context: typer.Context, config: AllocationConfig, texts: Sequence[str
     Raises:
         InputError: a text cannot be read, a setting is named twice, or on the command line too.
     """
-    grid: dict[str, list[float]] = {}
+    grid: dict[str, list[Any]] = {}
     for text in texts:
         name, values = read_varied(text)
         if name in grid:
@@ -40,18 +40,29 @@ def varied(context: typer.Context, config: AllocationConfig, texts: Sequence[str
     return sweep(config, **grid)
 
 
-def read_varied(text: str) -> tuple[str, list[float]]:
+def read_varied(text: str) -> tuple[str, list[Any]]:
     """Read ``NAME=0.1,0.2`` or ``NAME=0.1:0.5:0.1``: a field of the settings, and its values."""
     word, equals, values = (piece.strip() for piece in text.partition("="))
     if not equals:
         raise InputError(f"--vary {quote(text)}: write it as cluster-cap=0.15,0.25 or threshold=0.1:0.5:0.1")
     name = setting_name(word)
-    if name not in NUMERIC_FIELDS:
-        words = ", ".join(map(flag_of, NUMERIC_FIELDS))
-        raise InputError(f"--vary {quote(text)}: {quote(word)} is not a numeric setting; choose from {words}")
+    if name not in SWEPT_FIELDS:
+        words = ", ".join(map(flag_of, SWEPT_FIELDS))
+        raise InputError(f"--vary {quote(text)}: {quote(word)} cannot vary; choose from {words}")
+    if name in SWEPT_CHOICES:
+        chosen = [value.strip() for value in values.split(",")]
+        return name, [_switch(value, text) for value in chosen] if name == "detone" else chosen
     numbers = [number for part in values.split(",") for number in _range(part, text)]
-    count = isinstance(getattr(_CONFIG, name), int)
+    count = name in COUNTS
     return name, [int(number) if count and number.is_integer() else number for number in map(float, numbers)]
+
+
+def _switch(value: str, text: str) -> bool:
+    """Read yes or no."""
+    words = {"yes": True, "true": True, "on": True, "no": False, "false": False, "off": False}
+    if value.lower() not in words:
+        raise InputError(f"--vary {quote(text)}: {quote(value)} is neither yes nor no")
+    return words[value.lower()]
 
 
 def _range(part: str, text: str) -> list[Decimal]:

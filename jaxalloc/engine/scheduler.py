@@ -7,6 +7,7 @@ each core and one more, up to four, since programs use one core. Which universes
 
 from __future__ import annotations
 
+import copy
 import functools
 import threading
 from collections.abc import Callable, Iterator
@@ -73,10 +74,20 @@ class Part(NamedTuple):
     results: Allocation
 
 
+class _Events(NamedTuple):
+    """Events that are set together."""
+
+    events: list[Any]
+
+    def set(self) -> None:
+        for event in self.events:
+            event.set()
+
+
 class Chunk:
     """Universes that the devices work on, or have solved."""
 
-    def __init__(self, parts: list[Future[Part | None]], stop: threading.Event) -> None:
+    def __init__(self, parts: list[Future[Part | None]], stop: threading.Event | _Events) -> None:
         """Take the parts to come, in order, each None where the work on it was stopped; and the event that stops it."""
         self._parts, self._stop = parts, stop
 
@@ -98,6 +109,13 @@ class Chunk:
         if len(solved) < len(parts):
             raise CancelledError
         return solved
+
+    @staticmethod
+    def of(chunks: list[Chunk]) -> Chunk:
+        """Several chunks as one; what stops one of them stops all."""
+        if len(chunks) == 1:
+            return chunks[0]
+        return Chunk([part for chunk in chunks for part in chunk._parts], _Events([chunk._stop for chunk in chunks]))
 
     def cancel(self) -> None:
         """Stop the work, and wait until it has stopped; solved parts stay."""
@@ -207,6 +225,15 @@ class Engine:
         ]
         self._threads: list[ThreadPoolExecutor] = []
         self._first = 0  # device of the next chunk's first part
+
+    def with_choices(self, config: AllocationConfig) -> Engine:
+        """Return an engine with the same panel, draws and devices, and with other settings of as many profiles."""
+        other = copy.copy(self)
+        other.config = cast_config(config, self.dtype)
+        other.works = [work._replace(config=other.config) for work in self.works]
+        self._threads = self._threads or [ThreadPoolExecutor(1) for _ in self.devices]
+        other._threads = self._threads  # a device's universes follow each other, whichever engine they are of
+        return other
 
     def start(
         self,

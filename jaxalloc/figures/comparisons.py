@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from jaxalloc.arguments.errors import InputError
-from jaxalloc.arguments.words import literal
+from jaxalloc.arguments.words import literal, value_text
 from jaxalloc.backtest.performance import COMPARED
 from jaxalloc.figures.canvas import colour_of, faded, graph_objects, plain_name, style
 from jaxalloc.settings.measures import WALK_MEASURE
@@ -225,5 +225,5 @@ def series_name(walk: WalkForward, key: tuple[Any, ...], profile: bool = False) 
     """
     *point, name = key
     values = zip(walk.settings.names, point, strict=True) if point else ()
-    words = [f"{plain_name(setting)} {value:g}" for setting, value in values]
+    words = [f"{plain_name(setting)} {value_text(value)}" for setting, value in values]
     return ", ".join([plain_name(str(name)), *words] if profile or not words else words)

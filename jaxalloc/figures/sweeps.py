@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from jaxalloc.arguments.errors import InputError
-from jaxalloc.arguments.words import literal
+from jaxalloc.arguments.words import literal, value_text
 from jaxalloc.figures.canvas import canvas, check_profile, graph_objects, plain_name
 from jaxalloc.figures.comparisons import comparable
 from jaxalloc.settings.measures import FIGURES, MEASURES, OF_CLUSTERS, UNIVERSE_MEASURE, WALK_MEASURE, Measure
@@ -112,7 +112,7 @@ def _heat_map(settings: Sweep, profiles: Sequence[str], values: np.ndarray, meas
     figure.update_xaxes(
         title=plain_name(last),
         tickvals=np.arange(len(columns)),
-        ticktext=[f"{value:g}" for value in columns],
+        ticktext=[value_text(value) for value in columns],
         showgrid=False,
         zeroline=False,
     )
@@ -136,5 +136,5 @@ def _value(study: Study, measure: str, profile: str, number: int) -> float:
 
 
 def _row_name(profile: str, names: list[str], values: tuple[Any, ...]) -> str:
-    parts = [f"{plain_name(name)} {value:g}" for name, value in zip(names, values, strict=True)]
+    parts = [f"{plain_name(name)} {value_text(value)}" for name, value in zip(names, values, strict=True)]
     return ", ".join(parts) or plain_name(profile)

@@ -69,8 +69,9 @@ def correlation_at(study: Study, number: int) -> np.ndarray:
     Raises:
         InputError: the study does not hold them.
     """
-    if "ewma_decay" in study.settings.names and number != study.settings.home:
-        raise InputError(f"the correlations are kept at point {study.settings.home} only: ewma_decay was swept")
+    swept = [name for name in ("covariance", "ewma_decay") if name in study.settings.names]
+    if swept and number != study.settings.home:
+        raise InputError(f"the correlations are kept at point {study.settings.home} only: {swept[0]} was swept")
     return study.correlation
 
 

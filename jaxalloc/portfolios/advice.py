@@ -6,12 +6,13 @@ Each function returns the sentences that apply, none if all is well. `advise` ha
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from jaxalloc.arguments.words import counted, listing, per_cent, quote
+from jaxalloc.arguments.words import counted, joined, listing, per_cent, quote
 from jaxalloc.markets.dates import label_text
 from jaxalloc.markets.holes import MAX_MISSING, weigh_gaps
 from jaxalloc.markets.panel import Panel
@@ -19,7 +20,7 @@ from jaxalloc.portfolios.inputs import with_holes_filled
 from jaxalloc.settings.config import AllocationConfig, most_clusters
 from jaxalloc.settings.readers import OF_ALLOCATION, READERS, unread
 from jaxalloc.settings.status import Status
-from jaxalloc.settings.sweep import Sweep
+from jaxalloc.settings.sweep import SWEPT_CHOICES, Sweep
 
 HIGH_RATE = 1.0  # a risk-free rate above it, 100 % a year, is meant in per cent
 HIGH_VOLATILITY = 0.6  # a year, of the median asset
@@ -71,6 +72,13 @@ def setting_advice(settings: Sweep, figures: Sequence[str] = OF_ALLOCATION, *, l
         notes.append(
             "asset_cap holds for the portfolios as they are decided: execution='lead' then puts each cluster's whole "
             "weight on one asset."
+        )
+    choices = [name for name in settings.names if name in SWEPT_CHOICES]
+    if choices:
+        count = math.prod(len(values) for name, values in settings.grid if name in choices)
+        programs = counted(count, "combination")
+        notes.append(
+            f"The sweep of {joined(choices)} compiles the programs that depend on it for {programs} of choices."
         )
     rate = max(_values(settings, "risk_free_rate"))
     if rate > HIGH_RATE:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from jaxalloc import figures
-from jaxalloc.arguments.words import counted
+from jaxalloc.arguments.words import counted, value_text
 from jaxalloc.figures.canvas import plain_name
 from jaxalloc.figures.sweeps import sweep_heatmap
 from jaxalloc.portfolios.profiles import PROFILES
@@ -43,7 +43,7 @@ def study_context(study: Study, drawings: Drawings) -> dict[str, Any]:
     return {
         "heading": f"{counted(len(study.symbols), 'asset')}, {counted(n_universes, 'universe')}",
         "subtitle": _subtitle(study),
-        "point": ", ".join(f"{plain_name(name)} {value:g}" for name, value in point.items()),
+        "point": ", ".join(f"{plain_name(name)} {value_text(value)}" for name, value in point.items()),
         "n_points": len(study.settings),
         "n_invalid": n_universes - study.n_valid,
         "n_universes": n_universes,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from jaxalloc import figures
-from jaxalloc.arguments.words import counted
+from jaxalloc.arguments.words import counted, value_text
 from jaxalloc.figures.canvas import plain_name
 from jaxalloc.figures.sweeps import walk_heatmap
 from jaxalloc.markets.dates import label_text
@@ -43,7 +43,7 @@ def walk_context(walk: WalkForward, drawings: Drawings, base: str | None) -> dic
     return {
         "heading": f"{counted(len(walk.symbols), 'asset')}, {counted(s.n_held, 'rebalance')} out of sample",
         "subtitle": _subtitle(walk),
-        "point": ", ".join(f"{plain_name(name)} {value:g}" for name, value in point.items()),
+        "point": ", ".join(f"{plain_name(name)} {value_text(value)}" for name, value in point.items()),
         "n_points": len(walk.settings),
         "warnings": walk_content.warnings(walk),
         "costs": _cost_words(walk.costs_bps),

@@ -103,7 +103,7 @@ def unread(
         if name not in swept and value == getattr(default, name):
             continue
         words = f"the sweep of {name}" if name in swept else f"{name}={literal(value)}"
-        if reader.under is not None and not reader.applies(config):
+        if reader.under is not None and reader.under[0] not in swept and not reader.applies(config):
             notes.append(_sentence(f"{words} changes nothing: it is read under {reader.condition()} only"))
         elif not (set(reader.figures) & set(figures) or (leads and name in CLUSTERING) or _is_own(reader)):
             profiles = tuple(profile for profile in config.profiles if profile not in reader.profiles)

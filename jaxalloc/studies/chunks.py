@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
@@ -19,6 +20,7 @@ from jaxalloc.portfolios.profiles import PROFILES
 from jaxalloc.portfolios.result import Allocation
 from jaxalloc.settings.config import AllocationConfig, cast_config
 from jaxalloc.settings.measures import MEASURES
+from jaxalloc.settings.sweep import SWEPT_CHOICES
 from jaxalloc.studies.measures import Reference, measure_universes
 from jaxalloc.studies.plan import Plan
 from jaxalloc.studies.totals import Partial, reduce_universes, to_host
@@ -83,6 +85,7 @@ class Runner:
             gaps=None if simulated else self._gaps,
             keep_left_out=holds_out(plan.sampler),
         )
+        self._by_choices: dict[tuple[Any, ...], tuple[Engine, Engine]] = {}
         self._sleeves = tuple(PROFILES[profile].sleeve for profile in config.profiles)
         self._whole = self.engine
         if simulated:  # the panel's own portfolios still need the panel
@@ -106,8 +109,7 @@ class Runner:
         size, parts = self._whole.chunk_size, []
         for start in range(0, len(self.plan.settings), size):
             points = np.arange(start, min(start + size, len(self.plan.settings)))
-            items = Items(index=np.full(len(points), WHOLE_PANEL))
-            parts.append(self._whole.start(items, self.plan.settings.numbers(points)).allocation())
+            parts.append(self._begin(np.full(len(points), WHOLE_PANEL), points, whole=True).allocation())
         return jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
 
     @functools.cached_property
@@ -128,8 +130,43 @@ class Runner:
         start = number * self.chunk_size
         stop = min(start + self.chunk_size, plan.n_universes)
         points, index = np.divmod(np.arange(start, stop), plan.n_draws)
-        chunk = self.engine.start(Items(index=index), plan.settings.numbers(points), progress)
-        return Pending(start=start, stop=stop, chunk=chunk)
+        return Pending(start=start, stop=stop, chunk=self._begin(index, points, progress))
+
+    def _begin(
+        self,
+        index: np.ndarray,
+        points: np.ndarray,
+        progress: Callable[[int], None] | None = None,
+        *,
+        whole: bool = False,
+    ) -> Chunk:
+        """Begin to allocate universes at points of the grid, those of the same choices by one engine.
+
+        Args:
+            index: (C,) numbers of the universes.
+            points: (C,) ascending.
+            progress: as `Engine.start` takes it.
+            whole: whether the universes are the panel itself.
+        """
+        settings = self.plan.settings
+        numbers = settings.numbers(points)
+        choices = {name: numbers.pop(name) for name in SWEPT_CHOICES if name in numbers}
+        changes = np.any([values[1:] != values[:-1] for values in choices.values()], axis=0) if choices else []
+        edges = [0, *(np.flatnonzero(changes) + 1).tolist(), len(points)]
+        chunks = []
+        for first, end in itertools.pairwise(edges):
+            run = slice(first, end)
+            engine = self._engines(settings.at(int(points[first])))[whole]
+            own = {name: values[run] for name, values in numbers.items()}
+            chunks.append(engine.start(Items(index=index[run]), own, progress))
+        return Chunk.of(chunks)
+
+    def _engines(self, config: AllocationConfig) -> tuple[Engine, Engine]:
+        """The engines for settings: of the universes, and of the panel itself. Those of the same choices are the same."""
+        choices = tuple(getattr(config, name) for name in SWEPT_CHOICES)
+        if choices not in self._by_choices:
+            self._by_choices[choices] = self.engine.with_choices(config), self._whole.with_choices(config)
+        return self._by_choices[choices]
 
     def finish(self, pending: Pending) -> ChunkResult:
         """Wait for a chunk, measure its universes, and bring it to the host."""

@@ -130,3 +130,23 @@ def test_values_are_read(text: str, wanted: tuple[str, list[float]]) -> None:
     found = read_varied(text)
     assert found == wanted
     assert list(map(type, found[1])) == list(map(type, wanted[1]))
+
+
+def test_choices_vary_too(run: Run, file: Path) -> None:
+    few = ("--profile", "risk_parity", "--vary", "linkage=average,ward", "--vary", "detone=no,yes")
+    out, err = run("sweep", file, *few)
+    assert "1 universe at each of 4 points of the grid" in out
+    assert [line.split()[:2] for line in out.splitlines() if line.split()[:1] in (["average"], ["ward"])] == [
+        ["average", "False"],
+        ["average", "True"],
+        ["ward", "False"],
+        ["ward", "True"],
+    ]
+    assert "note: The sweep of linkage and detone compiles" in err
+    for words, said in (
+        ("linkage=mean", "unknown"),
+        ("detone=perhaps", "neither yes nor no"),
+        ("profile=hrp", "cannot vary"),
+    ):
+        _, err = run("sweep", file, "--vary", words, status=2)
+        assert said in err
