@@ -162,7 +162,7 @@ class Runner:
         return Chunk.of(chunks)
 
     def _engines(self, config: AllocationConfig) -> tuple[Engine, Engine]:
-        """The engines for settings: of the universes, and of the panel itself. Those of the same choices are the same."""
+        """The engines of the universes and of the panel itself, one of each for all settings with the same choices."""
         choices = tuple(getattr(config, name) for name in SWEPT_CHOICES)
         if choices not in self._by_choices:
             self._by_choices[choices] = self.engine.with_choices(config), self._whole.with_choices(config)
