@@ -25,7 +25,7 @@ def print_choice(choice: ClusterChoice, file: Path, console: Console, everything
     """Print the cuts, all or some of them, the one to take and why, its clusters, and how to use it."""
     table = choice.table
     grid = empty_table("clusters", ("silhouette", "stability", "alone", "largest"), ("",))
-    shown = range(len(table)) if everything else _some(table.index.get_loc(choice.clusters), len(table))
+    shown = range(len(table)) if everything else _some(table.index.tolist().index(choice.clusters), len(table))
     for place in shown:
         row, k = table.iloc[place], int(table.index[place])
         taken = k == choice.clusters

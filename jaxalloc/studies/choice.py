@@ -58,8 +58,8 @@ class ClusterChoice:
     @property
     def groups(self) -> list[list[str]]:
         """The clusters as lists of names, the largest first."""
-        labels = self.labels[self.labels >= 0]
-        members = [labels.index[labels == k].tolist() for k in range(int(labels.max()) + 1)]
+        labels, names = self.labels.to_numpy(), np.asarray(self.labels.index, object)
+        members = [names[labels == k].tolist() for k in range(int(labels.max()) + 1)]
         return sorted(members, key=lambda names: -len(names))
 
     def __repr__(self) -> str:
@@ -134,10 +134,10 @@ def _choose(study: Study, config: AllocationConfig) -> ClusterChoice:
     rows = [_judge(study, estimates, point, active, distance) for point in range(len(study.settings))]
     # assets that tie leave fewer clusters than asked for, which an earlier row has already
     table = pd.DataFrame(rows).drop_duplicates("clusters").set_index("clusters")
-    usable = table[(table.index > 1) & (table.index < np.count_nonzero(active))]
+    usable: Any = table[(table.index > 1) & (table.index < np.count_nonzero(active))]
     if usable.empty:
         raise InputError("no cut of the tree leaves more than one cluster and fewer than there are assets")
-    fair = usable[~usable["trivial"]]
+    fair: Any = usable[~usable["trivial"]]
     chosen = int((usable if fair.empty else fair)["silhouette"].idxmax())
     point = next(k for k, row in enumerate(rows) if row["clusters"] == chosen)
     labels = pd.Series(estimates.cluster_labels[point], index=pd.Index(study.symbols, name="symbol"), name="cluster")

@@ -109,6 +109,7 @@ def compare(study: Evidence) -> pd.DataFrame:
 def best_of(frame: pd.DataFrame) -> dict[str, str | None]:
     """The profile that is best by each measure of `compare`; None where two show the same, or there is one alone."""
     best: dict[str, str | None] = {}
+    row: Any
     for name, row in frame.iterrows():
         measure = next(measure for measure in COMPARED if measure.name == name)
         values = (measure.better * row).dropna().sort_values(ascending=False)
