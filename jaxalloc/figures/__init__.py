@@ -13,7 +13,7 @@ from __future__ import annotations
 from jaxalloc.figures.choice import cuts
 from jaxalloc.figures.clusters import cluster_counts, co_association, correlation, dendrogram
 from jaxalloc.figures.comparisons import differences, path_boxes
-from jaxalloc.figures.portfolios import boxes, distributions, sleeve, weights
+from jaxalloc.figures.portfolios import boxes, distributions, risks, sleeve, weights
 from jaxalloc.figures.sweeps import sweep_heatmap, walk_heatmap
 from jaxalloc.figures.walks import drawdowns, holdings, rolling_volatility, turnovers, wealth
 
@@ -29,6 +29,7 @@ __all__ = [
     "drawdowns",
     "holdings",
     "path_boxes",
+    "risks",
     "rolling_volatility",
     "sleeve",
     "sweep_heatmap",

@@ -8,6 +8,7 @@ import numpy as np
 
 from jaxalloc.arguments.errors import InputError
 from jaxalloc.figures.canvas import ACCENT, MUTED, canvas, graph_objects, label, point_of
+from jaxalloc.figures.names import cluster_name
 from jaxalloc.figures.tree import Dendrogram, correlation_at, outline, runs, tree_of
 
 if TYPE_CHECKING:
@@ -15,7 +16,9 @@ if TYPE_CHECKING:
 
     from jaxalloc.studies.study import Study
 
-NAMED = 45  # of more assets, the names are shown in the hover texts only
+NAMED = 45  # of more assets, a map's columns have no names, and its rows smaller ones
+NAMED_ROWS = 150  # of more assets, clusters are named, and assets in the hover texts only
+_NAME_PIXELS = 12  # between the names of clusters
 _LONGEST = 14
 
 
@@ -37,11 +40,8 @@ def dendrogram(study: Study, at: int | None = None) -> go.Figure:
     figure = canvas(_height(n), showlegend=False)
     for trace in _branches(tree, reverse=False):
         figure.add_trace(trace)
-    shown = n <= NAMED
-    figure.update_yaxes(
-        range=[-0.5, n - 0.5], tickvals=np.arange(n), ticktext=_names(study, tree, shown), showticklabels=shown
-    )
-    figure.update_yaxes(showgrid=False, zeroline=False)
+    figure.update_yaxes(**_rows(study, tree))
+    _name_clusters(figure, study, tree)
     figure.update_xaxes(title="distance at which clusters merge", rangemode="tozero")
     figure.add_vline(x=tree.cut, line={"dash": "dash", "width": 1.5}, annotation_text=f"cut at {tree.cut:.2f}")
     figure.update_layout(margin={"t": 28})
@@ -158,7 +158,6 @@ def cluster_counts(study: Study, at: int | None = None) -> go.Figure:
 def _matrix(study: Study, tree: Dendrogram, percent: Any, lowest: int, words: str) -> go.Figure:
     """A symmetric matrix in the order of the leaves, on the axes x2 (its columns) and y (its rows)."""
     n = len(tree.assets)
-    shown = n <= NAMED
     alone = not len(tree.merges) or words != "correlation"
     figure = canvas(_height(n), showlegend=False)
     bar = {"orientation": "h", "thickness": 8, "len": 0.3, "x": 1, "xanchor": "right", "y": 1.0, "yanchor": "bottom"}
@@ -175,23 +174,19 @@ def _matrix(study: Study, tree: Dendrogram, percent: Any, lowest: int, words: st
             hovertemplate=f"%{{y}}<br>%{{x}}<br>{words} %{{z}} %<extra></extra>",
         )
     )
-    axis = {
-        "range": [-0.5, n - 0.5],
-        "tickvals": np.arange(n),
-        "ticktext": _names(study, tree, shown),
-        "showticklabels": shown,
-        "showgrid": False,
-        "zeroline": False,
+    rows = _rows(study, tree)
+    columns = rows | {
+        "domain": [0 if alone else 0.25, 1],
+        "anchor": "y",
+        "tickangle": -90,
+        "showticklabels": n <= NAMED,
     }
-    figure.update_layout(
-        xaxis2=axis | {"domain": [0 if alone else 0.25, 1], "anchor": "y", "tickangle": -90},
-        yaxis=axis | {"side": "right", "anchor": "x2"},
-        margin={"t": 48},
-    )
+    figure.update_layout(xaxis2=columns, yaxis=rows | {"side": "right", "anchor": "x2"}, margin={"t": 48})
+    _name_clusters(figure, study, tree)
     for number, first, last in runs(tree.labels):
         if last > first and number >= 0:
             low, high = first - 0.5, last + 0.5
-            line = {"width": 1.5 if shown else 1}
+            line = {"width": 1.5 if n <= NAMED else 1}
             figure.add_shape(type="rect", xref="x2", yref="y", x0=low, x1=high, y0=low, y1=high, line=line)
     return figure
 
@@ -219,12 +214,56 @@ def _branches(tree: Dendrogram, reverse: bool) -> list[Any]:
     ]
 
 
-def _names(study: Study, tree: Dendrogram, shown: bool) -> list[str]:
-    """Names of the leaves; those for hover texts have the number of the cluster too."""
-    if shown:
-        return [label(study.symbols[asset], _LONGEST) for asset in tree.assets]
-    pairs = zip(tree.assets, tree.labels, strict=True)
-    return [f"{label(study.symbols[asset], 40)} (cluster {number})" for asset, number in pairs]
+def _rows(study: Study, tree: Dendrogram) -> dict[str, Any]:
+    """The axis of the leaves, with their names, which are in the hover texts alone where there are too many."""
+    n = len(tree.assets)
+    shown = n <= NAMED_ROWS
+    names = [label(study.symbols[asset], _LONGEST if shown else 40) for asset in tree.assets]
+    if not shown:
+        clusters = {number: _name_of(study, tree, first, last) for number, first, last in runs(tree.labels)}
+        names = [
+            f"{name} ({clusters[number]})" if number in clusters else name
+            for name, number in zip(names, tree.labels.tolist(), strict=True)
+        ]
+    return {
+        "range": [-0.5, n - 0.5],
+        "tickvals": np.arange(n),
+        "ticktext": names,
+        "showticklabels": shown,
+        "tickfont": {"size": 12 if n <= NAMED else 8},
+        "showgrid": False,
+        "zeroline": False,
+    }
+
+
+def _name_of(study: Study, tree: Dendrogram, first: int, last: int) -> str:
+    return cluster_name([study.symbols[asset] for asset in tree.assets[first : last + 1]], _LONGEST)
+
+
+def _name_clusters(figure: go.Figure, study: Study, tree: Dendrogram) -> None:
+    """Name the clusters of a figure whose assets are too many to be named: the largest, as far as there is room."""
+    n = len(tree.assets)
+    if n <= NAMED_ROWS:
+        return
+    apart, taken = _NAME_PIXELS * n / (_height(n) - 80), []
+    several = [
+        (last - first + 1, first, last) for number, first, last in runs(tree.labels) if number >= 0 and last > first
+    ]
+    for _, first, last in sorted(several, reverse=True):
+        middle = (first + last) / 2
+        if all(abs(middle - other) >= apart for other in taken):
+            taken.append(middle)
+            figure.add_annotation(
+                xref="paper",
+                yref="y",
+                x=1,
+                y=middle,
+                xanchor="left",
+                text=_name_of(study, tree, first, last),
+                font={"size": 9},
+                showarrow=False,
+            )
+    figure.update_layout(margin={"r": 130})
 
 
 def _with_gaps(values: np.ndarray) -> list[list[int | None]]:
@@ -232,4 +271,4 @@ def _with_gaps(values: np.ndarray) -> list[list[int | None]]:
 
 
 def _height(n: int) -> int:
-    return int(np.clip(140 + 16 * n, 320, 680))
+    return int(max(np.clip(140 + 16 * n, 320, 680), 140 + 9 * n if n <= NAMED_ROWS else 0))

@@ -22,9 +22,12 @@ from jaxalloc.figures.canvas import (
     point_of,
     style,
 )
+from jaxalloc.figures.names import cluster_name
+from jaxalloc.portfolios.result import valid_universes
 from jaxalloc.portfolios.tables import asset_table
 from jaxalloc.settings.measures import MEASURES, UNIVERSE_MEASURE
 from jaxalloc.studies.histogram import MEASURE_BINS, bin_edges
+from jaxalloc.studies.totals import POSITIVE_WEIGHT
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -93,6 +96,57 @@ def weights(study: Study, profile: str, *, top: int = 25, at: int | None = None)
     largest = float(np.nanmax(table[["point", "q95"]].to_numpy(float), initial=0.0))
     if np.isfinite(bound) and bound <= 1.3 * largest:
         figure.add_vline(x=bound, line={"dash": "dot", "width": 1.5})
+    return figure
+
+
+def risks(study: Study, profile: str, *, top: int = 12, at: int | None = None) -> go.Figure:
+    """Draw the clusters of the point estimate: their weight, and beside it their share of the portfolio's risk.
+
+    Args:
+        study: the study.
+        profile: one of its profiles.
+        top: how many clusters are shown: the heaviest of those that have a weight.
+        at: point of a sweep's grid.
+
+    Returns:
+        Figure with two bars for each cluster, the heaviest on top, named by its heaviest members.
+
+    Raises:
+        InputError: the study has no such profile or point, or the whole panel is no valid universe.
+    """
+    check_profile(study, profile)
+    number = point_of(study, at)
+    estimate, config = study.estimate(number), study.settings.at(number)
+    if not valid_universes(estimate.status):
+        raise InputError("the whole panel is no valid universe: there is no portfolio")
+    assets: Any = asset_table(estimate, profile, config, study.symbols)
+    held = assets[assets["cluster"] >= 0].sort_values("weight", ascending=False, kind="stable")
+    totals = held.groupby("cluster")[["weight", "risk_contribution"]].sum()
+    totals = totals[totals["weight"] > POSITIVE_WEIGHT].sort_values("weight", ascending=False, kind="stable").head(top)
+    names = [cluster_name(held.loc[held["cluster"] == number, "symbol"].tolist(), _LONGEST) for number in totals.index]
+    go, n = graph_objects(), len(totals)
+    figure = canvas(70 + 30 * n, barmode="group", bargap=0.25, bargroupgap=0.05)
+    rows = np.arange(n)[::-1]  # the first on top
+    # the last trace is drawn on top
+    for column, name, colour in (
+        ("risk_contribution", "share of the risk", faded(colour_of(profile), 0.4)),
+        ("weight", "weight", colour_of(profile)),
+    ):
+        figure.add_trace(
+            go.Bar(
+                x=[_round(value) for value in totals[column]],
+                y=rows,
+                orientation="h",
+                name=name,
+                marker={"color": colour},
+                text=names,
+                textposition="none",
+                hovertemplate=f"<b>%{{text}}</b><br>{name} %{{x:.1%}}<extra></extra>",
+            )
+        )
+    figure.update_yaxes(range=[-0.6, n - 0.4], tickvals=rows, ticktext=names, showgrid=False, zeroline=False)
+    figure.update_xaxes(tickformat=".0%", rangemode="tozero")
+    figure.update_layout(legend={"traceorder": "reversed"})
     return figure
 
 

@@ -47,7 +47,8 @@ def study_context(study: Study, drawings: Drawings) -> dict[str, Any]:
         "n_points": len(study.settings),
         "n_invalid": n_universes - study.n_valid,
         "n_universes": n_universes,
-        "verdict": verdict(study, at),
+        "verdict": (said := verdict(study, at)),
+        "risks": drawings.add("risks", _risks(study, said.chosen, at)) if said.holdings else None,
         "answers": [
             (answer, drawings.add(f"weights-{answer.profile}", _weights(study, answer.profile, at)))
             for answer in study_content.answers(study, at)
@@ -73,6 +74,10 @@ def study_context(study: Study, drawings: Drawings) -> dict[str, Any]:
 
 def _weights(study: Study, profile: str, at: int) -> Callable[[], go.Figure]:
     return lambda: figures.weights(study, profile, top=study_content.TOP, at=at)
+
+
+def _risks(study: Study, chosen: int | None, at: int) -> Callable[[], go.Figure]:
+    return lambda: figures.risks(study, study.profiles[chosen or 0], at=at)
 
 
 def _spread(study: Study, measures: tuple[str, ...], at: int) -> Callable[[], go.Figure]:

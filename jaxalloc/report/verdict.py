@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from jaxalloc.arguments.words import counted
 from jaxalloc.figures.canvas import plain_name
 from jaxalloc.portfolios.result import valid_universes
@@ -12,6 +14,7 @@ from jaxalloc.portfolios.tables import asset_table, cluster_table
 from jaxalloc.report.text_table import TextTable
 from jaxalloc.report.words import NONE, percent
 from jaxalloc.studies.recommendation import COMPARED, OVER_UNIVERSES, best_of
+from jaxalloc.studies.totals import POSITIVE_WEIGHT
 
 if TYPE_CHECKING:
     from jaxalloc.studies.study import Study
@@ -39,7 +42,8 @@ class Verdict:
         head: what to hold, a few words.
         why: the reason.
         holdings: the chosen portfolio's clusters: lead, weight, share of the risk, and members with their weights.
-        more: the other clusters, if there are any.
+        more: the other clusters that have a weight, if there are any.
+        empty: how many clusters have none, in words; empty text if all have one.
     """
 
     profiles: list[str]
@@ -49,6 +53,7 @@ class Verdict:
     why: str
     holdings: TextTable | None
     more: TextTable | None
+    empty: str
 
 
 def verdict(study: Study, at: int) -> Verdict:
@@ -77,6 +82,7 @@ def verdict(study: Study, at: int) -> Verdict:
         why=advice.why,
         holdings=shown,
         more=folded,
+        empty=_empty(study, advice.profile, at) if shown else "",
     )
 
 
@@ -95,11 +101,20 @@ def _holdings(study: Study, profile: str, at: int) -> tuple[TextTable, TextTable
     assets: Any = asset_table(estimate, profile, config, study.symbols)
     rows = []
     for row in clusters.sort_values("weight", ascending=False, kind="stable").to_dict(orient="records"):
+        if not row["weight"] > POSITIVE_WEIGHT:
+            continue
         members = assets[assets["cluster"] == row["cluster"]].sort_values("weight", ascending=False, kind="stable")
         rows.append((str(row["lead"]), percent(row["weight"]), percent(row["risk_contribution"]), _members(members)))
     headings = ("cluster of", "weight", "share of risk", "assets and their weights")
     shown, folded = rows[:_CLUSTERS_SHOWN], rows[_CLUSTERS_SHOWN:]
     return TextTable(headings, shown), TextTable(headings, folded) if folded else None
+
+
+def _empty(study: Study, profile: str | None, at: int) -> str:
+    weights = np.asarray(study.estimate(at).cluster_weights)[study.profiles.index(profile or "")]
+    count = int(study.estimate(at).n_clusters) - int((weights > POSITIVE_WEIGHT).sum())
+    verb = "has" if count == 1 else "have"
+    return f"{counted(count, 'more cluster')} {verb} no weight in it." if count else ""
 
 
 def _members(members: Any) -> str:

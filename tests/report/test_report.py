@@ -70,7 +70,7 @@ def written(study: Study, tmp_path: Path, **options: Any) -> str:
 
 def own_part(page: str) -> str:
     """The page without Plotly's script."""
-    return re.sub(r'<script id="plotly">.*?</script>', "", page, flags=re.DOTALL)
+    return re.sub(r'<script type="text/plain" id="plotly">.*?</script>', "", page, flags=re.DOTALL)
 
 
 @pytest.fixture(scope="module")
@@ -127,6 +127,18 @@ def test_weights_are_the_estimates_and_their_bands(study: Study) -> None:
     leads = {study.symbols[k] for k in study.point.lead_assets[study.profiles.index("barbell")] if k >= 0}
     bold = [text.startswith("<b>") for text in figure.layout.yaxis.ticktext]
     assert bold == [symbol in leads for symbol in symbols]
+
+
+def test_risks_are_the_clusters_weights_and_shares(study: Study) -> None:
+    figure = figures.risks(study, "max_sharpe", top=3)
+    table = cluster_table(study.point, "max_sharpe", study.config, study.symbols).sort_values("weight", ascending=False)
+    share, weight = figure.data
+    np.testing.assert_allclose(weight.x, table["weight"].head(3), atol=1e-4)
+    np.testing.assert_allclose(share.x, table["risk_contribution"].head(3), atol=1e-4)
+    assert [html.unescape(name).split(", ")[0].split(" + ")[0] for name in figure.layout.yaxis.ticktext] == [
+        label(lead, 18).replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&")
+        for lead in table["lead"].head(3)
+    ]
 
 
 def test_boxes_are_the_quantiles(study: Study) -> None:
@@ -325,7 +337,7 @@ def test_page_has_every_section_and_figure(page: str, study: Study) -> None:
     places = [attributes["data-figure"] for _, attributes in read.found if "data-figure" in attributes]
     drawn = [attributes["data-name"] for _, attributes in read.found if "data-name" in attributes]
     assert sorted(map(str, places)) == sorted(map(str, drawn))
-    assert len(set(drawn)) == len(study.profiles) + 9
+    assert len(set(drawn)) == len(study.profiles) + 10
     plain = [text for text in read.scripts if text.startswith("{")]
     assert len(plain) == len(drawn) + 1  # and the templates
     for text in plain:
@@ -531,7 +543,9 @@ def test_500_assets_fit_a_page_that_loads(apart: bool, tmp_path: Path) -> None:
     assert read.text.count("ASSET.0499") >= len(study.profiles)
     matrix = figures.correlation(study)
     assert matrix.layout.yaxis.showticklabels is False
-    assert "(cluster " in matrix.layout.yaxis.ticktext[0]
+    assert re.fullmatch(r"ASSET\.\d{4} \(ASSET\.\d{4}.*\)", matrix.layout.yaxis.ticktext[0])
+    named = [annotation.text for annotation in matrix.layout.annotations if annotation.text.startswith("ASSET")]
+    assert 5 < len(named) < 60
 
 
 # ---- words, and where it goes ---------------------------------------------------------------------------------------

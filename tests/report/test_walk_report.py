@@ -85,7 +85,7 @@ class Reader(HTMLParser):
 def own_part(walk: WalkForward, tmp_path: Path, **options: Any) -> str:
     """The page without Plotly's script."""
     text = ja.write_report(walk, tmp_path / "report.html", **options).read_text(encoding="utf-8")
-    return re.sub(r'<script id="plotly">.*?</script>', "", text, flags=re.DOTALL)
+    return re.sub(r'<script type="text/plain" id="plotly">.*?</script>', "", text, flags=re.DOTALL)
 
 
 @pytest.fixture(scope="module")
