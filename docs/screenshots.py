@@ -28,7 +28,15 @@ READY = "html[data-ready=true]"
 LAPTOP = {"width": 1180, "height": 960}
 PHONE = {"width": 390, "height": 844}
 # pixels of each section to show, from its top, so that no figure is cut in half
-SECTIONS = {"clusters": 850, "together": 815, "boxes": 1500, "distributions": 845, "sleeve": 1500, "statuses": 1500}
+SECTIONS = {
+    "portfolios": 900,
+    "clusters": 850,
+    "together": 815,
+    "boxes": 1500,
+    "distributions": 845,
+    "sleeve": 1500,
+    "statuses": 1500,
+}
 
 
 def write_page(folder: Path, n_resamples: int) -> Path:
@@ -57,6 +65,10 @@ def take(page: Page, name: str, selector: str | None = None, most_pixels: int = 
     target, clip = IMAGES / f"{name}.png", None
     if selector is not None:
         element = page.locator(selector)
+        page.evaluate(
+            "(e) => e.querySelectorAll(':scope > details').forEach((part) => (part.open = true))",
+            element.element_handle(),
+        )
         element.scroll_into_view_if_needed()
         page.wait_for_selector(f"{selector} [data-figure]:not([data-state=drawn])", state="detached", timeout=60_000)
         page.wait_for_selector(READY)

@@ -27,6 +27,7 @@ from jaxalloc.settings.config import AllocationConfig
 from jaxalloc.settings.status import explain
 from jaxalloc.settings.sweep import as_sweep
 from jaxalloc.storage.csv import write_csv
+from jaxalloc.studies.recommendation import compare_own
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -79,6 +80,10 @@ class NamedPortfolios:
         }
         return numbers | {"status": status, "messages": explain(status, self.config)}
 
+    def comparison(self) -> pd.DataFrame:
+        """Return the profiles side by side, as `jaxalloc.studies.recommendation.compare` has them."""
+        return compare_own(self.allocation, self.config)
+
     def document(self) -> dict[str, Any]:
         """Return the portfolios, and what they were computed from, as plain values."""
         return {
@@ -91,6 +96,7 @@ class NamedPortfolios:
             "config": dataclasses.asdict(self.config),
             "precision": self.precision,
             "n_clusters": self.n_clusters,
+            "comparison": records(self.comparison()),
             "profiles": {
                 profile: self.figures(profile)
                 | {"assets": records(self.assets(profile)), "clusters": records(self.clusters(profile))}

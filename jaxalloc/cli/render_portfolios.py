@@ -13,6 +13,7 @@ from jaxalloc.arguments.words import counted
 from jaxalloc.cli.documents import records
 from jaxalloc.cli.options import in_flags
 from jaxalloc.cli.render import empty_table, percent, plain
+from jaxalloc.cli.render_verdict import print_comparison
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -25,6 +26,10 @@ FOLDED_ROWS = 25  # a longer table shows this many rows, the heaviest
 def print_portfolios(portfolios: NamedPortfolios, console: Console, rows: int | None = FOLDED_ROWS) -> None:
     """Print each profile's figures, clusters and assets: the heaviest ``rows`` of a long table, or all if None."""
     print_header(portfolios, console)
+    if len(portfolios.config.profiles) > 1:
+        console.print()
+        print_comparison(portfolios.comparison(), console)
+        console.print("one sample does not tell which is better: jaxalloc study draws others", style="dim")
     for profile in portfolios.config.profiles:
         print_clusters(portfolios, profile, console, rows)
         console.print()

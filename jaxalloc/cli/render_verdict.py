@@ -14,6 +14,7 @@ from jaxalloc.portfolios.tables import asset_table, cluster_table
 from jaxalloc.studies.recommendation import COMPARED, OVER_UNIVERSES, best_of
 
 if TYPE_CHECKING:
+    import pandas as pd
     from rich.console import Console
 
     from jaxalloc.studies.study import Study
@@ -22,34 +23,24 @@ _MOST_COLUMNS = 4  # profiles side by side on 80 columns
 _SHOWN = 8  # clusters
 
 
-def print_verdict(study: Study, console: Console) -> None:
-    """Print the comparison of the profiles, the recommendation, and the clusters of the portfolio to hold."""
-    if len(study.profiles) > 1:
-        _print_comparison(study, console)
-    advice = study.recommendation()
-    if advice.profile is None:
-        return
-    name = advice.profile.replace("_", " ")
-    only = len(study.profiles) == 1
-    head = name if only else f"hold {name}" if advice.told_apart else f"not told apart; shown is {name}"
-    console.print(Text.assemble("\n", (head, "bold"), *([] if only else [f": {advice.why}"]), "\n"))
-    if valid_universes(study.estimate(study.settings.home).status):
-        _print_holdings(study, advice.profile, console)
+def print_comparison(frame: pd.DataFrame, console: Console) -> None:
+    """Print profiles side by side, the best of each row in bold.
 
-
-def _print_comparison(study: Study, console: Console) -> None:
-    frame = study.comparison()
+    Args:
+        frame: from `jaxalloc.studies.recommendation.compare`.
+        console: to print on.
+    """
     best, measures = best_of(frame), {measure.name: measure for measure in COMPARED}
-    across = len(study.profiles) <= _MOST_COLUMNS
-    names = [profile.replace("_", " ") for profile in study.profiles]
+    profiles = list(map(str, frame.columns))
+    names = [profile.replace("_", " ") for profile in profiles]
     cells: dict[str, list[Text]] = {}
     for name, values in frame.iterrows():
         measure = measures[str(name)]
         texts = [measure.write(float(value), "-") for value in values]
-        bold = [best[str(name)] == profile for profile in study.profiles]
+        bold = [best[str(name)] == profile for profile in profiles]
         heading = f"mean {measure.heading}" if name in OVER_UNIVERSES else measure.heading
         cells[heading] = [Text(text, "bold" if on else "") for text, on in zip(texts, bold, strict=True)]
-    if across:
+    if len(profiles) <= _MOST_COLUMNS:
         grid = empty_table("", names)
         for heading, row in cells.items():
             grid.add_row(heading, *row)
@@ -61,6 +52,21 @@ def _print_comparison(study: Study, console: Console) -> None:
         for place, name in enumerate(names):
             grid.add_row(name, *(row[place] for row in shown.values()))
     console.print(grid)
+
+
+def print_verdict(study: Study, console: Console) -> None:
+    """Print the comparison of the profiles, the recommendation, and the clusters of the portfolio to hold."""
+    if len(study.profiles) > 1:
+        print_comparison(study.comparison(), console)
+    advice = study.recommendation()
+    if advice.profile is None:
+        return
+    name = advice.profile.replace("_", " ")
+    only = len(study.profiles) == 1
+    head = name if only else f"hold {name}" if advice.told_apart else f"not told apart; shown is {name}"
+    console.print(Text.assemble("\n", (head, "bold"), *([] if only else [f": {advice.why}"]), "\n"))
+    if valid_universes(study.estimate(study.settings.home).status):
+        _print_holdings(study, advice.profile, console)
 
 
 def _print_holdings(study: Study, profile: str, console: Console) -> None:

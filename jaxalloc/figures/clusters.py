@@ -220,11 +220,10 @@ def _rows(study: Study, tree: Dendrogram) -> dict[str, Any]:
     shown = n <= NAMED_ROWS
     names = [label(study.symbols[asset], _LONGEST if shown else 40) for asset in tree.assets]
     if not shown:
-        clusters = {number: _name_of(study, tree, first, last) for number, first, last in runs(tree.labels)}
-        names = [
-            f"{name} ({clusters[number]})" if number in clusters else name
-            for name, number in zip(names, tree.labels.tolist(), strict=True)
-        ]
+        for number, first, last in runs(tree.labels):
+            if number >= 0 and last > first:
+                of = f" (with {_name_of(study, tree, first, last)})"
+                names[first : last + 1] = [name + of for name in names[first : last + 1]]
     return {
         "range": [-0.5, n - 0.5],
         "tickvals": np.arange(n),

@@ -6,7 +6,7 @@ The rules, in order:
 2. Profiles are compared by their Sharpe ratios on the rows that each resample leaves out. One is *above* another if it
    has the higher ratio in at least nine of ten resamples. A profile that is above every other one is recommended.
 3. Otherwise those that none is above remain. One of them that has the lower volatility out of bag than each other one,
-   in at least nine of ten resamples, is recommended.
+   in at least nine of ten resamples, is recommended, unless another one's Sharpe ratio is higher in three of four.
 4. Otherwise they cannot be told apart, and none is recommended. The one is shown whose weights move least from the
    panel's own to those of the resamples.
 
@@ -26,10 +26,13 @@ import pandas as pd
 
 from jaxalloc.arguments.words import joined
 from jaxalloc.portfolios.result import Allocation
-from jaxalloc.settings.measures import UNIVERSE_MEASURE, Measure
+from jaxalloc.settings.config import AllocationConfig
+from jaxalloc.settings.measures import MEASURES, UNIVERSE_MEASURE, Measure
 from jaxalloc.settings.status import Status
+from jaxalloc.studies.measures import measure_estimate
 
 SURE = 0.9  # share of resamples in which a profile must be above another
+LIKELY = 0.75  # in which it need only be so for lower risk not to decide against it
 FEWEST = 20  # resamples that can tell
 _SHARPE, _VOLATILITY = "out_of_bag_sharpe", "out_of_bag_volatility"
 
@@ -106,6 +109,15 @@ def compare(study: Evidence) -> pd.DataFrame:
     return frame.rename_axis("measure").dropna(how="all")
 
 
+def compare_own(estimate: Allocation, config: AllocationConfig) -> pd.DataFrame:
+    """`compare` for the portfolios of one panel, without universes: NumPy arrays without a batch axis."""
+    profiles = tuple(config.profiles)
+    rows = measure_estimate(estimate, config)
+    parts = [pd.DataFrame({"point": row, "mean": np.nan}, index=pd.Index(MEASURES)) for row in rows]
+    summary = pd.concat(parts, keys=profiles, names=["profile", "measure"])
+    return compare(Evidence(profiles=profiles, n=1, estimate=estimate, summary=summary, columns=None))
+
+
 def best_of(frame: pd.DataFrame) -> dict[str, str | None]:
     """The profile that is best by each measure of `compare`; None where two show the same, or there is one alone."""
     best: dict[str, str | None] = {}
@@ -152,11 +164,13 @@ def recommend(study: Evidence) -> Recommendation:
     said = f"The Sharpe ratios out of bag of {_named(left)} cannot be told apart{of_these}"
     risks = _Paired(study, _VOLATILITY)
     for name in left:
-        if all(risks.above(other, name) >= SURE for other in left if other != name):
+        others = [other for other in left if other != name]
+        behind_them = any(ratios.above(other, name) >= LIKELY for other in others)
+        if not behind_them and all(risks.above(other, name) >= SURE for other in others):
             mean = UNIVERSE_MEASURE[_VOLATILITY].write(float(frame.loc[_VOLATILITY, name]))
             lowest = f"Of these it has the lowest volatility out of bag, {mean}, in at least {share} of the resamples."
             return Recommendation(profile=name, told_apart=True, why=f"{said}. {lowest}", contenders=tuple(left))
-    return _steadiest(frame, left, f"{said}, nor their volatilities")
+    return _steadiest(frame, left, said)
 
 
 def _there(study: Evidence) -> list[str]:
