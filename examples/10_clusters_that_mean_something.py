@@ -1,8 +1,8 @@
 # %% [markdown]
 # # Clusters that mean something
 # Single stocks move with the market, and hardly differ in how far they are from each other. A cut of their tree then
-# leaves nearly all of them alone, or nearly all in one cluster. Take the market out, and let the silhouette say into how
-# many clusters to cut.
+# leaves nearly all of them alone, or nearly all in one cluster. Take the market out, and let the silhouette say into
+# how many clusters to cut.
 
 # %%
 import os
@@ -15,7 +15,7 @@ import jaxalloc as ja
 n_resamples = int(os.environ.get("JAXALLOC_EXAMPLE_UNIVERSES", "100"))
 
 # %% [markdown]
-# Thirty stocks of six sectors, made up: the market is most of what they do, the sector a little, and the rest their own.
+# Thirty stocks of six sectors, made up: the market is most of what they do, the sector a little, the rest their own.
 
 # %%
 rng = np.random.default_rng(0)
