@@ -1,14 +1,14 @@
-"""Does it help? The cluster cap, inverse variance inside the clusters and the barbell, out of sample.
+"""Does it help? The cluster cap, the cut, inverse variance inside the clusters and the barbell, out of sample.
 
-    JAXALLOC_DATA=folder python benchmarks/out_of_sample.py [--paths 1000] [--out folder]
+    JAXALLOC_DATA=folder python benchmarks/out_of_sample.py [--paths 300] [--out folder]
 
 walks forward through ten years of real stocks (a year to decide on, 5 bp of cost), as it happened and over bootstrap
 paths, with and without each of the three, and beside the baselines. It writes out_of_sample.json and,
 from that, out_of_sample.md in benchmarks/results. A run that was interrupted goes on where it was.
 
-Three panels: all stocks; 100 of them, chosen by lot; and a crowded one, the stock that the first year shows in the
-thickest crowd, its 49 nearest neighbours, and 50 others by lot. The choice looks at the first year alone, in which no
-portfolio is held yet.
+Four panels: all stocks; 100 of them, chosen by lot; a crowded one, the stock that the first year shows in the thickest
+crowd, its 49 nearest neighbours, and 50 others by lot; and tickers, 20 stocks by lot of which each is listed 1 to 24
+times (`listings`). The choice looks at the first year alone, in which no portfolio is held yet.
 """
 
 from __future__ import annotations
@@ -33,7 +33,9 @@ from jaxalloc.cli import machine
 from jaxalloc.settings.measures import FIGURES
 
 WINDOW, COST = 252, 5.0
-STEP = {"all": 21, "hundred": 63, "crowded": 63}  # days held: a month, and with paths a quarter
+STEP = {"all": 21, "hundred": 63, "crowded": 63, "tickers": 63}  # days held: a month, and with paths a quarter
+TICKERS = (24, 16, 12, 8, 6, 5, 4, 4, 3, 3, 2, 2, 2, 2, 2, 1, 1, 1, 1, 1)  # of each of 20 stocks, 100 in all
+BASIS = 0.25  # deviation of a ticker's price from its stock's, in daily deviations of the stock; gone the next day
 BLOCK = 63  # days of a bootstrap block: about a quarter
 RESAMPLES = 2000  # for intervals of the history
 CLUSTERED = ("min_variance", "risk_parity", "max_sharpe", "barbell")
@@ -51,12 +53,12 @@ class Contrast(NamedTuple):
 
     question: str
     profile: str
-    settings: dict[str, float]
+    settings: dict[str, Any]
     other: str
-    other_settings: dict[str, float]
+    other_settings: dict[str, Any]
 
 
-NONE: dict[str, float] = {}
+NONE: dict[str, Any] = {}
 OPEN, COARSE = {"cluster_cap": 1.0}, {"distance_threshold": 0.55}
 CONTRASTS = (
     *(Contrast("cluster cap 25 % or none", p, NONE, p, OPEN) for p in CLUSTERED[:3]),
@@ -73,15 +75,26 @@ CONTRASTS = (
     Contrast("against hierarchical risk parity", "risk_parity", NONE, "hrp", NONE),
     Contrast("against hierarchical risk parity", "min_variance", NONE, "hrp", NONE),
 )
-BY_YEAR = (0, 1, 5, 6, 11, 12, 14)  # of the contrasts: those that are looked at year by year
+# clusters without the market, as many as the silhouette says
+DETONED = {"detone": True, "criterion": "silhouette"}
+CONTRASTS = (
+    *CONTRASTS,
+    *(Contrast("detoned silhouette clusters, or the default cut", p, DETONED, p, NONE) for p in CLUSTERED),
+    *(
+        Contrast("detoned silhouette clusters, or the assets themselves", p, DETONED, f"asset_{p}", NONE)
+        for p in CLUSTERED[:3]
+    ),
+    Contrast("detoned silhouette clusters, against hierarchical risk parity", "risk_parity", DETONED, "hrp", NONE),
+)
+BY_YEAR = (0, 1, 5, 6, 11, 12, 14, 18)  # of the contrasts: those that are looked at year by year
 
 
 def main() -> int:
     """Run what is left to do, and write the page; return an exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--paths", type=int, default=1000, help="bootstrap paths (default 1000)")
+    parser.add_argument("--paths", type=int, default=300, help="bootstrap paths (default 300)")
     parser.add_argument("--assets", type=int, default=None, help="at most so many assets a panel, for a trial")
-    parser.add_argument("--panels", nargs="+", choices=["all", "hundred", "crowded"], help="default: all of them")
+    parser.add_argument("--panels", nargs="+", choices=list(STEP), help="default: all of them")
     parser.add_argument("--page", action="store_true", help="only write out_of_sample.md from out_of_sample.json again")
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder (default benchmarks/results)")
     arguments = parser.parse_args()
@@ -97,7 +110,7 @@ def main() -> int:
         if found.get("settings") != settings:
             found = {"settings": settings, "panels": {}}
         arguments.out.mkdir(parents=True, exist_ok=True)
-        for name in arguments.panels or ("all", "hundred", "crowded"):
+        for name in arguments.panels or STEP:
             if name in found["panels"] and not arguments.panels:
                 continue
             panel = choose(returns, name, arguments.assets)
@@ -111,6 +124,8 @@ def main() -> int:
 def choose(returns: pd.DataFrame, name: str, most: int | None) -> pd.DataFrame:
     """Return the panel of that name, its columns in the order of the file's."""
     lots = np.random.default_rng(2007).permutation(returns.shape[1])
+    if name == "tickers":
+        return listings(returns.iloc[:, lots[: len(TICKERS)]])
     n = returns.shape[1] if name == "all" else 100
     n = n if most is None else min(n, most)
     if name != "crowded":
@@ -121,6 +136,27 @@ def choose(returns: pd.DataFrame, name: str, most: int | None) -> pd.DataFrame:
     crowd = nearest[thickness.argmax()]
     others = lots[~np.isin(lots, crowd)][: n - len(crowd)]
     return returns.iloc[:, np.sort(np.concatenate([crowd, others]))]
+
+
+def listings(stocks: pd.DataFrame) -> pd.DataFrame:
+    """Many tickers of few things, such as a coin on many venues, share classes, or funds on one index.
+
+    The price of a ticker is that of its stock times 1 + e, where e is new every day, normal, with a deviation of
+    `BASIS` times the stock's daily one. So every ticker of a stock earns what the stock does, and which of them is
+    dearer today means nothing.
+
+    Args:
+        stocks: (T, K) returns of as many stocks as there are `TICKERS`.
+
+    Returns:
+        (T, N) returns, N the sum of `TICKERS`, named by stock and number.
+    """
+    rng, made = np.random.default_rng(2016), {}
+    for (name, own), count in zip(stocks.items(), TICKERS, strict=True):
+        basis = 1 + BASIS * own.std() * rng.normal(size=(len(own) + 1, count))
+        for k in range(count):
+            made[f"{name}.{k + 1}"] = (1 + own.to_numpy()) * basis[1:, k] / basis[:-1, k] - 1
+    return pd.DataFrame(made, index=stocks.index)
 
 
 # ---- computing ------------------------------------------------------------------------------------------------------
@@ -139,6 +175,7 @@ def study(name: str, panel: pd.DataFrame, n_paths: int) -> dict[str, Any]:
     for label, config in (
         ("defaults", ja.AllocationConfig(profiles=profiles)),
         ("variants", ja.sweep(ja.AllocationConfig(profiles=CLUSTERED[:3]), **VARIANTS)),
+        ("detoned", ja.AllocationConfig(profiles=CLUSTERED, **DETONED)),
     ):
         runs[label] = ja.walk_forward(
             panel,
@@ -152,13 +189,16 @@ def study(name: str, panel: pd.DataFrame, n_paths: int) -> dict[str, Any]:
             progress=Beat(label),
         )
         print(f"{name}, {label}: {time.perf_counter() - start:.0f} s", flush=True)
-    sides = Sides(runs["defaults"], runs["variants"])
+    sides = Sides(runs["defaults"], runs["variants"], runs["detoned"])
     record = {
         "n_assets": panel.shape[1],
         "days": len(runs["defaults"].days),
         "first_day": str(runs["defaults"].days[0])[:10],
         "last_day": str(runs["defaults"].days[-1])[:10],
-        "clusters": {key: clusters(runs["variants"], at) for key, at in sides.thresholds().items()},
+        "clusters": {
+            **{key: clusters(runs["variants"], at) for key, at in sides.thresholds().items()},
+            "the silhouette's choice, detoned": clusters(runs["detoned"], 0),
+        },
         "profiles": profile_table(runs["defaults"]),
         "contrasts": [contrast(sides, each) for each in CONTRASTS],
         "years": years(sides),
@@ -184,11 +224,11 @@ class Beat:
 
 
 class Sides:
-    """The series of both runs, by profile and settings."""
+    """The series of the runs, by profile and settings."""
 
-    def __init__(self, defaults: ja.WalkForward, variants: ja.WalkForward) -> None:
-        """Take the run at the defaults, and that of the grid."""
-        self.defaults, self.variants = defaults, variants
+    def __init__(self, defaults: ja.WalkForward, variants: ja.WalkForward, detoned: ja.WalkForward) -> None:
+        """Take the run at the defaults, that of the grid, and that of detoned clusters."""
+        self.defaults, self.variants, self.detoned = defaults, variants, detoned
         names = variants.settings.names
         self.points = [dict(zip(names, values, strict=True)) for values in variants.settings.points]
 
@@ -197,21 +237,21 @@ class Sides:
         cap = VARIANTS["cluster_cap"][0]
         return {str(p["distance_threshold"]): g for g, p in enumerate(self.points) if p["cluster_cap"] == cap}
 
-    def find(self, profile: str, settings: dict[str, float]) -> tuple[ja.WalkForward, int, int]:
+    def find(self, profile: str, settings: dict[str, Any]) -> tuple[ja.WalkForward, int, int]:
         """The run, the number of the point and the number of the profile."""
         if not settings:
             return self.defaults, 0, self.defaults.profiles.index(profile)
+        if settings == DETONED:
+            return self.detoned, 0, self.detoned.profiles.index(profile)
         wanted = {"cluster_cap": 0.25, "distance_threshold": 0.4} | settings
         return self.variants, self.points.index(wanted), self.variants.profiles.index(profile)
 
-    def net(self, profile: str, settings: dict[str, float]) -> np.ndarray:
+    def net(self, profile: str, settings: dict[str, Any]) -> np.ndarray:
         """(D,) daily returns after costs, of the history."""
         run, g, p = self.find(profile, settings)
         return run.history.net[g, p]
 
-    def figures(
-        self, profile: str, settings: dict[str, float]
-    ) -> tuple[dict[str, float], dict[str, np.ndarray] | None]:
+    def figures(self, profile: str, settings: dict[str, Any]) -> tuple[dict[str, float], dict[str, np.ndarray] | None]:
         """`MEASURES` of the history, and of each path where there are paths."""
         run, g, p = self.find(profile, settings)
         where = {name: FIGURES.index(name) for name in MEASURES}
@@ -301,7 +341,12 @@ def page(found: dict[str, Any]) -> str:
         f"{settings['block_length']} days, walked through like the history. Coarse clusters: cut at 0.55, a "
         "correlation of about 0.4, in place of 0.4, about 0.68. `make out-of-sample` makes these tables.",
     ]
-    titles = {"all": "All stocks", "hundred": "A hundred, by lot", "crowded": "Half of it one crowd"}
+    titles = {
+        "all": "All stocks",
+        "hundred": "A hundred, by lot",
+        "crowded": "Half of it one crowd",
+        "tickers": "A hundred tickers of twenty stocks",
+    }
     for name, panel in found["panels"].items():
         lines += ["", f"## {titles[name]}", "", _introduction(panel), "", *_profiles(panel), "", *_contrasts(panel)]
         lines += ["", *_years(panel)]
@@ -317,7 +362,7 @@ def page(found: dict[str, Any]) -> str:
 
 def _introduction(panel: dict[str, Any]) -> str:
     words = [
-        f"{panel['n_assets']} stocks, held from {panel['first_day']} to {panel['last_day']}, {panel['days']:,} days."
+        f"{panel['n_assets']} assets, held from {panel['first_day']} to {panel['last_day']}, {panel['days']:,} days."
     ]
     for threshold, own in panel["clusters"].items():
         capped = ", ".join(f"{100 * share:.0f} % ({profile})" for profile, share in own["capped"].items())
@@ -349,8 +394,8 @@ def _profiles(panel: dict[str, Any]) -> list[str]:
     return _table([*headings, *(["volatility, median path", "Sharpe, median path"] if drawn else [])], rows)
 
 
-def _side(profile: str, settings: dict[str, float]) -> str:
-    words = {"cluster_cap": "no cap", "distance_threshold": "coarse"}
+def _side(profile: str, settings: dict[str, Any]) -> str:
+    words = {"cluster_cap": "no cap", "distance_threshold": "coarse", "detone": "detoned", "criterion": "silhouette"}
     return f"`{profile}`" + (f" ({', '.join(words[name] for name in settings)})" if settings else "")
 
 

@@ -35,6 +35,19 @@ def test_the_crowd_is_closer_than_a_draw_by_lot(returns):
     assert mean_correlation("crowded") > mean_correlation("hundred")
 
 
+def test_every_ticker_earns_what_its_stock_does():
+    stocks = ja.datasets.synthetic_market(n_assets=len(out_of_sample.TICKERS), n_observations=300)
+    made = out_of_sample.listings(stocks)
+    assert made.shape == (300, sum(out_of_sample.TICKERS)) == (300, 100)
+    assert list(made.columns[:2]) == [f"{stocks.columns[0]}.1", f"{stocks.columns[0]}.2"]
+    for name in stocks.columns:
+        own = made[[column for column in made.columns if column.startswith(f"{name}.")]]
+        grown = (1 + own).prod() / (1 + stocks[name]).prod()
+        assert np.all(np.abs(np.log(grown)) < 6 * out_of_sample.BASIS * stocks[name].std())  # no more than a basis
+        assert own.corrwith(stocks[name]).min() > 0.85
+    pd.testing.assert_frame_equal(made, out_of_sample.listings(stocks))
+
+
 @pytest.mark.slow
 def test_a_small_run_compares_like_with_like(returns, tmp_path, monkeypatch):
     returns.to_parquet(tmp_path / out_of_sample.FILE)
