@@ -57,17 +57,17 @@ def print_clusters(portfolios: NamedPortfolios, profile: str, console: Console, 
         console.print(Text(f"note: {in_flags(message)}"), style="yellow")
     lines = records(portfolios.clusters(profile))
     shown, rest = _fold(lines, rows)
-    grid = empty_table("cluster", ("weight", "risk", "assets"), ("lead asset", "members"))
+    grid = empty_table("cluster of", ("weight", "risk", "assets"), ("members",))
     assets = records(portfolios.assets(profile))
-    longest = max(17, console.width // 2 - 23)  # a lead asset and a member stand on one line
+    longest = max(17, console.width // 2 - 19)  # a lead asset and a member stand on one line
     names = _short_names([asset["symbol"] for asset in assets], longest)
     leads = [names[row["lead"]] for row in shown]
-    room = max(20, console.width - 38 - max(10, *map(len, leads)))
+    room = max(20, console.width - 30 - max(10, *map(len, leads)))
     for row, lead in zip(shown, leads, strict=True):
         numbers = percent(row["weight"]), percent(row["risk_contribution"]), str(row["size"])
         symbols = [names[asset["symbol"]] for asset in assets if asset["cluster"] == row["cluster"]]
         members = _fitting(symbols, room * -(-len(lead) // room))  # as many lines as the lead takes
-        grid.add_row(str(row["cluster"]), *numbers, plain(lead), plain(members))
+        grid.add_row(plain(lead), *numbers, plain(members))
     console.print(grid)
     _print_rest(rest, "cluster", console)
     sleeve = [row for row in assets if row["sleeve"]]
@@ -105,11 +105,13 @@ def print_assets(portfolios: NamedPortfolios, profile: str, console: Console, ro
     held = lines if rows is None else [row for row in lines if row["weight"] > 0]
     shown, rest = _fold(held, rows)
     marks = ("lead", "sleeve") if any(row["sleeve"] for row in lines) else ("lead",)
-    grid = empty_table("asset", ("cluster", "weight", "share of cluster", "risk"), marks)
+    grid = empty_table("asset", ("weight", "share of cluster", "risk"), ("cluster of", *marks))
+    names = _short_names([row["symbol"] for row in lines], max(12, console.width // 4))
+    leads = {row["cluster"]: names[row["lead"]] for row in records(portfolios.clusters(profile))}
     for row in shown:
         numbers = (percent(row[name]) for name in ("weight", "share", "risk_contribution"))
-        cluster = str(row["cluster"]) if row["cluster"] >= 0 else "none"
-        grid.add_row(plain(row["symbol"]), cluster, *numbers, *("yes" if row[name] else "" for name in marks))
+        cluster = plain(leads.get(row["cluster"], "none"))
+        grid.add_row(plain(row["symbol"]), *numbers, cluster, *("yes" if row[name] else "" for name in marks))
     console.print(grid)
     _print_rest(rest, "asset", console, len(lines) - len(held))
 

@@ -182,7 +182,7 @@ def test_mask_leaves_an_asset_with_gaps_out_and_says_which(run: Run, file: Path,
     assert rows[market.columns[3]]["cluster"] == -1
     table, _ = run("allocate", file, "--missing", "mask", "--all")
     assert "11 of 12 assets" in table
-    assert re.search(rf"^{re.escape(market.columns[3])} +none +0.00 %", table, re.MULTILINE)
+    assert re.search(rf"^{re.escape(market.columns[3])} +0.00 % .* none", table, re.MULTILINE)
 
 
 FUND = "Fund of all that is {} and accumulates"  # the ends of such names do not tell one from another
@@ -193,10 +193,10 @@ FUND = "Fund of all that is {} and accumulates"  # the ends of such names do not
     [
         (12, "{}", 40),
         (12, "A very long symbol, number {1:02}", 60),
-        (12, FUND, 65),
+        (12, FUND, 75),
         pytest.param(100, "{}", 70, marks=pytest.mark.slow),
         pytest.param(100, "A very long symbol, number {1:02}", 100, marks=pytest.mark.slow),
-        pytest.param(100, FUND, 170, marks=pytest.mark.slow),
+        pytest.param(100, FUND, 200, marks=pytest.mark.slow),
     ],
 )
 def test_tables_read_well_in_80_columns(run: Run, file: Path, n_assets: int, name: str, n_lines: int) -> None:
@@ -207,10 +207,10 @@ def test_tables_read_well_in_80_columns(run: Run, file: Path, n_assets: int, nam
     assert max(map(len, lines)) <= 80
     assert len(lines) <= n_lines
     first, second = (k for k, line in enumerate(lines) if line.startswith(("cluster ", "asset ")))
-    assert lines[first].split() == ["cluster", "weight", "risk", "assets", "lead", "asset", "members"]
-    assert lines[second].split() == ["asset", "cluster", "weight", "share", "of", "cluster", "risk", "lead", "sleeve"]
+    assert lines[first].split() == ["cluster", "of", "weight", "risk", "assets", "members"]
+    assert " ".join(lines[second].split()) == "asset weight share of cluster risk cluster of lead sleeve"
     # numbers are whole, and a cluster takes one line unless its symbols must be there in full
-    row = re.compile(r"\d+ +\d+\.\d\d % +-?\d+\.\d\d % +\d+  (\S.*?)  +(\S.*)")
+    row = re.compile(r"(\S.*?) +\d+\.\d\d % +-?\d+\.\d\d % +\d+  (\S.*)")
     clusters = [found for line in lines[first + 2 : second - 1] if (found := row.match(line))]
     n_clusters = len(set(pd.read_csv("all.csv")["cluster"]))
     assert len(clusters) == min(n_clusters, render_portfolios.FOLDED_ROWS)
