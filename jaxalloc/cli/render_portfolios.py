@@ -106,7 +106,7 @@ def print_assets(portfolios: NamedPortfolios, profile: str, console: Console, ro
     shown, rest = _fold(held, rows)
     marks = ("lead", "sleeve") if any(row["sleeve"] for row in lines) else ("lead",)
     grid = empty_table("asset", ("weight", "share of cluster", "risk"), ("cluster of", *marks))
-    names = _short_names([row["symbol"] for row in lines], max(12, console.width // 4))
+    names = _short_names([row["symbol"] for row in lines], 13)
     leads = {row["cluster"]: names[row["lead"]] for row in records(portfolios.clusters(profile))}
     for row in shown:
         numbers = (percent(row[name]) for name in ("weight", "share", "risk_contribution"))

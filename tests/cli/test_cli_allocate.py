@@ -195,7 +195,7 @@ FUND = "Fund of all that is {} and accumulates"  # the ends of such names do not
         (12, "A very long symbol, number {1:02}", 60),
         (12, FUND, 75),
         pytest.param(100, "{}", 70, marks=pytest.mark.slow),
-        pytest.param(100, "A very long symbol, number {1:02}", 100, marks=pytest.mark.slow),
+        pytest.param(100, "A very long symbol, number {1:02}", 120, marks=pytest.mark.slow),
         pytest.param(100, FUND, 200, marks=pytest.mark.slow),
     ],
 )
