@@ -1,6 +1,6 @@
 """Does it help? The cluster cap, the cut, inverse variance inside the clusters and the barbell, out of sample.
 
-    JAXALLOC_DATA=folder python benchmarks/out_of_sample.py [--paths 300] [--out folder]
+    JAXALLOC_DATA=folder python benchmarks/out_of_sample.py [--paths 500] [--out folder]
 
 walks forward through ten years of real stocks (a year to decide on, 5 bp of cost), as it happened and over bootstrap
 paths, with and without each of the three, and beside the baselines. It writes out_of_sample.json and,
@@ -92,7 +92,7 @@ BY_YEAR = (0, 1, 5, 6, 11, 12, 14, 18)  # of the contrasts: those that are looke
 def main() -> int:
     """Run what is left to do, and write the page; return an exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--paths", type=int, default=300, help="bootstrap paths (default 300)")
+    parser.add_argument("--paths", type=int, default=500, help="bootstrap paths (default 500)")
     parser.add_argument("--assets", type=int, default=None, help="at most so many assets a panel, for a trial")
     parser.add_argument("--panels", nargs="+", choices=list(STEP), help="default: all of them")
     parser.add_argument("--page", action="store_true", help="only write out_of_sample.md from out_of_sample.json again")
