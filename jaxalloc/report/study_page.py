@@ -12,6 +12,7 @@ from jaxalloc.figures.canvas import plain_name
 from jaxalloc.figures.sweeps import sweep_heatmap
 from jaxalloc.portfolios.profiles import PROFILES
 from jaxalloc.report import again, study_content
+from jaxalloc.report.alts import alts, spoken
 from jaxalloc.report.drawings import Drawings
 from jaxalloc.report.text_table import settings_table
 from jaxalloc.report.verdict import verdict
@@ -61,7 +62,10 @@ def study_context(study: Study, drawings: Drawings) -> dict[str, Any]:
         "cluster_counts": drawings.add("cluster-counts", lambda: figures.cluster_counts(study, at)),
         "stability": study_content.stability(study, at),
         "boxes": drawings.add("boxes", lambda: figures.boxes(study, at=at)),
-        "spreads": [drawings.add(f"spread-{names[0]}", _spread(study, names, at)) for names in _SPREADS],
+        "spreads": [
+            (spoken(names), drawings.add(f"spread-{names[0]}", _spread(study, names, at))) for names in _SPREADS
+        ],
+        "alts": alts(study, said, at),
         "sleeve": drawings.add("sleeve", lambda: figures.sleeve(study, at=at)) if barbell else None,
         "statuses": study_content.statuses(study, at),
         "settings": settings_table(study.settings, at),

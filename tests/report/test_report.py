@@ -623,3 +623,21 @@ def test_without_the_extra_it_says_what_to_install(
     if package == "plotly":
         with pytest.raises(ja.InputError, match=r"pip install 'jaxalloc\[report\]'"):
             figures.weights(study, "barbell")
+
+
+def test_every_figure_says_what_is_seen(page: str, study: Study) -> None:
+    said = {
+        str(attributes["data-figure"]): str(attributes["aria-label"])
+        for _, attributes in Reader(page).found
+        if "data-figure" in attributes
+    }
+    assert all(len(words) > 40 for words in said.values())
+    for profile in study.profiles:
+        table = study.summary().loc[profile]
+        row = table.loc[table["mean"].idxmax()]
+        spread = f"{100 * row['q05']:.1f} % to {100 * row['q95']:.1f} %"
+        assert f"The heaviest on average is {row.name} with {spread}." in said[f"weights-{profile}"]
+    clusters = cluster_table(study.point, str(study.recommendation().profile), study.config, study.symbols)
+    assert f"that of {clusters.loc[clusters['weight'].idxmax(), 'lead']}, has" in said["risks"]
+    assert "of the universes" in said["sleeve"]
+    assert "The estimate has" in said["correlation"]
