@@ -237,3 +237,41 @@ def test_a_narrow_window_draws_anew(visit: Any) -> None:
     seen.page.wait_for_selector("[data-figure=correlation][data-narrow=true][data-state=drawn]", timeout=60_000)
     assert seen.page.evaluate(height) != before
     assert seen.said == []
+
+
+CONTRAST = """() => {
+  const channel = (c) => { c /= 255; return c <= 0.03928 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4; };
+  const numbers = (text) => text.match(/[\\d.]+/g).map(Number);
+  const light = ([r, g, b]) => 0.2126 * channel(r) + 0.7152 * channel(g) + 0.0722 * channel(b);
+  const behind = (e) => {
+    for (; e; e = e.parentElement) {
+      const colour = numbers(getComputedStyle(e).backgroundColor);
+      if (colour.length < 4 || colour[3] > 0) return colour;
+    }
+    return [255, 255, 255];
+  };
+  const ratio = (e) => {
+    const [a, b] = [light(numbers(getComputedStyle(e).color)), light(behind(e))];
+    return (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
+  };
+  const words = [...document.querySelectorAll("h1, h2, h3, p, td, th, a, summary, li, pre")];
+  return Math.min(...words.filter((e) => e.clientWidth > 0 && e.textContent.trim()).map(ratio));
+}"""
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_words_stand_out_from_what_is_behind_them(visit: Any, scheme: str) -> None:
+    """WCAG 2.1, level AA: a ratio of 4.5."""
+    seen = visit("study", "laptop", scheme)
+    assert seen.page.evaluate(CONTRAST) >= 4.5
+
+
+def test_the_keyboard_opens_and_closes_what_is_folded(visit: Any) -> None:
+    seen = visit("study")
+    part = seen.page.locator("#boxes > details")
+    seen.page.locator("#boxes > details > summary").focus()
+    seen.page.keyboard.press("Enter")
+    assert part.get_attribute("open") is not None
+    seen.page.wait_for_selector("#boxes [data-figure][data-state=drawn]", timeout=60_000)
+    seen.page.keyboard.press("Enter")
+    assert part.get_attribute("open") is None
