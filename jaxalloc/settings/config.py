@@ -59,7 +59,8 @@ class AllocationConfig:
         linkage: ``"average"``, ``"single"``, ``"complete"`` or ``"ward"``.
         criterion: how the tree is cut: ``"distance"`` (at ``distance_threshold``), ``"maxclust"`` (at the smallest
             height that leaves at most ``max_clusters``) or ``"silhouette"`` (into the number of clusters, from 2 to
-            ``max_clusters`` and less than N, whose mean silhouette is highest; each of up to two assets is a cluster).
+            ``max_clusters`` and less than N, whose mean silhouette is highest; at ``distance_threshold`` where there is
+            no such number, as of two assets).
         distance: ``"correlation"``, sqrt((1 - rho) / 2), or ``"absolute"``, sqrt((1 - |rho|) / 2).
         detone: whether the distances are those of the correlations without their first principal component, the market,
             which otherwise hides what else assets have in common (see `jaxalloc.kernels.clusters.detoned`). Clusters

@@ -109,7 +109,8 @@ def cluster_choice(
         4
     """
     panel = as_panel(panel)
-    config = plain_config(check_config(DEFAULT if config is None else config))
+    config = check_config(DEFAULT if config is None else config)
+    config = plain_config(check_config(config.replace(criterion="silhouette")))
     most = candidates(config, panel.n_assets)
     if most < 2:
         raise InputError(f"to choose among clusters takes three assets at least, not {panel.n_assets}")
@@ -117,7 +118,7 @@ def cluster_choice(
     settings = sweep(cuts, max_clusters=range(2, most + 1))
     drawn = Bootstrap(n=100) if sampler is None else sampler
     study = run_study(panel, drawn, settings, seed, precision=precision, progress=progress)
-    return _choose(study, config.replace(criterion="silhouette"))
+    return _choose(study, config)
 
 
 def candidates(config: AllocationConfig, n_assets: int) -> int:
@@ -168,10 +169,13 @@ def _judge(study: Study, estimates: Allocation, point: int, active: np.ndarray, 
 
 def _reason(table: pd.DataFrame, chosen: int, all_trivial: bool) -> str:
     """Why to take a cut, in two or three sentences."""
-    row, count = table.loc[chosen], counted(len(table), "cut")
-    span, best = f"{count} into {table.index.min()} to {table.index.max()} clusters", table["silhouette"].max()
+    row, best = table.loc[chosen], table["silhouette"].max()
+    span = f"{counted(len(table), 'cut')} into {table.index.min()} to {table.index.max()} clusters"
     what = f"this one has the highest mean silhouette, {row['silhouette']:.2f}"
-    if all_trivial:
+    if len(table) == 1:
+        trivial = ", and leaves more than half of the assets alone, or in one cluster" if all_trivial else ""
+        said = f"It is the only cut that there is{trivial}; its mean silhouette is {row['silhouette']:.2f}."
+    elif all_trivial:
         said = f"All of the {span} leave more than half of the assets alone, or in one cluster; {what}."
     elif row["silhouette"] < best:
         said = f"Of the {span}, {what}, of those that are not trivial."

@@ -229,13 +229,14 @@ def clusters_maxclust(distance: Array, linkage: str = "average", max_clusters: i
 def detoned(correlation: Array) -> Array:
     """The correlation matrix without its first principal component, rescaled to a unit diagonal.
 
-    An asset of which nothing is left is uncorrelated with the others.
+    Assets of which nothing is left keep their correlations with each other, and have none with the rest.
     """
     values, vectors = np.linalg.eigh(correlation)
     rest = correlation - values[-1] * np.outer(vectors[:, -1], vectors[:, -1])
     left = np.diag(rest) > 32 * EPS
     deviation = np.sqrt(np.where(left, np.diag(rest), 1))
     scaled = np.where(np.outer(left, left), rest / np.outer(deviation, deviation), 0.0)
+    scaled = np.where(np.outer(~left, ~left), correlation, scaled)
     np.fill_diagonal(scaled, 1.0)
     return scaled
 
@@ -252,11 +253,11 @@ def silhouette_scores(distance: Array, linkage: str = "average", most: int = 40)
     return scores
 
 
-def clusters_silhouette(distance: Array, linkage: str = "average", most: int = 40) -> Array:
-    """Labels of the partition of highest mean silhouette, the fewest on ties; every asset alone where there is none."""
+def clusters_silhouette(distance: Array, linkage: str = "average", most: int = 40, threshold: float = 0.4) -> Array:
+    """Labels of the partition of highest mean silhouette, the fewest on ties; of the threshold where there is none."""
     scores = silhouette_scores(distance, linkage, most)
     if not scores:
-        return np.arange(len(distance))
+        return clusters(distance, linkage, threshold)
     best = max(scores.values())
     return clusters_maxclust(distance, linkage, min(k for k, score in scores.items() if score == best))
 
@@ -936,7 +937,8 @@ def allocate(
     if options["criterion"] == "maxclust":
         labels = clusters_maxclust(distance, options["linkage"], 10 if most == "auto" else int(most))
     elif options["criterion"] == "silhouette":
-        labels = clusters_silhouette(distance, options["linkage"], 40 if most == "auto" else int(most))
+        most = 40 if most == "auto" else int(most)
+        labels = clusters_silhouette(distance, options["linkage"], most, options["distance_threshold"])
     else:
         labels = clusters(distance, options["linkage"], options["distance_threshold"])
     v = inverse_variance(np.diag(covariance), labels)

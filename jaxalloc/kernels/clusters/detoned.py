@@ -43,8 +43,9 @@ def detoned(covariance: Array, active: Array) -> Array:
         active: (N,) bool.
 
     Returns:
-        (N, N), symmetric, not scaled: its diagonal is the share of each asset's variance that is left. 0 where an asset
-        is inactive, or has nothing left but rounding.
+        (N, N), symmetric, not scaled: its diagonal is the share of each asset's variance that is left; 0 where an asset
+        is inactive. Assets that have nothing left but rounding are the component itself: they keep their correlations
+        with each other, 1 or -1, and have none with the rest.
     """
     both = active[:, None] & active[None, :]
     correlation = jnp.where(both, likeness(covariance, inverse_volatility(covariance), "correlation"), 0)
@@ -52,7 +53,8 @@ def detoned(covariance: Array, active: Array) -> Array:
     first = first_component(correlation)
     rest = correlation - first.value * (first.vector[:, None] * first.vector[None, :])  # symmetric to the bit
     kept = ~is_negligible(jnp.diagonal(rest), jnp.diagonal(correlation))
-    return jnp.where(kept[:, None] & kept[None, :], rest, 0)
+    alike = kept[:, None] == kept[None, :]
+    return jnp.where(alike, jnp.where(kept[:, None], rest, correlation), 0)
 
 
 class _Search(NamedTuple):

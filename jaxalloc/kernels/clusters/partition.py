@@ -80,7 +80,7 @@ def begin_clusters(covariance: Array, active: Array, config: AllocationConfig, b
     if config.criterion == "maxclust":
         height = maxclust_height(tree, active, config.max_clusters)
     else:
-        height = silhouette_height(distance, active, tree, config.max_clusters, backend)
+        height = silhouette_height(distance, active, tree, config.max_clusters, threshold, backend)
     return Pieces(root=roots(tree, height), large=nothing)
 
 

@@ -158,18 +158,19 @@ def _scores(backend: Backend) -> Callable[..., Array]:
     return lanes_last(functools.partial(_score_lanes, backend=backend))
 
 
-def silhouette_height(distance: Array, active: Array, tree: MergeTree, most: Array, backend: Backend) -> Array:
+def silhouette_height(
+    distance: Array, active: Array, tree: MergeTree, most: Array, otherwise: Array, backend: Backend
+) -> Array:
     """() the height that leaves the clusters of highest mean silhouette, the fewest where several have it.
-
-    It is below every merge where no number of clusters can be judged: each of up to two assets is a cluster then.
 
     Args:
         distance: as in `silhouettes`.
         active: likewise.
         tree: likewise.
         most: likewise.
+        otherwise: () the height where no number of clusters can be judged, as of up to two assets.
         backend: static.
     """
     found = silhouettes(distance, active, tree, most, backend)
     best = jnp.argmax(found.score)
-    return jnp.where(found.score[best] > NO_CUT, found.height[best], -1)
+    return jnp.where(found.score[best] > NO_CUT, found.height[best], otherwise)

@@ -57,14 +57,27 @@ def test_the_component_of_equal_eigenvalues_is_one_of_them(dtype: Any) -> None:
 
 
 def test_nothing_is_left_of_one_thing(dtype: Any) -> None:
-    """One asset, copies of one, and a long and a short position in one: all that they do is the first component."""
+    """One asset, copies of one, and a long and a short position in one: all that they do is the first component.
+
+    They stay what they are to each other.
+    """
     one = np.array([1.0, 1, 1, 1, 1])
     for sign in (one, np.array([1.0, -1, 1, -1, -1])):
         active = np.ones((1, 5), bool)
         found = host(batched(detoned, axes=(0, 0))(np.outer(sign, sign)[None].astype(dtype), active))
-        np.testing.assert_array_equal(found, 0)
+        np.testing.assert_allclose(found[0], np.outer(sign, sign), atol=1e-6)
     active = np.array([[False, True, False, False, False]])
-    np.testing.assert_array_equal(host(batched(detoned, axes=(0, 0))(np.eye(5)[None].astype(dtype), active)), 0)
+    alone = host(batched(detoned, axes=(0, 0))(np.eye(5)[None].astype(dtype), active))
+    np.testing.assert_array_equal(alone[0], np.diag(active[0]))
+
+
+def test_copies_of_the_component_are_apart_from_the_rest(dtype: Any) -> None:
+    """Two assets are uncorrelated with ten copies of another: those are the component, and nothing else is."""
+    matrix = np.ones((12, 12))
+    matrix[10:, :] = matrix[:, 10:] = 0
+    matrix[10:, 10:] = [[1, 0.5], [0.5, 1]]
+    found = host(batched(detoned, axes=(0, 0))(matrix[None].astype(dtype), np.ones((1, 12), bool)))
+    np.testing.assert_allclose(found[0], matrix, atol=1e-5)
 
 
 def test_inactive_assets_are_not_read(dtype: Any) -> None:

@@ -35,7 +35,7 @@ def scores(distance: Any, active: Any, most: Any, linkage: str, backend: Backend
 
 def labels(distance: Any, active: Any, most: Any, linkage: str, backend: Backend = Backend.CPU) -> Any:
     tree = merge_tree(distance, active, linkage)
-    return label_by_first(roots(tree, silhouette_height(distance, active, tree, most, backend)), active).labels
+    return label_by_first(roots(tree, silhouette_height(distance, active, tree, most, 0.4, backend)), active).labels
 
 
 @functools.cache
