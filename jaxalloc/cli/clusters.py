@@ -12,6 +12,7 @@ from jaxalloc.cli import render
 from jaxalloc.cli.documents import records, to_json
 from jaxalloc.cli.options import Json, Precision, Quiet, SourceFile, example, expand
 from jaxalloc.cli.render_clusters import print_choice
+from jaxalloc.figures.canvas import graph_objects
 from jaxalloc.figures.choice import cuts
 from jaxalloc.settings.config import AllocationConfig
 from jaxalloc.storage.csv import write_csv
@@ -48,6 +49,8 @@ def clusters(
     for path, flag, suffixes in ((out, "--out", (".csv",)), (plot, "--plot", (".html", ".htm"))):
         if path is not None:
             check_file(path, flag, suffixes, source=source.file)
+    if plot is not None:
+        graph_objects()  # an error now, and not when all is computed
     panel = source.read()
     render.say_notes(panel.notes, quiet)
     total = n * max(candidates(config, panel.n_assets) - 1, 0)
