@@ -2,8 +2,8 @@
 
 The file is TOML. A key is a flag without its dashes in front, and its value what the flag takes: a number, a text, true
 for a flag that takes nothing, a list for one that may be repeated. Keys at the top are for every command that has such
-a flag; those in the tables ``[allocate]``, ``[study]``, ``[sweep]`` and ``[walk-forward]`` are for that command, and
-win over the top::
+a flag; those in a table named for a command, such as ``[study]`` or ``[walk-forward]``, are for that command, and win
+over the top::
 
     kind = "prices"
     profile = ["risk_parity", "barbell"]
@@ -32,7 +32,7 @@ from jaxalloc.arguments.errors import InputError
 from jaxalloc.arguments.words import quote
 from jaxalloc.cli.commands import UsageError, module_of, usage_message
 
-COMMANDS = ("allocate", "study", "sweep", "walk-forward")
+COMMANDS = ("allocate", "clusters", "study", "sweep", "walk-forward")
 _ABOUT_ONE_RUN = ("config", "resume", "fresh", "help")  # flags that are no setting
 
 
@@ -125,6 +125,8 @@ def _command_line_value(option: Any, value: Any) -> Any:
     if option.is_flag or (option.name == "report" and isinstance(value, bool)):  # --report may stand alone
         if not isinstance(value, bool):
             raise ValueError("give true or false")
+        if option.secondary_opts:  # such as --detone, which --no-detone turns off
+            return value
         return (True if option.is_flag else "") if value else None
     if not option.multiple:
         return _word(value)
@@ -154,6 +156,6 @@ ConfigFile = Annotated[
         callback=_take,
         is_eager=True,  # before the options that it stands for
         help="Take options from a TOML file. Its keys are the flags: at the top for every command, under \\[allocate], "
-        "\\[study], \\[sweep] or \\[walk-forward] for one. The command line wins over the file.",
+        "\\[clusters], \\[study], \\[sweep] or \\[walk-forward] for one. The command line wins over the file.",
     ),
 ]

@@ -54,3 +54,11 @@ def test_bad_input_is_one_line(run: Run, file: Path) -> None:
         _, err = run("clusters", file, *words, status=2)
         assert said in err
         assert len(err.strip().splitlines()) <= 3
+
+
+def test_options_come_from_a_file_too(run: Run, file: Path, tmp_path: Path) -> None:
+    (tmp_path / "settings.toml").write_text("detone = false\n[clusters]\nn = 4\nmax-clusters = 6\n", encoding="utf-8")
+    document = json.loads(run("clusters", file, "--config", "settings.toml", "--json")[0])
+    assert [cut["clusters"] for cut in document["cuts"]] == list(range(2, 7))
+    assert document["record"]["sampler"]["n"] == 4
+    assert json.loads(run("allocate", file, "--config", "settings.toml", "--json")[0])["config"]["detone"] is False
