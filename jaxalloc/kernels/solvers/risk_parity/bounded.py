@@ -24,6 +24,9 @@ from jaxalloc.kernels.solvers.risk_parity.problem import (
 
 _SWEEPS = 20  # of coordinate descent, before Newton's method
 _NEWTON_STEPS = 80  # at most
+# The ridge of a problem without a solution begins large, and is lowered once the gap is near 0. The solutions of two
+# ridges are about as far apart as the roots of the ridges, and a step from far away covers little of that distance.
+_FIRST_RIDGE, _LOWER, _NEAR = 1e-2, 0.1, 0.1
 
 
 def minimise(problem: RiskParityProblem, bounded: Array, wanted: Array, iterate: Iterate, backend: Backend) -> Iterate:
@@ -32,7 +35,8 @@ def minimise(problem: RiskParityProblem, bounded: Array, wanted: Array, iterate:
     A step is tried from the sweep after the last iterate, and from that iterate itself, and the best of the three
     stays: near a bound a sweep may put a cluster on it that belongs below; far from the solution the sweep is what
     finds the bounds. Without bounds the first step stays whatever it does to the gap, which may grow before it falls.
-    The iterates of a problem without a solution run away, and start over with a ridge on C's diagonal.
+    The iterates of a problem without a solution run away, and start over with a ridge on C's diagonal, which is lowered
+    to `jitter` from solution to solution.
 
     Args:
         problem: with lanes.
@@ -71,17 +75,30 @@ def minimise(problem: RiskParityProblem, bounded: Array, wanted: Array, iterate:
         singular = total(new.z * new.product) <= vanishing * total(new.z * new.z)
         # from where the iterates have run to, the way back would be long
         again = ~bounded & singular & (new.ridge == 0)
+        least = jitter(iterate.z.dtype)
+        lower = ~again & (new.ridge > least) & (new.gap <= _NEAR)
+        ridge = jnp.maximum(new.ridge * _LOWER, least)
+        grown = jnp.where(lower, jnp.sqrt(jnp.where(lower, new.ridge, 1) / jnp.where(lower, ridge, 1)), 1)
         new = new._replace(
-            z=jnp.where(again, restart, new.z),
-            ridge=jnp.where(again, jitter(iterate.z.dtype), new.ridge),
-            gap=jnp.where(again, jnp.inf, new.gap),
+            z=jnp.where(again, restart, new.z * grown),
+            s=new.s * grown,
+            ridge=jnp.where(again, _FIRST_RIDGE, jnp.where(lower, ridge, new.ridge)),
+            gap=jnp.where(again | lower, jnp.inf, new.gap),
         )
-        return new, jnp.where(again, 0, since_restart + 1)
+        return new, jnp.where(again | lower, 0, since_restart + 1)
 
     def more(_: Array, carry: tuple[Iterate, Array]) -> Array:
         return wanted & _is_worthwhile(*carry)
 
-    fresh = iterate._replace(gap=jnp.full_like(iterate.gap, jnp.inf))
+    # the bounds move the solution, so that a ridge begins large for them, too
+    raised = bounded & (iterate.ridge > 0)
+    shrunk = jnp.where(raised, jnp.sqrt(iterate.ridge / _FIRST_RIDGE), 1)
+    fresh = iterate._replace(
+        z=iterate.z * shrunk,
+        s=iterate.s * shrunk,
+        ridge=jnp.where(raised, _FIRST_RIDGE, iterate.ridge),
+        gap=jnp.full_like(iterate.gap, jnp.inf),
+    )
     return while_any(more, body, (fresh, jnp.zeros_like(iterate.steps)))[0]
 
 

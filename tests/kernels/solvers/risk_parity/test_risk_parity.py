@@ -333,6 +333,26 @@ def test_an_opposed_pair_without_bounds_is_solved_and_flagged(x64: Any) -> None:
         assert oracles.gap_risk_parity(shifted, u[i], found.weights[i]) <= 10 * floor  # about 1e-4
 
 
+def test_more_clusters_than_rows_are_solved_and_flagged(x64: Any) -> None:
+    """Of unrelated clusters over a quarter as many rows, some long-only mix has no variance."""
+    rng, matrices = np.random.default_rng(17), []
+    while len(matrices) < 16:
+        x = rng.normal(size=(K // 4, K)) * rng.lognormal(0, 0.5, K)
+        if oracles.has_nonnegative_null_vector(x.T @ x):
+            matrices.append(x.T @ x)
+    S = np.stack(matrices)
+    for bound, late in ((1.0, 0), (0.25, 2)):  # how many may be told as not solved
+        u = np.full((16, K), bound)
+        found = solve(S, u)
+        assert found.altered.all()
+        assert np.count_nonzero(~found.converged) <= late
+        for i in np.flatnonzero(found.converged):
+            assert_feasible(found.weights[i], u[i], TOLERANCES[x64])
+            shifted = oracles.risk_parity_covariance(S[i], True)
+            floor = oracles.rounding_floor(shifted, None, None, found.weights[i])
+            assert oracles.gap_risk_parity(shifted, u[i], found.weights[i]) <= 10 * floor
+
+
 def test_null_vectors_of_both_signs_are_not_flagged(dtype: Any, tol: Tolerance) -> None:
     # Equal clusters: z = (1, -1) is null, but no long-only portfolio is riskless.
     rng = np.random.default_rng(10)
