@@ -106,7 +106,7 @@ def cluster_choice(
         >>> import jaxalloc as ja
         >>> choice = ja.cluster_choice(ja.datasets.synthetic_market(n_assets=12), sampler=ja.Bootstrap(n=20))
         >>> choice.clusters
-        4
+        7
     """
     panel = as_panel(panel)
     config = check_config(DEFAULT if config is None else config)

@@ -48,7 +48,7 @@ def test_imports_nothing_of_the_package() -> None:
     modules = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
     modules |= {str(node.module) for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
     assert {module.split(".")[0] for module in modules} <= {
-        "__future__", "collections", "dataclasses", "typing", "warnings", "numpy", "scipy", "cvxpy"
+        "__future__", "collections", "dataclasses", "typing", "warnings", "numpy", "scipy", "sklearn", "cvxpy"
     }  # fmt: skip
 
 

@@ -697,8 +697,8 @@ def test_values_may_come_as_any_sequence() -> None:
 @pytest.mark.parametrize(
     ("config", "grid", "message"),
     [
-        (None, {"cap": [0.1]}, "cap cannot be swept: it is not a number of the settings (ewma_decay,"),
-        (None, {"linkage": ["single"]}, "linkage cannot be swept"),
+        (None, {"cap": [0.1]}, "cap cannot be swept; what can be: ewma_decay,"),
+        (None, {"profiles": [("hrp",)]}, "profiles cannot be swept"),
         (None, {"cluster_cap": 0.1}, "cluster_cap must be a list of values to sweep over, not 0.1"),
         (None, {"cluster_cap": np.array(0.1)}, "cluster_cap must be a list of values"),
         (None, {"cluster_cap": "0.1"}, "cluster_cap must be a list of values to sweep over, not '0.1'"),
@@ -709,7 +709,7 @@ def test_values_may_come_as_any_sequence() -> None:
         (None, {"cluster_cap": [[0.1, 0.2]]}, "cluster_cap must be greater than 0"),
         (None, {"cluster_cap": [0.1, 0.2, 0.1]}, "cluster_cap names a value twice: 0.1, 0.2, 0.1"),
         (None, {"n_aggressors": [1.5]}, "n_aggressors must be a whole number"),
-        (None, {"max_clusters": [5, 6]}, "max_clusters is read under criterion='maxclust' only: nothing would change"),
+        (None, {"max_clusters": [5, 6]}, "max_clusters is read under criterion='maxclust' or"),
         (None, {"ewma_decay": [0.9]}, "ewma_decay is read under covariance='ewma' only"),
         (AllocationConfig(criterion="maxclust"), {"distance_threshold": [0.3]}, "criterion='distance' only"),
         (AllocationConfig(profiles=("risk_parity",)), {"n_aggressors": [3, 5]}, "n_aggressors is read"),
