@@ -221,31 +221,27 @@ def _setting_options(default: AllocationConfig) -> list[inspect.Parameter]:
         metavar = (takes or None) if isinstance(takes, str) else "NAME"
         choices = takes if isinstance(takes, tuple) else ()
         text = text.format(" or ".join([", ".join(choices[:-1]), *choices[-1:]]))
-        parser = None if not is_auto(value) else _auto_or_count if name in COUNTS else _auto_or_number
+        parser = _auto_or(int, "a whole number") if name in COUNTS else _auto_or(float, "a number")
         words = f"{flag}/--no-{flag.removeprefix('--')}" if isinstance(value, bool) else flag
-        option = typer.Option(words, help=text, metavar=metavar, rich_help_panel="Settings", parser=parser)
+        option = typer.Option(
+            words, help=text, metavar=metavar, rich_help_panel="Settings", parser=parser if is_auto(value) else None
+        )
         options.append(_parameter(name, Annotated[kind, option], value))
     return options
 
 
-def _auto_or_number(text: str) -> float | str:
-    """Read a number, or the word auto."""
-    if is_auto(text):
-        return text
-    try:
-        return float(text)
-    except ValueError:
-        raise typer.BadParameter(f"{quote(text)} is not a number, nor {AUTO}") from None
+def _auto_or(number: type[int | float], words: str) -> Callable[[str], int | float | str]:
+    """Return what reads a number, or the word auto; ``words`` say what kind of number."""
 
+    def read(text: str) -> int | float | str:
+        if is_auto(text):
+            return text
+        try:
+            return number(text)
+        except ValueError:
+            raise typer.BadParameter(f"{quote(text)} is not {words}, nor {AUTO}") from None
 
-def _auto_or_count(text: str) -> int | str:
-    """Read a whole number, or the word auto."""
-    if is_auto(text):
-        return text
-    try:
-        return int(text)
-    except ValueError:
-        raise typer.BadParameter(f"{quote(text)} is not a whole number, nor {AUTO}") from None
+    return read
 
 
 def _parameter(name: str, annotation: Any, default: Any) -> inspect.Parameter:

@@ -9,9 +9,10 @@ import numpy as np
 from rich.text import Text
 
 from jaxalloc.arguments.words import counted
-from jaxalloc.cli.options import flag_of, in_flags
+from jaxalloc.cli.options import flag_of
 from jaxalloc.cli.render import empty_table, plain
-from jaxalloc.settings.config import CLUSTER_CHOICES, AllocationConfig
+from jaxalloc.settings.config import AllocationConfig
+from jaxalloc.settings.readers import CLUSTERING
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -58,8 +59,8 @@ def _some(taken: int, count: int) -> list[int]:
 def _flags(config: AllocationConfig) -> str:
     """The choices of clusters that differ from the defaults, as options."""
     default, words = AllocationConfig(), []
-    for name in (*CLUSTER_CHOICES, "max_clusters", "covariance", "ewma_decay"):
+    for name in CLUSTERING:
         value = getattr(config, name)
         if value != getattr(default, name):
             words.append(f"--{flag_of(name)}" if value is True else f"--{flag_of(name)} {value}")
-    return in_flags(" ".join(words))
+    return " ".join(words)

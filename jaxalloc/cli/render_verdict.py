@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.text import Text
 
@@ -10,8 +10,8 @@ from jaxalloc.arguments.words import counted
 from jaxalloc.cli.documents import records
 from jaxalloc.cli.render import empty_table, percent, plain
 from jaxalloc.portfolios.result import valid_universes
-from jaxalloc.portfolios.tables import asset_table, cluster_table
-from jaxalloc.studies.recommendation import COMPARED, OVER_UNIVERSES, best_of
+from jaxalloc.portfolios.tables import cluster_table
+from jaxalloc.studies.recommendation import COMPARED_MEASURE, OVER_UNIVERSES, best_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -30,12 +30,12 @@ def print_comparison(frame: pd.DataFrame, console: Console) -> None:
         frame: from `jaxalloc.studies.recommendation.compare`.
         console: to print on.
     """
-    best, measures = best_of(frame), {measure.name: measure for measure in COMPARED}
+    best = best_of(frame)
     profiles = list(map(str, frame.columns))
     names = [profile.replace("_", " ") for profile in profiles]
     cells: dict[str, list[Text]] = {}
     for name, values in frame.iterrows():
-        measure = measures[str(name)]
+        measure = COMPARED_MEASURE[str(name)]
         texts = [measure.write(float(value), "-") for value in values]
         bold = [best[str(name)] == profile for profile in profiles]
         heading = f"mean {measure.heading}" if name in OVER_UNIVERSES else measure.heading
@@ -45,7 +45,7 @@ def print_comparison(frame: pd.DataFrame, console: Console) -> None:
         for heading, row in cells.items():
             grid.add_row(heading, *row)
     else:
-        wanted = [measures[name].heading for name in ("volatility", "effective_bets", "largest_cluster")]
+        wanted = [COMPARED_MEASURE[name].heading for name in ("volatility", "effective_bets", "largest_cluster")]
         wanted += [heading for heading in cells if heading.startswith("mean ") and "volatility" not in heading]
         shown = {heading: row for heading, row in cells.items() if heading in wanted}
         grid = empty_table("", list(shown))
@@ -73,14 +73,10 @@ def _print_holdings(study: Study, profile: str, console: Console) -> None:
     """Print the heaviest clusters of the panel's own portfolio: weight, share of the risk, and members."""
     at = study.settings.home
     estimate, config = study.estimate(at), study.settings.at(at)
-    clusters: Any = cluster_table(estimate, profile, config, study.symbols)
-    assets: Any = asset_table(estimate, profile, config, study.symbols)
-    rows = records(clusters.sort_values("weight", ascending=False, kind="stable"))
+    rows = records(cluster_table(estimate, profile, config, study.symbols))
     grid = empty_table("cluster of", ("weight", "risk"), ("assets, the heaviest first",))
     for row in rows[:_SHOWN]:
-        members = assets[assets["cluster"] == row["cluster"]].sort_values("weight", ascending=False, kind="stable")
-        text = ", ".join(map(str, members["symbol"]))
-        room = max(20, console.width - 40)
+        text, room = row["members"], max(20, console.width - 40)
         text = text if len(text) <= room else f"{text[: room - 4].rpartition(',')[0] or text[: room - 4]}, ..."
         grid.add_row(plain(row["lead"]), percent(row["weight"]), percent(row["risk_contribution"]), plain(text))
     console.print(grid)

@@ -24,7 +24,7 @@ from jaxalloc.figures.canvas import (
 )
 from jaxalloc.figures.names import cluster_name
 from jaxalloc.portfolios.result import valid_universes
-from jaxalloc.portfolios.tables import asset_table
+from jaxalloc.portfolios.tables import asset_table, cluster_table
 from jaxalloc.settings.measures import MEASURES, UNIVERSE_MEASURE
 from jaxalloc.studies.histogram import MEASURE_BINS, bin_edges
 from jaxalloc.studies.totals import POSITIVE_WEIGHT
@@ -120,10 +120,10 @@ def risks(study: Study, profile: str, *, top: int = 12, at: int | None = None) -
     if not valid_universes(estimate.status):
         raise InputError("the whole panel is no valid universe: there is no portfolio")
     assets: Any = asset_table(estimate, profile, config, study.symbols)
-    held = assets[assets["cluster"] >= 0].sort_values("weight", ascending=False, kind="stable")
-    totals = held.groupby("cluster")[["weight", "risk_contribution"]].sum()
-    totals = totals[totals["weight"] > POSITIVE_WEIGHT].sort_values("weight", ascending=False, kind="stable").head(top)
-    names = [cluster_name(held.loc[held["cluster"] == number, "symbol"].tolist(), _LONGEST) for number in totals.index]
+    totals: Any = cluster_table(estimate, profile, config, study.symbols)
+    totals = totals[totals["weight"] > POSITIVE_WEIGHT].head(top)
+    members = [assets.loc[assets["cluster"] == cluster, "symbol"].tolist() for cluster in totals["cluster"]]
+    names = [cluster_name(symbols, _LONGEST) for symbols in members]
     go, n = graph_objects(), len(totals)
     figure = canvas(70 + 30 * n, barmode="group", bargap=0.25, bargroupgap=0.05)
     rows = np.arange(n)[::-1]  # the first on top

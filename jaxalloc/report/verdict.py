@@ -13,7 +13,7 @@ from jaxalloc.portfolios.result import valid_universes
 from jaxalloc.portfolios.tables import asset_table, cluster_table
 from jaxalloc.report.text_table import TextTable
 from jaxalloc.report.words import NONE, percent
-from jaxalloc.studies.recommendation import COMPARED, OVER_UNIVERSES, best_of
+from jaxalloc.studies.recommendation import COMPARED_MEASURE, OVER_UNIVERSES, best_of
 from jaxalloc.studies.totals import POSITIVE_WEIGHT
 
 if TYPE_CHECKING:
@@ -59,10 +59,10 @@ class Verdict:
 def verdict(study: Study, at: int) -> Verdict:
     """Compare the profiles at a point of the grid, and say which to hold."""
     frame, advice = study.comparison(at), study.recommendation(at)
-    best, measures = best_of(frame), {measure.name: measure for measure in COMPARED}
+    best = best_of(frame)
     rows = []
     for name, values in frame.iterrows():
-        measure = measures[str(name)]
+        measure = COMPARED_MEASURE[str(name)]
         heading = measure.words
         if name in OVER_UNIVERSES:
             heading += ", mean"
@@ -100,10 +100,10 @@ def _holdings(study: Study, profile: str, at: int) -> tuple[TextTable, TextTable
     clusters: Any = cluster_table(estimate, profile, config, study.symbols)
     assets: Any = asset_table(estimate, profile, config, study.symbols)
     rows = []
-    for row in clusters.sort_values("weight", ascending=False, kind="stable").to_dict(orient="records"):
+    for row in clusters.to_dict(orient="records"):
         if not row["weight"] > POSITIVE_WEIGHT:
             continue
-        members = assets[assets["cluster"] == row["cluster"]].sort_values("weight", ascending=False, kind="stable")
+        members = assets[assets["cluster"] == row["cluster"]]
         rows.append((str(row["lead"]), percent(row["weight"]), percent(row["risk_contribution"]), _members(members)))
     headings = ("cluster of", "weight", "share of risk", "assets and their weights")
     shown, folded = rows[:_CLUSTERS_SHOWN], rows[_CLUSTERS_SHOWN:]

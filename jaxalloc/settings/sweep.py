@@ -102,7 +102,7 @@ def sweep(config: AllocationConfig | None = None, **grid: Iterable[Any]) -> Swee
         for value in values:
             if is_auto(value):
                 raise InputError(f"{name} must be swept over numbers, not {literal(value)}")
-            changed = plain_config(check_config(replaced(base, name, value, grid)))
+            changed = plain_config(check_config(_replaced(base, name, value, grid)))
             plain.append(getattr(changed, name))
         if not plain:
             raise InputError(f"{name} has no values to sweep over")
@@ -116,7 +116,7 @@ def sweep(config: AllocationConfig | None = None, **grid: Iterable[Any]) -> Swee
     return Sweep(base, tuple(sorted(columns, key=lambda column: order.get(column[0], len(order)))))
 
 
-def replaced(base: AllocationConfig, name: str, value: Any, grid: Mapping[str, Any]) -> AllocationConfig:
+def _replaced(base: AllocationConfig, name: str, value: Any, grid: Mapping[str, Any]) -> AllocationConfig:
     """Return settings with another value, to be checked; a height that only Ward's linkage has is checked with it."""
     linkages = grid.get("linkage", ())
     ward = {"linkage": "ward"} if name == "distance_threshold" and "ward" in linkages else {}

@@ -46,6 +46,7 @@ COMPARED = (
     *(UNIVERSE_MEASURE[name] for name in ("effective_bets", "turnover")),
     *LARGEST,
 )
+COMPARED_MEASURE = {measure.name: measure for measure in COMPARED}
 OVER_UNIVERSES = (_SHARPE, _VOLATILITY, "turnover")
 
 
@@ -123,7 +124,7 @@ def best_of(frame: pd.DataFrame) -> dict[str, str | None]:
     best: dict[str, str | None] = {}
     row: Any
     for name, row in frame.iterrows():
-        measure = next(measure for measure in COMPARED if measure.name == name)
+        measure = COMPARED_MEASURE[str(name)]
         values = (measure.better * row).dropna().sort_values(ascending=False)
         shown = [measure.write(float(row[profile])) for profile in values.index]
         unique = len(shown) > 1 and shown[0] != shown[1]

@@ -19,9 +19,7 @@ from jaxalloc.kernels.lanes.products import dot
 _STEPS = 8  # of the power method between two looks at the residual
 _PATIENCE = 8  # looks before the matrix is squared, which takes as long as N steps
 _MOST_SQUARINGS = 12  # 8 steps then take as many as 32,768: eigenvalues that are nearer count as one
-_FLOOR = (
-    4  # units in the last place of the eigenvalue, times the root of N: what the residual of a vector comes down to
-)
+_FLOOR = 4  # units in the last place of the eigenvalue, times the root of N: a residual that is rounding
 _IRREGULAR = 0.6180339887498949  # of the golden section: multiples of it repeat themselves least
 
 
