@@ -17,6 +17,7 @@ from jaxalloc.backtest.schedule import Schedule
 from jaxalloc.settings.measures import FIGURES, OF_WALKS
 from jaxalloc.settings.sweep import Sweep
 from jaxalloc.studies.study import Study, data_lines
+from jaxalloc.studies.tables import over_grid
 from jaxalloc.universes.bootstrap import Method
 
 _SHOWN = ("annual_return", "volatility", "sharpe", "max_drawdown", "turnover", "cost")  # in a notebook
@@ -444,4 +445,4 @@ class WalkForward:
 
     def over_points(self, table: Callable[[int], pd.DataFrame], at: int | None) -> pd.DataFrame:
         """Return the table of one point, or those of all below each other, the settings swept as first levels."""
-        return self.allocations.over_points(table, at)
+        return over_grid(self.settings, table) if at is None else table(self._point(at))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import dataclasses
 import itertools
 import math
@@ -20,14 +21,12 @@ SWEPT_FIELDS = (*NUMERIC_FIELDS, *SWEPT_CHOICES)
 
 
 @dataclasses.dataclass(frozen=True)
-class Sweep:
-    """Settings on a grid; made by `sweep`.
-
-    Its points are numbered; those that have the same choices, such as the linkage, follow each other.
+class Grid(abc.ABC):
+    """Points on a grid, each of which has settings of the allocation. They are numbered.
 
     Attributes:
         config: the settings that all points share, as Python numbers.
-        grid: names and values of the settings that vary, in order, choices first; the last varies fastest.
+        grid: names and values of what varies, in order; the last varies fastest.
     """
 
     config: AllocationConfig
@@ -46,6 +45,27 @@ class Sweep:
     def __len__(self) -> int:
         """G, the number of points."""
         return math.prod(len(values) for _, values in self.grid)
+
+    @property
+    @abc.abstractmethod
+    def home(self) -> int:
+        """The number of the point that the grid starts from."""
+
+    @abc.abstractmethod
+    def at(self, point: int) -> AllocationConfig:
+        """Return the settings at a point."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Sweep(Grid):
+    """Settings on a grid; made by `sweep`.
+
+    Its points are numbered; those that have the same choices, such as the linkage, follow each other.
+
+    Attributes:
+        config: the settings that all points share, as Python numbers.
+        grid: names and values of the settings that vary, in order, choices first; the last varies fastest.
+    """
 
     @property
     def home(self) -> int:

@@ -275,12 +275,7 @@ class Study:
 
     def over_points(self, table: Callable[[int], pd.DataFrame], at: int | None) -> pd.DataFrame:
         """Return the table of one point, or those of all below each other, the settings swept as first levels."""
-        if at is not None or not self.settings.names:
-            return table(self._point(at or 0))
-        points = self.settings.points
-        frames = [table(point) for point in range(len(points))]
-        keys = [point[0] for point in points] if len(self.settings.names) == 1 else points
-        return pd.concat(frames, keys=keys, names=[*self.settings.names, *frames[0].index.names])
+        return tables.over_grid(self.settings, table) if at is None else table(self._point(at))
 
     def _evidence(self, at: int | None) -> Evidence:
         """What profiles are compared by at a point of the grid, by default `Sweep.home`."""

@@ -6,7 +6,7 @@ points below each other.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,13 +15,28 @@ import pandas as pd
 from jaxalloc.portfolios.profiles import PROFILES
 from jaxalloc.portfolios.result import valid_universes
 from jaxalloc.settings.measures import MEASURES
-from jaxalloc.settings.sweep import Sweep
+from jaxalloc.settings.sweep import Grid, Sweep
 from jaxalloc.studies.histogram import MEASURE_BINS, WEIGHT_BINS
 from jaxalloc.studies.totals import BITS, Totals, spread_table
 
 QUANTILES = {"q05": 0.05, "q25": 0.25, "q50": 0.5, "q75": 0.75, "q95": 0.95}
 
 _BY_PROFILE = (*MEASURES, "optimality_gap", "status")
+
+
+def over_grid(grid: Grid, table: Callable[[int], pd.DataFrame]) -> pd.DataFrame:
+    """Return the tables of all points below each other, what varies as first levels; without a grid the only table.
+
+    Args:
+        grid: of the points.
+        table: makes the table of a point, given its number.
+    """
+    if not grid.names:
+        return table(0)
+    points = grid.points
+    frames = [table(point) for point in range(len(points))]
+    keys = [point[0] for point in points] if len(grid.names) == 1 else points
+    return pd.concat(frames, keys=keys, names=[*grid.names, *frames[0].index.names])
 
 
 def universe_columns(profiles: Sequence[str]) -> list[str]:
