@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from jaxalloc.arguments.errors import AllocationWarning as AllocationWarning
     from jaxalloc.arguments.errors import InputError as InputError
     from jaxalloc.backtest.folder import load_walk_forward as load_walk_forward
+    from jaxalloc.backtest.orders import Orders as Orders
+    from jaxalloc.backtest.orders import orders as orders
     from jaxalloc.backtest.run import walk_forward as walk_forward
     from jaxalloc.backtest.walk import WalkForward as WalkForward
     from jaxalloc.engine.batch import allocate_batch as allocate_batch
@@ -49,6 +51,7 @@ _HOMES = {
     "Bootstrap": "universes.bootstrap",
     "ClusterChoice": "studies.choice",
     "InputError": "arguments.errors",
+    "Orders": "backtest.orders",
     "Panel": "markets.panel",
     "Parametric": "universes.scenarios",
     "Product": "universes.samplers",
@@ -69,6 +72,7 @@ _HOMES = {
     "keep_programs": "engine.kept",
     "load_study": "studies.folder",
     "load_walk_forward": "backtest.folder",
+    "orders": "backtest.orders",
     "read_returns": "markets.panel",
     "run_study": "studies.run",
     "skfolio": "skfolio",  # a module that imports its extra on loading: not in __all__, for `import *` to go without
@@ -83,6 +87,7 @@ __all__ = [
     "Bootstrap",
     "ClusterChoice",
     "InputError",
+    "Orders",
     "Panel",
     "Parametric",
     "Product",
@@ -104,6 +109,7 @@ __all__ = [
     "keep_programs",
     "load_study",
     "load_walk_forward",
+    "orders",
     "read_returns",
     "run_study",
     "sweep",

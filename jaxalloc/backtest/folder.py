@@ -16,6 +16,7 @@ import pandas as pd
 
 from jaxalloc.arguments.errors import InputError
 from jaxalloc.arguments.words import unquoted
+from jaxalloc.backtest.grid import walk_settings
 from jaxalloc.backtest.plan import WalkPlan
 from jaxalloc.backtest.schedule import Schedule
 from jaxalloc.backtest.walk import History, WalkForward
@@ -29,6 +30,7 @@ from jaxalloc.studies.identity import settings_entry, versions_entry
 
 KIND = "walk-forward"
 ALLOCATIONS, PATHS = "allocations", "paths"
+_OF_HOLDING = ("band", "max_turnover", "costs_bps", "execution", "previous_weights")  # of a walk-forward's identity
 RECORD, HISTORY, DATES, WEIGHTS = "walk_forward.json", "history.parquet", "dates.parquet", "weights.parquet"
 
 
@@ -40,7 +42,7 @@ def identity_of(plan: WalkPlan, source: Source) -> dict[str, Any]:
         "data": source.data,
         "settings": settings_entry(plan.settings),
         "schedule": plan.schedule.record(),
-        "costs_bps": plan.costs_bps,
+        **plan.points.record(),
         "execution": plan.execution,
         "paths": None if plan.paths is None else plan.paths.settings(),
         "previous_weights": hashlib.sha256(previous.tobytes()).hexdigest() if previous.any() else None,
@@ -50,6 +52,16 @@ def identity_of(plan: WalkPlan, source: Source) -> dict[str, Any]:
         # portfolios are held in NumPy; the studies have the version of jaxlib
         "versions": {name: version for name, version in versions_entry().items() if name != "jaxlib"},
     }
+
+
+def has_allocations(folder: str | os.PathLike[str], identity: dict[str, Any]) -> bool:
+    """Tell whether a folder holds a walk-forward on the same allocations, which differs in how they are held alone."""
+    manifest = read_manifest(folder)
+    if manifest is None or manifest.identity.get("kind") != KIND:
+        return False
+    now = json.loads(json.dumps(identity))
+    differing = {name for name in manifest.identity | now if manifest.identity.get(name) != now.get(name)}
+    return bool(differing) and differing <= set(_OF_HOLDING)
 
 
 def open_store(
@@ -99,11 +111,17 @@ def write_results(walk: WalkForward, store: Store) -> None:
     store.finish()
 
 
+def add_table(folder: str | os.PathLike[str], name: str, frame: pd.DataFrame) -> None:
+    """Write a table into the folder of a finished walk-forward, as one of its files."""
+    with Store.open(folder, StoredStudy.open(folder).manifest.identity, resume=True) as store:
+        put_frame(store, name, frame)
+
+
 def load_walk_forward(folder: str | os.PathLike[str]) -> WalkForward:
     """Load a finished walk-forward from its folder.
 
     Raises:
-        InputError: there is none, it is not finished, or a file of it is damaged.
+        InputError: there is none, it is not finished, an earlier version wrote it, or a file of it is damaged.
     """
     stored, name = StoredStudy.open(folder), unquoted(folder)
     identity = stored.manifest.identity
@@ -111,6 +129,11 @@ def load_walk_forward(folder: str | os.PathLike[str]) -> WalkForward:
         raise InputError(f"{name} holds no walk-forward; load a study with load_study")
     if not stored.manifest.finished:
         raise InputError(f"the walk-forward in {name} is not finished; run it again with resume=True")
+    if "band" not in identity:
+        raise InputError(
+            f"the walk-forward in {name} is an earlier version's, whose turnover was what is traded, bought plus sold; "
+            "run it again with fresh=True"
+        )
     record = json.loads(stored.result(RECORD))
     symbols = record.pop("symbols")
     allocations = load_study(stored.folder / ALLOCATIONS)
@@ -123,9 +146,10 @@ def load_walk_forward(folder: str | os.PathLike[str]) -> WalkForward:
     return WalkForward(
         symbols=symbols,
         dates=dates,
-        settings=allocations.settings,
+        settings=walk_settings(
+            allocations.settings, **{name: identity[name] for name in ("band", "max_turnover", "costs_bps")}
+        ),
         schedule=Schedule.of_record(identity["schedule"]),
-        costs_bps=identity["costs_bps"],
         execution=identity["execution"],
         seed=identity["seed"],
         precision=identity["precision"],

@@ -1,4 +1,7 @@
-"""The portfolios of a walk-forward's studies, held through the rows after their windows, path by path."""
+"""The portfolios of a walk-forward's studies, held through the rows after their windows, path by path.
+
+Each decision is held once with every band; what it earns after each of the costs follows from that.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,8 @@ import numpy as np
 from jaxalloc.backtest.performance import performance, tracking_error
 from jaxalloc.backtest.plan import WalkPlan
 from jaxalloc.backtest.schedule import Schedule
-from jaxalloc.backtest.simulation import Held, Market, concentrate, hold
+from jaxalloc.backtest.simulation import Held, Market, after_costs, concentrate, hold
+from jaxalloc.backtest.trading import Rule, trade
 from jaxalloc.backtest.walk import History
 from jaxalloc.settings.measures import FIGURES
 from jaxalloc.studies.study import Study, column_values
@@ -22,8 +26,8 @@ _BLOCK_BYTES = 2**27  # of the paths that are held at once
 class Decisions(NamedTuple):
     """What was decided on the windows of a block of B paths.
 
-    Paths are numbered over all points: path b at point g is g * paths + b. M is P; where lead assets are executed it is
-    2 P, their portfolios and then the whole ones.
+    Paths are numbered over all points of the allocations' settings: path b at point g is g * paths + b. M is P; where
+    lead assets are executed it is 2 P, their portfolios and then the whole ones.
 
     Attributes:
         first: the number of the block's first path.
@@ -42,7 +46,7 @@ class Decisions(NamedTuple):
 
 
 def hold_history(plan: WalkPlan, market: Market, study: Study) -> History:
-    """Hold the portfolios through the panel as it happened, at every point of the settings.
+    """Hold the portfolios through the panel as it happened, at every point.
 
     Args:
         plan: of the walk-forward.
@@ -50,34 +54,52 @@ def hold_history(plan: WalkPlan, market: Market, study: Study) -> History:
         study: of the panel's windows.
     """
     rows, blocks = np.arange(plan.schedule.n_rows)[None, :], []
-    p, r = len(plan.profiles), plan.schedule.n_held
     for block in _decisions(plan, plan.schedule, study):
         each = np.broadcast_to(rows, (len(block.targets), rows.shape[1]))
-        held = _hold(plan, plan.schedule, market, each, block.targets, keep_weights=True)
-        current, last = held.last[:, :p], block.targets[:, -1, :p]
-        undecided = np.isnan(last[..., 0])
-        assert held.weights is not None
-        blocks.append(
-            History(
-                gross=held.gross[:, :p],
-                net=held.net[:, :p],
-                whole_net=held.net[:, p:],
-                turnover=held.turnover[:, :p],
-                kept=held.kept[:, :p],
-                missing=held.missing[:, :p],
-                bets=block.bets[:, :, :r],
-                weights=held.weights[:, :p],
-                target=np.where(undecided[..., None], current, last),
-                current=current,
-                undecided=undecided,
-                figures=_figures(plan, held, block.bets, block.numbers),
-            )
-        )
-    return History(**{name: np.concatenate([getattr(block, name) for block in blocks]) for name in History._fields})
+        parts = []
+        for rule in plan.points.rules:
+            held = _hold(plan, plan.schedule, market, each, block.targets, rule, keep_weights=True)
+            parts += [_history(plan, block, held, rule, cost, block.numbers) for cost in plan.points.costs]
+        # the points of the allocations' settings, and within each of them the bands and costs
+        blocks.append({name: _joined([getattr(part, name) for part in parts]) for name in History._fields})
+    return History(**{name: np.concatenate([block[name] for block in blocks]) for name in History._fields})
+
+
+def _joined(parts: list[np.ndarray]) -> np.ndarray:
+    """(B, ...) arrays of bands and costs, all of the first path's before those of the second: (B parts, ...)."""
+    stacked = np.stack(parts, axis=1)
+    return stacked.reshape(stacked.shape[0] * stacked.shape[1], *stacked.shape[2:])
+
+
+def _history(plan: WalkPlan, block: Decisions, held: Held, rule: Rule, cost: float, points: np.ndarray) -> History:
+    """What a block's paths, one for each of these points of the allocations' settings, came to."""
+    p, r = len(plan.profiles), plan.schedule.n_held
+    assert held.weights is not None
+    net = after_costs(held, plan.schedule, cost * 1e-4)
+    current, last = held.last[:, :p], block.targets[:, -1, :p]
+    undecided = np.isnan(last[..., 0])
+    target = np.where(undecided[..., None], current, last)
+    live = trade(current, target, rule).weights
+    return History(
+        gross=held.gross[:, :p],
+        net=net[:, :p],
+        whole_net=net[:, p:],
+        turnover=held.turnover[:, :p],
+        traded=held.traded[:, :p],
+        kept=held.kept[:, :p],
+        missing=held.missing[:, :p],
+        bets=block.bets[:, :, :r],
+        weights=held.weights[:, :p],
+        target=target,
+        live=np.where(undecided[..., None], current, live),
+        current=current,
+        undecided=undecided,
+        figures=_figures(plan, held, net, cost, block.bets, points),
+    )
 
 
 def hold_paths(plan: WalkPlan, paths: Bootstrap, market: Market, study: Study) -> np.ndarray:
-    """Hold the portfolios through every resampled path, at every point of the settings.
+    """Hold the portfolios through every resampled path, at every point.
 
     Args:
         plan: of the walk-forward.
@@ -88,20 +110,24 @@ def hold_paths(plan: WalkPlan, paths: Bootstrap, market: Market, study: Study) -
     Returns:
         (paths, G, P, F) `FIGURES`.
     """
-    schedule = plan.path_schedule
-    n, n_points = study.n // schedule.n_windows, len(plan.settings)
+    schedule, rules, costs = plan.path_schedule, plan.points.rules, plan.points.costs
+    n, n_decided = study.n // schedule.n_windows, len(plan.settings)
     drawn = np.empty((n, schedule.n_rows), np.int32)
     n_drawn = 0  # each path is drawn once, for the first point, and kept for the others
-    figures = np.empty((n_points * n, len(plan.profiles), len(FIGURES)))
+    figures = np.empty((n_decided * n, len(rules), len(costs), len(plan.profiles), len(FIGURES)))
     for block in _decisions(plan, schedule, study):
         points, index = np.divmod(block.numbers, n)
         stop = min(int(block.numbers[-1]) + 1, n)
         if stop > n_drawn:
             drawn[n_drawn:stop] = paths.rows(schedule.n_rows, plan.seed, n_drawn, stop)
             n_drawn = stop
-        held = _hold(plan, schedule, market, drawn[index], block.targets)
-        figures[block.numbers] = _figures(plan, held, block.bets, points)
-    return figures.reshape(n_points, n, *figures.shape[1:]).swapaxes(0, 1)
+        for k, rule in enumerate(rules):
+            held = _hold(plan, schedule, market, drawn[index], block.targets, rule)
+            for c, cost in enumerate(costs):
+                net = after_costs(held, schedule, cost * 1e-4)
+                figures[block.numbers, k, c] = _figures(plan, held, net, cost, block.bets, points)
+    figures = figures.reshape(n_decided, n, *figures.shape[1:]).swapaxes(0, 1)
+    return figures.reshape(n, len(plan.points), *figures.shape[-2:])
 
 
 def _decisions(plan: WalkPlan, schedule: Schedule, study: Study) -> Iterator[Decisions]:
@@ -130,7 +156,7 @@ def _block_size(plan: WalkPlan, s: Schedule) -> int:
     """Paths of a block."""
     n = plan.previous.shape[1]
     m = len(plan.profiles) * (2 if plan.execution == "lead" else 1)
-    numbers = 3 * s.n_windows * m * n + 4 * s.longest * n + 8 * s.n_days * m + s.n_rows
+    numbers = (3 * s.n_windows + 24) * m * n + 4 * s.longest * n + 8 * s.n_days * m + s.n_rows
     return max(1, _BLOCK_BYTES // (8 * numbers))
 
 
@@ -156,26 +182,30 @@ def _hold(
     market: Market,
     rows: np.ndarray,
     targets: np.ndarray,
+    rule: Rule,
     keep_weights: bool = False,
 ) -> Held:
     previous = np.tile(plan.previous, (targets.shape[2] // len(plan.previous), 1))
-    return hold(market, rows, targets, previous, schedule, plan.costs_bps * 1e-4, keep_weights)
+    return hold(market, rows, targets, previous, schedule, rule, keep_weights)
 
 
-def _figures(plan: WalkPlan, held: Held, bets: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """(B, P, F) `FIGURES` of paths at these points of the settings."""
+def _figures(
+    plan: WalkPlan, held: Held, net: np.ndarray, cost: float, bets: np.ndarray, points: np.ndarray
+) -> np.ndarray:
+    """(B, P, F) `FIGURES` of paths at these points of the allocations' settings, at a cost in basis points."""
     p, n_days = len(plan.profiles), plan.schedule.n_days
     configs = [plan.settings.at(int(point)) for point in points]
     years = np.array([[config.periods_per_year] for config in configs], float)
     rates = np.array([[config.risk_free_rate] for config in configs], float)
-    net, whole = held.net[:, :p], held.net[:, p:]
+    net, whole = net[:, :p], net[:, p:]
     yearly = years / n_days if n_days else np.full_like(years, np.nan)
-    turnover = held.turnover[:, :p].sum(axis=2) * yearly
+    turnover, traded = (each[:, :p].sum(axis=2) * yearly for each in (held.turnover, held.traded))
     bets = bets[:, :, : plan.schedule.n_held]
     some = np.isfinite(bets).sum(axis=2)
     figures = performance(net, years, rates) | {
         "turnover": turnover,
-        "cost": turnover * plan.costs_bps * 1e-4,
+        "traded": traded,
+        "cost": traded * cost * 1e-4,
         "effective_bets": np.where(some > 0, np.nansum(bets, axis=2) / np.maximum(some, 1), np.nan),
         "tracking_error": tracking_error(net - whole, years) if whole.shape[1] else np.full(turnover.shape, np.nan),
         "kept": held.kept[:, :p].sum(axis=2),

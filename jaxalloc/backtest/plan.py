@@ -8,7 +8,8 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from jaxalloc.arguments.errors import InputError
-from jaxalloc.arguments.numbers import one_number, whole_number
+from jaxalloc.arguments.numbers import whole_number
+from jaxalloc.backtest.grid import WalkSettings, walk_settings
 from jaxalloc.backtest.previous import previous_weights as held_before
 from jaxalloc.backtest.schedule import Schedule
 from jaxalloc.markets.panel import Panel
@@ -19,13 +20,12 @@ from jaxalloc.universes.samplers import Product, RollingWindows
 
 Execution = Literal["portfolio", "lead"]
 
-_MOST_BPS = 5000  # at this cost a turnover of 2 takes all wealth
 _MOST_WEIGHTS = 2**33  # bytes of the weights bought at the rebalances of the panel as it happened
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class WalkPlan:
-    """All that a walk-forward's numbers depend on: G points, P profiles, J windows, N assets.
+    """All that a walk-forward's numbers depend on: P profiles, J windows, N assets.
 
     Attributes:
         windows: the study of the windows of the panel as it happened.
@@ -33,7 +33,7 @@ class WalkPlan:
         paths: the resampled paths, prepared for the panel; None without paths.
         schedule: when portfolios are decided and held.
         path_schedule: likewise on the paths, which need no live portfolio.
-        costs_bps: cost of trading, in basis points of the turnover.
+        points: settings of the allocations, bands and costs.
         execution: whether whole portfolios are bought or each cluster's lead asset alone.
         previous: (P, N) weights before the first rebalance.
     """
@@ -43,13 +43,13 @@ class WalkPlan:
     paths: Bootstrap | None
     schedule: Schedule
     path_schedule: Schedule
-    costs_bps: float
+    points: WalkSettings
     execution: Execution
     previous: np.ndarray
 
     @property
     def settings(self) -> Sweep:
-        """The grid of settings."""
+        """The grid of settings of the allocations."""
         return self.windows.settings
 
     @property
@@ -75,6 +75,8 @@ def make_walk_plan(
     windows: RollingWindows,
     *,
     gap: Any,
+    band: Any,
+    max_turnover: Any,
     costs_bps: Any,
     execution: Any,
     paths: Any,
@@ -92,6 +94,8 @@ def make_walk_plan(
         settings: one point or more.
         windows: on which portfolios are decided.
         gap: as `walk_forward` takes it, like all that follow.
+        band: likewise.
+        max_turnover: likewise.
         costs_bps: likewise.
         execution: likewise.
         paths: likewise.
@@ -128,12 +132,10 @@ def make_walk_plan(
         live=rolling.live,
         ends=tuple(rolling.ends(n_rows).tolist()) if calendar else None,
     ).check()
-    _check_room(settings, schedule, n_assets)
+    points = walk_settings(settings, band=band, max_turnover=max_turnover, costs_bps=costs_bps)
+    _check_room(points, schedule, n_assets)
     if execution not in get_args(Execution):
         raise InputError(f"execution must be one of {', '.join(get_args(Execution))}, not {execution!r}")
-    bps = one_number("costs_bps", costs_bps)
-    if not 0 <= bps < _MOST_BPS:
-        raise InputError(f"costs_bps must be at least 0 and less than {_MOST_BPS:,}, not {costs_bps!r}")
     path_windows, prepared = None, None
     if paths is not None:
         product = Product((paths, dataclasses.replace(rolling, live=False)))
@@ -146,7 +148,7 @@ def make_walk_plan(
         paths=prepared,
         schedule=schedule,
         path_schedule=dataclasses.replace(schedule, live=False),
-        costs_bps=bps,
+        points=points,
         execution=execution,
         previous=held_before(previous_weights, symbols, settings.config.profiles),
     )
@@ -159,10 +161,10 @@ def _check_paths(paths: Any) -> None:
         raise InputError("paths need n, their number, such as Bootstrap(n=1000, ...)")
 
 
-def _check_room(settings: Sweep, schedule: Schedule, n_assets: int) -> None:
-    room = 8 * len(settings) * len(settings.config.profiles) * schedule.n_held * n_assets
+def _check_room(points: WalkSettings, schedule: Schedule, n_assets: int) -> None:
+    room = 8 * len(points) * len(points.config.profiles) * schedule.n_held * n_assets
     if room > _MOST_WEIGHTS:
         raise InputError(
-            f"the weights of {len(settings):,} points on {schedule.n_held:,} rebalances take about "
+            f"the weights of {len(points):,} points on {schedule.n_held:,} rebalances take about "
             f"{room / 2**30:.0f} GiB of memory; sweep over fewer values at a time, or take a longer step"
         )

@@ -30,24 +30,43 @@ def read_weights(path: str | os.PathLike[str]) -> pd.Series | pd.DataFrame:
     Raises:
         InputError: it cannot be read, or is no such table.
     """
+    frame = read_numbers(
+        path,
+        none="there are no weights; give the columns symbol and weight, or symbol and the profiles",
+        form="give weights as fractions, such as 0.25",
+    )
+    return frame.iloc[:, 0] if [str(name).lower() for name in frame] == ["weight"] else frame.T
+
+
+def read_numbers(path: str | os.PathLike[str], *, none: str, form: str) -> pd.DataFrame:
+    """Read numbers by symbol, the first column, from a CSV or Parquet file; an empty cell is 0.
+
+    Args:
+        path: of the file.
+        none: says what to give where there are none.
+        form: says what to give where a cell is not a number.
+
+    Returns:
+        Frame symbol x the other columns.
+
+    Raises:
+        InputError: it cannot be read, or is no such table.
+    """
     table = load_table(path, "long", [])
     symbols, (_, *names) = [str(symbol).strip() for symbol in table.columns[0]], table.names
     if not names or not symbols:
-        raise table.error("there are no weights; give the columns symbol and weight, or symbol and the profiles")
+        raise table.error(none)
     columns = {}
     for name, column in zip(names, table.columns[1:], strict=True):
         values = [as_number(cell) for cell in column]
         for row, value in enumerate(values):
             if value is None:
                 what = f"{quote(column.iloc[row])} in column {quote(name)}, {table.place(row)}, is not a number"
-                raise table.error(f"{what}; give weights as fractions, such as 0.25")
+                raise table.error(f"{what}; {form}")
         if name in columns:
             raise table.error(f"more than one column is called {quote(name)}; keep one of them")
         columns[name] = np.nan_to_num(np.array(values, float), nan=0.0, posinf=np.inf, neginf=-np.inf)
-    frame = pd.DataFrame(columns, index=pd.Index(symbols))
-    if [name.lower() for name in names] == ["weight"]:
-        return frame[names[0]]
-    return frame.T
+    return pd.DataFrame(columns, index=pd.Index(symbols))
 
 
 def previous_weights(given: Any, symbols: list[str], profiles: tuple[str, ...]) -> np.ndarray:

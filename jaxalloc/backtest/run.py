@@ -20,7 +20,7 @@ import dataclasses
 import os
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import pandas as pd
@@ -29,7 +29,15 @@ from jaxalloc.arguments.errors import AllocationWarning, InputError
 from jaxalloc.arguments.processes import check_process
 from jaxalloc.arguments.words import counted
 from jaxalloc.backtest.advice import walk_notes
-from jaxalloc.backtest.folder import ALLOCATIONS, PATHS, identity_of, open_store, remove_study, write_results
+from jaxalloc.backtest.folder import (
+    ALLOCATIONS,
+    PATHS,
+    has_allocations,
+    identity_of,
+    open_store,
+    remove_study,
+    write_results,
+)
 from jaxalloc.backtest.holding import hold_history, hold_paths
 from jaxalloc.backtest.plan import Execution, WalkPlan, make_walk_plan
 from jaxalloc.backtest.simulation import Market
@@ -56,7 +64,9 @@ def walk_forward(
     *,
     expanding: bool = False,
     gap: int = 0,
-    costs_bps: float = 0.0,
+    band: float | Sequence[float] = 0.0,
+    max_turnover: float | None = None,
+    costs_bps: float | Sequence[float] = 0.0,
     execution: Execution = "portfolio",
     paths: Bootstrap | None = None,
     max_missing: float = MAX_MISSING,
@@ -75,9 +85,11 @@ def walk_forward(
     """Decide portfolios on rolling windows, hold each on the rows after its window, and measure the returns.
 
     Window j sees rows j step to j step + window - 1. Its portfolio is held from row j step + window + gap on, until the
-    next one's first row; in between weights drift with the returns. A rebalance has the turnover sum |target - drifted|
-    and costs the fraction ``costs_bps`` / 10,000 of that, paid out of wealth on the first day held:
-    net = (1 - cost)(1 + gross) - 1. The first purchase is out of cash (turnover 1) or of ``previous_weights``.
+    next one's first row; in between weights drift with the returns. At a rebalance the drifted weights d are traded
+    towards the target, as far as ``band`` and ``max_turnover`` say. What is traded is the sum of |change| over the
+    assets; it costs the fraction ``costs_bps`` / 10,000 of that, paid out of wealth on the first day held:
+    net = (1 - cost)(1 + gross) - 1. The turnover is one-way: half of the sum of |change|, with cash as an asset. The
+    first purchase is out of cash (turnover 1) or of ``previous_weights``.
 
     One more window ends on the last row, if the steps bring none there. Its portfolio is held on no row: it is the
     *live* target, and `WalkForward.target` says what to trade for it now.
@@ -100,7 +112,14 @@ def walk_forward(
             ``"year"``): portfolios are decided on the last row of each such period of the calendar.
         expanding: whether windows grow from the first row on.
         gap: rows between a window and the first row its portfolio is held: 1 if a decision takes a day to execute.
-        costs_bps: cost of trading, basis points of what is traded, 0 to less than 5,000.
+        band: distance in weight, at least 0 and less than 1, that a holding may keep from the target: an asset within
+            the band is not traded, another is traded to the band's edge (`jaxalloc.backtest.trading.within_band`).
+            Cash is spent in any case. A list of bands varies it: each is one more point, on the same allocations.
+        max_turnover: largest turnover of a rebalance, greater than 0 and at most 1: trades that come to more are all
+            scaled down to it. What is bought out of cash is not held back: the limit is the larger of this and the
+            cash, so that the first purchase is whole. By default there is none.
+        costs_bps: cost of trading, basis points of what is traded, 0 to less than 5,000. A list varies it, like
+            ``band``.
         execution: ``"portfolio"`` buys every asset; ``"lead"`` puts each cluster's weight on its lead asset alone, and
             measures the tracking error against the whole portfolio.
         paths: a `Bootstrap` whose resamples of the panel's rows, each in its order, are walked through as well as the
@@ -115,7 +134,9 @@ def walk_forward(
         precision: 64 or 32 bits of the allocations; holding and measuring is in 64.
         chunk_size: as `run_study` takes it.
         resume: go on with the walk-forward in ``out``, if there is one.
-        fresh: throw away the one in ``out``, if there is one, and start again.
+        fresh: throw away the one in ``out``, if there is one, and start again. Where what differs from it is how
+            targets are held alone (``band``, ``max_turnover``, ``costs_bps``, ``execution``, ``previous_weights``), its
+            allocations are kept.
         dask: as `run_study` takes it.
         profile_dir: as `run_study` takes it.
         command: the command line that makes this, for its record.
@@ -152,6 +173,8 @@ def walk_forward(
         settings,
         windows,
         gap=gap,
+        band=band,
+        max_turnover=max_turnover,
         costs_bps=costs_bps,
         execution=execution,
         paths=paths,
@@ -220,8 +243,10 @@ def _compute_walk(
     with contextlib.ExitStack() as stack:
         store = None
         if options.out is not None:
+            again = options.fresh and has_allocations(options.out, identity)
             store = open_store(options.out, identity, options.resume, options.fresh, without_paths=plan.paths is None)
             stack.enter_context(store)
+            options = dataclasses.replace(options, resume=options.resume or again)
         allocations = _allocate(plan.windows, source, options, store, ALLOCATIONS)
         resampled = None
         if plan.path_windows is not None:
@@ -238,9 +263,8 @@ def _compute_walk(
         walk = WalkForward(
             symbols=source.symbols,
             dates=source.dates,
-            settings=plan.settings,
+            settings=plan.points,
             schedule=plan.schedule,
-            costs_bps=plan.costs_bps,
             execution=plan.execution,
             seed=plan.seed,
             precision=plan.precision,
@@ -258,6 +282,10 @@ def _compute_walk(
 def _allocate(plan: Plan, source: Source, options: RunOptions, store: Store | None, name: str) -> Study:
     """Compute the study of some windows, in a folder of that name within the walk-forward's."""
     folder = None if store is None else store.folder / name
+    if options.resume and options.fresh:  # go on with the study that is there; start again where that cannot be
+        with contextlib.suppress(InputError):
+            return compute_study(plan, source, dataclasses.replace(options, out=folder, fresh=False))
+        options = dataclasses.replace(options, resume=False)
     try:
         return compute_study(plan, source, dataclasses.replace(options, out=folder))
     except InputError:

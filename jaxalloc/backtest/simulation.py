@@ -1,9 +1,9 @@
-"""Portfolios held between rebalances: drift, turnover and costs, for many paths at once, in NumPy.
+"""Portfolios held between rebalances: drift, trades and costs, for many paths at once, in NumPy.
 
 A path is an order of the panel's rows. The panel as it happened is one path; resampling adds others. Within a holding
 period asset i of a portfolio bought with weights x is worth x_i prod (1 + r_i), so a period is one cumulative product
-and one matrix product. Periods follow one another, because the drifted weights at the end of one decide the turnover
-of the next.
+and one matrix product. Periods follow one another, because the drifted weights at the end of one decide the trades of
+the next. Costs come last: they change what is earned, and not what is held.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxalloc.backtest.schedule import Schedule
+from jaxalloc.backtest.trading import Rule, trade
 from jaxalloc.studies.totals import POSITIVE_WEIGHT
 
 
@@ -39,8 +40,8 @@ class Held(NamedTuple):
 
     Attributes:
         gross: (B, M, D) returns before costs.
-        net: (B, M, D) returns after costs.
-        turnover: (B, M, R) sum of |target - drifted| at each rebalance.
+        turnover: (B, M, R) at each rebalance, one-way: half of the sum of |bought - drifted|, with cash as an asset.
+        traded: (B, M, R) sum of |bought - drifted| over the assets at each rebalance.
         kept: (B, M, R) bool, whether there was no target, so that the weights held before were kept.
         missing: (B, M, R) int, days times assets that were held while their return was missing.
         weights: (B, M, R, N) what was bought at each rebalance; None unless asked for.
@@ -48,8 +49,8 @@ class Held(NamedTuple):
     """
 
     gross: np.ndarray
-    net: np.ndarray
     turnover: np.ndarray
+    traded: np.ndarray
     kept: np.ndarray
     missing: np.ndarray
     weights: np.ndarray | None
@@ -62,15 +63,13 @@ def hold(
     targets: np.ndarray,
     previous: np.ndarray,
     schedule: Schedule,
-    cost_rate: float,
+    rule: Rule,
     keep_weights: bool = False,
 ) -> Held:
     """Hold portfolios through the rows after their windows.
 
-    At a rebalance the weights become the target's; the cost, ``cost_rate`` times the turnover, is paid out of wealth on
-    the first day held: net = (1 - cost)(1 + gross) - 1. In between weights drift with the returns; a missing return
-    counts as 0. The rest, up to 1, is cash without a return. Turnover counts assets alone, so that of the first
-    purchase out of cash is 1.
+    At a rebalance the weights are traded towards the target, as `jaxalloc.backtest.trading.trade` says. In between they
+    drift with the returns; a missing return counts as 0. The rest, up to 1, is cash without a return.
 
     Args:
         market: the panel.
@@ -79,13 +78,13 @@ def hold(
             weights held before are kept.
         previous: (M, N) weights held before the first rebalance, sum at most 1; the rest is cash.
         schedule: of the J windows.
-        cost_rate: cost of a turnover of 1, a fraction of wealth.
+        rule: how far targets are traded towards.
         keep_weights: whether `Held.weights` is wanted.
     """
     n_paths, _, n_portfolios, n_assets = targets.shape
     shape = (n_paths, n_portfolios)
-    gross, net = np.empty((*shape, schedule.n_days)), np.empty((*shape, schedule.n_days))
-    turnover, kept = np.empty((*shape, schedule.n_held)), np.empty((*shape, schedule.n_held), bool)
+    gross, kept = np.empty((*shape, schedule.n_days)), np.empty((*shape, schedule.n_held), bool)
+    turnover, traded = np.empty((*shape, schedule.n_held)), np.empty((*shape, schedule.n_held))
     missing = np.zeros((*shape, schedule.n_held), np.int64)
     bought = np.empty((*shape, schedule.n_held, n_assets)) if keep_weights else None
     drifted = np.broadcast_to(previous, (*shape, n_assets))
@@ -93,27 +92,43 @@ def hold(
         low, high = schedule.held(j)
         days = slice(low - schedule.first_held, high - schedule.first_held)
         idle = np.isnan(targets[:, j, :, 0])
-        weights = np.where(idle[..., None], drifted, targets[:, j])
-        cash = np.where(idle, 1 - weights.sum(axis=2), 0)
-        kept[..., j], turnover[..., j] = idle, np.abs(weights - drifted).sum(axis=2)
+        trades = trade(drifted, np.where(idle[..., None], drifted, targets[:, j]), rule)
+        weights = np.where(idle[..., None], drifted, trades.weights)
+        cash = np.where(idle, 1 - weights.sum(axis=2), trades.cash)
+        kept[..., j] = idle
+        turnover[..., j], traded[..., j] = (np.where(idle, 0, each) for each in (trades.turnover, trades.traded))
         if bought is not None:
             bought[:, :, j] = weights
         if market.missing is not None:
             gaps = market.missing[rows[:, low:high]].sum(axis=1)
             missing[..., j] = ((weights > POSITIVE_WEIGHT) * gaps[:, None]).sum(axis=2)
         gross[..., days], drifted = _grow(market.growth[rows[:, low:high]], weights, cash)
-        net[..., days] = gross[..., days]
-        paid = cost_rate * turnover[..., j]
-        net[..., days.start] = (1 - paid) * (1 + gross[..., days.start]) - 1
     return Held(
         gross=gross,
-        net=net,
         turnover=turnover,
+        traded=traded,
         kept=kept,
         missing=missing,
         weights=bought,
         last=np.array(drifted),
     )
+
+
+def after_costs(held: Held, schedule: Schedule, cost_rate: float) -> np.ndarray:
+    """Return (B, M, D) returns after costs.
+
+    The cost of a rebalance, ``cost_rate`` times what is traded, is paid out of wealth on the first day held:
+    net = (1 - cost)(1 + gross) - 1.
+
+    Args:
+        held: the portfolios.
+        schedule: of their windows.
+        cost_rate: cost of trading all of the wealth once, a fraction of it.
+    """
+    net = held.gross.copy()
+    first = [schedule.held(j)[0] - schedule.first_held for j in range(schedule.n_held)]
+    net[..., first] = (1 - cost_rate * held.traded) * (1 + held.gross[..., first]) - 1
+    return net
 
 
 def _grow(growth: np.ndarray, weights: np.ndarray, cash: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

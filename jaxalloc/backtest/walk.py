@@ -13,9 +13,11 @@ from jaxalloc.arguments.errors import InputError
 from jaxalloc.arguments.words import counted, cut
 from jaxalloc.backtest import comparison
 from jaxalloc.backtest.comparison import FEWEST_DAYS, Trials
+from jaxalloc.backtest.grid import WalkSettings
+from jaxalloc.backtest.orders import Orders, orders_within
 from jaxalloc.backtest.schedule import Schedule
+from jaxalloc.backtest.trading import turnovers
 from jaxalloc.settings.measures import FIGURES, OF_WALKS
-from jaxalloc.settings.sweep import Sweep
 from jaxalloc.studies.study import Study, data_lines
 from jaxalloc.studies.tables import over_grid
 from jaxalloc.universes.bootstrap import Method
@@ -31,12 +33,14 @@ class History(NamedTuple):
         gross: (G, P, D) returns before costs.
         net: (G, P, D) returns after costs.
         whole_net: (G, P, D) likewise of the whole portfolios where lead assets are executed, else (G, 0, D).
-        turnover: (G, P, R) at each rebalance.
+        turnover: (G, P, R) one-way, at each rebalance.
+        traded: (G, P, R) sum of |bought - drifted| over the assets, at each rebalance.
         kept: (G, P, R) bool, whether the window had no portfolio, so that the weights held before were kept.
         missing: (G, P, R) int, days times assets that were held while their return was missing.
         bets: (G, P, R) effective number of bets of the window's portfolio.
         weights: (G, P, R, N) bought at each rebalance.
         target: (G, P, N) the last window's portfolio, as it is executed; the current weights where that has none.
+        live: (G, P, N) what is to be held now: the target, as far as it is traded towards.
         current: (G, P, N) held after the last row.
         undecided: (G, P) bool, whether the last window has no portfolio.
         figures: (G, P, F) `FIGURES`.
@@ -46,11 +50,13 @@ class History(NamedTuple):
     net: np.ndarray
     whole_net: np.ndarray
     turnover: np.ndarray
+    traded: np.ndarray
     kept: np.ndarray
     missing: np.ndarray
     bets: np.ndarray
     weights: np.ndarray
     target: np.ndarray
+    live: np.ndarray
     current: np.ndarray
     undecided: np.ndarray
     figures: np.ndarray
@@ -61,30 +67,30 @@ class WalkForward:
     """Portfolios decided on past windows and held on the rows after them; NumPy and pandas only.
 
     Days are the rows on which a portfolio is held; a rebalance is named by its first day. Frames by day or rebalance
-    have a column a profile; of a sweep the columns have the settings swept as first levels. Frames of figures have them
-    as first levels of the index, unless ``at``, a point's number, chooses one point.
+    have a column a profile; of a sweep the columns have the settings swept as first levels, and after them ``band`` and
+    ``costs_bps`` where these were varied. Frames of figures have them as first levels of the index, unless ``at``, a
+    point's number, chooses one point.
 
     Attributes:
         symbols: the N assets.
         dates: the panel's T row labels.
-        settings: the grid of settings, G points of P profiles.
+        settings: the grid of settings, bands and costs, G points of P profiles.
         schedule: when portfolios are decided and held.
-        costs_bps: cost of trading, basis points of what is traded.
         execution: ``"portfolio"``, or ``"lead"`` where each cluster's weight is held in its lead asset alone.
         seed: of the paths.
         precision: 64 or 32, the bits that allocations were computed with.
         history: arrays of the panel as it happened.
         path_figures: (paths, G, P, F) figures of each resampled path; None without paths.
-        allocations: the `Study` of the windows: clusters, status and all else of every decision.
+        allocations: the `Study` of the windows: clusters, status and all else of every decision. Its points are those
+            of the allocations' settings: ``settings.decided(at)`` is the one that a point decides with.
         path_allocations: that of the paths' windows; None without paths.
         record: what it was computed from and with, plain values.
     """
 
     symbols: list[str]
     dates: pd.Index
-    settings: Sweep
+    settings: WalkSettings
     schedule: Schedule
-    costs_bps: float
     execution: str
     seed: int
     precision: int
@@ -127,6 +133,21 @@ class WalkForward:
         return "equal_weight" if "equal_weight" in self.profiles else self.profiles[0]
 
     @property
+    def band(self) -> float | tuple[float, ...]:
+        """Distance in weight that holdings may keep from the target; a tuple where it was varied."""
+        return self.settings.bands if "band" in self.settings.names else self.settings.bands[0]
+
+    @property
+    def max_turnover(self) -> float | None:
+        """Largest turnover of a rebalance; None where there is none."""
+        return self.settings.max_turnover
+
+    @property
+    def costs_bps(self) -> float | tuple[float, ...]:
+        """Cost of trading, basis points of what is traded; a tuple where it was varied."""
+        return self.settings.costs if "costs_bps" in self.settings.names else self.settings.costs[0]
+
+    @property
     def days(self) -> pd.Index:
         """The D days' labels."""
         return self.dates[self.schedule.first_held :].rename("date")
@@ -162,13 +183,22 @@ class WalkForward:
 
     @property
     def turnover(self) -> pd.DataFrame:
-        """Sum of |target - drifted| at each rebalance, rebalance x profile; the first purchase out of cash is 1."""
+        """One-way turnover of each rebalance, rebalance x profile: half of the sum of |change|, cash an asset too.
+
+        Buying all out of cash is 1, and so is replacing all.
+        """
         return self._by_column(self.history.turnover, self.rebalance_dates)
+
+    @property
+    def traded(self) -> pd.DataFrame:
+        """What each rebalance trades, rebalance x profile: the sum of |change| over the assets, bought plus sold."""
+        return self._by_column(self.history.traded, self.rebalance_dates)
 
     @property
     def costs(self) -> pd.DataFrame:
         """Cost of each rebalance, a fraction of wealth, rebalance x profile."""
-        return self.turnover * (self.costs_bps * 1e-4)
+        rates = [self.settings.cost(g) * 1e-4 for g in range(len(self.settings))]
+        return self._by_column(self.history.traded * np.reshape(rates, (-1, 1, 1)), self.rebalance_dates)
 
     def weights(self, profile: str, at: int | None = None) -> pd.DataFrame:
         """Return what was held after each rebalance: a row a rebalance (index "date"), a column an asset.
@@ -187,9 +217,9 @@ class WalkForward:
     def rebalances(self, at: int | None = None) -> pd.DataFrame:
         """Tabulate the rebalances: index ("profile", "date").
 
-        The columns are decided (label of the last row that the decision saw), turnover, cost, effective_bets (see
-        `summary`), kept (bool: the window had no portfolio, and what was held was kept), missing (days times assets
-        held whose return was missing, counted as 0).
+        The columns are decided (label of the last row that the decision saw), turnover, traded, cost, effective_bets
+        (see `summary`), kept (bool: the window had no portfolio, and what was held was kept), missing (days times
+        assets held whose return was missing, counted as 0).
         """
         history = self.history
         seen = self.dates[[self.schedule.decided(j) for j in range(self.schedule.n_held)]]
@@ -200,7 +230,8 @@ class WalkForward:
                     {
                         "decided": seen,
                         "turnover": history.turnover[g, p],
-                        "cost": history.turnover[g, p] * self.costs_bps * 1e-4,
+                        "traded": history.traded[g, p],
+                        "cost": history.traded[g, p] * self.settings.cost(g) * 1e-4,
                         "effective_bets": history.bets[g, p],
                         "kept": history.kept[g, p],
                         "missing": history.missing[g, p],
@@ -218,17 +249,42 @@ class WalkForward:
     def target(self, profile: str, at: int = 0) -> pd.DataFrame:
         """Return the last window's portfolio and what to trade for it: index "symbol".
 
-        The columns are target, current (held after the last row, drifted; before any purchase ``previous_weights``) and
-        trade (target - current). sum |trade| is ``live_turnover`` in `summary`. The last window ends on the
+        The columns are target, current (held after the last row, drifted; before any purchase ``previous_weights``),
+        bought (what to hold now: the target, as far as ``band`` and ``max_turnover`` let it be traded towards) and
+        trade (bought - current). `summary` has their ``live_turnover`` and ``live_traded``. The last window ends on the
         panel's last row. If it has no portfolio the target is what is held.
 
         Raises:
             InputError: there is no such profile or point.
         """
         p, g = self.number(profile), self._point(at)
-        target, current = self.history.target[g, p], self.history.current[g, p]
-        frame = {"target": target, "current": current, "trade": target - current}
+        target, current, live = (each[g, p] for each in (self.history.target, self.history.current, self.history.live))
+        frame = {"target": target, "current": current, "bought": live, "trade": live - current}
         return pd.DataFrame(frame, index=pd.Index(self.symbols, name="symbol"))
+
+    def orders(self, profile: str, prices: Any, capital: float, held: Any = None, lot: Any = 1, at: int = 0) -> Orders:
+        """Place the last window's portfolio: whole lots to buy and sell.
+
+        The target is traded towards from what is really held, as far as the point's band and largest turnover let it;
+        `jaxalloc.orders` makes whole lots of that.
+
+        Args:
+            profile: one of the profiles.
+            prices: by symbol, such as `Panel.last_prices`.
+            capital: all wealth: the value of what is held, and the cash.
+            held: number of shares by symbol now; by default all is cash.
+            lot: number of shares in a lot, or these by symbol.
+            at: number of a point of the grid.
+
+        Raises:
+            InputError: there is no such profile or point, the last window has no portfolio, or `jaxalloc.orders`
+                refuses an argument.
+        """
+        p, g = self.number(profile), self._point(at)
+        if self.history.undecided[g, p]:
+            raise InputError(f"the last window has no portfolio of {profile}: there is nothing to place")
+        target = pd.Series(self.history.target[g, p], index=self.symbols)
+        return orders_within(self.settings.rule(g), target, held, prices, capital, lot)
 
     # ---- figures ----
 
@@ -243,21 +299,22 @@ class WalkForward:
         - sortino: sqrt(A) mean(e) / sqrt(mean(min(e, 0)^2)) (Sortino and Price, 1994);
         - max_drawdown: the largest loss from a peak of the wealth, a positive number;
         - calmar: annual_return / max_drawdown (Young, 1991);
-        - turnover, cost: of all rebalances, the first purchase too, times A / D: a year's;
+        - turnover (one-way), traded (bought plus sold), cost: of all rebalances, the first purchase too, times A / D: a
+          year's;
         - effective_bets: mean over the rebalances of exp(- sum p ln p), p the clusters' shares in the variance of the
           portfolio as decided (see `Study.profile_summary`);
         - tracking_error, where leads are executed: annual, of the net returns against the whole portfolios';
         - kept: rebalances whose window had no portfolio, so that what was held was kept;
         - missing: days times assets held whose return was missing and counted as 0;
         - rebalances, days: how many there are;
-        - live_turnover: what the last window's portfolio asks to trade now, sum |target - current|.
+        - live_turnover, live_traded: of the trades of `target`, which the last window's portfolio asks for now.
         """
 
         def one(g: int) -> pd.DataFrame:
             frame = self._figures(self.history.figures[g], pd.Index(self.profiles, name="profile"))
             frame["rebalances"] = self.schedule.n_held
             frame["days"] = self.schedule.n_days
-            frame["live_turnover"] = np.abs(self.history.target[g] - self.history.current[g]).sum(axis=1)
+            frame["live_turnover"], frame["live_traded"] = turnovers(self.history.live[g] - self.history.current[g])
             return frame
 
         return self.over_points(one, at)
@@ -377,8 +434,8 @@ class WalkForward:
 
         Returns:
             Frame with the index "profile" (without the base) and the measures as columns: the share of the paths on
-            which the profile's is better: less for volatility, max_drawdown, turnover, cost and tracking_error, more
-            for the others. Equals count half; paths without a value for both do not count.
+            which the profile's is better: less for volatility, max_drawdown, turnover, traded, cost and tracking_error,
+            more for the others. Equals count half; paths without a value for both do not count.
 
         Raises:
             InputError: there are no paths, no such profile or point, or one profile alone.

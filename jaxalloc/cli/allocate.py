@@ -5,16 +5,24 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
+import pandas as pd
 import typer
 
-from jaxalloc.arguments.paths import check_file
+from jaxalloc.arguments.errors import InputError
+from jaxalloc.arguments.paths import check_file, write_whole
+from jaxalloc.backtest.orders import Orders
+from jaxalloc.backtest.orders import orders as make_orders
 from jaxalloc.cli import render
 from jaxalloc.cli.documents import to_json
 from jaxalloc.cli.options import Json, MaxMissing, Precision, Quiet, SourceFile, example, expand
-from jaxalloc.cli.portfolios import WRITERS, compute, write
+from jaxalloc.cli.ordering import FILE as ORDERS
+from jaxalloc.cli.ordering import Placing, orders_document, orders_table
+from jaxalloc.cli.portfolios import WRITERS, NamedPortfolios, compute, write
+from jaxalloc.cli.render_orders import print_orders
 from jaxalloc.cli.render_portfolios import FOLDED_ROWS, print_portfolios
 from jaxalloc.markets.holes import MAX_MISSING
 from jaxalloc.settings.config import AllocationConfig
+from jaxalloc.storage.csv import write_csv
 
 app = typer.Typer(add_completion=False)
 _CONFIG = AllocationConfig(profiles=("risk_parity",))
@@ -34,25 +42,51 @@ def allocate(
     quiet: Quiet = False,
     max_missing: MaxMissing = MAX_MISSING,
     precision: Precision = "64",
+    *,
+    placing: Placing,
     config: AllocationConfig = _CONFIG,
 ) -> None:
     """Compute one portfolio of each profile for the assets of a file.
 
     Assets that move together form a cluster. Capital is allocated to the clusters first, and then within each cluster.
     The tables show each cluster's weight, share of the risk, size and lead asset, and each asset's weight and share of
-    its cluster.
+    its cluster. With --capital, a table shows the shares to buy and sell.
     """
+    placing.check()
+    table = None
     if out is not None:
         check_file(out, "--out", WRITERS, source=source.file)
+        table = out.with_name(ORDERS) if placing.capital is not None else None
+    for read in (source.file, placing.held):
+        if table is not None and read is not None:
+            check_file(table, "the file of orders", [table.suffix], source=read)
+    if table == out and out is not None:
+        raise InputError(
+            f"--out {out} is the table of assets, and the orders go into a file of that name: choose another"
+        )
     panel = source.read()
+    prices = None if placing.capital is None else placing.prices(panel, source.file)
     with render.working(f"allocating to {panel.n_assets:,} assets", quiet):
         portfolios = compute(panel, config, int(precision), str(source.file), max_missing)
     render.say_notes(portfolios.notes, quiet)
+    orders = {} if prices is None else _orders(portfolios, placing, prices)
     if out is not None:
         write(portfolios, out)
+    if table is not None:
+        write_whole(table, lambda path: write_csv(orders_table(orders), path))
     if as_json:
-        typer.echo(to_json(portfolios.document()), nl=False)
+        typer.echo(to_json(portfolios.document() | (orders_document(orders) if orders else {})), nl=False)
     else:
         print_portfolios(portfolios, render.stdout(), None if everything else FOLDED_ROWS)
-    if out is not None:
-        render.say_notes([f"Wrote {out}."], quiet)
+        print_orders(orders, render.stdout())
+    render.say_notes([f"Wrote {path}." for path in (out, table) if path is not None], quiet)
+
+
+def _orders(portfolios: NamedPortfolios, placing: Placing, prices: pd.Series) -> dict[str, Orders]:
+    """The orders of each profile."""
+    weights = portfolios.allocation.weights
+    targets = (pd.Series(weights[p], index=portfolios.panel.symbols) for p in range(len(weights)))
+    return {
+        profile: make_orders(target, placing.shares, prices, placing.capital, placing.lot)
+        for profile, target in zip(portfolios.config.profiles, targets, strict=True)
+    }

@@ -311,8 +311,8 @@ def setting_name(word: str) -> str:
 
 
 def flag_of(name: str) -> str:
-    """Return the flag of a field of `AllocationConfig` without its dashes: ``threshold`` for ``distance_threshold``."""
-    return _FLAGS[name].removeprefix("--")
+    """Return the flag of a setting without its dashes: ``threshold`` for ``distance_threshold``."""
+    return _ARGUMENTS[name].removeprefix("--")
 
 
 # ---- the library's messages in the command line's words --------------------------------------------------------
@@ -325,10 +325,15 @@ _ARGUMENTS = _FLAGS | {
     "sheet": "--sheet",
     "block_length": "--block",
     "chunk_size": "--chunk-size",
+    "band": "--band",
+    "capital": "--capital",
     "costs_bps": "--costs-bps",
     "degrees_of_freedom": "--degrees-of-freedom",
     "gap": "--gap",
+    "held": "--held",
+    "lot": "--lot",
     "max_missing": "--max-missing",
+    "max_turnover": "--max-turnover",
     "n": "--n",
     "previous_weights": "--previous-weights",
     "seed": "--seed",

@@ -35,8 +35,7 @@ def print_walk(walk: WalkForward, base: str, console: Console) -> None:
     seen = "at least " if s.expanding else ""
     gap = f", {counted(s.gap, 'row')} later" if s.gap else ""
     lead = "; only lead assets are held" if walk.execution == "lead" else ""
-    cost = f"trading costs {walk.costs_bps:g} bp" if walk.costs_bps else "trading costs nothing"
-    how = f"decided on {seen}{s.window} rows, {s.words}{gap}; {cost}; figures are annual{lead}"
+    how = f"decided on {seen}{s.window} rows, {s.words}{gap}; {_trading_words(walk)}; figures are annual{lead}"
     console.print(Text(how, style="dim"))
     _print_notes(walk, console)
     if walk.settings.names:
@@ -50,6 +49,16 @@ def print_walk(walk: WalkForward, base: str, console: Console) -> None:
         _print_paths(walk, base, console)
     for profile in walk.profiles:
         _print_target(walk, profile, console)
+
+
+def _trading_words(walk: WalkForward) -> str:
+    costs, bands = walk.settings.costs, walk.settings.bands
+    words = [f"trading costs {', '.join(f'{cost:g}' for cost in costs)} bp" if any(costs) else "trading costs nothing"]
+    if any(bands):
+        words.append(f"a band of {', '.join(f'{100 * band:g}' for band in bands)} %")
+    if walk.max_turnover is not None:
+        words.append(f"a turnover of {100 * walk.max_turnover:g} % at most")
+    return "; ".join(words)
 
 
 def _print_notes(walk: WalkForward, console: Console) -> None:
@@ -162,16 +171,17 @@ def _print_paths(walk: WalkForward, base: str, console: Console) -> None:
 def _print_target(walk: WalkForward, profile: str, console: Console) -> None:
     home = walk.settings.home
     lines = records(walk.target(profile, home))
-    traded = sum(abs(row["trade"]) for row in lines)
+    turnover = walk.summary(home).loc[profile, "live_turnover"]
     decided = label_text(walk.dates[walk.schedule.decided(walk.schedule.n_windows - 1)])
     at = ", at the settings' own point" if walk.settings.names else ""
-    heading = Text.assemble((profile, "bold"), f": target decided on {decided}{at}; {percent(traded)} to trade")
+    heading = Text.assemble((profile, "bold"), f": target decided on {decided}{at}; a turnover of {percent(turnover)}")
     console.print("", heading, sep="\n")
-    grid = empty_table("asset", ("target", "held now", "trade"))
+    within = any(row["bought"] != row["target"] for row in lines)  # trades that stop short of the target
+    grid = empty_table("asset", ("target", "held now", *(("bought",) if within else ()), "trade"))
     held = sorted((row for row in lines if row["target"] > POSITIVE_WEIGHT), key=lambda row: -row["target"])
     for row in held[:_HOLDINGS]:
-        numbers = percent(row["target"]), percent(row["current"]), signed(row["trade"], percent)
-        grid.add_row(plain(row["symbol"]), *numbers)
+        shares = (percent(row[name]) for name in ("target", "current", *(("bought",) if within else ())))
+        grid.add_row(plain(row["symbol"]), *shares, signed(row["trade"], percent))
     console.print(grid)
     rest = held[_HOLDINGS:]
     if rest:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -19,35 +19,84 @@ VARY = typer.Option(
     help="A setting and its values: a list such as cluster-cap=0.15,0.25,0.35 or linkage=average,ward, or first, last "
     "and step such as threshold=0.1:0.5:0.1. Repeat the option for a grid of several settings.",
 )
+VARY_WALK = typer.Option(
+    metavar="NAME=VALUES",
+    help="A setting and its values: a list such as cluster-cap=0.15,0.25,0.35 or linkage=average,ward, or first, last "
+    "and step such as threshold=0.1:0.5:0.1. Also band=0,0.005,0.01 and costs-bps=0,10,30, which allocate nothing "
+    "anew. Repeat the option for a grid of several settings.",
+)
 _MOST_VALUES = 10_000  # of one setting; more than that is a mistyped step
 
 
-def varied(context: typer.Context, config: AllocationConfig, texts: Sequence[str]) -> Sweep:
+def varied(context: typer.Context, config: AllocationConfig, texts: Sequence[str], others: Sequence[str] = ()) -> Sweep:
     """Return the grid that ``--vary`` makes of the settings; without the option the settings are its only point.
+
+    Args:
+        context: of the command.
+        config: the settings.
+        texts: of the option.
+        others: what the command varies beside the settings, which `varied_apart` reads.
 
     Raises:
         InputError: a text cannot be read, a setting is named twice, or on the command line too.
     """
     grid: dict[str, list[Any]] = {}
     for text in texts:
-        name, values = read_varied(text)
-        if name in grid:
-            raise InputError(f"--vary names {flag_of(name)} twice: give all its values at once")
-        source_of_value = context.get_parameter_source(name)
-        if source_of_value is not None and source_of_value.name == "COMMANDLINE":
-            raise InputError(f"--{flag_of(name)} is given, and varied too: leave one of them out")
-        grid[name] = values
+        if _other(text, others) is None:
+            name, values = read_varied(text, others)
+            _check_once(context, name, grid)
+            grid[name] = values
     return sweep(config, **grid)
 
 
-def read_varied(text: str) -> tuple[str, list[Any]]:
-    """Read ``NAME=0.1,0.2`` or ``NAME=0.1:0.5:0.1``: a field of the settings, and its values."""
+def varied_apart(context: typer.Context, texts: Sequence[str], others: Sequence[str]) -> dict[str, list[float]]:
+    """Return what ``--vary`` varies beside the settings: numbers by name.
+
+    Args:
+        context: of the command.
+        texts: of the option.
+        others: the names of the options that it may name, with _ for -.
+
+    Raises:
+        InputError: a text cannot be read, an option is named twice, or on the command line too.
+    """
+    grid: dict[str, list[float]] = {}
+    for text in texts:
+        name = _other(text, others)
+        if name is not None:
+            _check_once(context, name, grid)
+            numbers = [number for part in text.partition("=")[2].split(",") for number in _range(part, text)]
+            grid[name] = list(map(float, numbers))
+    return grid
+
+
+def _other(text: str, others: Sequence[str]) -> str | None:
+    """Which of ``others`` a text is about; None if it is about a setting."""
+    name = text.partition("=")[0].strip().removeprefix("--").replace("-", "_")
+    return name if name in others and "=" in text else None
+
+
+def _check_once(context: typer.Context, name: str, grid: Mapping[str, Any]) -> None:
+    if name in grid:
+        raise InputError(f"--vary names {flag_of(name)} twice: give all its values at once")
+    source_of_value = context.get_parameter_source(name)
+    if source_of_value is not None and source_of_value.name == "COMMANDLINE":
+        raise InputError(f"--{flag_of(name)} is given, and varied too: leave one of them out")
+
+
+def read_varied(text: str, others: Sequence[str] = ()) -> tuple[str, list[Any]]:
+    """Read ``NAME=0.1,0.2`` or ``NAME=0.1:0.5:0.1``: a field of the settings, and its values.
+
+    Args:
+        text: of the option.
+        others: what may vary beside the settings.
+    """
     word, equals, values = (piece.strip() for piece in text.partition("="))
     if not equals:
         raise InputError(f"--vary {quote(text)}: write it as cluster-cap=0.15,0.25 or threshold=0.1:0.5:0.1")
     name = setting_name(word)
     if name not in SWEPT_FIELDS:
-        words = ", ".join(map(flag_of, SWEPT_FIELDS))
+        words = ", ".join(map(flag_of, (*SWEPT_FIELDS, *others)))
         raise InputError(f"--vary {quote(text)}: {quote(word)} cannot vary; choose from {words}")
     if name in SWEPT_CHOICES:
         chosen = [value.strip() for value in values.split(",")]

@@ -8,12 +8,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
+import pandas as pd
 import typer
 
 from jaxalloc.arguments.errors import InputError
 from jaxalloc.arguments.numbers import whole_number
 from jaxalloc.arguments.words import quote
-from jaxalloc.backtest.folder import ALLOCATIONS, PATHS
+from jaxalloc.backtest.folder import ALLOCATIONS, PATHS, add_table
+from jaxalloc.backtest.grid import VARIED
+from jaxalloc.backtest.orders import Orders
 from jaxalloc.backtest.previous import read_weights
 from jaxalloc.backtest.run import Execution, live_windows
 from jaxalloc.backtest.run import walk_forward as run_walk_forward
@@ -22,10 +25,13 @@ from jaxalloc.cli import render
 from jaxalloc.cli.command_line import ReportingCommand, as_text, words_in_force
 from jaxalloc.cli.documents import records, to_json
 from jaxalloc.cli.options import Json, MaxMissing, MissingWay, SourceFile, example, expand
+from jaxalloc.cli.ordering import FILE as ORDERS
+from jaxalloc.cli.ordering import Placing, orders_document, orders_table
+from jaxalloc.cli.render_orders import print_orders
 from jaxalloc.cli.render_walk import print_walk
 from jaxalloc.cli.running import RunFlags, new_folder, say_rest, what_is_kept, write_outputs
 from jaxalloc.cli.sampling import PERIODS, block_length, step_of
-from jaxalloc.cli.varying import VARY, varied
+from jaxalloc.cli.varying import VARY_WALK, varied, varied_apart
 from jaxalloc.markets.dates import label_text
 from jaxalloc.markets.panel import Panel
 from jaxalloc.markets.periods import resolve_periods, rows_a_year
@@ -86,6 +92,23 @@ class Walking:
             rich_help_panel=_WALK,
         ),
     ] = _DEFAULT["gap"]
+    band: Annotated[
+        float,
+        typer.Option(
+            metavar="WEIGHT",
+            help="Trade an asset only as far as its weight is farther than this from the target, such as 0.01.",
+            rich_help_panel=_WALK,
+        ),
+    ] = _DEFAULT["band"]
+    max_turnover: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SHARE",
+            help="Largest turnover of a rebalance, such as 0.2: trades that come to more are scaled down to it. The "
+            "first purchase is whole.",
+            rich_help_panel=_WALK,
+        ),
+    ] = _DEFAULT["max_turnover"]
     costs_bps: Annotated[
         float,
         typer.Option(
@@ -192,7 +215,8 @@ def walk_forward(
     walking: Walking,
     resampling: Resampling,
     running: RunFlags,
-    vary: Annotated[list[str] | None, VARY] = None,
+    placing: Placing,
+    vary: Annotated[list[str] | None, VARY_WALK] = None,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -211,11 +235,15 @@ def walk_forward(
     have earned, how certain its difference from a base profile is, and what to trade now.
 
     With --paths, resamples of the rows are walked forward on too. With --vary, every point of a grid of settings is.
+    With --capital, the last table is of the shares to buy and sell.
     """
     paths, arguments = resampling.bootstrap(), walking.arguments()
-    settings = varied(context, config, vary or ())
+    arguments |= varied_apart(context, vary or (), VARIED)
+    settings = varied(context, config, vary or (), VARIED)
     base = _base(walking.base, config)
+    placing.check()
     panel = source.read()
+    prices = None if placing.capital is None else placing.prices(panel, source.file)
     said = [*panel.notes, *setting_advice(settings, FIGURES, leads=walking.execution == "lead")]
     render.say_notes(said, running.quiet)
     again = running.resume or running.fresh
@@ -224,13 +252,30 @@ def walk_forward(
     walk = _run(panel, settings, arguments, paths, folder, running, words_in_force(context))
     why = say_rest(walk, said, source.file, walk.allocations.n_valid, running.quiet)
     wrote = write_outputs(walk, source.file, folder, report, running.quiet, base=base)
+    orders = {} if prices is None else _orders(walk, placing, prices)
+    if orders:
+        add_table(folder, ORDERS, orders_table(orders))
     if as_json:
-        typer.echo(to_json(document(walk, base, folder, report)), nl=False)
+        typer.echo(
+            to_json(document(walk, base, folder, report) | (orders_document(orders) if orders else {})), nl=False
+        )
     else:
         print_walk(walk, base or walk.base, render.stdout())
+        print_orders(orders, render.stdout())
         typer.echo("\n" + "\n".join(wrote))
     if why:
         raise InputError(why)
+
+
+def _orders(walk: WalkForward, placing: Placing, prices: pd.Series) -> dict[str, Orders]:
+    """The orders of the profiles that the last window has portfolios of, at the settings' own point."""
+    assert placing.capital is not None
+    home = walk.settings.home
+    return {
+        profile: walk.orders(profile, prices, placing.capital, placing.shares, placing.lot, home)
+        for profile in walk.profiles
+        if not walk.history.undecided[home, walk.number(profile)]
+    }
 
 
 def _base(name: str | None, config: AllocationConfig) -> str | None:

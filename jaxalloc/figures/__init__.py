@@ -1,6 +1,6 @@
 """Single figures of a study or a walk-forward, for notebooks; `jaxalloc.write_report` puts them on one page.
 
-Functions of `jaxalloc.figures.walks` and `jaxalloc.figures.comparisons`, and `walk_heatmap`, take a
+Functions of `jaxalloc.figures.walks` and `jaxalloc.figures.comparisons`, `bands` and `walk_heatmap` take a
 `jaxalloc.WalkForward`, `cuts` takes a `jaxalloc.ClusterChoice`, and the others take a `jaxalloc.Study`. They return a
 `plotly.graph_objects.Figure` (extra ``report``).
 ``at`` is the number of a point of a sweep's grid; by default it is the point with the settings that the sweep started
@@ -15,9 +15,11 @@ from jaxalloc.figures.clusters import cluster_counts, co_association, correlatio
 from jaxalloc.figures.comparisons import differences, path_boxes
 from jaxalloc.figures.portfolios import boxes, distributions, risks, sleeve, weights
 from jaxalloc.figures.sweeps import sweep_heatmap, walk_heatmap
+from jaxalloc.figures.trading import bands
 from jaxalloc.figures.walks import drawdowns, holdings, rolling_volatility, turnovers, wealth
 
 __all__ = [
+    "bands",
     "boxes",
     "cluster_counts",
     "co_association",

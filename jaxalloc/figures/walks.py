@@ -94,7 +94,7 @@ def rolling_volatility(walk: WalkForward, *, days: int | None = None, at: int | 
 
 
 def turnovers(walk: WalkForward, *, at: int | None = None) -> go.Figure:
-    """Draw the turnover of each rebalance, sum |target - drifted|.
+    """Draw the turnover of each rebalance: one-way, half of what is bought plus what is sold.
 
     Args:
         walk: the walk-forward.
@@ -182,7 +182,7 @@ def _area(figure: go.Figure, x: list[Any], values: np.ndarray, name: str, colour
 
 def _last_clusters(walk: WalkForward, number: int) -> np.ndarray:
     """(N,) cluster labels of the last window that is a valid universe; -1 for all if there is none."""
-    labels = walk.allocations.clusters(number).to_numpy()
+    labels = walk.allocations.clusters(walk.settings.decided(number)).to_numpy()
     valid = np.flatnonzero((labels >= 0).any(axis=1))
     return labels[valid[-1]] if len(valid) else np.full(labels.shape[1], -1)
 

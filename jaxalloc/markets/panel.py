@@ -47,10 +47,12 @@ class Panel:
             the rows had no dates) is sorted and unique, the columns are unique strings. NaN only where the caller
             chose ``missing="mask"`` or ``missing="carry"``.
         notes: one sentence for each thing that was decided about the input, in order; empty if nothing was.
+        last_prices: (N,) the last price of each asset, on the last row that has one; None if the input held returns.
     """
 
     returns: pd.DataFrame
     notes: tuple[str, ...] = ()
+    last_prices: pd.Series | None = None
 
     @property
     def values(self) -> np.ndarray:
@@ -200,7 +202,8 @@ def read_returns(
     noun, values = _as_prices_or_returns(found, kind, name, notes)
     returns = _returns(values, noun, missing, tolerance, name, notes)
     _check_varying(returns, name)
-    return Panel(returns, tuple(notes))
+    last = pd.Series(values[returns.columns].ffill().iloc[-1], name="price") if noun == "price" else None
+    return Panel(returns=returns, notes=tuple(notes), last_prices=last)
 
 
 def _as_prices_or_returns(found: Found, kind: Kind, source: str, notes: list[str]) -> tuple[Noun, pd.DataFrame]:

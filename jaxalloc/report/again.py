@@ -60,11 +60,12 @@ def python_lines(study: Study) -> str:
 def walk_lines(walk: WalkForward) -> str:
     """Return Python code that makes the same walk-forward from the same data."""
     s, record = walk.schedule, walk.record
-    given = {"window": s.window, "step": s.step, "expanding": s.expanding, "gap": s.gap, "costs_bps": walk.costs_bps}
+    given = {"window": s.window, "step": s.step, "expanding": s.expanding, "gap": s.gap}
+    given |= {name: value for name, value in walk.settings.record().items() if name == "costs_bps" or value}
     given |= {"execution": walk.execution, "seed": walk.seed, "precision": walk.precision}
     words = [f"{name}={_value(value)}" for name, value in given.items()]
     words[-1] += _max_missing(record)
-    lines = _config_lines(walk.settings, 'missing="mask"')
+    lines = _config_lines(walk.settings.allocations, 'missing="mask"')
     if record["paths"]:
         lines.append(f"paths = {_sampler(record['paths'])}")
         words.append("paths=paths")

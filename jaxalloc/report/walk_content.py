@@ -6,6 +6,8 @@ import dataclasses
 import math
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from jaxalloc.arguments.words import counted
 from jaxalloc.figures.canvas import plain_name
 from jaxalloc.figures.comparisons import comparable, difference_table, series_name
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 
 _SHOWN_TRADES = 60  # of a profile's target
 _SHOWN_TRIALS = 30
+_WITHIN = ["target", "current", "bought"]  # columns of trades that stop short of the target
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,7 +42,7 @@ class Trades:
     """What to trade for a profile's target."""
 
     name: str
-    traded: str
+    turnover: str
     notes: list[str]
     rows: TextTable
     rest: str
@@ -184,10 +187,11 @@ def trades(walk: WalkForward, profile: str, at: int) -> Trades:
     """The last window's portfolio, and the trades for it, the heaviest first."""
     table: Any = walk.target(profile, at)
     moved = table[(table[["target", "current"]].max(axis=1) > POSITIVE_WEIGHT)]
+    columns = ["target", "current"] if np.array_equal(table["target"], table["bought"]) else _WITHIN
     moved = moved.sort_values(["target", "current"], ascending=False, kind="stable")
     shown, rest = moved.head(_SHOWN_TRADES), moved.iloc[_SHOWN_TRADES:]
     rows = [
-        (str(symbol), *(percent(row[name], 2) for name in ("target", "current")), _signed(row["trade"]))
+        (str(symbol), *(percent(row[name], 2) for name in columns), _signed(row["trade"]))
         for symbol, row in shown.to_dict(orient="index").items()
     ]
     more = ""
@@ -199,9 +203,9 @@ def trades(walk: WalkForward, profile: str, at: int) -> Trades:
         notes = ["The last window has no portfolio, so the target is what is held."]
     return Trades(
         name=plain_name(profile),
-        traded=percent(float(table["trade"].abs().sum())),
+        turnover=percent(float(walk.summary(at).loc[profile, "live_turnover"])),
         notes=notes,
-        rows=TextTable(("asset", "target", "current", "trade"), rows),
+        rows=TextTable(("asset", *columns, "trade"), rows),
         rest=more,
     )
 

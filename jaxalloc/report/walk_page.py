@@ -46,7 +46,7 @@ def walk_context(walk: WalkForward, drawings: Drawings, base: str | None) -> dic
         "point": ", ".join(f"{plain_name(name)} {value_text(value)}" for name, value in point.items()),
         "n_points": len(walk.settings),
         "warnings": walk_content.warnings(walk),
-        "costs": _cost_words(walk.costs_bps),
+        "costs": _cost_words(walk.settings.cost(at)),
         "answers": walk_content.verdicts(walk, base, at),
         "summary": walk_content.summary(walk, at),
         "wealth": drawings.add("wealth", lambda: figures.wealth(walk, log=_wide(walk, at), at=at)),
@@ -55,6 +55,7 @@ def walk_context(walk: WalkForward, drawings: Drawings, base: str | None) -> dic
         "difference_rows": walk_content.difference_rows(walk, base, at),
         "drawdowns": drawings.add("drawdowns", lambda: figures.drawdowns(walk, at=at)),
         "volatility": drawings.add("rolling-volatility", lambda: figures.rolling_volatility(walk, at=at)),
+        "bands": _bands(walk, drawings, at),
         "turnover": drawings.add("turnovers", lambda: figures.turnovers(walk, at=at)),
         "paths": drawings.add("paths", lambda: figures.path_boxes(walk, at=at)) if walk.n_paths else None,
         "n_paths": f"{walk.n_paths:,}",
@@ -119,6 +120,23 @@ def _swept(walk: WalkForward, measure: str, profile: str | None) -> Callable[[],
     return lambda: walk_heatmap(walk, measure, profile)
 
 
+def _bands(walk: WalkForward, drawings: Drawings, at: int) -> list[dict[str, Any]]:
+    """The Sharpe ratio against the turnover, band by band: a figure for each cost; none where no band was varied."""
+    settings = walk.settings
+    if "band" not in settings.names:
+        return []
+    first = at - at % len(settings.costs)
+    drawn = []
+    for c, cost in enumerate(settings.costs):
+        name = f"{cost:g} basis points of cost" if cost else "no costs"
+        drawn.append(drawings.add(f"bands-{c}", _band_figure(walk, first + c)) | {"name": name})
+    return drawn
+
+
+def _band_figure(walk: WalkForward, at: int) -> Callable[[], go.Figure]:
+    return lambda: figures.bands(walk, at=at)
+
+
 def _schedule_words(walk: WalkForward) -> str:
     s = walk.schedule
     kind = f"expanding windows from {s.window} rows" if s.expanding else f"windows of {s.window} rows"
@@ -144,7 +162,9 @@ def _facts(walk: WalkForward) -> list[tuple[str, str]]:
         ("data", f"{data['n_observations']} rows of {len(walk.symbols)} assets"),
         ("data, SHA-256", str(data["sha256"])),
         ("windows", _schedule_words(walk)),
-        ("costs", f"{walk.costs_bps:g} basis points"),
+        ("costs", f"{', '.join(f'{cost:g}' for cost in walk.settings.costs)} basis points of what is traded"),
+        ("band", ", ".join(f"{100 * band:g} %" for band in walk.settings.bands)),
+        ("largest turnover", f"{100 * walk.max_turnover:g} %" if walk.max_turnover else "none"),
         ("execution", walk.execution),
         ("previous weights", f"given, SHA-256 {previous}" if previous else "none: all cash"),
         ("paths", sampler_words(record["paths"]) if record["paths"] else "none"),

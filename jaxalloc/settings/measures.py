@@ -103,6 +103,7 @@ OF_RETURNS = (
 OF_WALKS = (
     *OF_RETURNS,
     Measure("turnover", "Turnover a year", heading="turnover", kind="percent", digits=0, better=-1),
+    Measure("traded", "Traded a year", heading="traded", kind="percent", digits=0, better=-1),
     Measure("cost", "Cost a year", heading="cost", kind="percent", digits=2, better=-1),
     _EFFECTIVE_BETS,
     Measure("tracking_error", "Tracking error, annual", heading="tracking", kind="percent", better=-1),

@@ -5,12 +5,11 @@ One market of 6 assets and 130 days and one set of profiles almost throughout, s
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 import json
 import sys
 import types
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ import pytest
 import scipy.special
 import scipy.stats
 from helpers import count_compilations
+from trading_oracles import bought, simulate, turnover_and_traded
 
 import jaxalloc as ja
 from jaxalloc.arguments.errors import InputError
@@ -29,7 +29,8 @@ from jaxalloc.backtest import plan as plan_module
 from jaxalloc.backtest.performance import expected_maximum_sharpe, performance, probabilistic_sharpe
 from jaxalloc.backtest.previous import previous_weights
 from jaxalloc.backtest.schedule import Schedule
-from jaxalloc.backtest.simulation import Market, concentrate, hold
+from jaxalloc.backtest.simulation import Market, after_costs, concentrate, hold
+from jaxalloc.backtest.trading import Rule
 from jaxalloc.backtest.walk import History, WalkForward
 from jaxalloc.markets import source as source_module
 from jaxalloc.settings.status import Status
@@ -61,51 +62,6 @@ HOLED = with_gaps((slice(0, 50), 2), (slice(20, 25), 0), (slice(60, 66), 1), (sl
 
 
 # ---- the oracle -----------------------------------------------------------------------------------------------------
-
-
-@dataclasses.dataclass
-class Simulated:
-    """What one portfolio came to, day by day."""
-
-    gross: dict[Any, float]
-    net: dict[Any, float]
-    turnover: dict[Any, float]
-    missing: dict[Any, int]
-    weights: dict[Any, pd.Series]
-    last: pd.Series
-
-
-def simulate(
-    returns: pd.DataFrame, targets: Mapping[int, pd.Series | None], cost: float, previous: pd.Series
-) -> Simulated:
-    """Hold one portfolio from the first row in ``targets`` on, a day and an asset at a time."""
-    money = {symbol: float(previous[symbol]) for symbol in returns.columns}
-    cash = 1 - sum(money.values())
-    found = Simulated({}, {}, {}, {}, {}, previous)
-    rebalanced = None
-    for row in range(min(targets), len(returns)) if targets else ():
-        date, paid = returns.index[row], 0.0
-        if row in targets:
-            rebalanced, target = date, targets[row]
-            wealth = sum(money.values()) + cash
-            held = pd.Series({symbol: money[symbol] / wealth for symbol in money})
-            new = held if target is None else target
-            found.turnover[date], found.missing[date], found.weights[date] = abs(new - held).sum(), 0, new
-            paid = cost * found.turnover[date]
-            money, cash = {symbol: new[symbol] for symbol in money}, 1 - new.sum()
-        before = sum(money.values()) + cash
-        for symbol in money:
-            r = returns.loc[date, symbol]
-            if np.isnan(r):
-                found.missing[rebalanced] += money[symbol] > 1e-6
-            else:
-                money[symbol] *= 1 + r
-        after = sum(money.values()) + cash
-        found.gross[date] = after / before - 1
-        found.net[date] = (1 - paid) * after / before - 1
-    total = sum(money.values()) + cash
-    found.last = pd.Series({symbol: money[symbol] / total for symbol in money})
-    return found
 
 
 def allowed(sample: pd.DataFrame, returns: pd.DataFrame, max_missing: float) -> list[bool]:
@@ -154,6 +110,14 @@ CASES = {
     "no row missing": {"costs_bps": 10, "panel": LATE, "max_missing": 0},
     "more missing": {"costs_bps": 10, "panel": HOLED, "max_missing": 0.125},
     "leads": {"costs_bps": 10, "execution": "lead", "panel": LATE},
+    "band": {"costs_bps": 10, "band": 0.02},
+    "band, cash and gaps": {"costs_bps": 30, "band": 0.05, "panel": LATE, "previous_weights": {SYMBOLS[1]: 0.5}},
+    "largest turnover": {"costs_bps": 10, "max_turnover": 0.05},
+    "largest turnover, band, cash and gaps": {
+        **{"costs_bps": 30, "max_turnover": 0.1, "band": 0.01, "panel": HOLED, "gap": 2},
+        "previous_weights": {SYMBOLS[0]: 0.7, SYMBOLS[4]: 0.1},
+    },
+    "leads within a band": {"costs_bps": 10, "execution": "lead", "panel": LATE, "band": 0.03, "max_turnover": 0.3},
     "previous": {"costs_bps": 30, "previous_weights": {SYMBOLS[1]: 0.5, SYMBOLS[3]: 0.2}},
 }
 
@@ -165,27 +129,31 @@ def test_walk_forward_is_a_day_by_day_simulation(case: str) -> None:
     panel: Any = arguments.get("panel", MARKET)
     gap, lead = int(arguments.get("gap", 0)), arguments.get("execution") == "lead"
     previous = pd.Series(arguments.get("previous_weights", {}), dtype=float).reindex(SYMBOLS).fillna(0)
-    cost = arguments.get("costs_bps", 0) / 10_000
+    cost, rule = arguments.get("costs_bps", 0) / 10_000, (arguments.get("band", 0.0), arguments.get("max_turnover"))
     windows = decided(panel, bool(arguments.get("expanding")), lead, max_missing=arguments.get("max_missing", 0.05))
     assert len(windows) == found.schedule.n_windows == 7
     rows = [WINDOW + gap + j * STEP for j in range(len(windows))]
     for profile in CONFIG.profiles:
         targets = {row: window[profile] for row, window in zip(rows, windows, strict=True) if row < T}
-        expected = simulate(panel, targets, cost, previous)
+        expected = simulate(panel, targets, cost, previous, *rule)
         for frame, series in ((found.gross, expected.gross), (found.returns, expected.net)):
             assert list(frame.index) == list(series) == list(MARKET.index[WINDOW + gap :])
             np.testing.assert_allclose(frame[profile], list(series.values()), **EXACT)
         assert list(found.turnover.index) == list(expected.turnover) == [MARKET.index[row] for row in rows if row < T]
         np.testing.assert_allclose(found.turnover[profile], list(expected.turnover.values()), atol=1e-13)
-        np.testing.assert_allclose(found.costs[profile], cost * found.turnover[profile], rtol=1e-15)
+        np.testing.assert_allclose(found.traded[profile], list(expected.traded.values()), atol=1e-13)
+        np.testing.assert_allclose(found.costs[profile], cost * found.traded[profile], rtol=1e-15)
         weights = found.weights(profile)
         np.testing.assert_allclose(weights, np.array(list(expected.weights.values())), atol=1e-13)
         assert list(found.rebalances().loc[profile, "missing"]) == list(expected.missing.values())
         live = found.target(profile)
         np.testing.assert_allclose(live["current"], expected.last, atol=1e-13)
-        np.testing.assert_allclose(live["target"], windows[-1][profile], atol=1e-13)
-        np.testing.assert_allclose(live["trade"], live["target"] - live["current"], atol=0)
-        assert found.summary().loc[profile, "live_turnover"] == pytest.approx(abs(live["trade"]).sum())
+        decision = np.asarray(windows[-1][profile])
+        np.testing.assert_allclose(live["target"], decision, atol=1e-13)
+        np.testing.assert_allclose(live["bought"], bought(expected.last.to_numpy(), decision, *rule), atol=1e-12)
+        np.testing.assert_allclose(live["trade"], live["bought"] - live["current"], atol=0)
+        due = found.summary().loc[profile, ["live_turnover", "live_traded"]]
+        np.testing.assert_allclose(due.astype(float), turnover_and_traded(live["trade"].to_numpy()), atol=1e-15)
     if case in ("missing", "no row missing", "more missing", "leads"):
         assert found.summary()["missing"].max() > 0
 
@@ -246,14 +214,16 @@ def held(returns: Any, targets: Any, previous: Any, schedule: Schedule, cost: fl
     returns = np.asarray(returns, float)
     targets = np.asarray(targets, float)[None, :, None, :]
     rows = np.arange(len(returns))[None]
-    return hold(Market.of(returns), rows, targets, np.asarray([previous], float), schedule, cost, True)
+    held = hold(Market.of(returns), rows, targets, np.asarray([previous], float), schedule, Rule(), True)
+    return types.SimpleNamespace(**held._asdict(), net=after_costs(held, schedule, cost))
 
 
 def test_two_assets_by_hand() -> None:
     returns = [[0, 0], [0, 0], [1.0, 0.0], [0.0, 0.0], [0.0, 0.5]]
     found = held(returns, [[0.5, 0.5], [0.5, 0.5]], [0, 0], Schedule(5, 2, 2), cost=0.01)
     np.testing.assert_allclose(found.gross[0, 0], [0.5, 0, 0.25])
-    np.testing.assert_allclose(found.turnover[0, 0], [1, 1 / 3])  # 2/3 and 1/3 after the doubling
+    np.testing.assert_allclose(found.turnover[0, 0], [1, 1 / 6])  # 2/3 and 1/3 after the doubling
+    np.testing.assert_allclose(found.traded[0, 0], [1, 1 / 3])
     np.testing.assert_allclose(found.net[0, 0], [0.99 * 1.5 - 1, 0, (1 - 0.01 / 3) * 1.25 - 1])
     np.testing.assert_allclose(found.last[0, 0], [0.4, 0.6])
 
@@ -662,6 +632,7 @@ def test_measures_are_what_pandas_says() -> None:
             "max_drawdown": drawdown,
             "calmar": annual / drawdown,
             "turnover": rebalances["turnover"].sum() * 252 / len(net),
+            "traded": rebalances["traded"].sum() * 252 / len(net),
             "cost": rebalances["cost"].sum() * 252 / len(net),
             "effective_bets": rebalances["effective_bets"].mean(),
             **{"kept": 0, "missing": 0, "rebalances": 6, "days": 90},

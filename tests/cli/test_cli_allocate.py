@@ -271,3 +271,65 @@ def test_431_stocks_stay_readable(run: Run, data_folder: Path) -> None:
     table = pd.read_parquet("weights.parquet")
     assert len(table) == 431
     assert table["weight"].sum() == pytest.approx(1, abs=1e-12)
+
+
+# ---- orders ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_capital_is_placed_at_the_last_prices(run: Run, file: Path, market: pd.DataFrame) -> None:
+    prices = 100 * (1 + market).cumprod()
+    prices.to_csv("prices.csv")
+    a = market.columns[0]
+    Path("shares.csv").write_text(f"symbol,shares\n{a},40\n")
+    profiles = ("equal_weight", "risk_parity")
+    words = ("allocate", "prices.csv", *(f"--profile={profile}" for profile in profiles), "--capital", "50000")
+    out, err = run(*words, "--held", "shares.csv", "--lot", "5", "--out", "weights.csv")
+    assert "Wrote weights.csv.\nnote: Wrote orders.csv.\n" in err
+    assert max(map(len, out.splitlines())) <= 80
+    weights = pd.read_csv("weights.csv").set_index(["profile", "symbol"])["weight"]
+    table = pd.read_csv("orders.csv").set_index(["profile", "symbol"])
+    for profile in profiles:
+        wanted = ja.orders(weights.loc[profile], {a: 40}, prices.iloc[-1], 50_000, lot=5)
+        frame = wanted.frame[wanted.frame[["held", "shares", "target"]].max(axis=1) > 0]
+        pd.testing.assert_frame_equal(table.loc[profile].sort_index(), frame.sort_index(), rtol=1e-9)
+        assert f"{wanted.cash:,.2f} left in cash" in out
+        row = frame.loc[a]
+        shown = [re.escape(f"{row['trade']:+,.0f}"), f"{row['shares']:,.0f}"]
+        assert re.search(rf"^{a} +{' +'.join(shown)} ", out, re.MULTILINE)
+    document = json.loads(run(*words, "--json")[0])
+    assert set(document["cash"]) == set(profiles)
+    assert {row["profile"] for row in document["orders"]} == set(profiles)
+    assert "orders" not in json.loads(run("allocate", "prices.csv", "--json")[0])
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (
+            "allocate market.csv --capital 1000",
+            "market.csv: --capital needs prices, and these are returns; give a file of",
+        ),
+        ("allocate market.csv --held shares.csv", "--held is about orders: give --capital, how much there is to place"),
+        ("allocate market.csv --capital -5", "--capital must be above 0, not -5.0"),
+        ("allocate market.csv --capital 5 --held none.csv", "none.csv: there is no such file; check the path"),
+        (
+            "allocate market.csv --capital 5 --out orders.csv",
+            "--out orders.csv is the table of assets, and the orders go",
+        ),
+        ("allocate prices.csv --capital 5 --held shares.csv", "--capital is 5.00, less than the "),
+        (
+            "allocate prices.csv --capital 5000 --held other.csv",
+            "prices has none of 'X', which is held or wanted; give",
+        ),
+    ],
+)
+def test_orders_that_cannot_be_are_one_line(
+    run: Run, file: Path, market: pd.DataFrame, words: str, message: str
+) -> None:
+    (100 * (1 + market).cumprod()).to_csv("prices.csv")
+    Path("shares.csv").write_text(f"symbol,shares\n{market.columns[0]},40\n")
+    Path("other.csv").write_text("symbol,shares\nX,40\n")
+    out, err = run(*words.split(), status=2)
+    assert out == ""
+    assert message in err.splitlines()[-1]
+    assert not Path("orders.csv").exists()

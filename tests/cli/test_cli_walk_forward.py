@@ -54,7 +54,8 @@ def test_a_walk_is_printed_and_kept(run: Run, file: Path, market: pd.DataFrame) 
     probability = wanted.deflated_sharpe().sort_values("sharpe")["deflated_sharpe"].iloc[-1]
     assert f"probability {probability:.2f} (deflated)" in " ".join(out.split())
     target = wanted.target("risk_parity").sort_values("target", ascending=False)
-    assert f"{percent(target['trade'].abs().sum())} to trade" in out
+    turnover = target["trade"].abs().sum() / 2
+    assert f"risk_parity: target decided on 2021-06-18; a turnover of {percent(turnover)}" in " ".join(out.split())
     for symbol, row in target.head(5).iterrows():
         shown = [percent(row["target"]), percent(row["current"]), signed(row["trade"], percent)]
         assert re.search(rf"^{symbol} +{' +'.join(map(re.escape, shown))}$", out, re.MULTILINE)
@@ -127,6 +128,26 @@ def test_settings_are_swept(run: Run, file: Path, market: pd.DataFrame) -> None:
     pd.testing.assert_frame_equal(ja.load_walk_forward("swept").summary(), wanted.summary())
 
 
+def test_bands_and_costs_are_varied_on_the_same_allocations(run: Run, file: Path, market: pd.DataFrame) -> None:
+    words = ("--vary", "band=0:0.02:0.01", "--vary", "costs_bps=10,30", "--max-turnover", "0.2", "--out", "varied")
+    out, _ = run(*WALK, *words)
+    assert max(map(len, out.splitlines())) <= 80
+    said = " ".join(out.split())
+    assert "trading costs 10, 30 bp; a band of 0, 1, 2 %; a turnover of 20 % at most;" in said
+    wanted = walk(market, band=[0, 0.01, 0.02], costs_bps=[10, 30], max_turnover=0.2)
+    rows = re.findall(r"^ *(0(?:\.0\d)?) +(10|30) .* (\S+) % +(\S+) %$", out, re.MULTILINE)
+    summary = wanted.summary().reorder_levels(["profile", "band", "costs_bps"])
+    points = [(p, band, bps) for p in PROFILES for band in (0, 0.01, 0.02) for bps in (10, 30)]
+    for (band, bps, turnover, cost), (profile, *own) in zip(rows, points, strict=True):
+        assert [float(band), float(bps)] == own
+        row = summary.loc[(profile, *own)]
+        assert [float(turnover), float(cost)] == pytest.approx([100 * row["turnover"], 100 * row["cost"]], abs=0.005)
+    loaded = ja.load_walk_forward("varied")
+    pd.testing.assert_frame_equal(loaded.summary(), wanted.summary())
+    assert loaded.allocations.n == 4
+    assert "bought" in run(*WALK, "--band", "0.02", "--out", "within")[0]  # where the trades stop short of the target
+
+
 def test_gaps_stay_unless_told_otherwise_and_are_counted(run: Run, file: Path, market: pd.DataFrame) -> None:
     frame = market.copy()
     frame.iloc[70:72, 3] = np.nan
@@ -157,7 +178,7 @@ def test_nothing_held_yet_is_a_target_alone(run: Run, file: Path, market: pd.Dat
     market.tail(60).to_csv(file)
     out, _ = run(*WALK)
     assert "0 rebalances of 12 assets, held on 0 rows" in out
-    assert "risk_parity: target decided on 2021-06-18; 100.00 % to trade" in out
+    assert "risk_parity: target decided on 2021-06-18; a turnover of 100.00 %" in " ".join(out.split())
 
 
 def test_options_are_passed_on(run: Run, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -169,10 +190,12 @@ def test_options_are_passed_on(run: Run, file: Path, monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr(command_module, "run_walk_forward", listen)
     given = "--window 50 --step 7 --expanding --gap 2 --costs-bps 2.5 --execution lead --seed 9 --dask tcp://x:1"
+    given += " --band 0.01 --max-turnover 0.2"
     given += " --chunk-size 300 --precision 32 --profile-dir trace --resume --paths 3 --method iid --out new"
     run("walk-forward", file, *given.split(), "--linkage=ward", status=2)
     wanted = {"window": 50, "step": 7, "expanding": True, "gap": 2, "costs_bps": 2.5, "execution": "lead", "seed": 9}
     wanted |= {"dask": "tcp://x:1", "chunk_size": 300, "precision": 32, "profile_dir": Path("trace"), "resume": True}
+    wanted |= {"band": 0.01, "max_turnover": 0.2}
     wanted |= {"fresh": False, "paths": ja.Bootstrap(3), "previous_weights": None, "out": Path("new")}
     assert {name: told[name] for name in wanted} == wanted
     assert told["settings"] == ja.sweep(ja.AllocationConfig(linkage="ward"))
@@ -247,6 +270,37 @@ def test_bad_weights_of_before_are_one_line(refused: Callable[..., str], text: s
     assert message in refused(*WALK, "--previous-weights", "weights.csv")
 
 
+# ---- orders ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_capital_is_placed_at_the_last_prices(run: Run, file: Path, market: pd.DataFrame) -> None:
+    prices = 100 * (1 + market).cumprod()
+    prices.to_csv("prices.csv")
+    a, b = market.columns[:2]
+    Path("shares.csv").write_text(f"symbol,shares\n{a},40\n{b},25\n")
+    words = ("walk-forward", "prices.csv", *ROLL, "--quiet", "--band", "0.02", "--max-turnover", "0.5")
+    asked = ("--capital", "10000", "--held", "shares.csv", "--lot", "2", "--out", "placed")
+    out, _ = run(*words, *asked)
+    assert max(map(len, out.splitlines())) <= 80
+    panel = ja.read_returns("prices.csv", kind="prices")
+    found = ja.load_walk_forward("placed")
+    table = pd.read_csv("placed/orders.csv").set_index(["profile", "symbol"])
+    for profile in PROFILES:
+        wanted = found.orders(profile, panel.last_prices, 10_000, {a: 40, b: 25}, lot=2)
+        frame = wanted.frame[wanted.frame[["held", "shares", "target"]].max(axis=1) > 0]
+        pd.testing.assert_frame_equal(table.loc[profile], frame, rtol=1e-12)
+        n_trades = int((frame["trade"] != 0).sum())
+        assert f"{profile}: {n_trades} orders, {wanted.cash:,.2f} left in cash" in out
+        row = frame.loc[a]
+        shown = [re.escape(f"{row['trade']:+,.0f}"), f"{row['shares']:,.0f}"]
+        assert re.search(rf"^{a} +{' +'.join(shown)} ", out, re.MULTILINE)
+    document = json.loads(run(*words, *asked[:-2], "--out", "placed", "--fresh", "--json")[0])
+    assert len(document["orders"]) == len(table)
+    assert document["cash"]["risk_parity"] == wanted.cash
+    run(*words, "--out", "placed", "--fresh")
+    assert not Path("placed/orders.csv").exists()  # it was the earlier run's
+
+
 # ---- the report ------------------------------------------------------------------------------------------------------
 
 
@@ -282,6 +336,18 @@ def test_a_report_goes_into_the_folder_and_can_be_written_later(run: Run, file: 
         ("--window 121", "--window must be at most 120, the panel's rows, not 121"),
         ("--step 0", "--step must be a whole number at least 1, not 0"),
         ("--gap -1", "--gap must be a whole number at least 0, not -1"),
+        ("--band 1", "--band must be at least 0 and less than 1, a weight such as 0.01, not 1.0"),
+        ("--max-turnover 0", "--max-turnover must be greater than 0 and at most 1, or None, not 0.0"),
+        ("--vary band=0,x", "--vary 'band=0,x': 'x' is not a number, nor FIRST:LAST:STEP"),
+        ("--vary band=0,0.1 --vary band=0.2", "--vary names band twice: give all its values at once"),
+        ("--vary costs-bps=0,1 --costs-bps 2", "--costs-bps is given, and varied too: leave one of them out"),
+        ("--vary bands=0,1", "'bands' cannot vary; choose from ewma-decay,"),
+        ("--vary band=0,2", "--band must be at least 0 and less than 1, a weight such as 0.01, not 2.0"),
+        ("--held shares.csv", "--held is about orders: give --capital, how much there is to place"),
+        ("--lot 10", "--lot is about orders: give --capital, how much there is to place"),
+        ("--capital 0", "--capital must be above 0, not 0.0"),
+        ("--capital 1000 --lot 0", "--lot must be a whole number at least 1, not 0"),
+        ("--capital 1000", "market.csv: --capital needs prices, and these are returns; give a file of prices, or call"),
         ("--costs-bps -1", "--costs-bps must be at least 0 and less than 5,000, not -1.0"),
         ("--seed -1", "--seed must be a whole number from 0 to"),
         ("--execution leads", "Invalid value for '--execution'"),

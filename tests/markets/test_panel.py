@@ -844,3 +844,15 @@ def test_real_ten_assets(data: Path) -> None:
     assert panel.symbols == [3 * letter for letter in "ABCDEFGHIJ"]
     raw = pd.read_csv(data / "ten_assets_prices_2015_2019.csv", index_col=0)
     np.testing.assert_allclose(panel.values, raw.pct_change().to_numpy()[1:], rtol=1e-12, atol=1e-15)
+
+
+def test_a_panel_of_prices_keeps_the_last_ones() -> None:
+    prices = pd.DataFrame({"A": [9.0, 10, 11, 10, 12], "B": [4.0, 5, 6, 7, np.nan], "C": [2.0, 1, np.nan, 3, 2]})
+    for missing in ("mask", "zero", "carry", "drop-rows", "drop-assets"):
+        panel = read_returns(prices, kind="prices", missing=missing, missing_tolerance=0.5)
+        wanted = {"A": 12.0, "B": 7.0, "C": 2.0}
+        assert panel.last_prices is not None
+        assert panel.last_prices.to_dict() == {name: wanted[name] for name in panel.symbols}
+    for kind in ("returns", "percent"):
+        assert read_returns(pd.DataFrame({"A": [0.1, -0.2, 0.3]}), kind=kind).last_prices is None
+    assert read_returns(pd.DataFrame({"A": [1.1, 0.8, 1.3]}), kind="factors").last_prices is None

@@ -18,6 +18,7 @@ import pytest
 
 import jaxalloc as ja
 from jaxalloc import figures
+from jaxalloc.backtest.grid import walk_settings
 from jaxalloc.backtest.schedule import Schedule
 from jaxalloc.backtest.walk import WalkForward
 from jaxalloc.figures.canvas import colour_of
@@ -215,9 +216,44 @@ def test_a_sweeps_heat_map_is_the_summary(swept: WalkForward) -> None:
     np.testing.assert_allclose(at, table["difference"], atol=1e-5)
 
 
+@pytest.fixture(scope="module")
+def banded() -> WalkForward:
+    grid = ja.sweep(CONFIG, cluster_cap=[0.2, 0.25])
+    return ja.walk_forward(MARKET, grid, band=[0, 0.005, 0.02], costs_bps=[0, 30], max_turnover=0.5, **ROLL)
+
+
+def test_bands_are_drawn_in_their_order_for_each_profile(banded: WalkForward) -> None:
+    for at, point in ((None, (0.25, 0)), (3, (0.2, 30))):
+        figure = figures.bands(banded, at=at)
+        summary = banded.summary().xs(point, level=["cluster_cap", "costs_bps"])
+        assert [trace.name for trace in figure.data] == ["equal weight", "risk parity", "HRP"]
+        for profile, trace in zip(PROFILES, figure.data, strict=True):
+            wanted = summary.xs(profile, level="profile")
+            assert list(trace.text) == ["0 %", "0.5 %", "2 %"]
+            np.testing.assert_allclose(trace.x, wanted["turnover"], rtol=1e-4)
+            np.testing.assert_allclose(trace.y, wanted["sharpe"], rtol=1e-4)
+            assert trace.line.color == colour_of(profile)
+    heat = figures.walk_heatmap(banded, "turnover", "hrp")
+    assert heat.layout.xaxis.title.text == "costs bps"
+    assert np.shape(heat.data[0].z) == (6, 2)
+
+
+def test_a_page_of_bands_draws_them_for_each_cost(banded: WalkForward, tmp_path: Path) -> None:
+    read = Reader(own_part(banded, tmp_path))
+    drawn = {str(found["data-figure"]): str(found["aria-label"]) for _, found in read.found if "data-figure" in found}
+    assert drawn["bands-0"] == "Sharpe ratio after costs against turnover, band by band, with no costs"
+    assert drawn["bands-1"].endswith("with 30 basis points of cost")
+    assert "With 30 basis points of cost" in read.text
+    assert "at cluster cap 0.25, band 0, costs bps 0" in read.text
+    assert "0, 30 basis points of what is traded" in read.text
+    assert "band=[0.0, 0.005, 0.02], max_turnover=0.5, costs_bps=[0.0, 30.0]" in read.text
+    assert "ja.sweep(config, cluster_cap=[0.2, 0.25])" in read.text
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
+        (lambda w: figures.bands(w), "no band was varied: give walk_forward a list of them, such as"),
         (lambda w: figures.wealth(w, at=1), "points 0 to 0, not 1"),
         (lambda w: figures.rolling_volatility(w, days=1), "days must be a whole number at least 2, not 1"),
         (lambda w: figures.rolling_volatility(w, days=99), "held on 70 days, fewer than the 99"),
@@ -266,7 +302,7 @@ def test_page_says_the_answer_first(page: str, walk: WalkForward) -> None:
     for name in ("annual_return", "volatility", "max_drawdown"):
         assert f"{100 * summary.loc['equal_weight', name]:.1f} %" in text
     target = walk.target("hrp")
-    assert f"HRP: trade {100 * target['trade'].abs().sum():.1f} %" in text
+    assert f"HRP: a turnover of {50 * target['trade'].abs().sum():.1f} %" in text
     for symbol in HOSTILE:
         assert symbol in text
 
@@ -340,7 +376,7 @@ def test_a_page_of_a_target_alone(n_rows: int, tmp_path: Path) -> None:
     walk = ja.walk_forward(MARKET.head(n_rows), CONFIG, **ROLL)
     text = Reader(own_part(walk, tmp_path)).text
     assert ("It was held on no row" in text) == (n_rows == 50)
-    assert "HRP: trade " in text
+    assert "HRP: a turnover of " in text
     assert "nan" not in text
 
 
@@ -363,11 +399,13 @@ def test_a_decade_of_ten_profiles_fits_a_page_that_loads(walk: WalkForward, tmp_
         net=net,
         whole_net=net[:, :0],
         turnover=rng.random((1, p, held)),
+        traded=rng.random((1, p, held)),
         kept=np.zeros((1, p, held), bool),
         missing=np.zeros((1, p, held), int),
         bets=np.ones((1, p, held)),
         weights=weights,
         target=weights[:, :, -1],
+        live=weights[:, :, -1],
         current=weights[:, :, -2],
         undecided=np.zeros((1, p), bool),
         figures=rng.random((1, p, len(FIGURES))),
@@ -383,7 +421,7 @@ def test_a_decade_of_ten_profiles_fits_a_page_that_loads(walk: WalkForward, tmp_
         walk,
         symbols=[f"ASSET.{k:04d}" for k in range(n)],
         dates=pd.bdate_range("2007-01-02", periods=days + 252),
-        settings=ja.sweep(config),
+        settings=walk_settings(ja.sweep(config), band=0, max_turnover=None, costs_bps=5),
         schedule=schedule,
         history=history,
         path_figures=rng.random((9, 1, p, len(FIGURES))),

@@ -27,8 +27,8 @@ def test_names_stand_in_the_order_of_the_files() -> None:
         *("concentration", "turnover", "out_of_bag_return", "out_of_bag_volatility", "out_of_bag_sharpe"),
     ) == MEASURES
     assert (
-        *("annual_return", "volatility", "sharpe", "sortino", "max_drawdown", "calmar", "turnover", "cost"),
-        *("effective_bets", "tracking_error", "kept", "missing"),
+        *("annual_return", "volatility", "sharpe", "sortino", "max_drawdown", "calmar", "turnover", "traded"),
+        *("cost", "effective_bets", "tracking_error", "kept", "missing"),
     ) == FIGURES
 
 
@@ -72,4 +72,4 @@ def test_axes_are_written_likewise() -> None:
 def test_counts_say_nothing_about_which_portfolio_is_better() -> None:
     assert [measure.name for measure in OF_WALKS if not measure.better] == ["kept", "missing"]
     less = [measure.name for measure in OF_WALKS if measure.better < 0]
-    assert less == ["volatility", "max_drawdown", "turnover", "cost", "tracking_error"]
+    assert less == ["volatility", "max_drawdown", "turnover", "traded", "cost", "tracking_error"]
