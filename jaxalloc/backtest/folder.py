@@ -16,8 +16,8 @@ import pandas as pd
 
 from jaxalloc.arguments.errors import InputError
 from jaxalloc.arguments.words import unquoted
-from jaxalloc.backtest.grid import walk_settings
 from jaxalloc.backtest.plan import WalkPlan
+from jaxalloc.backtest.points import walk_settings
 from jaxalloc.backtest.schedule import Schedule
 from jaxalloc.backtest.walk import History, WalkForward
 from jaxalloc.markets.source import Source

@@ -9,7 +9,7 @@ import numpy as np
 
 from jaxalloc.arguments.errors import InputError
 from jaxalloc.arguments.numbers import whole_number
-from jaxalloc.backtest.grid import WalkSettings, walk_settings
+from jaxalloc.backtest.points import WalkSettings, walk_settings
 from jaxalloc.backtest.previous import previous_weights as held_before
 from jaxalloc.backtest.schedule import Schedule
 from jaxalloc.markets.panel import Panel

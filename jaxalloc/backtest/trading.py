@@ -90,7 +90,7 @@ def within_band(drifted: np.ndarray, target: np.ndarray, band: float) -> np.ndar
 
     Example:
         >>> within_band(np.array([0.5, 0.3, 0.2]), np.array([0.4, 0.38, 0.22]), 0.03).round(3).tolist()
-        [0.445, 0.355, 0.2]
+        [0.44, 0.36, 0.2]
     """
     if band == 0:
         return target

@@ -13,13 +13,13 @@ from jaxalloc.arguments.errors import InputError
 from jaxalloc.arguments.words import counted, cut
 from jaxalloc.backtest import comparison
 from jaxalloc.backtest.comparison import FEWEST_DAYS, Trials
-from jaxalloc.backtest.grid import WalkSettings
 from jaxalloc.backtest.orders import Orders, orders_within
+from jaxalloc.backtest.points import WalkSettings
 from jaxalloc.backtest.schedule import Schedule
 from jaxalloc.backtest.trading import turnovers
 from jaxalloc.settings.measures import FIGURES, OF_WALKS
+from jaxalloc.studies import tables
 from jaxalloc.studies.study import Study, data_lines
-from jaxalloc.studies.tables import over_grid
 from jaxalloc.universes.bootstrap import Method
 
 _SHOWN = ("annual_return", "volatility", "sharpe", "max_drawdown", "turnover", "cost")  # in a notebook
@@ -502,4 +502,4 @@ class WalkForward:
 
     def over_points(self, table: Callable[[int], pd.DataFrame], at: int | None) -> pd.DataFrame:
         """Return the table of one point, or those of all below each other, the settings swept as first levels."""
-        return over_grid(self.settings, table) if at is None else table(self._point(at))
+        return tables.over_points(self.settings, table) if at is None else table(self._point(at))

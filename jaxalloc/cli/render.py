@@ -30,7 +30,7 @@ from jaxalloc.settings.status import Status, explain
 if TYPE_CHECKING:
     import pandas as pd
 
-    from jaxalloc.settings.sweep import Grid
+    from jaxalloc.settings.sweep import Points
     from jaxalloc.studies.study import Study
 
 
@@ -261,7 +261,7 @@ def print_sweep(study: Study, console: Console, profiles: Sequence[str] = ()) ->
         console.print("a wider terminal shows more columns, --json everything", style="dim")
 
 
-def print_points(settings: Grid, columns: dict[str, list[str]], console: Console) -> bool:
+def print_points(settings: Points, columns: dict[str, list[str]], console: Console) -> bool:
     """Print a row for each point: its settings, then the columns that fit; return whether all columns fit."""
     swept = [[value_text(value) for value in values] for values in zip(*settings.points, strict=True)]
     heads = [flag_of(name).split("-") for name in settings.names]

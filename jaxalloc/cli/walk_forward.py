@@ -15,8 +15,8 @@ from jaxalloc.arguments.errors import InputError
 from jaxalloc.arguments.numbers import whole_number
 from jaxalloc.arguments.words import quote
 from jaxalloc.backtest.folder import ALLOCATIONS, PATHS, add_table
-from jaxalloc.backtest.grid import VARIED
 from jaxalloc.backtest.orders import Orders
+from jaxalloc.backtest.points import VARIED
 from jaxalloc.backtest.previous import read_weights
 from jaxalloc.backtest.run import Execution, live_windows
 from jaxalloc.backtest.run import walk_forward as run_walk_forward

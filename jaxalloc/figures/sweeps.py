@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import plotly.graph_objects as go
 
     from jaxalloc.backtest.walk import WalkForward
-    from jaxalloc.settings.sweep import Grid
+    from jaxalloc.settings.sweep import Points
     from jaxalloc.studies.study import Study
 
 _OF_CLUSTERS = tuple(measure.name for measure in OF_CLUSTERS)
@@ -87,7 +87,7 @@ def walk_heatmap(walk: WalkForward, measure: str = "sharpe", profile: str | None
     return _heat_map(settings, chosen, np.stack(values), WALK_MEASURE[measure])
 
 
-def _heat_map(settings: Grid, profiles: Sequence[str], values: np.ndarray, measure: Measure) -> go.Figure:
+def _heat_map(settings: Points, profiles: Sequence[str], values: np.ndarray, measure: Measure) -> go.Figure:
     """A heat map of (profiles, points) values; see `sweep_heatmap`."""
     *others, (last, columns) = settings.grid
     combinations = list(itertools.product(*(values for _, values in others)))

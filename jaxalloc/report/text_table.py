@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from jaxalloc.settings.sweep import Grid
+from jaxalloc.settings.sweep import Points
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,7 +22,7 @@ class TextTable:
     words: int = 1
 
 
-def settings_table(settings: Grid, at: int) -> TextTable:
+def settings_table(settings: Points, at: int) -> TextTable:
     """Return every setting with its value at a point of the grid; one that is swept is shown with all its values."""
     config, grid = settings.at(at), dict(settings.grid)
     rows = []

@@ -21,7 +21,7 @@ SWEPT_FIELDS = (*NUMERIC_FIELDS, *SWEPT_CHOICES)
 
 
 @dataclasses.dataclass(frozen=True)
-class Grid(abc.ABC):
+class Points(abc.ABC):
     """Points on a grid, each of which has settings of the allocation. They are numbered.
 
     Attributes:
@@ -57,7 +57,7 @@ class Grid(abc.ABC):
 
 
 @dataclasses.dataclass(frozen=True)
-class Sweep(Grid):
+class Sweep(Points):
     """Settings on a grid; made by `sweep`.
 
     Its points are numbered; those that have the same choices, such as the linkage, follow each other.

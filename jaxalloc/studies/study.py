@@ -275,7 +275,7 @@ class Study:
 
     def over_points(self, table: Callable[[int], pd.DataFrame], at: int | None) -> pd.DataFrame:
         """Return the table of one point, or those of all below each other, the settings swept as first levels."""
-        return tables.over_grid(self.settings, table) if at is None else table(self._point(at))
+        return tables.over_points(self.settings, table) if at is None else table(self._point(at))
 
     def _evidence(self, at: int | None) -> Evidence:
         """What profiles are compared by at a point of the grid, by default `Sweep.home`."""

@@ -15,7 +15,7 @@ import pandas as pd
 from jaxalloc.portfolios.profiles import PROFILES
 from jaxalloc.portfolios.result import valid_universes
 from jaxalloc.settings.measures import MEASURES
-from jaxalloc.settings.sweep import Grid, Sweep
+from jaxalloc.settings.sweep import Points, Sweep
 from jaxalloc.studies.histogram import MEASURE_BINS, WEIGHT_BINS
 from jaxalloc.studies.totals import BITS, Totals, spread_table
 
@@ -24,7 +24,7 @@ QUANTILES = {"q05": 0.05, "q25": 0.25, "q50": 0.5, "q75": 0.75, "q95": 0.95}
 _BY_PROFILE = (*MEASURES, "optimality_gap", "status")
 
 
-def over_grid(grid: Grid, table: Callable[[int], pd.DataFrame]) -> pd.DataFrame:
+def over_points(grid: Points, table: Callable[[int], pd.DataFrame]) -> pd.DataFrame:
     """Return the tables of all points below each other, what varies as first levels; without a grid the only table.
 
     Args:

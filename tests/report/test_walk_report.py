@@ -18,7 +18,7 @@ import pytest
 
 import jaxalloc as ja
 from jaxalloc import figures
-from jaxalloc.backtest.grid import walk_settings
+from jaxalloc.backtest.points import walk_settings
 from jaxalloc.backtest.schedule import Schedule
 from jaxalloc.backtest.walk import WalkForward
 from jaxalloc.figures.canvas import colour_of

@@ -13,7 +13,7 @@ import pytest
 
 import jaxalloc as ja
 from jaxalloc.arguments.errors import InputError
-from jaxalloc.backtest.grid import walk_settings
+from jaxalloc.backtest.points import walk_settings
 from jaxalloc.settings.sweep import as_sweep
 from jaxalloc.storage.manifest import MANIFEST, read_manifest
 

@@ -12,7 +12,7 @@ from jaxalloc.arguments.numbers import one_number
 from jaxalloc.arguments.words import literal
 from jaxalloc.backtest.trading import Rule
 from jaxalloc.settings.config import AllocationConfig
-from jaxalloc.settings.sweep import Grid, Sweep
+from jaxalloc.settings.sweep import Points, Sweep
 
 VARIED = ("band", "costs_bps")  # what a walk-forward varies beside the settings of its allocations
 
@@ -20,7 +20,7 @@ _MOST_BPS = 5000  # at this cost, selling all and buying all anew takes all weal
 
 
 @dataclasses.dataclass(frozen=True)
-class WalkSettings(Grid):
+class WalkSettings(Points):
     """The points of a walk-forward: settings of the allocations x bands x costs, the costs varying fastest.
 
     What is decided depends on the settings of the allocations alone. So the study of the allocations has the points of
