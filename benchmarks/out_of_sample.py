@@ -339,7 +339,8 @@ def page(found: dict[str, Any]) -> str:
         f"{settings['step']['hundred']} (a hundred), {settings['costs_bps']:g} basis points of cost on what is traded. "
         f"Paths: {settings['paths']:,} stationary bootstraps of all days, mean block "
         f"{settings['block_length']} days, walked through like the history. Coarse clusters: cut at 0.55, a "
-        "correlation of about 0.4, in place of 0.4, about 0.68. `make out-of-sample` makes these tables.",
+        "correlation of about 0.4, in place of 0.4, about 0.68. Turnover is one-way: replacing all is 1. "
+        "`make out-of-sample` makes these tables.",
     ]
     titles = {
         "all": "All stocks",
@@ -384,7 +385,7 @@ def _profiles(panel: dict[str, Any]) -> list[str]:
         row += [
             f"{own['sharpe']:.2f}",
             f"{100 * own['max_drawdown']:.0f} %",
-            f"{own['turnover']:.1f}",
+            f"{own['turnover']:.2f}",
             f"{own['effective_bets']:.0f}",
         ]
         if drawn:
@@ -411,7 +412,7 @@ def _contrasts(panel: dict[str, Any]) -> list[str]:
         row.append(f"{100 * own['difference']:+.2f} % ({100 * own['low']:+.2f} to {100 * own['high']:+.2f})")
         own = history["sharpe"]
         row.append(f"{own['difference']:+.2f} ({own['low']:+.2f} to {own['high']:+.2f})")
-        row.append(f"{history['turnover']['difference']:+.1f}")
+        row.append(f"{history['turnover']['difference']:+.2f}")
         if drawn:
             row.append(f"{100 * paths['volatility']['median']:+.2f} %, {100 * paths['volatility']['below']:.0f} %")
             row.append(f"{paths['sharpe']['median']:+.2f}, {100 * (1 - paths['sharpe']['below']):.0f} %")

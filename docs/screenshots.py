@@ -1,9 +1,9 @@
 """Pictures of the reports for the README and the documentation (`make screenshots`).
 
-One report is that of the demo's study, 1,000 bootstrap resamples of the embedded market. The other is that of a
-walk-forward on the same market. A headless Chromium, which must be on the PATH, takes the pictures and writes them to
-docs/images. It takes the study's report in light mode, in dark mode and at a phone's width, and some sections of it. A
-picture of more than 300 KB is an error: crop it.
+One report is that of the demo's study, 1,000 bootstrap resamples of the embedded market. Another is that of a
+walk-forward on the same market, and a third one shows what bands of trading do to it. A headless Chromium, which must
+be on the PATH, takes the pictures and writes them to docs/images. It takes the study's report in light mode, in dark
+mode and at a phone's width, and some sections of it. A picture of more than 300 KB is an error: crop it.
 """
 
 from __future__ import annotations
@@ -50,6 +50,14 @@ def write_walk(folder: Path) -> Path:
     config = ja.AllocationConfig(profiles=("equal_weight", "risk_parity", "hrp", "barbell"))
     walk = ja.walk_forward(ja.datasets.synthetic_market(), config, costs_bps=5)
     return ja.write_report(walk, folder / "walk.html", title="synthetic market")
+
+
+def write_bands(folder: Path) -> Path:
+    """Run it with bands of trading, at a cost at which they matter, and write its report."""
+    config = ja.AllocationConfig(profiles=("risk_parity", "max_sharpe", "hrp", "barbell"))
+    market = ja.datasets.synthetic_market(n_observations=1512)
+    walk = ja.walk_forward(market, config, band=[0, 0.005, 0.01, 0.02], costs_bps=30)
+    return ja.write_report(walk, folder / "bands.html", title="synthetic market")
 
 
 def open_page(browser: Browser, path: Path, size: Any, scheme: Any, scale: float = 1) -> Page:
@@ -105,6 +113,8 @@ def main() -> int:
         walk = open_page(browser, write_walk(Path(folder)), LAPTOP, "light")
         take(walk, "walk-light")
         take(walk, "walk-differences", "#differences", 700)
+        bands = open_page(browser, write_bands(Path(folder)), LAPTOP, "light")
+        take(bands, "walk-bands", "[data-figure=bands-0]", 440)
         browser.close()
     return 0
 

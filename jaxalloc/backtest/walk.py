@@ -266,7 +266,7 @@ class WalkForward:
         """Place the last window's portfolio: whole lots to buy and sell.
 
         The target is traded towards from what is really held, as far as the point's band and largest turnover let it;
-        `jaxalloc.orders` makes whole lots of that.
+        `jaxalloc.orders` makes whole lots of that, which is the column target of their frame.
 
         Args:
             profile: one of the profiles.
