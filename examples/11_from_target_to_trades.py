@@ -11,7 +11,7 @@ config = ja.AllocationConfig(profiles=("risk_parity", "max_sharpe"))
 
 # %% [markdown]
 # Four bands and two costs: the portfolios are decided once, and held with each of them. The turnover is one-way:
-# replacing the whole portfolio is 100 %. A wider band trades less; whether it earns more after costs depends on the cost.
+# replacing the whole portfolio is 100 %. A wider band trades less; whether it earns more after costs depends on them.
 
 # %%
 walk = ja.walk_forward(panel, config, window=252, step=21, band=[0, 0.005, 0.01, 0.02], costs_bps=[10, 50])

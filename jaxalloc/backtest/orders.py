@@ -37,12 +37,10 @@ class Orders:
 
     def __repr__(self) -> str:
         """Say how many orders there are, and what they come to."""
-        trade, price = self.frame["trade"], self.frame["price"].fillna(0)
-        bought, sold = (float((side.clip(lower=0) * price).sum()) for side in (trade, -trade))
-        return (
-            f"Orders: {counted(int((trade != 0).sum()), 'trade')}, {bought:,.2f} bought and {sold:,.2f} sold, "
-            f"{self.cash:,.2f} left in cash"
-        )
+        trade, price = (self.frame[name].to_numpy(float) for name in ("trade", "price"))
+        bought, sold = (float(np.nan_to_num(price) @ np.maximum(side, 0)) for side in (trade, -trade))
+        traded = counted(int(np.count_nonzero(trade)), "trade")
+        return f"Orders: {traded}, {bought:,.2f} bought and {sold:,.2f} sold, {self.cash:,.2f} left in cash"
 
     def _repr_html_(self) -> str:
         """The frame as a table for a notebook, and the cash."""

@@ -73,7 +73,7 @@ class Placing:
 
 def orders_table(orders: Mapping[str, Orders]) -> pd.DataFrame:
     """Return the rows of all profiles in which anything is held, wanted or traded: index ("profile", "symbol")."""
-    frames = [made.frame[made.frame[["held", "shares", "target"]].max(axis=1) > 0] for made in orders.values()]
+    frames = [made.frame.loc[(made.frame[["held", "shares", "target"]] > 0).any(axis=1)] for made in orders.values()]
     return pd.concat(frames, keys=list(orders), names=["profile", "symbol"])
 
 
