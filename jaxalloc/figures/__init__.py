@@ -13,7 +13,7 @@ from __future__ import annotations
 from jaxalloc.figures.choice import cuts
 from jaxalloc.figures.clusters import cluster_counts, co_association, correlation, dendrogram
 from jaxalloc.figures.comparisons import differences, path_boxes
-from jaxalloc.figures.portfolios import boxes, distributions, risks, sleeve, weights
+from jaxalloc.figures.portfolios import boxes, distributions, risks, sleeve, treemap, weights
 from jaxalloc.figures.sweeps import sweep_heatmap, walk_heatmap
 from jaxalloc.figures.walks import drawdowns, holdings, rolling_volatility, turnovers, wealth
 
@@ -33,6 +33,7 @@ __all__ = [
     "rolling_volatility",
     "sleeve",
     "sweep_heatmap",
+    "treemap",
     "turnovers",
     "walk_heatmap",
     "wealth",
