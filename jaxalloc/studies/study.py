@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from jaxalloc.arguments.errors import InputError
+from jaxalloc.arguments.plotting import plot
 from jaxalloc.arguments.words import counted, cut
 from jaxalloc.portfolios.result import Allocation, universe_of
 from jaxalloc.settings.config import AllocationConfig
@@ -22,6 +23,7 @@ from jaxalloc.studies.recommendation import Evidence, Recommendation, compare, r
 from jaxalloc.studies.totals import Totals
 
 if TYPE_CHECKING:
+    import plotly.graph_objects as go
     import pyarrow as pa
 
 _SHOWN = ("volatility", "expected_return", "effective_assets", "effective_clusters", "turnover")  # in a notebook
@@ -84,6 +86,23 @@ class Study:
         measures = [UNIVERSE_MEASURE[name] for name in _SHOWN]
         columns = {measure.heading: means[measure.name].map(measure.write) for measure in measures}
         return pd.DataFrame(columns).to_html(max_rows=_ROWS_SHOWN)
+
+    def plot(self, name: str | None = None, *arguments: Any, **options: Any) -> go.Figure:
+        """Draw a figure of `jaxalloc.figures` (extra ``report``).
+
+        Args:
+            name: such as ``"weights"`` or ``"dendrogram"``; ``"boxes"`` by default.
+            arguments: what the function of that name takes after the study.
+            options: likewise, by name.
+
+        Raises:
+            InputError: there is no such figure, the arguments are not those that it takes, or Plotly is not
+                installed.
+
+        Example:
+            >>> study.plot("weights", "risk_parity")  # doctest: +SKIP
+        """
+        return plot(self, name, arguments, options)
 
     @property
     def config(self) -> AllocationConfig:

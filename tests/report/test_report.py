@@ -20,6 +20,7 @@ from sklearn import covariance
 
 import jaxalloc as ja
 from jaxalloc import figures
+from jaxalloc.figures import by_name
 from jaxalloc.figures.canvas import MUTED, label
 from jaxalloc.figures.names import cluster_colours
 from jaxalloc.figures.portfolios import rebinned
@@ -694,3 +695,14 @@ def test_every_figure_says_what_is_seen(page: str, study: Study) -> None:
     assert f"that of {clusters.loc[clusters['weight'].idxmax(), 'lead']}, has" in said["risks"]
     assert "of the universes" in said["sleeve"]
     assert "The estimate has" in said["correlation"]
+
+
+def test_results_draw_themselves_by_name(study: Study) -> None:
+    assert study.plot() == figures.boxes(study)
+    assert study.plot("weights", "barbell", top=3) == figures.weights(study, "barbell", top=3)
+    with pytest.raises(ja.InputError, match="no figure 'wealth' of it; choose from boxes, weights"):
+        study.plot("wealth")
+    with pytest.raises(ja.InputError, match="weights: missing a required argument: 'profile'"):
+        study.plot("weights")
+    of_results = {name for named in by_name._FIGURES.values() for name in named}
+    assert of_results == set(figures.__all__)  # each is some result's
