@@ -7,12 +7,15 @@ from typing import NamedTuple
 
 import numpy as np
 
+from jaxalloc.backtest.bagging import bagged_bets
 from jaxalloc.backtest.performance import performance, tracking_error
 from jaxalloc.backtest.plan import WalkPlan
 from jaxalloc.backtest.schedule import Schedule
 from jaxalloc.backtest.simulation import Held, Market, concentrate, hold
 from jaxalloc.backtest.walk import History
+from jaxalloc.markets.holes import weigh_gaps
 from jaxalloc.settings.measures import FIGURES
+from jaxalloc.studies.bags import Bags
 from jaxalloc.studies.study import Study, column_values
 from jaxalloc.universes.bootstrap import Bootstrap
 
@@ -28,12 +31,16 @@ class Decisions(NamedTuple):
     Attributes:
         first: the number of the block's first path.
         targets: (B, J, M, N) weights; NaN where a window has no portfolio.
-        bets: (B, P, J) effective number of bets.
+        bets: (B, P, J) effective number of bets; None where portfolios are bagged.
+        bagged: (B, J, P, N) the bagged portfolios, whole; None where they are not.
+        labels: (B, J, N) the windows' own clusters, likewise.
     """
 
     first: int
     targets: np.ndarray
-    bets: np.ndarray
+    bets: np.ndarray | None
+    bagged: np.ndarray | None
+    labels: np.ndarray | None
 
     @property
     def numbers(self) -> np.ndarray:
@@ -41,18 +48,20 @@ class Decisions(NamedTuple):
         return self.first + np.arange(len(self.targets))
 
 
-def hold_history(plan: WalkPlan, market: Market, study: Study) -> History:
+def hold_history(plan: WalkPlan, market: Market, study: Study, bags: Bags | None) -> History:
     """Hold the portfolios through the panel as it happened, at every point of the settings.
 
     Args:
         plan: of the walk-forward.
         market: its panel.
         study: of the panel's windows.
+        bags: of these, where portfolios are bagged.
     """
     rows, blocks = np.arange(plan.schedule.n_rows)[None, :], []
     p, r = len(plan.profiles), plan.schedule.n_held
-    for block in _decisions(plan, plan.schedule, study):
+    for block in _decisions(plan, plan.schedule, study, bags):
         each = np.broadcast_to(rows, (len(block.targets), rows.shape[1]))
+        bets = _bets(plan, plan.schedule, each, block, block.numbers)
         held = _hold(plan, plan.schedule, market, each, block.targets, keep_weights=True)
         current, last = held.last[:, :p], block.targets[:, -1, :p]
         undecided = np.isnan(last[..., 0])
@@ -65,18 +74,18 @@ def hold_history(plan: WalkPlan, market: Market, study: Study) -> History:
                 turnover=held.turnover[:, :p],
                 kept=held.kept[:, :p],
                 missing=held.missing[:, :p],
-                bets=block.bets[:, :, :r],
+                bets=bets[:, :, :r],
                 weights=held.weights[:, :p],
                 target=np.where(undecided[..., None], current, last),
                 current=current,
                 undecided=undecided,
-                figures=_figures(plan, held, block.bets, block.numbers),
+                figures=_figures(plan, held, bets, block.numbers),
             )
         )
     return History(**{name: np.concatenate([getattr(block, name) for block in blocks]) for name in History._fields})
 
 
-def hold_paths(plan: WalkPlan, paths: Bootstrap, market: Market, study: Study) -> np.ndarray:
+def hold_paths(plan: WalkPlan, paths: Bootstrap, market: Market, study: Study, bags: Bags | None) -> np.ndarray:
     """Hold the portfolios through every resampled path, at every point of the settings.
 
     Args:
@@ -84,6 +93,7 @@ def hold_paths(plan: WalkPlan, paths: Bootstrap, market: Market, study: Study) -
         paths: the resampled paths, prepared.
         market: the panel.
         study: of the paths' windows.
+        bags: of these, where portfolios are bagged.
 
     Returns:
         (paths, G, P, F) `FIGURES`.
@@ -93,37 +103,60 @@ def hold_paths(plan: WalkPlan, paths: Bootstrap, market: Market, study: Study) -
     drawn = np.empty((n, schedule.n_rows), np.int32)
     n_drawn = 0  # each path is drawn once, for the first point, and kept for the others
     figures = np.empty((n_points * n, len(plan.profiles), len(FIGURES)))
-    for block in _decisions(plan, schedule, study):
+    for block in _decisions(plan, schedule, study, bags):
         points, index = np.divmod(block.numbers, n)
         stop = min(int(block.numbers[-1]) + 1, n)
         if stop > n_drawn:
             drawn[n_drawn:stop] = paths.rows(schedule.n_rows, plan.seed, n_drawn, stop)
             n_drawn = stop
         held = _hold(plan, schedule, market, drawn[index], block.targets)
-        figures[block.numbers] = _figures(plan, held, block.bets, points)
+        bets = _bets(plan, schedule, drawn[index], block, points)
+        figures[block.numbers] = _figures(plan, held, bets, points)
     return figures.reshape(n_points, n, *figures.shape[1:]).swapaxes(0, 1)
 
 
-def _decisions(plan: WalkPlan, schedule: Schedule, study: Study) -> Iterator[Decisions]:
-    """Read a study's portfolios, a block of paths at a time."""
+def _decisions(plan: WalkPlan, schedule: Schedule, study: Study, bags: Bags | None) -> Iterator[Decisions]:
+    """Read a study's portfolios, or the bagged ones in their place, a block of paths at a time."""
     profiles, lead, n_windows = plan.profiles, plan.execution == "lead", schedule.n_windows
     names = [f"{profile}.{name}" for profile in profiles for name in ("weights", "effective_bets")]
-    if lead:
-        names += ["cluster_labels", *(f"{profile}.leads" for profile in profiles)]
+    if lead or bags is not None:
+        names += ["cluster_labels", *(f"{profile}.leads" for profile in profiles if lead)]
     for first, columns in _by_path(study, names, n_windows, _block_size(plan, schedule)):
         weights = [columns[f"{profile}.weights"].astype(float) for profile in profiles]
         weights = [each / each.sum(axis=1, keepdims=True) for each in weights]  # those of float32 sum to 1 nearly
+        labels, bagged = columns.get("cluster_labels"), None
+        if bags is not None:
+            bagged = bags.mean(slice(first * n_windows, first * n_windows + len(weights[0])))
+            bagged[np.isnan(weights[0][:, 0])] = np.nan  # nothing says what its clusters are
+            weights = list(bagged.swapaxes(0, 1))
         if lead:
-            labels = columns["cluster_labels"]
+            assert labels is not None
             leads = [columns[f"{profile}.leads"] for profile in profiles]
             weights = [concentrate(each, labels, at) for each, at in zip(weights, leads, strict=True)] + weights
         targets = np.stack(weights, axis=1)
-        bets = np.stack([columns[f"{profile}.effective_bets"].astype(float) for profile in profiles], axis=1)
+        own = np.stack([columns[f"{profile}.effective_bets"].astype(float) for profile in profiles], axis=1)
+        bets = own.reshape(-1, n_windows, len(profiles)).swapaxes(1, 2)
+
+        def by_path(array: np.ndarray | None) -> np.ndarray | None:
+            return None if array is None or bags is None else array.reshape(-1, n_windows, *array.shape[1:])
+
         yield Decisions(
             first=first,
             targets=targets.reshape(-1, n_windows, *targets.shape[1:]),
-            bets=bets.reshape(-1, n_windows, len(profiles)).swapaxes(1, 2),
+            bets=bets if bags is None else None,
+            bagged=by_path(bagged),
+            labels=by_path(labels),
         )
+
+
+def _bets(plan: WalkPlan, schedule: Schedule, rows: np.ndarray, block: Decisions, points: np.ndarray) -> np.ndarray:
+    """(B, P, J) effective numbers of bets of the portfolios as decided."""
+    if block.bets is not None:
+        return block.bets
+    assert block.bagged is not None
+    assert block.labels is not None
+    returns = weigh_gaps(plan.windows.returns, plan.windows.max_missing).returns
+    return bagged_bets(plan, schedule, rows, returns, block.bagged, block.labels, points)
 
 
 def _block_size(plan: WalkPlan, s: Schedule) -> int:

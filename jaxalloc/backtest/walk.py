@@ -13,6 +13,7 @@ from jaxalloc.arguments.errors import InputError
 from jaxalloc.arguments.plotting import plot
 from jaxalloc.arguments.words import counted, cut
 from jaxalloc.backtest import comparison
+from jaxalloc.backtest.bagging import Bagged
 from jaxalloc.backtest.comparison import FEWEST_DAYS, Trials
 from jaxalloc.backtest.schedule import Schedule
 from jaxalloc.settings.measures import FIGURES, OF_WALKS
@@ -78,6 +79,7 @@ class WalkForward:
         precision: 64 or 32, the bits that allocations were computed with.
         history: arrays of the panel as it happened.
         path_figures: (paths, G, P, F) figures of each resampled path; None without paths.
+        bagged: the bagged portfolios of the windows; None where portfolios are not bagged.
         allocations: the `Study` of the windows: clusters, status and all else of every decision.
         path_allocations: that of the paths' windows; None without paths.
         record: what it was computed from and with, plain values.
@@ -93,6 +95,7 @@ class WalkForward:
     precision: int
     history: History
     path_figures: np.ndarray | None
+    bagged: Bagged | None
     allocations: Study
     path_allocations: Study | None
     record: dict[str, Any]
@@ -204,12 +207,29 @@ class WalkForward:
             lambda g: pd.DataFrame(self.history.weights[g, p], index=self.rebalance_dates, columns=columns), at
         )
 
+    def standard_errors(self, profile: str, at: int | None = None) -> pd.DataFrame:
+        """Return how sure the weights are that were decided: a row a window (index "decided"), a column an asset.
+
+        They are the standard deviations of the weights over the resamples of the window (divisor n - 1): bootstrap
+        standard errors (Efron, 1979) of the weights that the window decides on without bagging. The error of the mean
+        of n resamples is this over the square root of n. The last window is the live one.
+
+        Raises:
+            InputError: portfolios are not bagged, or there is no such profile or point.
+        """
+        if self.bagged is None:
+            raise InputError("portfolios are not bagged; give walk_forward bagging=Bootstrap(...)")
+        p, deviation = self.number(profile), self.bagged.deviation
+        columns, seen = pd.Index(self.symbols, name="symbol"), self.dates[self.schedule.decisions].rename("decided")
+        return self.over_points(lambda g: pd.DataFrame(deviation[g, p], index=seen, columns=columns), at)
+
     def rebalances(self, at: int | None = None) -> pd.DataFrame:
         """Tabulate the rebalances: index ("profile", "date").
 
         The columns are decided (label of the last row that the decision saw), turnover, cost, effective_bets (see
         `summary`), kept (bool: the window had no portfolio, and what was held was kept), missing (days times assets
-        held whose return was missing, counted as 0).
+        held whose return was missing, counted as 0); where portfolios are bagged also resamples (valid ones of the
+        window) and over_cap (bool: the mean gives a cluster of the window's own more than its cap).
         """
         history = self.history
         seen = self.dates[[self.schedule.decided(j) for j in range(self.schedule.n_held)]]
@@ -229,6 +249,11 @@ class WalkForward:
                 )
                 for p in range(len(self.profiles))
             ]
+            if self.bagged is not None:
+                n = self.schedule.n_held
+                for p, part in enumerate(parts):
+                    part["resamples"] = self.bagged.valid[g, :n]
+                    part["over_cap"] = self.bagged.over_cap[g, p, :n]
             return pd.concat(parts, keys=self.profiles, names=["profile", "date"])
 
         return self.over_points(one, at)
@@ -240,7 +265,8 @@ class WalkForward:
 
         The columns are target, current (held after the last row, drifted; before any purchase ``previous_weights``) and
         trade (target - current). sum |trade| is ``live_turnover`` in `summary`. The last window ends on the
-        panel's last row. If it has no portfolio the target is what is held.
+        panel's last row. If it has no portfolio the target is what is held. Where portfolios are bagged there is
+        standard_error, too, see `standard_errors`.
 
         Raises:
             InputError: there is no such profile or point.
@@ -248,6 +274,8 @@ class WalkForward:
         p, g = self.number(profile), self._point(at)
         target, current = self.history.target[g, p], self.history.current[g, p]
         frame = {"target": target, "current": current, "trade": target - current}
+        if self.bagged is not None:
+            frame["standard_error"] = self.bagged.deviation[g, p, -1]
         return pd.DataFrame(frame, index=pd.Index(self.symbols, name="symbol"))
 
     # ---- figures ----
