@@ -14,7 +14,7 @@ import numpy as np
 
 from jaxalloc.backtest.plan import WalkPlan
 from jaxalloc.backtest.schedule import Schedule
-from jaxalloc.portfolios.caps import over_cap
+from jaxalloc.portfolios.means import over_cap
 from jaxalloc.studies.bags import Bags
 from jaxalloc.studies.measures import effective_bets
 from jaxalloc.studies.risk import Universe, risks_of

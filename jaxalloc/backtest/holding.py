@@ -14,6 +14,7 @@ from jaxalloc.backtest.schedule import Schedule
 from jaxalloc.backtest.simulation import Held, Market, concentrate, hold
 from jaxalloc.backtest.walk import History
 from jaxalloc.markets.holes import weigh_gaps
+from jaxalloc.portfolios.means import lead_assets
 from jaxalloc.settings.measures import FIGURES
 from jaxalloc.studies.bags import Bags
 from jaxalloc.studies.study import Study, column_values
@@ -132,6 +133,7 @@ def _decisions(plan: WalkPlan, schedule: Schedule, study: Study, bags: Bags | No
         if lead:
             assert labels is not None
             leads = [columns[f"{profile}.leads"] for profile in profiles]
+            leads = leads if bagged is None else _leads(bagged, labels)
             weights = [concentrate(each, labels, at) for each, at in zip(weights, leads, strict=True)] + weights
         targets = np.stack(weights, axis=1)
         own = np.stack([columns[f"{profile}.effective_bets"].astype(float) for profile in profiles], axis=1)
@@ -147,6 +149,15 @@ def _decisions(plan: WalkPlan, schedule: Schedule, study: Study, bags: Bags | No
             bagged=by_path(bagged),
             labels=by_path(labels),
         )
+
+
+def _leads(bagged: np.ndarray, labels: np.ndarray) -> list[np.ndarray]:
+    """For each profile (U, N) bool, the asset of highest weight in each cluster of some windows' own."""
+    leads = np.zeros(bagged.shape, bool)
+    for u, (weights, own) in enumerate(zip(bagged, labels, strict=True)):
+        for p, of_clusters in enumerate(lead_assets(weights, own)):
+            leads[u, p, of_clusters[of_clusters >= 0]] = True
+    return list(leads.swapaxes(0, 1))
 
 
 def _bets(plan: WalkPlan, schedule: Schedule, rows: np.ndarray, block: Decisions, points: np.ndarray) -> np.ndarray:

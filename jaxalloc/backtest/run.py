@@ -29,7 +29,7 @@ import pandas as pd
 from jaxalloc.arguments.errors import AllocationWarning, InputError
 from jaxalloc.arguments.processes import check_process
 from jaxalloc.arguments.words import counted
-from jaxalloc.backtest.advice import walk_notes
+from jaxalloc.backtest.advice import bagging_notes, walk_notes
 from jaxalloc.backtest.bagging import bagged_of
 from jaxalloc.backtest.folder import (
     ALLOCATIONS,
@@ -256,7 +256,7 @@ def _compute_walk(
             labels = allocations.columns("cluster_labels")["cluster_labels"]
             bagged = bagged_of(plan, bags, labels.reshape(len(plan.settings), plan.schedule.n_windows, -1))
         # those of the study of the windows say which assets these put out
-        notes = [*allocations.record["notes"], *notes_on(allocations)]
+        notes = [*allocations.record["notes"], *bagging_notes(bagged, plan.profiles), *notes_on(allocations)]
         record = identity | {"notes": notes, "started": started}
         record |= {} if command is None else {"command": command}
         record["seconds"] = round(time.monotonic() - clock, 3)

@@ -145,6 +145,15 @@ class WalkForward:
         return self.settings.config.profiles
 
     @property
+    def bagging_words(self) -> str:
+        """How portfolios are bagged, in words; empty where they are not."""
+        settings = self.record.get("bagging")
+        if settings is None:
+            return ""
+        how = "drawn one by one" if settings["method"] == "iid" else f"in blocks of {settings['block_length']:g} rows"
+        return f"each portfolio is the mean of those of {counted(settings['n'], 'resample')} of its window, {how}"
+
+    @property
     def base(self) -> str:
         """The profile that others are compared with: ``"equal_weight"`` if it is there, else the first."""
         return "equal_weight" if "equal_weight" in self.profiles else self.profiles[0]

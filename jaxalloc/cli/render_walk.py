@@ -38,6 +38,8 @@ def print_walk(walk: WalkForward, base: str, console: Console) -> None:
     cost = f"trading costs {walk.costs_bps:g} bp" if walk.costs_bps else "trading costs nothing"
     how = f"decided on {seen}{s.window} rows, {s.words}{gap}; {cost}; figures are annual{lead}"
     console.print(Text(how, style="dim"))
+    if walk.bagging_words:
+        console.print(Text(walk.bagging_words, style="dim"))
     _print_notes(walk, console)
     if walk.settings.names:
         _print_sweep(walk, console)

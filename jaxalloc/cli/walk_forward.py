@@ -13,12 +13,13 @@ import typer
 from jaxalloc.arguments.errors import InputError
 from jaxalloc.arguments.numbers import whole_number
 from jaxalloc.arguments.words import quote
-from jaxalloc.backtest.folder import ALLOCATIONS, PATHS
+from jaxalloc.backtest.folder import ALLOCATIONS, BAGS, PATH_BAGS, PATHS
 from jaxalloc.backtest.previous import read_weights
 from jaxalloc.backtest.run import Execution, live_windows
 from jaxalloc.backtest.run import walk_forward as run_walk_forward
 from jaxalloc.backtest.walk import WalkForward
 from jaxalloc.cli import render
+from jaxalloc.cli.bagging import BLOCK_HELP, Bag, bootstrap_of
 from jaxalloc.cli.command_line import ReportingCommand, as_text, words_in_force
 from jaxalloc.cli.documents import records, to_json
 from jaxalloc.cli.options import Json, MaxMissing, MissingWay, SourceFile, example, expand
@@ -99,6 +100,8 @@ class Walking:
             rich_help_panel=_WALK,
         ),
     ] = _DEFAULT["execution"]
+    bag: Bag = None
+    bag_block: Annotated[str | None, typer.Option(metavar="ROWS", help=BLOCK_HELP, rich_help_panel=_WALK)] = None
     max_missing: MaxMissing = _DEFAULT["max_missing"]
     previous_weights: Annotated[
         Path | None,
@@ -127,8 +130,9 @@ class Walking:
 
     def arguments(self) -> dict[str, Any]:
         """Return the options as arguments of `jaxalloc.walk_forward`; the previous weights are read."""
+        others = ("base", "bag", "bag_block")
         arguments = {
-            field.name: getattr(self, field.name) for field in dataclasses.fields(self) if field.name != "base"
+            field.name: getattr(self, field.name) for field in dataclasses.fields(self) if field.name not in others
         }
         return arguments | {
             "step": step_of(self.step),
@@ -216,6 +220,7 @@ def walk_forward(
     settings = varied(context, config, vary or ())
     base = _base(walking.base, config)
     panel = source.read()
+    arguments["bagging"] = bootstrap_of(walking.bag, walking.bag_block, "--bag-block", panel, settings)
     said = [*panel.notes, *setting_advice(settings, FIGURES, leads=walking.execution == "lead")]
     render.say_notes(said, running.quiet)
     again = running.resume or running.fresh
@@ -263,7 +268,9 @@ def _run(
         paths = dataclasses.replace(paths, block_length=length)
     n_paths = 0 if paths is None or paths.n is None else paths.n
     of_paths = dataclasses.replace(windows, live=False).count(n_rows) * n_paths
-    total = (windows.count(n_rows) + of_paths) * len(settings)
+    bagging = arguments["bagging"]
+    each = 1 if bagging is None else 1 + (bagging.n or 0)  # a window itself, and its resamples
+    total = (windows.count(n_rows) + of_paths) * len(settings) * each
     resumed = running.resume and read_manifest(folder / ALLOCATIONS) is not None
     try:
         with render.progress_bar(total, running.quiet, resumed) as progress:
@@ -278,7 +285,7 @@ def _run(
                 **running.computing(),
             )
     except KeyboardInterrupt:
-        raise KeyboardInterrupt(*what_is_kept(folder, total, command, (ALLOCATIONS, PATHS))) from None
+        raise KeyboardInterrupt(*what_is_kept(folder, total, command, (ALLOCATIONS, BAGS, PATHS, PATH_BAGS))) from None
 
 
 def document(walk: WalkForward, base: str | None, folder: Path, report: Path | None) -> dict[str, Any]:

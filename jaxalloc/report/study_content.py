@@ -18,8 +18,8 @@ from jaxalloc.portfolios.tables import asset_table, cluster_table
 from jaxalloc.report.text_table import TextTable, split
 from jaxalloc.report.words import NONE, percent, sentence, stability_sentence
 from jaxalloc.settings.measures import UNIVERSE_MEASURE
-from jaxalloc.settings.status import Status, explain
-from jaxalloc.studies.totals import BINDING, POSITIVE_WEIGHT
+from jaxalloc.settings.status import explain
+from jaxalloc.studies.totals import BINDING, BITS, POSITIVE_WEIGHT
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -206,7 +206,7 @@ def statuses(study: Study, at: int) -> TextTable:
     by_profile = sums.to_dict(orient="index")
     estimate = [int(status) for status in study.estimate(at).status]
     rows = []
-    for bit in Status:
+    for bit in BITS:
         cells = []
         for profile, status in zip(study.profiles, estimate, strict=True):
             count = int(by_profile[profile][str(bit.name)])

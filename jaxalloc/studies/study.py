@@ -190,6 +190,29 @@ class Study:
             lambda g: tables.asset_summary(self.totals[g], self.estimates.weights[g], self.symbols, self.profiles), at
         )
 
+    def bagged(self, profile: str, at: int | None = None) -> pd.DataFrame:
+        """Return a profile's bagged portfolio: the mean of its weights over the universes (Breiman, 1996).
+
+        Universes of resamples make it Michaud's resampled portfolio (1998). An asset that is not active in a universe
+        counts as 0 there; invalid universes are left out.
+
+        Args:
+            profile: one of `profiles`.
+            at: number of a point of a sweep's grid; all points by default.
+
+        Returns:
+            Frame with the index "symbol" and the columns weight (at least 0, sum 1) and standard_error (standard
+            deviation over the universes, divisor n - 1: of the portfolio that one universe decides on, and over the
+            square root of n, of the mean). NaN where no universe is valid.
+
+        Raises:
+            InputError: there is no such profile or point.
+        """
+        if profile not in self.profiles:
+            raise InputError(f"the study has no profile {profile!r}; it has {', '.join(self.profiles)}")
+        p = self.profiles.index(profile)
+        return self.over_points(lambda g: tables.bagged_weights(self.totals[g], p, self.symbols), at)
+
     def profile_summary(self, at: int | None = None) -> pd.DataFrame:
         """Summarise each profile's portfolios over the valid universes.
 
