@@ -1,4 +1,4 @@
-"""Figures by name: what `Study.plot`, `WalkForward.plot` and `ClusterChoice.plot` draw."""
+"""Figures by name: what the methods `plot` of results draw."""
 
 from __future__ import annotations
 
@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Any
 from jaxalloc.arguments.errors import InputError
 from jaxalloc.arguments.words import literal
 from jaxalloc.backtest.walk import WalkForward
+from jaxalloc.figures.bagging import bagged_weights
 from jaxalloc.figures.choice import cuts
 from jaxalloc.figures.clusters import cluster_counts, co_association, correlation, dendrogram
 from jaxalloc.figures.comparisons import differences, path_boxes
 from jaxalloc.figures.portfolios import boxes, distributions, risks, sleeve, treemap, weights
 from jaxalloc.figures.sweeps import sweep_heatmap, walk_heatmap
 from jaxalloc.figures.walks import drawdowns, holdings, rolling_volatility, turnovers, wealth
+from jaxalloc.studies.bagged import BaggedAllocation
 from jaxalloc.studies.choice import ClusterChoice
 from jaxalloc.studies.study import Study
 
@@ -29,11 +31,19 @@ _OF_STUDIES = (
 _OF_WALKS = (wealth, drawdowns, rolling_volatility, turnovers, holdings, differences, path_boxes, walk_heatmap)
 _FIGURES: dict[type, dict[str, Callable[..., Any]]] = {
     kind: {figure.__name__: figure for figure in figures}
-    for kind, figures in ((Study, _OF_STUDIES), (WalkForward, _OF_WALKS), (ClusterChoice, (cuts,)))
+    for kind, figures in (
+        (Study, _OF_STUDIES),
+        (WalkForward, _OF_WALKS),
+        (ClusterChoice, (cuts,)),
+        (BaggedAllocation, (bagged_weights,)),
+    )
 }
 
 
-def draw(result: Study | WalkForward | ClusterChoice, name: str | None, *arguments: Any, **options: Any) -> go.Figure:
+Result = Study | WalkForward | ClusterChoice | BaggedAllocation
+
+
+def draw(result: Result, name: str | None, *arguments: Any, **options: Any) -> go.Figure:
     """Draw a result's figure of that name.
 
     Args:
