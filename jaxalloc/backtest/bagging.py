@@ -47,7 +47,8 @@ def bagged_of(plan: WalkPlan, bags: Bags, labels: np.ndarray) -> Bagged:
     g, j, n = labels.shape
     p = len(plan.profiles)
     mean, deviation = (np.moveaxis(each.reshape(g, j, p, n), 2, 1) for each in (bags.mean(), bags.deviation()))
-    mean = np.where((labels >= 0).any(axis=2)[:, None, :, None], mean, np.nan)
+    active = np.asarray(labels >= 0).any(axis=2)
+    mean = np.where(active[:, None, :, None], mean, np.nan)
     over = np.zeros((g, p, j), bool)
     for point, window in np.ndindex(g, j):
         over[point, :, window] = over_cap(mean[point, :, window], labels[point, window], plan.settings.at(point))

@@ -52,4 +52,6 @@ def bootstrap_of(bag: int | None, block: str | None, flag: str, panel: Panel, se
         resolved, _ = resolve_periods(settings, panel.dates)
         rows = block_of_rows(rows_a_year(resolved.config.periods_per_year, panel.dates))
         length = max(1, min(rows, panel.n_observations // 2))
-    return Bootstrap(n, "iid") if length == 1 else Bootstrap(n, "circular", length)
+    if length == 1:
+        return Bootstrap(n, method="iid")
+    return Bootstrap(n, method="circular", block_length=length)

@@ -84,8 +84,10 @@ class NamedPortfolios:
         table = asset_table(self.allocation, profile, self.config, self.panel.symbols)
         if self.mean_of is None:
             return table
-        errors = pd.Series(self.mean_of.standard_errors[self.config.profiles.index(profile)], self.panel.symbols)
-        table.insert(table.columns.get_loc("weight") + 1, "standard_error", table["symbol"].map(errors))
+        of_profile = self.mean_of.standard_errors[self.config.profiles.index(profile)]
+        errors = dict(zip(self.panel.symbols, of_profile, strict=True))
+        place = list(table.columns).index("weight") + 1
+        table.insert(place, "standard_error", [errors[symbol] for symbol in table["symbol"]])
         return table
 
     def clusters(self, profile: str) -> pd.DataFrame:

@@ -17,7 +17,7 @@ from jaxalloc.markets.holes import MAX_MISSING, weigh_gaps
 from jaxalloc.markets.panel import Panel, as_panel, panel_of_frame
 from jaxalloc.portfolios.means import by_cluster, lead_assets, over_cap
 from jaxalloc.portfolios.result import Allocation, valid_universes
-from jaxalloc.settings.config import AllocationConfig
+from jaxalloc.settings.config import AllocationConfig, check_config
 from jaxalloc.settings.status import Status
 from jaxalloc.settings.sweep import plain_config
 from jaxalloc.studies.risk import Universe, risks_of
@@ -155,13 +155,13 @@ def allocate_bagged(
     """
     panel = panel_of_frame(panel, missing="mask") if isinstance(panel, pd.DataFrame) else as_panel(panel)
     if bagging is None:
-        bagging = Bootstrap(200, "circular", min(21, max(1, panel.n_observations // 2)))
+        bagging = Bootstrap(200, method="circular", block_length=min(21, max(1, panel.n_observations // 2)))
     elif not isinstance(bagging, Bootstrap):
         raise InputError(f"bagging must be a Bootstrap, such as Bootstrap(200, 'circular', 21), not {bagging!r}")
     study = run_study(
         panel,
         bagging,
-        plain_config(config),
+        plain_config(check_config(AllocationConfig() if config is None else config)),
         seed,
         out,
         max_missing=max_missing,

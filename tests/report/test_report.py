@@ -34,7 +34,7 @@ from jaxalloc.studies.histogram import MEASURE_BINS, bin_edges
 from jaxalloc.studies.measures import Reference, measure_universes
 from jaxalloc.studies.recommendation import COMPARED
 from jaxalloc.studies.study import Study
-from jaxalloc.studies.totals import Totals, reduce_universes
+from jaxalloc.studies.totals import BITS, Totals, reduce_universes
 
 go = pytest.importorskip("plotly.graph_objects")
 
@@ -400,7 +400,7 @@ def test_page_says_the_answer_the_statuses_and_how_to_run_it_again(page: str, st
     for profile in study.profiles:
         turnover = study.profile_summary().loc[(profile, "turnover")]
         assert f"{100 * turnover['q50']:.0f} % of the capital is placed differently from the estimate" in text
-    for bit in ja.Status:
+    for bit in BITS:
         assert str(bit.name) in text
         assert bit.message in text
     assert study.record["data"]["sha256"] in text

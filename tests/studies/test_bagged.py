@@ -162,6 +162,11 @@ def test_a_mean_that_exceeds_the_cap_is_found_in_a_panel() -> None:
     assert found
 
 
+def test_a_sweep_is_refused() -> None:
+    with pytest.raises(ja.InputError, match="AllocationConfig"):
+        ja.allocate_bagged(MARKET, ja.sweep(CONFIG, cluster_cap=[0.2, 0.3]), BAGGING)  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize(
     ("bagging", "words"),
     [("yes", "bagging must be a Bootstrap"), (ja.Bootstrap(0), "n, the number of resamples, must be")],
