@@ -60,6 +60,15 @@ def write_bands(folder: Path) -> Path:
     return ja.write_report(walk, folder / "bands.html", title="synthetic market")
 
 
+def write_bagged(folder: Path) -> Path:
+    """Draw the bagged portfolio of the example."""
+    config = ja.AllocationConfig(profiles=("max_sharpe",))
+    bagged = ja.allocate_bagged(ja.datasets.synthetic_market(n_assets=20), config, ja.Bootstrap(200, "circular", 21))
+    figure = bagged.plot("bagged_weights", "max_sharpe", top=12)
+    figure.write_html(folder / "bagged.html", config={"displayModeBar": False})
+    return folder / "bagged.html"
+
+
 def open_page(browser: Browser, path: Path, size: Any, scheme: Any, scale: float = 1) -> Page:
     """Open a report and wait until its figures are drawn."""
     page = browser.new_context(viewport=size, color_scheme=scheme, device_scale_factor=scale).new_page()
@@ -115,6 +124,10 @@ def main() -> int:
         take(walk, "walk-differences", "#differences", 700)
         bands = open_page(browser, write_bands(Path(folder)), LAPTOP, "light")
         take(bands, "walk-bands", "[data-figure=bands-0]", 440)
+        plain = browser.new_context(viewport={"width": 760, "height": 360}).new_page()
+        plain.goto(write_bagged(Path(folder)).as_uri())
+        plain.wait_for_selector(".ytick")
+        take(plain, "bagged")
         browser.close()
     return 0
 

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from jaxalloc.settings.status import explain as explain
     from jaxalloc.settings.sweep import Sweep as Sweep
     from jaxalloc.settings.sweep import sweep as sweep
+    from jaxalloc.studies.bagged import BaggedAllocation as BaggedAllocation
+    from jaxalloc.studies.bagged import allocate_bagged as allocate_bagged
     from jaxalloc.studies.choice import ClusterChoice as ClusterChoice
     from jaxalloc.studies.choice import cluster_choice as cluster_choice
     from jaxalloc.studies.folder import load_study as load_study
@@ -48,6 +50,7 @@ _HOMES = {
     "Allocation": "portfolios.result",
     "AllocationConfig": "settings.config",
     "AllocationWarning": "arguments.errors",
+    "BaggedAllocation": "studies.bagged",
     "Bootstrap": "universes.bootstrap",
     "ClusterChoice": "studies.choice",
     "InputError": "arguments.errors",
@@ -64,6 +67,7 @@ _HOMES = {
     "Sweep": "settings.sweep",
     "WalkForward": "backtest.walk",
     "allocate": "engine.single",
+    "allocate_bagged": "studies.bagged",
     "allocate_batch": "engine.batch",
     "cluster_choice": "studies.choice",
     "datasets": "datasets",
@@ -84,6 +88,7 @@ __all__ = [
     "Allocation",
     "AllocationConfig",
     "AllocationWarning",
+    "BaggedAllocation",
     "Bootstrap",
     "ClusterChoice",
     "InputError",
@@ -101,6 +106,7 @@ __all__ = [
     "WalkForward",
     "__version__",
     "allocate",
+    "allocate_bagged",
     "allocate_batch",
     "cluster_choice",
     "datasets",

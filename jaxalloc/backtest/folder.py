@@ -8,6 +8,7 @@ import hashlib
 import io
 import json
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import pandas as pd
 
 from jaxalloc.arguments.errors import InputError
 from jaxalloc.arguments.words import unquoted
+from jaxalloc.backtest.bagging import Bagged
 from jaxalloc.backtest.plan import WalkPlan
 from jaxalloc.backtest.points import walk_settings
 from jaxalloc.backtest.schedule import Schedule
@@ -30,6 +32,7 @@ from jaxalloc.studies.identity import settings_entry, versions_entry
 
 KIND = "walk-forward"
 ALLOCATIONS, PATHS = "allocations", "paths"
+BAGS, PATH_BAGS = "bags", "path-bags"
 _OF_HOLDING = ("band", "max_turnover", "costs_bps", "execution", "previous_weights")  # of a walk-forward's identity
 RECORD, HISTORY, DATES, WEIGHTS = "walk_forward.json", "history.parquet", "dates.parquet", "weights.parquet"
 
@@ -49,6 +52,7 @@ def identity_of(plan: WalkPlan, source: Source) -> dict[str, Any]:
         "max_missing": plan.windows.max_missing,
         "seed": plan.seed,
         "precision": plan.precision,
+        **({} if plan.bagging is None else {"bagging": plan.bagging.settings()}),
         # portfolios are held in NumPy; the studies have the version of jaxlib
         "versions": {name: version for name, version in versions_entry().items() if name != "jaxlib"},
     }
@@ -65,14 +69,23 @@ def has_allocations(folder: str | os.PathLike[str], identity: dict[str, Any]) ->
 
 
 def open_store(
-    folder: str | os.PathLike[str], identity: dict[str, Any], resume: bool, fresh: bool, without_paths: bool
+    folder: str | os.PathLike[str], identity: dict[str, Any], resume: bool, fresh: bool, studies: Iterable[str]
 ) -> Store:
-    """Open a walk-forward's folder to write; a walk without paths that replaces one with paths removes these."""
+    """Open a walk-forward's folder to write.
+
+    Args:
+        folder: of the walk-forward.
+        identity: what is computed.
+        resume: as `Store.open` takes it.
+        fresh: likewise; the studies of the one that is replaced go, unless they are replaced themselves.
+        studies: names of those that are to be computed.
+    """
     store = Store.open(folder, identity, resume=resume, fresh=fresh)
-    if fresh and without_paths:
+    if fresh:
         with contextlib.ExitStack() as undo:
             undo.callback(store.close)
-            remove_study(store.folder / PATHS)
+            for name in {PATHS, BAGS, PATH_BAGS} - set(studies):
+                remove_study(store.folder / name)
             undo.pop_all()
     return store
 
@@ -105,6 +118,8 @@ def write_results(walk: WalkForward, store: Store) -> None:
     arrays = {name: getattr(walk.history, name) for name in History._fields if name != "weights"}
     if walk.path_figures is not None:
         arrays["path_figures"] = walk.path_figures
+    if walk.bagged is not None:
+        arrays |= {f"{BAGS}.{name}": array for name, array in walk.bagged._asdict().items()}
     data = to_parquet(arrays_to_table(arrays), use_dictionary=False, write_statistics=False)
     store.write_result(HISTORY, lambda path: path.write_bytes(data))
     put_record(store, RECORD, walk.record | {"symbols": walk.symbols})
@@ -139,6 +154,9 @@ def load_walk_forward(folder: str | os.PathLike[str]) -> WalkForward:
     allocations = load_study(stored.folder / ALLOCATIONS)
     arrays = arrays_from_parquet(stored.result(HISTORY))
     figures = arrays.pop("path_figures", None)
+    bagged = None
+    if "bagging" in identity:
+        bagged = Bagged(**{name: arrays.pop(f"{BAGS}.{name}") for name in Bagged._fields})
     n_points, n_profiles, n_held = arrays["turnover"].shape
     weights = pd.read_parquet(io.BytesIO(stored.result(WEIGHTS)), engine="pyarrow").to_numpy()
     weights = weights.reshape(n_profiles, n_points, n_held, len(symbols)).swapaxes(0, 1)
@@ -155,6 +173,7 @@ def load_walk_forward(folder: str | os.PathLike[str]) -> WalkForward:
         precision=identity["precision"],
         history=History(weights=weights, **arrays),
         path_figures=figures,
+        bagged=bagged,
         allocations=allocations,
         path_allocations=None if identity["paths"] is None else load_study(stored.folder / PATHS),
         record=record,

@@ -10,13 +10,17 @@ from typing import NamedTuple
 
 import numpy as np
 
+from jaxalloc.backtest.bagging import bagged_bets
 from jaxalloc.backtest.performance import performance, tracking_error
 from jaxalloc.backtest.plan import WalkPlan
 from jaxalloc.backtest.schedule import Schedule
 from jaxalloc.backtest.simulation import Held, Market, after_costs, concentrate, hold
 from jaxalloc.backtest.trading import Rule, trade
 from jaxalloc.backtest.walk import History
+from jaxalloc.markets.holes import weigh_gaps
+from jaxalloc.portfolios.means import lead_assets
 from jaxalloc.settings.measures import FIGURES
+from jaxalloc.studies.bags import Bags
 from jaxalloc.studies.study import Study, column_values
 from jaxalloc.universes.bootstrap import Bootstrap
 
@@ -32,12 +36,16 @@ class Decisions(NamedTuple):
     Attributes:
         first: the number of the block's first path.
         targets: (B, J, M, N) weights; NaN where a window has no portfolio.
-        bets: (B, P, J) effective number of bets.
+        bets: (B, P, J) effective number of bets; None where portfolios are bagged.
+        bagged: (B, J, P, N) the bagged portfolios, whole; None where they are not.
+        labels: (B, J, N) the windows' own clusters, likewise.
     """
 
     first: int
     targets: np.ndarray
-    bets: np.ndarray
+    bets: np.ndarray | None
+    bagged: np.ndarray | None
+    labels: np.ndarray | None
 
     @property
     def numbers(self) -> np.ndarray:
@@ -45,21 +53,22 @@ class Decisions(NamedTuple):
         return self.first + np.arange(len(self.targets))
 
 
-def hold_history(plan: WalkPlan, market: Market, study: Study) -> History:
+def hold_history(plan: WalkPlan, market: Market, study: Study, bags: Bags | None) -> History:
     """Hold the portfolios through the panel as it happened, at every point.
 
     Args:
         plan: of the walk-forward.
         market: its panel.
         study: of the panel's windows.
+        bags: of these, where portfolios are bagged.
     """
     rows, blocks = np.arange(plan.schedule.n_rows)[None, :], []
-    for block in _decisions(plan, plan.schedule, study):
+    for block in _decisions(plan, plan.schedule, study, bags):
         each = np.broadcast_to(rows, (len(block.targets), rows.shape[1]))
-        parts = []
+        bets, parts = _bets(plan, plan.schedule, each, block, block.numbers), []
         for rule in plan.points.rules:
             held = _hold(plan, plan.schedule, market, each, block.targets, rule, keep_weights=True)
-            parts += [_history(plan, block, held, rule, cost, block.numbers) for cost in plan.points.costs]
+            parts += [_history(plan, block, held, rule, cost, bets) for cost in plan.points.costs]
         # the points of the allocations' settings, and within each of them the bands and costs
         blocks.append({name: _joined([getattr(part, name) for part in parts]) for name in History._fields})
     return History(**{name: np.concatenate([block[name] for block in blocks]) for name in History._fields})
@@ -71,7 +80,7 @@ def _joined(parts: list[np.ndarray]) -> np.ndarray:
     return stacked.reshape(stacked.shape[0] * stacked.shape[1], *stacked.shape[2:])
 
 
-def _history(plan: WalkPlan, block: Decisions, held: Held, rule: Rule, cost: float, points: np.ndarray) -> History:
+def _history(plan: WalkPlan, block: Decisions, held: Held, rule: Rule, cost: float, bets: np.ndarray) -> History:
     """What a block's paths, one for each of these points of the allocations' settings, came to."""
     p, r = len(plan.profiles), plan.schedule.n_held
     assert held.weights is not None
@@ -88,17 +97,17 @@ def _history(plan: WalkPlan, block: Decisions, held: Held, rule: Rule, cost: flo
         traded=held.traded[:, :p],
         kept=held.kept[:, :p],
         missing=held.missing[:, :p],
-        bets=block.bets[:, :, :r],
+        bets=bets[:, :, :r],
         weights=held.weights[:, :p],
         target=target,
         live=np.where(undecided[..., None], current, live),
         current=current,
         undecided=undecided,
-        figures=_figures(plan, held, net, cost, block.bets, points),
+        figures=_figures(plan, held, net, cost, bets, block.numbers),
     )
 
 
-def hold_paths(plan: WalkPlan, paths: Bootstrap, market: Market, study: Study) -> np.ndarray:
+def hold_paths(plan: WalkPlan, paths: Bootstrap, market: Market, study: Study, bags: Bags | None) -> np.ndarray:
     """Hold the portfolios through every resampled path, at every point.
 
     Args:
@@ -106,6 +115,7 @@ def hold_paths(plan: WalkPlan, paths: Bootstrap, market: Market, study: Study) -
         paths: the resampled paths, prepared.
         market: the panel.
         study: of the paths' windows.
+        bags: of these, where portfolios are bagged.
 
     Returns:
         (paths, G, P, F) `FIGURES`.
@@ -115,41 +125,74 @@ def hold_paths(plan: WalkPlan, paths: Bootstrap, market: Market, study: Study) -
     drawn = np.empty((n, schedule.n_rows), np.int32)
     n_drawn = 0  # each path is drawn once, for the first point, and kept for the others
     figures = np.empty((n_decided * n, len(rules), len(costs), len(plan.profiles), len(FIGURES)))
-    for block in _decisions(plan, schedule, study):
+    for block in _decisions(plan, schedule, study, bags):
         points, index = np.divmod(block.numbers, n)
         stop = min(int(block.numbers[-1]) + 1, n)
         if stop > n_drawn:
             drawn[n_drawn:stop] = paths.rows(schedule.n_rows, plan.seed, n_drawn, stop)
             n_drawn = stop
+        bets = _bets(plan, schedule, drawn[index], block, points)
         for k, rule in enumerate(rules):
             held = _hold(plan, schedule, market, drawn[index], block.targets, rule)
             for c, cost in enumerate(costs):
                 net = after_costs(held, schedule, cost * 1e-4)
-                figures[block.numbers, k, c] = _figures(plan, held, net, cost, block.bets, points)
+                figures[block.numbers, k, c] = _figures(plan, held, net, cost, bets, points)
     figures = figures.reshape(n_decided, n, *figures.shape[1:]).swapaxes(0, 1)
     return figures.reshape(n, len(plan.points), *figures.shape[-2:])
 
 
-def _decisions(plan: WalkPlan, schedule: Schedule, study: Study) -> Iterator[Decisions]:
-    """Read a study's portfolios, a block of paths at a time."""
+def _decisions(plan: WalkPlan, schedule: Schedule, study: Study, bags: Bags | None) -> Iterator[Decisions]:
+    """Read a study's portfolios, or the bagged ones in their place, a block of paths at a time."""
     profiles, lead, n_windows = plan.profiles, plan.execution == "lead", schedule.n_windows
     names = [f"{profile}.{name}" for profile in profiles for name in ("weights", "effective_bets")]
-    if lead:
-        names += ["cluster_labels", *(f"{profile}.leads" for profile in profiles)]
+    if lead or bags is not None:
+        names += ["cluster_labels", *(f"{profile}.leads" for profile in profiles if lead)]
     for first, columns in _by_path(study, names, n_windows, _block_size(plan, schedule)):
         weights = [columns[f"{profile}.weights"].astype(float) for profile in profiles]
         weights = [each / each.sum(axis=1, keepdims=True) for each in weights]  # those of float32 sum to 1 nearly
+        labels, bagged = columns.get("cluster_labels"), None
+        if bags is not None:
+            bagged = bags.mean(slice(first * n_windows, first * n_windows + len(weights[0])))
+            bagged[np.isnan(weights[0][:, 0])] = np.nan  # nothing says what its clusters are
+            weights = list(bagged.swapaxes(0, 1))
         if lead:
-            labels = columns["cluster_labels"]
+            assert labels is not None
             leads = [columns[f"{profile}.leads"] for profile in profiles]
+            leads = leads if bagged is None else _leads(bagged, labels)
             weights = [concentrate(each, labels, at) for each, at in zip(weights, leads, strict=True)] + weights
         targets = np.stack(weights, axis=1)
-        bets = np.stack([columns[f"{profile}.effective_bets"].astype(float) for profile in profiles], axis=1)
+        own = np.stack([columns[f"{profile}.effective_bets"].astype(float) for profile in profiles], axis=1)
+        bets = own.reshape(-1, n_windows, len(profiles)).swapaxes(1, 2)
+
+        def by_path(array: np.ndarray | None) -> np.ndarray | None:
+            return None if array is None or bags is None else array.reshape(-1, n_windows, *array.shape[1:])
+
         yield Decisions(
             first=first,
             targets=targets.reshape(-1, n_windows, *targets.shape[1:]),
-            bets=bets.reshape(-1, n_windows, len(profiles)).swapaxes(1, 2),
+            bets=bets if bags is None else None,
+            bagged=by_path(bagged),
+            labels=by_path(labels),
         )
+
+
+def _leads(bagged: np.ndarray, labels: np.ndarray) -> list[np.ndarray]:
+    """For each profile (U, N) bool, the asset of highest weight in each cluster of some windows' own."""
+    leads = np.zeros(bagged.shape, bool)
+    for u, (weights, own) in enumerate(zip(bagged, labels, strict=True)):
+        for p, of_clusters in enumerate(lead_assets(weights, own)):
+            leads[u, p, of_clusters[of_clusters >= 0]] = True
+    return list(leads.swapaxes(0, 1))
+
+
+def _bets(plan: WalkPlan, schedule: Schedule, rows: np.ndarray, block: Decisions, points: np.ndarray) -> np.ndarray:
+    """(B, P, J) effective numbers of bets of the portfolios as decided."""
+    if block.bets is not None:
+        return block.bets
+    assert block.bagged is not None
+    assert block.labels is not None
+    returns = weigh_gaps(plan.windows.returns, plan.windows.max_missing).returns
+    return bagged_bets(plan, schedule, rows, returns, block.bagged, block.labels, points)
 
 
 def _block_size(plan: WalkPlan, s: Schedule) -> int:

@@ -15,7 +15,7 @@ from jaxalloc.backtest.schedule import Schedule
 from jaxalloc.markets.panel import Panel
 from jaxalloc.settings.sweep import Sweep
 from jaxalloc.studies.plan import Plan, make_plan
-from jaxalloc.universes.bootstrap import Bootstrap
+from jaxalloc.universes.bootstrap import Bags, Bootstrap
 from jaxalloc.universes.samplers import Product, RollingWindows
 
 Execution = Literal["portfolio", "lead"]
@@ -31,6 +31,8 @@ class WalkPlan:
         windows: the study of the windows of the panel as it happened.
         path_windows: the study of the windows of the resampled paths; None without paths.
         paths: the resampled paths, prepared for the panel; None without paths.
+        bags: the resamples of each window of the panel as it happened; None where portfolios are not bagged.
+        path_bags: those of each window of the resampled paths; None without paths, too.
         schedule: when portfolios are decided and held.
         path_schedule: likewise on the paths, which need no live portfolio.
         points: settings of the allocations, bands and costs.
@@ -41,6 +43,8 @@ class WalkPlan:
     windows: Plan
     path_windows: Plan | None
     paths: Bootstrap | None
+    bags: Plan | None
+    path_bags: Plan | None
     schedule: Schedule
     path_schedule: Schedule
     points: WalkSettings
@@ -56,6 +60,15 @@ class WalkPlan:
     def profiles(self) -> tuple[str, ...]:
         """The P profiles."""
         return self.settings.config.profiles
+
+    @property
+    def bagging(self) -> Bags | None:
+        """How each window is resampled, prepared for the panel; None where portfolios are not bagged."""
+        if self.bags is None:
+            return None
+        last = self.bags.sampler.parts[-1]
+        assert isinstance(last, Bags)
+        return last
 
     @property
     def seed(self) -> int:
@@ -80,6 +93,7 @@ def make_walk_plan(
     costs_bps: Any,
     execution: Any,
     paths: Any,
+    bagging: Any,
     previous_weights: Any,
     seed: Any,
     precision: Any,
@@ -99,6 +113,7 @@ def make_walk_plan(
         costs_bps: likewise.
         execution: likewise.
         paths: likewise.
+        bagging: likewise.
         previous_weights: likewise.
         seed: likewise.
         precision: likewise.
@@ -110,6 +125,7 @@ def make_walk_plan(
     """
     if paths is not None:
         _check_paths(paths)
+    own = None if bagging is None else check_bagging(bagging)
     plan = make_plan(
         panel,
         windows,
@@ -136,16 +152,23 @@ def make_walk_plan(
     _check_room(points, schedule, n_assets)
     if execution not in get_args(Execution):
         raise InputError(f"execution must be one of {', '.join(get_args(Execution))}, not {execution!r}")
-    path_windows, prepared = None, None
+    years = settings.config.periods_per_year
+    path_windows, prepared, bags, path_bags = None, None, None, None
+    if own is not None:
+        bags = dataclasses.replace(plan, sampler=Product((rolling, own)).prepare(panel, n_rows, years))
     if paths is not None:
-        product = Product((paths, dataclasses.replace(rolling, live=False)))
-        product = product.prepare(panel, n_rows, settings.config.periods_per_year)
+        product = Product((paths, dataclasses.replace(rolling, live=False))).prepare(panel, n_rows, years)
         path_windows, prepared = dataclasses.replace(plan, sampler=product), product.parts[0]
         assert isinstance(prepared, Bootstrap)
+        if own is not None:
+            of_paths = Product((*product.parts, own)).prepare(panel, n_rows, years)
+            path_bags = dataclasses.replace(plan, sampler=of_paths)
     return WalkPlan(
         windows=plan,
         path_windows=path_windows,
         paths=prepared,
+        bags=bags,
+        path_bags=path_bags,
         schedule=schedule,
         path_schedule=dataclasses.replace(schedule, live=False),
         points=points,
@@ -159,6 +182,15 @@ def _check_paths(paths: Any) -> None:
         raise InputError(f"paths must be a Bootstrap, such as Bootstrap(1000, 'stationary', 21), not {paths!r}")
     if paths.n is None:
         raise InputError("paths need n, their number, such as Bootstrap(n=1000, ...)")
+
+
+def check_bagging(bagging: Any) -> Bags:
+    """Return the resamples of each window; raise `InputError` unless they are a `Bootstrap` with a number."""
+    if not isinstance(bagging, Bootstrap):
+        raise InputError(f"bagging must be a Bootstrap, such as Bootstrap(100, 'circular', 21), not {bagging!r}")
+    if bagging.n is None:
+        raise InputError("bagging needs n, the number of resamples, such as Bootstrap(n=100, ...)")
+    return Bags(n=bagging.n, method=bagging.method, block_length=bagging.block_length)
 
 
 def _check_room(points: WalkSettings, schedule: Schedule, n_assets: int) -> None:

@@ -1,7 +1,8 @@
 """walk_forward(): what portfolios would have returned on data that they were not decided on.
 
 Every window at every point of the settings is one universe. All universes are allocated together, as a study in the
-folder ``allocations``; those of the resampled paths are a study in the folder ``paths``. Then the portfolios are held
+folder ``allocations``; those of the resampled paths are a study in the folder ``paths``. Where portfolios are bagged
+the folders ``bags`` and ``path-bags`` hold sums over the resamples of either's windows. Then the portfolios are held
 through the rows after their windows (`jaxalloc.backtest.simulation`), path by path as the study's chunks are read.
 
 A walk-forward's folder holds these studies, the store's manifest, and at the end
@@ -21,16 +22,19 @@ import os
 import time
 import warnings
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import pandas as pd
 
 from jaxalloc.arguments.errors import AllocationWarning, InputError
 from jaxalloc.arguments.processes import check_process
 from jaxalloc.arguments.words import counted
-from jaxalloc.backtest.advice import walk_notes
+from jaxalloc.backtest.advice import bagging_notes, walk_notes
+from jaxalloc.backtest.bagging import bagged_of
 from jaxalloc.backtest.folder import (
     ALLOCATIONS,
+    BAGS,
+    PATH_BAGS,
     PATHS,
     has_allocations,
     identity_of,
@@ -49,11 +53,14 @@ from jaxalloc.markets.source import Source, source_of
 from jaxalloc.settings.config import AllocationConfig
 from jaxalloc.settings.sweep import Sweep, as_sweep
 from jaxalloc.storage.writer import Store
-from jaxalloc.studies.compute import RunOptions, compute_study, timestamp
+from jaxalloc.studies.bags import Bags
+from jaxalloc.studies.compute import RunOptions, compute_bags, compute_study, timestamp
 from jaxalloc.studies.plan import Plan
 from jaxalloc.studies.study import Study
 from jaxalloc.universes.bootstrap import Bootstrap
 from jaxalloc.universes.samplers import MONTH, YEAR, RollingWindows, month_of_rows
+
+Result = TypeVar("Result")
 
 
 def walk_forward(
@@ -69,6 +76,7 @@ def walk_forward(
     costs_bps: float | Sequence[float] = 0.0,
     execution: Execution = "portfolio",
     paths: Bootstrap | None = None,
+    bagging: Bootstrap | None = None,
     max_missing: float = MAX_MISSING,
     previous_weights: Any = None,
     seed: int = 0,
@@ -125,6 +133,9 @@ def walk_forward(
         paths: a `Bootstrap` whose resamples of the panel's rows, each in its order, are walked through as well as the
             panel as it happened. They are kept in memory, 4 bytes a row and path. A gap may then fall into any window:
             give a panel with few.
+        bagging: a `Bootstrap` of each window's rows: the portfolio decided on a window is the mean of the portfolios of
+            its resamples (Breiman, 1996; Michaud, 1998), drawn anew for each window. Clusters and leads are the
+            window's own. An expanding window's blocks are as long as the others'.
         max_missing: largest share of a window's rows that an active asset may miss inside its life, at least 0 and less
             than 1.
         previous_weights: weights held before the first rebalance: a mapping or Series by symbol, or a mapping or frame
@@ -141,7 +152,8 @@ def walk_forward(
         profile_dir: as `run_study` takes it.
         command: the command line that makes this, for its record.
         progress: called with the number of universes done since the last call; there are
-            ``len(sweep)`` times the windows of the panel and of each path, which has no live one.
+            ``len(sweep)`` times the windows of the panel and of each path, which has no live one; with bagging, and
+            as many times ``bagging.n`` on top.
 
     Returns:
         `WalkForward`. What is to be said of its settings, data and clusters is in ``record["notes"]``; an
@@ -178,6 +190,7 @@ def walk_forward(
         costs_bps=costs_bps,
         execution=execution,
         paths=paths,
+        bagging=bagging,
         previous_weights=previous_weights,
         seed=seed,
         precision=precision,
@@ -243,20 +256,27 @@ def _compute_walk(
     with contextlib.ExitStack() as stack:
         store = None
         if options.out is not None:
+            wanted = {PATHS: plan.path_windows, BAGS: plan.bags, PATH_BAGS: plan.path_bags}
+            studies = [name for name, each in wanted.items() if each is not None]
             again = options.fresh and has_allocations(options.out, identity)
-            store = open_store(options.out, identity, options.resume, options.fresh, without_paths=plan.paths is None)
-            stack.enter_context(store)
+            store = stack.enter_context(open_store(options.out, identity, options.resume, options.fresh, studies))
             options = dataclasses.replace(options, resume=options.resume or again)
         allocations = _allocate(plan.windows, source, options, store, ALLOCATIONS)
+        bags = _bag(plan.bags, source, options, store, BAGS)
         resampled = None
         if plan.path_windows is not None:
             resampled = _allocate(plan.path_windows, source, options, store, PATHS)
+        path_bags = _bag(plan.path_bags, source, options, store, PATH_BAGS)
         market = Market.of(plan.windows.returns)
-        history, path_figures = hold_history(plan, market, allocations), None
+        history, path_figures = hold_history(plan, market, allocations, bags), None
         if plan.paths is not None and resampled is not None:
-            path_figures = hold_paths(plan, plan.paths, market, resampled)
+            path_figures = hold_paths(plan, plan.paths, market, resampled, path_bags)
+        bagged = None
+        if bags is not None:
+            labels = allocations.columns("cluster_labels")["cluster_labels"]
+            bagged = bagged_of(plan, bags, labels.reshape(len(plan.settings), plan.schedule.n_windows, -1))
         # those of the study of the windows say which assets these put out
-        notes = [*allocations.record["notes"], *notes_on(allocations)]
+        notes = [*allocations.record["notes"], *bagging_notes(bagged, plan.profiles), *notes_on(allocations)]
         record = identity | {"notes": notes, "started": started}
         record |= {} if command is None else {"command": command}
         record["seconds"] = round(time.monotonic() - clock, 3)
@@ -270,6 +290,7 @@ def _compute_walk(
             precision=plan.precision,
             history=history,
             path_figures=path_figures,
+            bagged=bagged,
             allocations=allocations,
             path_allocations=resampled,
             record=record,
@@ -281,13 +302,25 @@ def _compute_walk(
 
 def _allocate(plan: Plan, source: Source, options: RunOptions, store: Store | None, name: str) -> Study:
     """Compute the study of some windows, in a folder of that name within the walk-forward's."""
+    return _inside(options, store, name, lambda own: compute_study(plan, source, own))
+
+
+def _bag(plan: Plan | None, source: Source, options: RunOptions, store: Store | None, name: str) -> Bags | None:
+    """Compute the mean portfolios of some windows' resamples, likewise; None if there are to be none."""
+    if plan is None:
+        return None
+    return _inside(options, store, name, lambda own: compute_bags(plan, source, own))
+
+
+def _inside(options: RunOptions, store: Store | None, name: str, compute: Callable[[RunOptions], Result]) -> Result:
+    """Compute a study in a folder of that name within the walk-forward's."""
     folder = None if store is None else store.folder / name
     if options.resume and options.fresh:  # go on with the study that is there; start again where that cannot be
         with contextlib.suppress(InputError):
-            return compute_study(plan, source, dataclasses.replace(options, out=folder, fresh=False))
+            return compute(dataclasses.replace(options, out=folder, fresh=False))
         options = dataclasses.replace(options, resume=False)
     try:
-        return compute_study(plan, source, dataclasses.replace(options, out=folder))
+        return compute(dataclasses.replace(options, out=folder))
     except InputError:
         if store is not None and not any((store.folder / study).exists() for study in (ALLOCATIONS, PATHS)):
             store.close()

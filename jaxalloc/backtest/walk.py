@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from jaxalloc.arguments.errors import InputError
+from jaxalloc.arguments.plotting import plot
 from jaxalloc.arguments.words import counted, cut
 from jaxalloc.backtest import comparison
+from jaxalloc.backtest.bagging import Bagged
 from jaxalloc.backtest.comparison import FEWEST_DAYS, Trials
 from jaxalloc.backtest.orders import Orders, orders_within
 from jaxalloc.backtest.points import WalkSettings
@@ -21,6 +23,9 @@ from jaxalloc.settings.measures import FIGURES, OF_WALKS
 from jaxalloc.studies import tables
 from jaxalloc.studies.study import Study, data_lines
 from jaxalloc.universes.bootstrap import Method
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
 
 _SHOWN = ("annual_return", "volatility", "sharpe", "max_drawdown", "turnover", "cost")  # in a notebook
 _ROWS_SHOWN = 20  # likewise
@@ -81,6 +86,8 @@ class WalkForward:
         precision: 64 or 32, the bits that allocations were computed with.
         history: arrays of the panel as it happened.
         path_figures: (paths, G, P, F) figures of each resampled path; None without paths.
+        bagged: the bagged portfolios of the windows, at the points of the allocations' settings; None where portfolios
+            are not bagged.
         allocations: the `Study` of the windows: clusters, status and all else of every decision. Its points are those
             of the allocations' settings: ``settings.decided(at)`` is the one that a point decides with.
         path_allocations: that of the paths' windows; None without paths.
@@ -96,6 +103,7 @@ class WalkForward:
     precision: int
     history: History
     path_figures: np.ndarray | None
+    bagged: Bagged | None
     allocations: Study
     path_allocations: Study | None
     record: dict[str, Any]
@@ -122,10 +130,36 @@ class WalkForward:
         columns = {measure.heading: figures[measure.name].map(measure.write) for measure in measures}
         return pd.DataFrame(columns).to_html(max_rows=_ROWS_SHOWN)
 
+    def plot(self, name: str | None = None, *arguments: Any, **options: Any) -> go.Figure:
+        """Draw a figure of `jaxalloc.figures` (extra ``report``).
+
+        Args:
+            name: such as ``"drawdowns"`` or ``"differences"``; ``"wealth"`` by default.
+            arguments: what the function of that name takes after the walk-forward.
+            options: likewise, by name.
+
+        Raises:
+            InputError: there is no such figure, the arguments are not those that it takes, or Plotly is not
+                installed.
+
+        Example:
+            >>> walk.plot("drawdowns")  # doctest: +SKIP
+        """
+        return plot(self, name, arguments, options)
+
     @property
     def profiles(self) -> tuple[str, ...]:
         """The P profiles."""
         return self.settings.config.profiles
+
+    @property
+    def bagging_words(self) -> str:
+        """How portfolios are bagged, in words; empty where they are not."""
+        settings = self.record.get("bagging")
+        if settings is None:
+            return ""
+        how = "drawn one by one" if settings["method"] == "iid" else f"in blocks of {settings['block_length']:g} rows"
+        return f"each portfolio is the mean of those of {counted(settings['n'], 'resample')} of its window, {how}"
 
     @property
     def base(self) -> str:
@@ -214,12 +248,30 @@ class WalkForward:
             lambda g: pd.DataFrame(self.history.weights[g, p], index=self.rebalance_dates, columns=columns), at
         )
 
+    def standard_errors(self, profile: str, at: int | None = None) -> pd.DataFrame:
+        """Return how sure the weights are that were decided: a row a window (index "decided"), a column an asset.
+
+        They are the standard deviations of the weights over the resamples of the window (divisor n - 1): bootstrap
+        standard errors (Efron, 1979) of the weights that the window decides on without bagging. The error of the mean
+        of n resamples is this over the square root of n. The last window is the live one.
+
+        Raises:
+            InputError: portfolios are not bagged, or there is no such profile or point.
+        """
+        if self.bagged is None:
+            raise InputError("portfolios are not bagged; give walk_forward bagging=Bootstrap(...)")
+        p, deviation = self.number(profile), self.bagged.deviation
+        columns, seen = pd.Index(self.symbols, name="symbol"), self.dates[self.schedule.decisions].rename("decided")
+        decided = self.settings.decided
+        return self.over_points(lambda g: pd.DataFrame(deviation[decided(g), p], index=seen, columns=columns), at)
+
     def rebalances(self, at: int | None = None) -> pd.DataFrame:
         """Tabulate the rebalances: index ("profile", "date").
 
         The columns are decided (label of the last row that the decision saw), turnover, traded, cost, effective_bets
         (see `summary`), kept (bool: the window had no portfolio, and what was held was kept), missing (days times
-        assets held whose return was missing, counted as 0).
+        assets held whose return was missing, counted as 0); where portfolios are bagged also resamples (valid ones of
+        the window) and over_cap (bool: the mean gives a cluster of the window's own more than its cap).
         """
         history = self.history
         seen = self.dates[[self.schedule.decided(j) for j in range(self.schedule.n_held)]]
@@ -240,6 +292,11 @@ class WalkForward:
                 )
                 for p in range(len(self.profiles))
             ]
+            if self.bagged is not None:
+                n = self.schedule.n_held
+                for p, part in enumerate(parts):
+                    part["resamples"] = self.bagged.valid[self.settings.decided(g), :n]
+                    part["over_cap"] = self.bagged.over_cap[self.settings.decided(g), p, :n]
             return pd.concat(parts, keys=self.profiles, names=["profile", "date"])
 
         return self.over_points(one, at)
@@ -252,7 +309,8 @@ class WalkForward:
         The columns are target, current (held after the last row, drifted; before any purchase ``previous_weights``),
         bought (what to hold now: the target, as far as ``band`` and ``max_turnover`` let it be traded towards) and
         trade (bought - current). `summary` has their ``live_turnover`` and ``live_traded``. The last window ends on the
-        panel's last row. If it has no portfolio the target is what is held.
+        panel's last row. If it has no portfolio the target is what is held. Where portfolios are bagged there is
+        standard_error, too, see `standard_errors`.
 
         Raises:
             InputError: there is no such profile or point.
@@ -260,6 +318,8 @@ class WalkForward:
         p, g = self.number(profile), self._point(at)
         target, current, live = (each[g, p] for each in (self.history.target, self.history.current, self.history.live))
         frame = {"target": target, "current": current, "bought": live, "trade": live - current}
+        if self.bagged is not None:
+            frame["standard_error"] = self.bagged.deviation[self.settings.decided(g), p, -1]
         return pd.DataFrame(frame, index=pd.Index(self.symbols, name="symbol"))
 
     def orders(self, profile: str, prices: Any, capital: float, held: Any = None, lot: Any = 1, at: int = 0) -> Orders:

@@ -13,6 +13,7 @@ from jaxalloc.arguments.paths import check_file, write_whole
 from jaxalloc.backtest.orders import Orders
 from jaxalloc.backtest.orders import orders as make_orders
 from jaxalloc.cli import render
+from jaxalloc.cli.bagging import BLOCK_HELP, Bag, bootstrap_of
 from jaxalloc.cli.documents import to_json
 from jaxalloc.cli.options import Json, MaxMissing, Precision, Quiet, SourceFile, example, expand
 from jaxalloc.cli.ordering import FILE as ORDERS
@@ -22,6 +23,7 @@ from jaxalloc.cli.render_orders import print_orders
 from jaxalloc.cli.render_portfolios import FOLDED_ROWS, print_portfolios
 from jaxalloc.markets.holes import MAX_MISSING
 from jaxalloc.settings.config import AllocationConfig
+from jaxalloc.settings.sweep import as_sweep
 from jaxalloc.storage.csv import write_csv
 
 app = typer.Typer(add_completion=False)
@@ -40,6 +42,9 @@ def allocate(
     ] = False,
     as_json: Json = False,
     quiet: Quiet = False,
+    bag: Bag = None,
+    block: Annotated[str | None, typer.Option(metavar="ROWS", help=BLOCK_HELP)] = None,
+    seed: Annotated[int, typer.Option(metavar="NUMBER", help="Seed of the resamples of --bag.")] = 0,
     max_missing: MaxMissing = MAX_MISSING,
     precision: Precision = "64",
     *,
@@ -50,7 +55,8 @@ def allocate(
 
     Assets that move together form a cluster. Capital is allocated to the clusters first, and then within each cluster.
     The tables show each cluster's weight, share of the risk, size and lead asset, and each asset's weight and share of
-    its cluster. With --capital, a table shows the shares to buy and sell.
+    its cluster. With --bag, the mean of the portfolios of resamples takes the place of the file's own, and each asset's
+    weight has its standard error. With --capital, a table shows the shares to buy and sell.
     """
     placing.check()
     table = None
@@ -66,8 +72,12 @@ def allocate(
         )
     panel = source.read()
     prices = None if placing.capital is None else placing.prices(panel, source.file)
+    bagging = bootstrap_of(bag, block, "--block", panel, as_sweep(config))
     with render.working(f"allocating to {panel.n_assets:,} assets", quiet):
         portfolios = compute(panel, config, int(precision), str(source.file), max_missing)
+    if bagging is not None:
+        with render.progress_bar(bagging.n or 0, quiet) as progress:
+            portfolios = portfolios.bagged(bagging, seed, max_missing, progress)
     render.say_notes(portfolios.notes, quiet)
     orders = {} if prices is None else _orders(portfolios, placing, prices)
     if out is not None:

@@ -27,7 +27,9 @@ from jaxalloc.settings.config import AllocationConfig
 from jaxalloc.settings.status import explain
 from jaxalloc.settings.sweep import as_sweep
 from jaxalloc.storage.csv import write_csv
+from jaxalloc.studies.bagged import BaggedAllocation, allocate_bagged
 from jaxalloc.studies.recommendation import compare_own
+from jaxalloc.universes.bootstrap import Bootstrap
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -41,6 +43,7 @@ class NamedPortfolios:
         precision: 64 or 32 bits.
         allocation: of the whole panel, without a batch axis, NumPy arrays.
         notes: what was done to the input, and what is to be said of settings, data and clusters.
+        mean_of: the bagged portfolios, where the allocation is theirs; else None.
     """
 
     name: str
@@ -49,6 +52,27 @@ class NamedPortfolios:
     precision: int
     allocation: Allocation
     notes: tuple[str, ...]
+    mean_of: BaggedAllocation | None = None
+
+    def bagged(
+        self, bagging: Bootstrap, seed: int, max_missing: float, progress: Callable[[int], None] | None
+    ) -> NamedPortfolios:
+        """Return the mean of the portfolios of resamples in the place of the panel's own; see `allocate_bagged`."""
+        mean = allocate_bagged(
+            self.panel,
+            self.config,
+            bagging,
+            seed=seed,
+            max_missing=max_missing,
+            precision=self.precision,
+            progress=progress,
+        )
+        words = f"Weights are means over {counted(mean.n_valid, 'resample')}"
+        blocks = "one by one" if bagging.method == "iid" else f"in blocks of {bagging.block_length} rows"
+        words += f" of the rows, drawn {blocks}"
+        if mean.n_valid < mean.n:
+            words += f"; {mean.n - mean.n_valid:,} of {mean.n:,} have no portfolio"
+        return dataclasses.replace(self, allocation=mean.allocation, mean_of=mean, notes=(*self.notes, f"{words}."))
 
     @property
     def n_clusters(self) -> int:
@@ -56,8 +80,15 @@ class NamedPortfolios:
         return int(self.allocation.n_clusters)
 
     def assets(self, profile: str) -> pd.DataFrame:
-        """Return a profile's `jaxalloc.portfolios.tables.asset_table`."""
-        return asset_table(self.allocation, profile, self.config, self.panel.symbols)
+        """Return a profile's `jaxalloc.portfolios.tables.asset_table`; of bagged portfolios with standard_error."""
+        table = asset_table(self.allocation, profile, self.config, self.panel.symbols)
+        if self.mean_of is None:
+            return table
+        of_profile = self.mean_of.standard_errors[self.config.profiles.index(profile)]
+        errors = dict(zip(self.panel.symbols, of_profile, strict=True))
+        place = list(table.columns).index("weight") + 1
+        table.insert(place, "standard_error", [errors[symbol] for symbol in table["symbol"]])
+        return table
 
     def clusters(self, profile: str) -> pd.DataFrame:
         """Return a profile's `jaxalloc.portfolios.tables.cluster_table`."""
@@ -77,12 +108,19 @@ class NamedPortfolios:
         numbers = {
             name: float(getattr(self.allocation, name)[position])
             for name in ("volatility", "expected_return", "optimality_gap")
+            if name != "optimality_gap" or self.mean_of is None  # a mean solves nothing
         }
         return numbers | {"status": status, "messages": explain(status, self.config)}
 
     def comparison(self) -> pd.DataFrame:
         """Return the profiles side by side, as `jaxalloc.studies.recommendation.compare` has them."""
         return compare_own(self.allocation, self.config)
+
+    def _bagging(self) -> dict[str, Any]:
+        if self.mean_of is None:
+            return {}
+        record = self.mean_of.study.record
+        return {"bagging": record["sampler"] | {"seed": record["seed"], "n_valid": self.mean_of.n_valid}}
 
     def document(self) -> dict[str, Any]:
         """Return the portfolios, and what they were computed from, as plain values."""
@@ -95,6 +133,7 @@ class NamedPortfolios:
             "notes": list(self.notes),
             "config": dataclasses.asdict(self.config),
             "precision": self.precision,
+            **self._bagging(),
             "n_clusters": self.n_clusters,
             "comparison": records(self.comparison()),
             "profiles": {

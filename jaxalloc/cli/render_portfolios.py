@@ -105,11 +105,14 @@ def print_assets(portfolios: NamedPortfolios, profile: str, console: Console, ro
     held = lines if rows is None else [row for row in lines if row["weight"] > 0]
     shown, rest = _fold(held, rows)
     marks = ("lead", "sleeve") if any(row["sleeve"] for row in lines) else ("lead",)
-    grid = empty_table("asset", ("weight", "share of cluster", "risk"), ("cluster of", *marks))
+    bagged = portfolios.mean_of is not None
+    numbers = ("weight", *(("standard error",) if bagged else ()), "share of cluster", "risk")
+    grid = empty_table("asset", numbers, ("cluster of", *marks))
+    columns = ("weight", *(("standard_error",) if bagged else ()), "share", "risk_contribution")
     names = _short_names([row["symbol"] for row in lines], 13)
     leads = {row["cluster"]: names[row["lead"]] for row in records(portfolios.clusters(profile))}
     for row in shown:
-        numbers = (percent(row[name]) for name in ("weight", "share", "risk_contribution"))
+        numbers = tuple(percent(row[name]) for name in columns)
         cluster = plain(leads.get(row["cluster"], "none"))
         grid.add_row(plain(row["symbol"]), *numbers, cluster, *("yes" if row[name] else "" for name in marks))
     console.print(grid)

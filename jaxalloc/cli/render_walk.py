@@ -37,6 +37,8 @@ def print_walk(walk: WalkForward, base: str, console: Console) -> None:
     lead = "; only lead assets are held" if walk.execution == "lead" else ""
     how = f"decided on {seen}{s.window} rows, {s.words}{gap}; {_trading_words(walk)}; figures are annual{lead}"
     console.print(Text(how, style="dim"))
+    if walk.bagging_words:
+        console.print(Text(walk.bagging_words, style="dim"))
     _print_notes(walk, console)
     if walk.settings.names:
         _print_sweep(walk, console)

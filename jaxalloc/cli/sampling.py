@@ -164,14 +164,14 @@ def step_of(text: str | None) -> int | str | None:
         raise InputError(f"--step {quote(text)}: give a number of rows, or one of {', '.join(CALENDAR)}") from None
 
 
-def block_length(text: str | None) -> float | Literal["auto"] | None:
-    """Read the rows of a block: a number, an int where it is whole, or "auto"."""
+def block_length(text: str | None, flag: str = "--block") -> float | Literal["auto"] | None:
+    """Read the rows of a block, given by the option ``flag``: a number, an int where it is whole, or "auto"."""
     if text is None or text == "auto":
         return None if text is None else "auto"
     try:
         number = float(text)
     except ValueError:
-        raise InputError(f"--block {quote(text)}: give a number of rows, or auto") from None
+        raise InputError(f"{flag} {quote(text)}: give a number of rows, or auto") from None
     return int(number) if number.is_integer() else number
 
 

@@ -14,7 +14,7 @@ import typer
 from jaxalloc.arguments.errors import InputError
 from jaxalloc.arguments.numbers import whole_number
 from jaxalloc.arguments.words import quote
-from jaxalloc.backtest.folder import ALLOCATIONS, PATHS, add_table
+from jaxalloc.backtest.folder import ALLOCATIONS, BAGS, PATH_BAGS, PATHS, add_table
 from jaxalloc.backtest.orders import Orders
 from jaxalloc.backtest.points import VARIED
 from jaxalloc.backtest.previous import read_weights
@@ -22,6 +22,7 @@ from jaxalloc.backtest.run import Execution, live_windows
 from jaxalloc.backtest.run import walk_forward as run_walk_forward
 from jaxalloc.backtest.walk import WalkForward
 from jaxalloc.cli import render
+from jaxalloc.cli.bagging import BLOCK_HELP, Bag, bootstrap_of
 from jaxalloc.cli.command_line import ReportingCommand, as_text, words_in_force
 from jaxalloc.cli.documents import records, to_json
 from jaxalloc.cli.options import Json, MaxMissing, MissingWay, SourceFile, example, expand
@@ -122,6 +123,8 @@ class Walking:
             rich_help_panel=_WALK,
         ),
     ] = _DEFAULT["execution"]
+    bag: Bag = None
+    bag_block: Annotated[str | None, typer.Option(metavar="ROWS", help=BLOCK_HELP, rich_help_panel=_WALK)] = None
     max_missing: MaxMissing = _DEFAULT["max_missing"]
     previous_weights: Annotated[
         Path | None,
@@ -150,8 +153,9 @@ class Walking:
 
     def arguments(self) -> dict[str, Any]:
         """Return the options as arguments of `jaxalloc.walk_forward`; the previous weights are read."""
+        others = ("base", "bag", "bag_block")
         arguments = {
-            field.name: getattr(self, field.name) for field in dataclasses.fields(self) if field.name != "base"
+            field.name: getattr(self, field.name) for field in dataclasses.fields(self) if field.name not in others
         }
         return arguments | {
             "step": step_of(self.step),
@@ -244,6 +248,7 @@ def walk_forward(
     placing.check()
     panel = source.read()
     prices = None if placing.capital is None else placing.prices(panel, source.file)
+    arguments["bagging"] = bootstrap_of(walking.bag, walking.bag_block, "--bag-block", panel, settings)
     said = [*panel.notes, *setting_advice(settings, FIGURES, leads=walking.execution == "lead")]
     render.say_notes(said, running.quiet)
     again = running.resume or running.fresh
@@ -308,7 +313,9 @@ def _run(
         paths = dataclasses.replace(paths, block_length=length)
     n_paths = 0 if paths is None or paths.n is None else paths.n
     of_paths = dataclasses.replace(windows, live=False).count(n_rows) * n_paths
-    total = (windows.count(n_rows) + of_paths) * len(settings)
+    bagging = arguments["bagging"]
+    each = 1 if bagging is None else 1 + (bagging.n or 0)  # a window itself, and its resamples
+    total = (windows.count(n_rows) + of_paths) * len(settings) * each
     resumed = running.resume and read_manifest(folder / ALLOCATIONS) is not None
     try:
         with render.progress_bar(total, running.quiet, resumed) as progress:
@@ -323,7 +330,7 @@ def _run(
                 **running.computing(),
             )
     except KeyboardInterrupt:
-        raise KeyboardInterrupt(*what_is_kept(folder, total, command, (ALLOCATIONS, PATHS))) from None
+        raise KeyboardInterrupt(*what_is_kept(folder, total, command, (ALLOCATIONS, BAGS, PATHS, PATH_BAGS))) from None
 
 
 def document(walk: WalkForward, base: str | None, folder: Path, report: Path | None) -> dict[str, Any]:

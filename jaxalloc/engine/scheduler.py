@@ -311,7 +311,7 @@ class Engine:
 def _drawing(draws: tuple[Draw, ...], key: Array, gaps: Gaps, dtype: np.dtype) -> Drawing:
     kernels = tuple(draw.kernel for draw in draws)
     numbers = DrawNumbers(
-        steps=tuple((draw.numbers, draw.stride, draw.size) for draw in draws),
+        steps=tuple((draw.numbers, draw.stride, draw.size, draw.anew) for draw in draws),
         key=jax.random.key_data(key),
         gaps=gaps.weight.astype(dtype),
         max_missing=np.asarray(gaps.max_missing, dtype),

@@ -80,13 +80,13 @@ class DrawNumbers(NamedTuple):
     """What universes are drawn by, but for the kernels: arrays.
 
     Attributes:
-        steps: numbers, stride and size of each `Draw`.
+        steps: numbers, stride, size and anew of each `Draw`.
         key: the seed's key data.
         gaps: (T, N) weights of the panel's missing returns.
         max_missing: () share of a universe's rows that an asset's gaps may weigh.
     """
 
-    steps: tuple[tuple[Any, Any, Any], ...]
+    steps: tuple[tuple[Any, Any, Any, Any], ...]
     key: Any
     gaps: Any
     max_missing: Any
@@ -118,8 +118,8 @@ def draw_group(
 ) -> Drawn:
     """Draw the universes ``index`` (U,), padded to so many rows and assets, if any are given."""
     draws = tuple(
-        Draw(kernel=kernel, numbers=own, stride=stride, size=size)
-        for kernel, (own, stride, size) in zip(kernels, numbers.steps, strict=True)
+        Draw(kernel=kernel, numbers=own, stride=stride, size=size, anew=anew)
+        for kernel, (own, stride, size, anew) in zip(kernels, numbers.steps, strict=True)
     )
     key = jax.random.wrap_key_data(numbers.key, impl="threefry2x32")
     one = functools.partial(draw_universe, draws, key, gaps=numbers.gaps, max_missing=numbers.max_missing)

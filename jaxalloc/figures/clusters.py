@@ -8,8 +8,8 @@ import numpy as np
 
 from jaxalloc.arguments.errors import InputError
 from jaxalloc.figures.canvas import ACCENT, MUTED, canvas, graph_objects, label, point_of
-from jaxalloc.figures.names import cluster_name
-from jaxalloc.figures.tree import Dendrogram, correlation_at, outline, runs, tree_of
+from jaxalloc.figures.names import cluster_colours, cluster_name, marked
+from jaxalloc.figures.tree import Dendrogram, Lines, correlation_at, outline, runs, tree_of
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -186,15 +186,22 @@ def _matrix(study: Study, tree: Dendrogram, percent: Any, lowest: int, words: st
     for number, first, last in runs(tree.labels):
         if last > first and number >= 0:
             low, high = first - 0.5, last + 0.5
-            line = {"width": 1.5 if n <= NAMED else 1}
+            line = {
+                "width": 1.5 if n <= NAMED else 1
+            }  # in the colour of the text: those of the clusters drown in the map's
             figure.add_shape(type="rect", xref="x2", yref="y", x0=low, x1=high, y0=low, y1=high, line=line)
     return figure
 
 
 def _branches(tree: Dendrogram, reverse: bool) -> list[Any]:
-    """The dendrogram's lines, those above the cut and those inside clusters."""
-    go = graph_objects()
-    below_across, below_along, above_across, above_along = outline(tree)
+    """The dendrogram's lines: those above the cut, and those inside clusters in the clusters' colours."""
+    go, colours = graph_objects(), cluster_colours(tree.labels)
+    parts: dict[str, tuple[str, Lines]] = {}
+    for number, (across, along) in outline(tree).items():
+        colour = MUTED if number is None else colours[number]
+        _, lines = parts.setdefault(colour, ("above the cut" if number is None else "inside clusters", ([], [])))
+        lines[0].extend(across)
+        lines[1].extend(along)
     width = 1.5 if len(tree.assets) <= NAMED else 1
     return [
         go.Scatter(
@@ -206,10 +213,7 @@ def _branches(tree: Dendrogram, reverse: bool) -> list[Any]:
             name=name,
             showlegend=False,
         )
-        for across, along, colour, name in (
-            (above_across, above_along, MUTED, "above the cut"),
-            (below_across, below_along, ACCENT, "inside clusters"),
-        )
+        for colour, (name, (across, along)) in parts.items()
         if across or reverse
     ]
 
@@ -219,7 +223,10 @@ def _rows(study: Study, tree: Dendrogram) -> dict[str, Any]:
     n = len(tree.assets)
     shown = n <= NAMED_ROWS
     names = [label(study.symbols[asset], _LONGEST if shown else 40) for asset in tree.assets]
-    if not shown:
+    if shown:
+        colours = cluster_colours(tree.labels)
+        names = [marked(name, colours[int(number)]) for name, number in zip(names, tree.labels, strict=True)]
+    else:
         for number, first, last in runs(tree.labels):
             if number >= 0 and last > first:
                 of = f" (with {_name_of(study, tree, first, last)})"
@@ -245,10 +252,13 @@ def _name_clusters(figure: go.Figure, study: Study, tree: Dendrogram) -> None:
     if n <= NAMED_ROWS:
         return
     apart, taken = _NAME_PIXELS * n / (_height(n) - 80), []
+    colours = cluster_colours(tree.labels)
     several = [
-        (last - first + 1, first, last) for number, first, last in runs(tree.labels) if number >= 0 and last > first
+        (last - first + 1, first, last, colours[number])
+        for number, first, last in runs(tree.labels)
+        if number >= 0 and last > first
     ]
-    for _, first, last in sorted(several, reverse=True):
+    for _, first, last, colour in sorted(several, reverse=True):
         middle = (first + last) / 2
         if all(abs(middle - other) >= apart for other in taken):
             taken.append(middle)
@@ -258,7 +268,7 @@ def _name_clusters(figure: go.Figure, study: Study, tree: Dendrogram) -> None:
                 x=1,
                 y=middle,
                 xanchor="left",
-                text=_name_of(study, tree, first, last),
+                text=marked(_name_of(study, tree, first, last), colour),
                 font={"size": 9},
                 showarrow=False,
             )

@@ -22,7 +22,7 @@ from jaxalloc.figures.canvas import (
     point_of,
     style,
 )
-from jaxalloc.figures.names import cluster_name
+from jaxalloc.figures.names import cluster_colours, cluster_name, marked
 from jaxalloc.portfolios.result import valid_universes
 from jaxalloc.portfolios.tables import asset_table, cluster_table
 from jaxalloc.settings.measures import MEASURES, UNIVERSE_MEASURE
@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from jaxalloc.studies.study import Study
 
 _LONGEST = 18
+_UNITS = 10**6  # of an area: a millionth of the portfolio
+_ON_COLOURS = "#10151d"  # text that is read on every cluster's colour
 _BARS = 48  # of a histogram
 _DRAWN = 0.98  # the share of a distribution that is drawn: extreme values would squeeze the rest
 # pairs that share an axis, because they are compared: in sample and out of bag
@@ -53,8 +55,8 @@ def weights(study: Study, profile: str, *, top: int = 25, at: int | None = None)
 
     Returns:
         Figure with a row for each asset, the heaviest on top: the estimate (dot), the weights in the middle half of the
-        universes (thick line) and those from 5 to 95 % (thin line). Lead assets' names are in bold. A dotted line marks
-        the largest weight that an asset may have.
+        universes (thick line) and those from 5 to 95 % (thin line). Lead assets' names are in bold, after a square of
+        their cluster's colour. A dotted line marks the largest weight that an asset may have.
 
     Raises:
         InputError: the study has no such profile or point.
@@ -89,7 +91,8 @@ def weights(study: Study, profile: str, *, top: int = 25, at: int | None = None)
             "%{customdata[5]:.0%}, leads its cluster in %{customdata[4]:.0%}<extra></extra>",
         )
     )
-    names = [_bold(label(s, _LONGEST), bool(lead.get(s, False))) for s in table.index]
+    inks = _inks(study, number)
+    names = [marked(label(s, _LONGEST), inks[s], bold=bool(lead.get(s, False))) for s in table.index]
     figure.update_yaxes(range=[-0.6, n - 0.4], tickvals=rows, ticktext=names, showgrid=False, zeroline=False)
     figure.update_xaxes(tickformat=".0%" if table["q95"].max() >= 0.05 else ".1%", rangemode="tozero")
     bound = float(study.estimate(number).asset_bound[position])
@@ -109,7 +112,7 @@ def risks(study: Study, profile: str, *, top: int = 12, at: int | None = None) -
         at: point of a sweep's grid.
 
     Returns:
-        Figure with two bars for each cluster, the heaviest on top, named by its heaviest members.
+        Figure with two bars for each cluster, in its colour, the heaviest on top, named by its heaviest members.
 
     Raises:
         InputError: the study has no such profile or point, or the whole panel is no valid universe.
@@ -127,10 +130,12 @@ def risks(study: Study, profile: str, *, top: int = 12, at: int | None = None) -
     go, n = graph_objects(), len(totals)
     figure = canvas(70 + 30 * n, barmode="group", bargap=0.25, bargroupgap=0.05)
     rows = np.arange(n)[::-1]  # the first on top
+    colours = cluster_colours(estimate.cluster_labels)
+    inks = [colours[int(cluster)] for cluster in totals["cluster"]]
     # the last trace is drawn on top
     for column, name, colour in (
-        ("risk_contribution", "share of the risk", faded(colour_of(profile), 0.4)),
-        ("weight", "weight", colour_of(profile)),
+        ("risk_contribution", "share of the risk, pale", [faded(ink, 0.45) for ink in inks]),
+        ("weight", "weight", inks),
     ):
         figure.add_trace(
             go.Bar(
@@ -141,12 +146,71 @@ def risks(study: Study, profile: str, *, top: int = 12, at: int | None = None) -
                 marker={"color": colour},
                 text=names,
                 textposition="none",
-                hovertemplate=f"<b>%{{text}}</b><br>{name} %{{x:.1%}}<extra></extra>",
+                hovertemplate=f"<b>%{{text}}</b><br>{name.split(',')[0]} %{{x:.1%}}<extra></extra>",
             )
         )
     figure.update_yaxes(range=[-0.6, n - 0.4], tickvals=rows, ticktext=names, showgrid=False, zeroline=False)
     figure.update_xaxes(tickformat=".0%", rangemode="tozero")
     figure.update_layout(legend={"traceorder": "reversed"})
+    return figure
+
+
+def treemap(study: Study, profile: str, *, at: int | None = None) -> go.Figure:
+    """Draw the point estimate's portfolio as a map: an area for each asset, inside that of its cluster.
+
+    Args:
+        study: the study.
+        profile: one of its profiles.
+        at: point of a sweep's grid.
+
+    Returns:
+        Figure: areas are weights, colours are the clusters', hover texts have the shares of the risk. What has no
+        weight has no area.
+
+    Raises:
+        InputError: as `risks`.
+    """
+    check_profile(study, profile)
+    number = point_of(study, at)
+    estimate, config = study.estimate(number), study.settings.at(number)
+    if not valid_universes(estimate.status):
+        raise InputError("the whole panel is no valid universe: there is no portfolio")
+    table: Any = asset_table(estimate, profile, config, study.symbols)
+    table = table[table["weight"] > POSITIVE_WEIGHT]
+    colours = cluster_colours(estimate.cluster_labels)
+    tiles: dict[str, list[Any]] = {key: [] for key in ("ids", "labels", "parents", "values", "colors", "risks")}
+
+    def add(tile: str, name: str, parent: str, rows: Any, colour: str) -> None:
+        # a cluster's area is the sum of its assets' to the last digit, or nothing is drawn
+        weight = int(np.rint(rows["weight"] * _UNITS).sum()) / _UNITS
+        risk = round(float(rows["risk_contribution"].sum()), 5)
+        for key, value in zip(tiles, (tile, name, parent, weight, colour, risk), strict=True):
+            tiles[key].append(value)
+
+    for cluster, members in table.groupby("cluster", sort=False):
+        colour, parent = colours[int(cluster)], ""
+        if len(members) > 1:
+            parent = f"cluster {cluster}"
+            add(parent, cluster_name(members["symbol"].tolist(), _LONGEST), "", members, colour)
+        for row in members.index:
+            add(f"asset {row}", label(members["symbol"][row], _LONGEST), parent, members.loc[[row]], colour)
+    figure = canvas(340)
+    figure.add_trace(
+        graph_objects().Treemap(
+            ids=tiles["ids"],
+            labels=tiles["labels"],
+            parents=tiles["parents"],
+            values=tiles["values"],
+            customdata=tiles["risks"],
+            branchvalues="total",
+            marker={"colors": tiles["colors"], "line": {"width": 1, "color": "rgba(255,255,255,0.7)"}},
+            textfont={"color": _ON_COLOURS},
+            pathbar={"visible": False},
+            texttemplate="%{label}<br>%{value:.1%}",
+            hovertemplate="<b>%{label}</b><br>weight %{value:.1%}<br>"
+            "share of the risk %{customdata:.1%}<extra></extra>",
+        )
+    )
     return figure
 
 
@@ -194,7 +258,8 @@ def boxes(study: Study, *, top: int = 12, at: int | None = None) -> go.Figure:
                 xhoverformat=".2%",
             )
         )
-    names = [label(study.symbols[k], _LONGEST) for k in shown]
+    inks = _inks(study, number)
+    names = [marked(label(study.symbols[k], _LONGEST), inks[study.symbols[k]]) for k in shown]
     figure.update_yaxes(range=[n - 0.4, -0.6], tickvals=rows, ticktext=names, showgrid=False, zeroline=False)
     figure.update_xaxes(tickformat=".0%", rangemode="tozero")
     return figure
@@ -327,7 +392,8 @@ def sleeve(study: Study, *, top: int = 25, at: int | None = None) -> go.Figure:
                 hovertemplate="%{text}: in the sleeve in %{x:.1%} of universes<extra></extra>",
             )
         )
-    names = [_bold(label(study.symbols[k], _LONGEST), bool(aggressors[k])) for k in shown]
+    inks = _inks(study, number)
+    names = [marked(label(study.symbols[k], _LONGEST), inks[study.symbols[k]], bold=bool(aggressors[k])) for k in shown]
     figure.update_yaxes(range=[-0.6, n - 0.4], tickvals=rows, ticktext=names, showgrid=False, zeroline=False)
     figure.update_xaxes(tickformat=".0%", range=[0, min(1.0, float(share.max(initial=0.0)) * 1.05 + 0.02)])
     return figure
@@ -386,8 +452,11 @@ def _leads(study: Study, profile: str, number: int) -> dict[Any, bool]:
     return dict(zip(table["symbol"], table["lead"], strict=True))
 
 
-def _bold(text: str, wanted: bool) -> str:
-    return f"<b>{text}</b>" if wanted else text
+def _inks(study: Study, number: int) -> dict[Any, str]:
+    """The colour of each asset's cluster in the estimate, by symbol."""
+    labels = study.estimate(number).cluster_labels
+    colours = cluster_colours(labels)
+    return {symbol: colours[int(k)] for symbol, k in zip(study.symbols, labels, strict=True)}
 
 
 def _round(value: float) -> float | None:

@@ -84,24 +84,29 @@ def _height_of(heights: np.ndarray, max_clusters: int) -> float:
     return float((heights[made - 1] + after) / 2)
 
 
-def outline(tree: Dendrogram) -> tuple[list[float | None], list[float | None], list[float | None], list[float | None]]:
-    """Return the lines of a dendrogram: places and heights below the cut, then places and heights above it.
+Lines = tuple[list[float | None], list[float | None]]
 
-    The k-th leaf of the order has the place k. None separates one line from the next.
+
+def outline(tree: Dendrogram) -> dict[int | None, Lines]:
+    """Return the lines of a dendrogram: places and heights inside each cluster, and under None those above the cut.
+
+    The k-th leaf of the order has the place k. None among the numbers separates one line from the next.
     """
     n = len(tree.columns)
     place = np.empty(2 * n - 1)
-    place[np.searchsorted(tree.columns, tree.assets)] = np.arange(n)
+    leaves = np.searchsorted(tree.columns, tree.assets)
+    place[leaves] = np.arange(n)
+    cluster = np.empty(2 * n - 1, int)  # of the leftmost leaf below a node
+    cluster[leaves] = tree.labels
     height = np.zeros(2 * n - 1)
-    below: tuple[list[float | None], list[float | None]] = ([], [])
-    above: tuple[list[float | None], list[float | None]] = ([], [])
+    lines: dict[int | None, Lines] = {None: ([], [])}
     for m, (left, right, level, _) in enumerate(tree.merges):
         a, b = int(left), int(right)
-        place[n + m], height[n + m] = (place[a] + place[b]) / 2, level
-        across, along = below if level <= tree.cut else above
+        place[n + m], height[n + m], cluster[n + m] = (place[a] + place[b]) / 2, level, cluster[a]
+        across, along = lines.setdefault(int(cluster[a]) if level <= tree.cut else None, ([], []))
         across += [round(float(x), 3) for x in (place[a], place[a], place[b], place[b])] + [None]
         along += [round(float(h), 4) for h in (height[a], level, level, height[b])] + [None]
-    return *below, *above
+    return lines
 
 
 def runs(labels: np.ndarray) -> list[tuple[int, int, int]]:

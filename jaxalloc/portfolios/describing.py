@@ -93,15 +93,7 @@ def describe(
     ranking = jnp.where(core & sleeve.assets[None], 1, weights)  # leads its cluster even where its weight is 0
     left = jnp.where(kinds.core, 1 - total, 1)
 
-    with jax.named_scope("statistics"):
-        marginal = dot(weights, estimates.covariance)
-        variance = jnp.sum(weights * marginal, axis=1)
-        # a variance that is all rounding has no shares to speak of
-        unhedged = dot(weights, jnp.sqrt(jnp.diagonal(estimates.covariance))) ** 2
-        positive = ~is_negligible(variance, unhedged)
-        share_of_risk = weights * marginal / jnp.where(positive, variance, 1)[:, None]
-        contributions = jnp.where(positive[:, None], share_of_risk, weights)
-        expected = dot(weights, estimates.mean)
+    risk = risk_of(weights, estimates.mean, estimates.covariance)
     with jax.named_scope("lead_assets"):
         leads = jax.vmap(lead_assets, in_axes=(0, None, None))(ranking, labels, n_assets)
 
@@ -116,9 +108,9 @@ def describe(
         lead_assets=jnp.where(valid, leads, -1),
         aggressors=sleeve.assets & jnp.any(kinds.core) & valid,
         antifragility=number(estimates.antifragility),
-        volatility=number(jnp.sqrt(jnp.maximum(variance, 0))),
-        expected_return=number(expected),
-        risk_contributions=number(contributions),
+        volatility=number(risk.volatility),
+        expected_return=number(risk.expected_return),
+        risk_contributions=number(risk.contributions),
         asset_bound=number(left * asset_bounds),
         cluster_bound=number(left * cluster_bounds),
         optimality_gap=number(solutions.gap),
@@ -127,6 +119,42 @@ def describe(
             valid, _status(estimates, clustered, limits, kinds, solutions), jnp.int32(Status.INVALID.value)
         ),
     )
+
+
+class Risk(NamedTuple):
+    """What P portfolios of one universe are expected to do.
+
+    Attributes:
+        volatility: (P,) annual.
+        expected_return: (P,) annual.
+        contributions: (P, N) share of each asset in the variance, sum 1; the weights if there is no variance.
+    """
+
+    volatility: Any
+    expected_return: Any
+    contributions: Any
+
+
+def risk_of(weights: Array, mean: Array, covariance: Array) -> Risk:
+    """Risk of portfolios.
+
+    Args:
+        weights: (P, N).
+        mean: (N,) annual.
+        covariance: (N, N) annual.
+    """
+    with jax.named_scope("statistics"):
+        marginal = dot(weights, covariance)
+        variance = jnp.sum(weights * marginal, axis=1)
+        # a variance that is all rounding has no shares to speak of
+        unhedged = dot(weights, jnp.sqrt(jnp.diagonal(covariance))) ** 2
+        positive = ~is_negligible(variance, unhedged)
+        share_of_risk = weights * marginal / jnp.where(positive, variance, 1)[:, None]
+        return Risk(
+            volatility=jnp.sqrt(jnp.maximum(variance, 0)),
+            expected_return=dot(weights, mean),
+            contributions=jnp.where(positive[:, None], share_of_risk, weights),
+        )
 
 
 def _like(flag: Array, leaf: Array) -> Array:

@@ -101,13 +101,27 @@ def observe(
     n_rows: Array | int | None = None,
 ) -> Observed:
     """The first half of `estimate`, which reads the returns: so many rows, in whole blocks, by default all."""
-    with jax.named_scope("moments"):
-        moments = sample_moments(x, weights, mask, _decay(config), n_rows)
-    if given.covariance is None:
-        with jax.named_scope("shrinkage"):
-            moments = shrink_sample(moments, x, weights, config.covariance)
+    moments = moments_of(x, config, weights, mask, n_rows, shrink=given.covariance is None)
     with jax.named_scope("antifragility"):
         return Observed(moments=moments, tail=sample_tail_gain(x, weights, mask, n_rows))
+
+
+def moments_of(
+    x: Array,
+    config: AllocationConfig,
+    weights: Array,
+    mask: Array,
+    n_rows: Array | int | None = None,
+    *,
+    shrink: bool = True,
+) -> Moments:
+    """Moments of one universe (T, N) per period, the covariance as the settings choose it."""
+    with jax.named_scope("moments"):
+        moments = sample_moments(x, weights, mask, _decay(config), n_rows)
+    if not shrink:
+        return moments
+    with jax.named_scope("shrinkage"):
+        return shrink_sample(moments, x, weights, config.covariance)
 
 
 def products_shared(panel: SharedPanel, config: AllocationConfig, weights: Array) -> Array:

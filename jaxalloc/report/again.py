@@ -69,6 +69,9 @@ def walk_lines(walk: WalkForward) -> str:
     if record["paths"]:
         lines.append(f"paths = {_sampler(record['paths'])}")
         words.append("paths=paths")
+    if "bagging" in record:
+        lines.append(f"bagging = {_sampler(record['bagging'] | {'sampler': 'Bootstrap'})}")
+        words.append("bagging=bagging")
     if record["previous_weights"]:
         lines.append("previous = ...  # the previous weights of the first run")
         words.append("previous_weights=previous")

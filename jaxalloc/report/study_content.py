@@ -10,15 +10,16 @@ import numpy as np
 
 from jaxalloc.arguments.words import counted, listing
 from jaxalloc.figures.canvas import plain_name
+from jaxalloc.figures.names import cluster_colours
 from jaxalloc.figures.portfolios import heaviest
 from jaxalloc.portfolios.profiles import PROFILES
 from jaxalloc.portfolios.result import valid_universes
 from jaxalloc.portfolios.tables import asset_table, cluster_table
-from jaxalloc.report.text_table import TextTable
+from jaxalloc.report.text_table import TextTable, split
 from jaxalloc.report.words import NONE, percent, sentence, stability_sentence
 from jaxalloc.settings.measures import UNIVERSE_MEASURE
-from jaxalloc.settings.status import Status, explain
-from jaxalloc.studies.totals import BINDING, POSITIVE_WEIGHT
+from jaxalloc.settings.status import explain
+from jaxalloc.studies.totals import BINDING, BITS, POSITIVE_WEIGHT
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -86,12 +87,11 @@ def _answer(study: Study, profile: str, at: int, summary: Any, measures: dict[An
     clusters = None
     if valid_universes(estimate.status):
         clusters = cluster_table(estimate, profile, config, study.symbols)
-    leads, share = _leads(clusters, summary), math.nan
+    leads, share = _leads(clusters, summary, cluster_colours(estimate.cluster_labels)), math.nan
     if clusters is not None:
         often = summary["frequency_lead"][clusters["lead"]].fillna(0)
         share = float(np.average(often, weights=clusters["weight"].to_numpy()))
-    headings = ("cluster", "weight", "lead asset", "leads in", "assets")
-    shown, folded = leads[:_CLUSTERS_SHOWN], leads[_CLUSTERS_SHOWN:]
+    shown, folded = split(leads, _CLUSTERS_SHOWN)
     return Answer(
         profile=profile,
         name=plain_name(profile),
@@ -100,8 +100,8 @@ def _answer(study: Study, profile: str, at: int, summary: Any, measures: dict[An
         binding=_binding(study, profile, at) if clusters is not None else [],
         notes=explain(status, config),
         figures=_measures(measures),
-        leads=TextTable(headings, shown, words=0),
-        more_leads=TextTable(headings, folded, words=0) if folded else None,
+        leads=shown,
+        more_leads=folded,
         assets=_assets(study, profile, at, summary),
         rest=_rest(summary),
     )
@@ -118,20 +118,15 @@ def _measures(measures: dict[Any, dict[Any, Any]]) -> TextTable:
     return TextTable(("", "estimate", "median", "5 %", "95 %"), rows)
 
 
-def _leads(clusters: pd.DataFrame | None, summary: pd.DataFrame) -> list[tuple[str, ...]]:
-    if clusters is None:
-        return []
-    often = summary["frequency_lead"].to_dict()
-    return [
-        (
-            str(row["cluster"]),
-            percent(row["weight"]),
-            str(row["lead"]),
-            percent(often[row["lead"]], 0),
-            str(row["size"]),
-        )
-        for row in clusters.to_dict(orient="records")
-    ]
+def _leads(clusters: pd.DataFrame | None, summary: pd.DataFrame, colours: dict[int, str]) -> TextTable:
+    often, rows = summary["frequency_lead"].to_dict(), [] if clusters is None else clusters.to_dict(orient="records")
+    return TextTable(
+        headings=("cluster of", "weight", "leads it in", "assets"),
+        rows=[
+            (str(row["lead"]), percent(row["weight"]), percent(often[row["lead"]], 0), str(row["size"])) for row in rows
+        ],
+        marks=tuple(colours[row["cluster"]] for row in rows),
+    )
 
 
 def _binding(study: Study, profile: str, at: int) -> list[str]:
@@ -145,13 +140,12 @@ def _binding(study: Study, profile: str, at: int) -> list[str]:
     for cluster, members in inside.groupby("cluster"):
         most = min(cluster_bound, len(members) * asset_bound)
         if cluster not in aggressive and members["weight"].sum() >= most - BINDING and most == cluster_bound < 1:
-            lead = members.loc[members["lead"], "symbol"]
-            capped.append(f"{cluster} ({lead.iloc[0]})" if len(lead) else f"{cluster}")
+            capped.append(str(members.loc[members["lead"], "symbol"].iloc[0]))
     full = inside.loc[inside["weight"] >= asset_bound - BINDING, "symbol"].astype(str).tolist()
     sentences = []
     if capped:
-        noun, verb = ("Cluster", "is at its") if len(capped) == 1 else ("Clusters", "are at their")
-        sentences.append(f"{noun} {listing(capped, _LISTED)} {verb} cap of {percent(cluster_bound)}.")
+        noun, verb = ("cluster", "is at its") if len(capped) == 1 else ("clusters", "are at their")
+        sentences.append(f"The {noun} of {listing(capped, _LISTED)} {verb} cap of {percent(cluster_bound)}.")
     if full and asset_bound < 1:
         verb = "is at its" if len(full) == 1 else "are at their"
         sentences.append(f"{listing(full, _LISTED)} {verb} largest weight of {percent(asset_bound)}.")
@@ -160,18 +154,23 @@ def _binding(study: Study, profile: str, at: int) -> list[str]:
 
 def _assets(study: Study, profile: str, at: int, summary: pd.DataFrame) -> TextTable:
     """Every asset, the heaviest first."""
-    labels: dict[Any, int] = dict(zip(study.symbols, study.estimate(at).cluster_labels.tolist(), strict=True))
+    estimate = study.estimate(at)
+    labels: dict[Any, int] = dict(zip(study.symbols, estimate.cluster_labels.tolist(), strict=True))
+    leads, colours = estimate.lead_assets[study.profiles.index(profile)], cluster_colours(estimate.cluster_labels)
     sleeve = PROFILES[profile].sleeve
-    headings = ("asset", "cluster", "estimate", "mean", "5 %", "median", "95 %", "held in", "at its bound", "leads in")
-    rows = []
+    headings = ("asset", "cluster of", "estimate", "mean", "5 %", "median", "95 %")
+    headings += ("held in", "at its bound", "leads in", *(("in the sleeve in",) if sleeve else ()))
+    rows, marks = [], []
     for symbol, row in heaviest(summary, len(summary)).iterrows():
         values = row.to_dict()
         cluster = labels[symbol]
         weights = [percent(values[q], 2) for q in ("point", "mean", "q05", "q50", "q95")]
         names = ("positive", "binding", "lead", *(("sleeve",) if sleeve else ()))
         often = [percent(values[f"frequency_{name}"], 0) for name in names]
-        rows.append((str(symbol), str(cluster) if cluster >= 0 else "none", *weights, *often))
-    return TextTable(headings + (("in the sleeve in",) if sleeve else ()), rows)
+        led = int(leads[cluster]) if cluster >= 0 else -1
+        rows.append((str(symbol), str(study.symbols[led]) if led >= 0 else "none", *weights, *often))
+        marks.append(colours[cluster])
+    return TextTable(headings, rows, words=2, marks=tuple(marks))
 
 
 def _rest(summary: pd.DataFrame) -> str:
@@ -192,11 +191,11 @@ def _rest(summary: pd.DataFrame) -> str:
 def stability(study: Study, at: int) -> TextTable:
     """The estimate's clusters, the least stable first."""
     table = study.cluster_stability(at).sort_values("stability", kind="stable")
+    colours = cluster_colours(study.estimate(at).cluster_labels)
     rows = [
-        (str(cluster), str(row["size"]), percent(row["stability"], 0), str(row["members"]))
-        for cluster, row in table.to_dict(orient="index").items()
+        (str(row["members"]), str(row["size"]), percent(row["stability"], 0)) for row in table.to_dict(orient="records")
     ]
-    return TextTable(("cluster", "assets", "stability", "members"), rows, words=0)
+    return TextTable(("members", "assets", "stability"), rows, marks=tuple(colours[int(k)] for k in table.index))
 
 
 def statuses(study: Study, at: int) -> TextTable:
@@ -207,7 +206,7 @@ def statuses(study: Study, at: int) -> TextTable:
     by_profile = sums.to_dict(orient="index")
     estimate = [int(status) for status in study.estimate(at).status]
     rows = []
-    for bit in Status:
+    for bit in BITS:
         cells = []
         for profile, status in zip(study.profiles, estimate, strict=True):
             count = int(by_profile[profile][str(bit.name)])

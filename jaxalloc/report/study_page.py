@@ -50,6 +50,7 @@ def study_context(study: Study, drawings: Drawings) -> dict[str, Any]:
         "n_universes": n_universes,
         "verdict": (said := verdict(study, at)),
         "risks": drawings.add("risks", _risks(study, said.chosen, at)) if said.holdings else None,
+        "treemap": drawings.add("treemap", _treemap(study, said.chosen, at)) if said.holdings else None,
         "answers": [
             (answer, drawings.add(f"weights-{answer.profile}", _weights(study, answer.profile, at)))
             for answer in study_content.answers(study, at)
@@ -82,6 +83,10 @@ def _weights(study: Study, profile: str, at: int) -> Callable[[], go.Figure]:
 
 def _risks(study: Study, chosen: int | None, at: int) -> Callable[[], go.Figure]:
     return lambda: figures.risks(study, study.profiles[chosen or 0], at=at)
+
+
+def _treemap(study: Study, chosen: int | None, at: int) -> Callable[[], go.Figure]:
+    return lambda: figures.treemap(study, study.profiles[chosen or 0], at=at)
 
 
 def _spread(study: Study, measures: tuple[str, ...], at: int) -> Callable[[], go.Figure]:

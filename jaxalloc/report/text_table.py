@@ -15,11 +15,20 @@ class TextTable:
         headings: one a column.
         rows: of as many cells each.
         words: how many columns, from the first on, hold words; the others hold numbers.
+        marks: a colour for each row, which its first cell begins with; none if there are none.
     """
 
     headings: tuple[str, ...]
     rows: list[tuple[str, ...]]
     words: int = 1
+    marks: tuple[str, ...] = ()
+
+
+def split(table: TextTable, shown: int) -> tuple[TextTable, TextTable | None]:
+    """Return a table's first rows, and what is folded below them; None if that is nothing."""
+    first = dataclasses.replace(table, rows=table.rows[:shown], marks=table.marks[:shown])
+    rest = dataclasses.replace(table, rows=table.rows[shown:], marks=table.marks[shown:])
+    return first, rest if rest.rows else None
 
 
 def settings_table(settings: Points, at: int) -> TextTable:

@@ -9,9 +9,10 @@ import numpy as np
 
 from jaxalloc.arguments.words import counted
 from jaxalloc.figures.canvas import plain_name
+from jaxalloc.figures.names import cluster_colours
 from jaxalloc.portfolios.result import valid_universes
 from jaxalloc.portfolios.tables import asset_table, cluster_table
-from jaxalloc.report.text_table import TextTable
+from jaxalloc.report.text_table import TextTable, split
 from jaxalloc.report.words import NONE, percent
 from jaxalloc.studies.recommendation import COMPARED_MEASURE, OVER_UNIVERSES, best_of
 from jaxalloc.studies.totals import POSITIVE_WEIGHT
@@ -99,15 +100,15 @@ def _holdings(study: Study, profile: str, at: int) -> tuple[TextTable, TextTable
     estimate, config = study.estimate(at), study.settings.at(at)
     clusters: Any = cluster_table(estimate, profile, config, study.symbols)
     assets: Any = asset_table(estimate, profile, config, study.symbols)
-    rows = []
+    rows, marks, colours = [], [], cluster_colours(estimate.cluster_labels)
     for row in clusters.to_dict(orient="records"):
         if not row["weight"] > POSITIVE_WEIGHT:
             continue
         members = assets[assets["cluster"] == row["cluster"]]
         rows.append((str(row["lead"]), percent(row["weight"]), percent(row["risk_contribution"]), _members(members)))
+        marks.append(colours[row["cluster"]])
     headings = ("cluster of", "weight", "share of risk", "assets and their weights")
-    shown, folded = rows[:_CLUSTERS_SHOWN], rows[_CLUSTERS_SHOWN:]
-    return TextTable(headings, shown), TextTable(headings, folded) if folded else None
+    return split(TextTable(headings, rows, marks=tuple(marks)), _CLUSTERS_SHOWN)
 
 
 def _empty(study: Study, profile: str | None, at: int) -> str:

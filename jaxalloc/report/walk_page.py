@@ -151,6 +151,7 @@ def _subtitle(walk: WalkForward) -> str:
         held = f"Portfolios are held on {counted(s.n_days, 'row')}, from {label_text(walk.days[0])} on. "
     grid = f", each at {counted(len(walk.settings), 'point')} of a grid of settings" if walk.settings.names else ""
     lead = " Each cluster's weight is held in its lead asset alone." if walk.execution == "lead" else ""
+    lead += f" {sentence(walk.bagging_words)}" if walk.bagging_words else ""
     return f"{rows}{held}{sentence(_schedule_words(walk) + grid)}{lead}"
 
 
@@ -166,6 +167,7 @@ def _facts(walk: WalkForward) -> list[tuple[str, str]]:
         ("band", ", ".join(f"{100 * band:g} %" for band in walk.settings.bands)),
         ("largest turnover", f"{100 * walk.max_turnover:g} %" if walk.max_turnover else "none"),
         ("execution", walk.execution),
+        *([("bagging", walk.bagging_words)] if walk.bagging_words else []),
         ("previous weights", f"given, SHA-256 {previous}" if previous else "none: all cash"),
         ("paths", sampler_words(record["paths"]) if record["paths"] else "none"),
         ("seed", str(walk.seed)),

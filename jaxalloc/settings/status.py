@@ -59,6 +59,14 @@ class Status(IntFlag):
         ),
     )
 
+    BAGGED_OVER_CAP = (
+        256,
+        (
+            "the mean of the resamples' portfolios gives a cluster of the whole panel more than its cap, which holds "
+            "in every resample for the clusters of its own; lower cluster_cap if that is too much"
+        ),
+    )
+
     def __new__(cls, value: int, message: str = "") -> Status:
         """Attach the message to the member."""
         member = int.__new__(cls, value)

@@ -17,7 +17,7 @@ from jaxalloc.kernels.moments.sample import Moments
 from jaxalloc.markets.holes import weigh_gaps
 from jaxalloc.portfolios.estimates import Given, observe
 from jaxalloc.portfolios.profiles import PROFILES
-from jaxalloc.portfolios.result import Allocation
+from jaxalloc.portfolios.result import Allocation, valid_universes
 from jaxalloc.settings.config import AllocationConfig, cast_config
 from jaxalloc.settings.measures import MEASURES
 from jaxalloc.settings.sweep import SWEPT_CHOICES
@@ -39,10 +39,14 @@ class ChunkResult(NamedTuple):
     Attributes:
         table: a row a universe, or None if the study keeps no universes.
         partials: (point of the grid, `Partial`) in the order of the universes.
+        weights: (C, P, N) of the universes, where the plan keeps means of them.
+        valid: (C,) bool, likewise.
     """
 
     table: pa.Table | None
     partials: list[tuple[int, Partial]]
+    weights: np.ndarray | None = None
+    valid: np.ndarray | None = None
 
 
 class Pending(NamedTuple):
@@ -126,7 +130,8 @@ class Runner:
     def start(self, number: int, progress: Callable[[int], None] | None = None) -> Pending:
         """Begin to compute chunk ``number``, after those begun before; return at once."""
         plan = self.plan
-        self._references = self._references or self._make_references()
+        if plan.keep != "means":
+            self._references = self._references or self._make_references()
         start = number * self.chunk_size
         stop = min(start + self.chunk_size, plan.n_universes)
         points, index = np.divmod(np.arange(start, stop), plan.n_draws)
@@ -170,6 +175,8 @@ class Runner:
 
     def finish(self, pending: Pending) -> ChunkResult:
         """Wait for a chunk, measure its universes, and bring it to the host."""
+        if self.plan.keep == "means":
+            return _weights_of(pending.chunk)
         with jax.enable_x64(self.plan.precision == 64):  # the mode belongs to the thread, and this may be another one
             measures, partials = self._measure(pending)
         partials = [(point, to_host(partial)) for point, partial in partials]
@@ -245,6 +252,15 @@ class Runner:
                 for name, column in columns.items()
             }
         )
+
+
+def _weights_of(chunk: Chunk) -> ChunkResult:
+    """The weights of a chunk's universes, and which are valid."""
+    weights, status = (
+        np.concatenate([np.asarray(getattr(part.results, name)[: part.count]) for part in chunk.parts])
+        for name in ("weights", "status")
+    )
+    return ChunkResult(table=None, partials=[], weights=weights, valid=valid_universes(status))
 
 
 @jax.jit

@@ -8,7 +8,7 @@ import datetime
 import os
 import time
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import jax
 import numpy as np
@@ -19,6 +19,7 @@ from jaxalloc.markets.source import Source
 from jaxalloc.portfolios.result import Allocation
 from jaxalloc.storage.manifest import read_manifest
 from jaxalloc.storage.writer import Store
+from jaxalloc.studies.bags import Bags
 from jaxalloc.studies.chunks import ChunkResult, Computer
 from jaxalloc.studies.dask import dask_workers
 from jaxalloc.studies.folder import InFolder, pack, unpack, write_results
@@ -26,12 +27,13 @@ from jaxalloc.studies.identity import identity_of
 from jaxalloc.studies.local import LocalDevices
 from jaxalloc.studies.missing import note_of_gaps
 from jaxalloc.studies.plan import Plan
-from jaxalloc.studies.study import InMemory, Study
+from jaxalloc.studies.study import InMemory, Study, Tables
 from jaxalloc.studies.totals import Totals
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
+BAGS = "bags"  # kind of a folder of sums
 _SECONDS_BETWEEN_STATES = 10.0  # at least; a crash costs the work since the last state
 _SHARE_OF_SAVING = 0.05  # of the time, at most, goes into saving states
 
@@ -83,27 +85,60 @@ def compute_study(
         InputError: the folder, the cluster or the chunk size is at fault; raised before anything is computed.
         OSError: the results could not be written; what was finished is kept.
     """
+    with _started(plan, source, options) as (plan, computer, store, identity):
+        started, clock = timestamp(), time.monotonic()
+        sums = _Summaries(plan, computer)
+        run = _Run(plan, computer, store, sums)
+        run.go(options.progress or (lambda count: None))
+        seconds = round(time.monotonic() - clock, 3)
+        notes = [*source.notes, *note_of_gaps(source.symbols, plan, sums.totals[0].tallies)]
+        record = identity | {"notes": notes, "started": started, "seconds": seconds}
+        record |= {} if command is None else {"command": command}
+        study = sums.study(source.symbols, record, run.tables)
+        record["notes"] = [*notes, *notes_on(study)]
+        if store is not None:
+            write_results(study, store)
+    return study
+
+
+def compute_bags(plan: Plan, source: Source, options: RunOptions) -> Bags:
+    """Compute a plan of groups of universes; its folder, if there is one, holds nothing but the sums.
+
+    Args:
+        plan: whose sampler ends in `jaxalloc.universes.bootstrap.Bags`.
+        source: of the plan's panel.
+        options: where and how to compute.
+
+    Raises:
+        InputError: the folder, the cluster or the chunk size is at fault, or memory would not do; raised before
+            anything is computed.
+        OSError: the sums could not be written.
+    """
+    plan = dataclasses.replace(plan, keep="means")
+    sums = Bags.of(plan)
+    with _started(plan, source, options, {"kind": BAGS}) as (plan, computer, store, _):
+        run = _Run(plan, computer, store, sums)
+        run.go(options.progress or (lambda count: None))
+        if store is not None:
+            store.finish()
+    return sums
+
+
+@contextlib.contextmanager
+def _started(
+    plan: Plan, source: Source, options: RunOptions, kind: dict[str, str] | None = None
+) -> Iterator[tuple[Plan, Computer, Store | None, dict[str, Any]]]:
+    """Yield the plan with its chunk size, what computes it, where it is written, and its identity."""
     plan = _with_size_of_store(plan, options)
     with (
         jax.enable_x64(plan.precision == 64),
         _computer(plan, options.dask) as computer,
         _trace(options.profile_dir),
     ):
-        started, clock = timestamp(), time.monotonic()
         plan = dataclasses.replace(plan, chunk_size=computer.chunk_size)
-        identity = identity_of(plan, source, computer.device)
+        identity = (kind or {}) | identity_of(plan, source, computer.device)
         with _store(identity, options) as store:
-            run = _Run(plan, computer, store)
-            run.go(options.progress or (lambda count: None))
-            seconds = round(time.monotonic() - clock, 3)
-            notes = [*source.notes, *note_of_gaps(source.symbols, plan, run.totals[0].tallies)]
-            record = identity | {"notes": notes, "started": started, "seconds": seconds}
-            record |= {} if command is None else {"command": command}
-            study = run.study(source.symbols, record)
-            record["notes"] = [*notes, *notes_on(study)]
-            if store is not None:
-                write_results(study, store)
-    return study
+            yield plan, computer, store, identity
 
 
 def timestamp() -> str:
@@ -144,53 +179,56 @@ def _trace(profile_dir: str | os.PathLike[str] | None) -> Iterator[None]:
         yield
 
 
-class _Run:
-    """A study in progress: which chunks are missing, the totals of the finished ones, and where they are written."""
+class _Sums(Protocol):
+    """What the chunks of a run add up to."""
 
-    def __init__(self, plan: Plan, computer: Computer, store: Store | None) -> None:
-        self.plan, self.computer, self.store = plan, computer, store
-        self.n_chunks = -(-plan.n_universes // computer.chunk_size)
-        self.covered = 0  # chunks in the totals, from the first on
-        self.tables: list[pa.Table] = []
+    def begin(self) -> None:
+        """Get ready to add the first chunk."""
+        ...
+
+    def take(self, arrays: dict[str, np.ndarray]) -> None:
+        """Go on from what `arrays` gave."""
+        ...
+
+    def add_chunk(self, start: int, result: ChunkResult) -> None:
+        """Add the next chunk, whose first universe has this number."""
+        ...
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Return all of it as named arrays."""
+        ...
+
+
+class _Summaries:
+    """The panel's own portfolios, and the totals of the universes at each point."""
+
+    def __init__(self, plan: Plan, computer: Computer) -> None:
+        self.plan, self.computer = plan, computer
         self.estimates: Allocation | None = None
         self.correlation: np.ndarray | None = None
         n_profiles = len(plan.settings.config.profiles)
         self.totals = [Totals(n_profiles, plan.returns.shape[1]) for _ in range(len(plan.settings))]
-        state = None if store is None else store.load_state()
-        if state is not None:
-            self.covered = state[0]
-            self.estimates, self.totals = unpack(state[1])
-        self._save_at = time.monotonic() + _SECONDS_BETWEEN_STATES
 
-    def go(self, progress: Callable[[int], None]) -> None:
-        """Compute what is missing; finished chunks are kept, whatever stops it."""
-        keeps = self.store is not None and self.plan.keep == "weights"
-        done = self.store.done if keeps and self.store is not None else frozenset()
-        # a chunk beyond the running summary is computed again even if it is written, because its sums are missing
-        missing = [number for number in range(self.covered) if keeps and number not in done]
-        numbers = missing + list(range(self.covered, self.n_chunks))
-        skipped = set(range(self.n_chunks)) - set(numbers)
-        if skipped:
-            progress(sum(self._size(number) for number in skipped))
+    def begin(self) -> None:
         if self.estimates is None:
             self.estimates = self.computer.estimate()
         self.correlation = self.computer.correlation()
-        covered = self.covered
-        try:
-            self.computer.run(numbers, self._consume, progress)
-        finally:
-            # after a failed write another attempt would fail too, and hide the first error
-            if self.store is not None and self.covered > covered:
-                with contextlib.suppress(OSError) if self.covered < self.n_chunks else contextlib.nullcontext():
-                    self._save()
 
-    def study(self, symbols: list[str], record: dict[str, Any]) -> Study:
+    def take(self, arrays: dict[str, np.ndarray]) -> None:
+        self.estimates, self.totals = unpack(arrays)
+
+    def add_chunk(self, start: int, result: ChunkResult) -> None:
+        for point, partial in result.partials:
+            self.totals[point].add(partial)
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        assert self.estimates is not None
+        return pack(self.estimates, self.totals)
+
+    def study(self, symbols: list[str], record: dict[str, Any], tables: Tables | None) -> Study:
         """Return the results."""
         assert self.estimates is not None
         assert self.correlation is not None
-        tables = None
-        if self.plan.keep == "weights":
-            tables = InMemory(self.tables) if self.store is None else InFolder(self.store.stored)
         return Study(
             symbols=symbols,
             settings=self.plan.settings,
@@ -204,29 +242,69 @@ class _Run:
             correlation=self.correlation,
         )
 
+
+class _Run:
+    """A study in progress: which chunks are missing, the sums of the finished ones, and where they are written."""
+
+    def __init__(self, plan: Plan, computer: Computer, store: Store | None, sums: _Sums) -> None:
+        self.plan, self.computer, self.store, self.sums = plan, computer, store, sums
+        self.n_chunks = -(-plan.n_universes // computer.chunk_size)
+        self.covered = 0  # chunks in the sums, from the first on
+        self._tables: list[pa.Table] = []
+        state = None if store is None else store.load_state()
+        if state is not None:
+            self.covered = state[0]
+            sums.take(state[1])
+        self._save_at = time.monotonic() + _SECONDS_BETWEEN_STATES
+
+    @property
+    def tables(self) -> Tables | None:
+        """What reads the chunks' tables; None if universes are not kept."""
+        if self.plan.keep != "weights":
+            return None
+        return InMemory(self._tables) if self.store is None else InFolder(self.store.stored)
+
+    def go(self, progress: Callable[[int], None]) -> None:
+        """Compute what is missing; finished chunks are kept, whatever stops it."""
+        keeps = self.store is not None and self.plan.keep == "weights"
+        done = self.store.done if keeps and self.store is not None else frozenset()
+        # a chunk beyond the running summary is computed again even if it is written, because its sums are missing
+        missing = [number for number in range(self.covered) if keeps and number not in done]
+        numbers = missing + list(range(self.covered, self.n_chunks))
+        skipped = set(range(self.n_chunks)) - set(numbers)
+        if skipped:
+            progress(sum(self._size(number) for number in skipped))
+        self.sums.begin()
+        covered = self.covered
+        try:
+            self.computer.run(numbers, self._consume, progress)
+        finally:
+            # after a failed write another attempt would fail too, and hide the first error
+            if self.store is not None and self.covered > covered:
+                with contextlib.suppress(OSError) if self.covered < self.n_chunks else contextlib.nullcontext():
+                    self._save()
+
     def _size(self, number: int) -> int:
         size = self.computer.chunk_size
         return min(size, self.plan.n_universes - number * size)
 
     def _consume(self, number: int, result: ChunkResult) -> None:
-        """Write a chunk, then add it to the totals."""
+        """Write a chunk, then add it to the sums."""
         if result.table is not None:
             if self.store is None:
-                self.tables.append(result.table)
+                self._tables.append(result.table)
             elif number not in self.store.done:
                 self.store.write_chunk(number, result.table)
         if number < self.covered:
             return
-        for point, partial in result.partials:
-            self.totals[point].add(partial)
+        self.sums.add_chunk(number * self.computer.chunk_size, result)
         self.covered = number + 1
         if self.store is not None and time.monotonic() > self._save_at:
             self._save()
 
     def _save(self) -> None:
         assert self.store is not None
-        assert self.estimates is not None
         start = time.monotonic()
-        self.store.save_state(self.covered, pack(self.estimates, self.totals))
+        self.store.save_state(self.covered, self.sums.arrays())
         end = time.monotonic()
         self._save_at = end + max(_SECONDS_BETWEEN_STATES, (end - start) / _SHARE_OF_SAVING)

@@ -39,8 +39,11 @@ def load_study(folder: str | os.PathLike[str]) -> Study:
         InputError: there is no study, it is not finished, or a file of it is damaged.
     """
     stored = StoredStudy.open(folder)
-    if stored.manifest.identity.get("kind") == "walk-forward":
+    kind = stored.manifest.identity.get("kind")
+    if kind == "walk-forward":
         raise InputError(f"{unquoted(folder)} holds a walk-forward; load it with load_walk_forward")
+    if kind == "bags":
+        raise InputError(f"{unquoted(folder)} holds sums over resamples; load the walk-forward that they belong to")
     state = stored.state()
     if not stored.manifest.finished:
         raise InputError(f"the study in {unquoted(folder)} is not finished; run it again with resume=True")

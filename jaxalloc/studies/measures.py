@@ -174,6 +174,17 @@ def _out_of_bag(x: Array, left_out: Array, reference: Reference) -> dict[str, Ar
 # ---- on the host ----------------------------------------------------------------------------------------------------
 
 
+def effective_bets(labels: np.ndarray, contributions: np.ndarray) -> np.ndarray:
+    """(P,) effective number of bets: exp(- sum p ln p), p the clusters' shares in the variance that are above 0.
+
+    Args:
+        labels: (N,) clusters of the active assets, from 0.
+        contributions: (P, N) their shares in the variance.
+    """
+    shares = [np.bincount(labels, each) for each in contributions]
+    return np.array([_effective_bets(np, each[each > 0]) for each in shares])
+
+
 def measure_estimate(estimate: Allocation, config: AllocationConfig) -> np.ndarray:
     """Measure the panel's own portfolios in float64: no row is out of bag, and their turnover from themselves is 0.
 
@@ -187,8 +198,7 @@ def measure_estimate(estimate: Allocation, config: AllocationConfig) -> np.ndarr
     wide = jax.tree.map(lambda leaf: np.asarray(leaf, float) if leaf.dtype.kind == "f" else leaf, estimate)
     active = wide.cluster_labels >= 0
     labels = wide.cluster_labels[active]
-    shares = [np.bincount(labels, each[active]) for each in wide.risk_contributions]
-    bets = np.array([_effective_bets(np, each[each > 0]) for each in shares])
+    bets = effective_bets(labels, wide.risk_contributions[:, active])
     periods = PERIODS_WITHOUT_DATES if is_auto(config.periods_per_year) else config.periods_per_year
     numbers = config.risk_free_rate, periods
     with np.errstate(invalid="ignore"):

@@ -29,7 +29,8 @@ class Plan:
         settings: the grid of settings, G points.
         seed: of the draws.
         precision: 64 or 32.
-        keep: whether chunks hold each universe ("weights") or only add to the totals ("summary").
+        keep: whether chunks hold each universe ("weights"), only add to the totals ("summary"), or only to the mean
+            portfolios of groups ("means", of a sampler that ends in `jaxalloc.universes.bootstrap.Bags`).
         chunk_size: universes of a chunk; None for what suits the device.
         max_missing: share of a universe's rows that an asset may miss inside its life; they count as returns of 0.
     """

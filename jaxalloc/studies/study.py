@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from jaxalloc.arguments.errors import InputError
+from jaxalloc.arguments.plotting import plot
 from jaxalloc.arguments.words import counted, cut
 from jaxalloc.portfolios.result import Allocation, universe_of
 from jaxalloc.settings.config import AllocationConfig
@@ -22,6 +23,7 @@ from jaxalloc.studies.recommendation import Evidence, Recommendation, compare, r
 from jaxalloc.studies.totals import Totals
 
 if TYPE_CHECKING:
+    import plotly.graph_objects as go
     import pyarrow as pa
 
 _SHOWN = ("volatility", "expected_return", "effective_assets", "effective_clusters", "turnover")  # in a notebook
@@ -84,6 +86,23 @@ class Study:
         measures = [UNIVERSE_MEASURE[name] for name in _SHOWN]
         columns = {measure.heading: means[measure.name].map(measure.write) for measure in measures}
         return pd.DataFrame(columns).to_html(max_rows=_ROWS_SHOWN)
+
+    def plot(self, name: str | None = None, *arguments: Any, **options: Any) -> go.Figure:
+        """Draw a figure of `jaxalloc.figures` (extra ``report``).
+
+        Args:
+            name: such as ``"weights"`` or ``"dendrogram"``; ``"boxes"`` by default.
+            arguments: what the function of that name takes after the study.
+            options: likewise, by name.
+
+        Raises:
+            InputError: there is no such figure, the arguments are not those that it takes, or Plotly is not
+                installed.
+
+        Example:
+            >>> study.plot("weights", "risk_parity")  # doctest: +SKIP
+        """
+        return plot(self, name, arguments, options)
 
     @property
     def config(self) -> AllocationConfig:
@@ -170,6 +189,29 @@ class Study:
         return self.over_points(
             lambda g: tables.asset_summary(self.totals[g], self.estimates.weights[g], self.symbols, self.profiles), at
         )
+
+    def bagged(self, profile: str, at: int | None = None) -> pd.DataFrame:
+        """Return a profile's bagged portfolio: the mean of its weights over the universes (Breiman, 1996).
+
+        Universes of resamples make it Michaud's resampled portfolio (1998). An asset that is not active in a universe
+        counts as 0 there; invalid universes are left out.
+
+        Args:
+            profile: one of `profiles`.
+            at: number of a point of a sweep's grid; all points by default.
+
+        Returns:
+            Frame with the index "symbol" and the columns weight (at least 0, sum 1) and standard_error (standard
+            deviation over the universes, divisor n - 1: of the portfolio that one universe decides on, and over the
+            square root of n, of the mean). NaN where no universe is valid.
+
+        Raises:
+            InputError: there is no such profile or point.
+        """
+        if profile not in self.profiles:
+            raise InputError(f"the study has no profile {profile!r}; it has {', '.join(self.profiles)}")
+        p = self.profiles.index(profile)
+        return self.over_points(lambda g: tables.bagged_weights(self.totals[g], p, self.symbols), at)
 
     def profile_summary(self, at: int | None = None) -> pd.DataFrame:
         """Summarise each profile's portfolios over the valid universes.

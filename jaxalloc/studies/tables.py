@@ -109,6 +109,29 @@ def asset_summary(
     return pd.concat(parts, keys=profiles, names=["profile", "symbol"])
 
 
+def bagged_weights(totals: Totals, profile: int, symbols: Sequence[str]) -> pd.DataFrame:
+    """Average a profile's weights over the valid universes, an inactive asset counting as 0.
+
+    Args:
+        totals: of the universes.
+        profile: its number.
+        symbols: the N assets.
+
+    Returns:
+        As `Study.bagged` describes it.
+    """
+    spread, n = totals.weights, int(totals.tallies.n_valid)
+    count, mean, squares = (np.asarray(part[profile], float) for part in (spread.count, spread.mean, spread.squares))
+    weight = mean * count / max(n, 1)
+    # the squares about the mean of all, from those about the mean of the universes in which the asset is active
+    about = squares + mean**2 * count * (1 - count / max(n, 1))
+    columns = {
+        "weight": weight / weight.sum() if n else np.full(len(symbols), np.nan),
+        "standard_error": np.sqrt(about / (n - 1)) if n > 1 else np.full(len(symbols), np.nan),
+    }
+    return pd.DataFrame(columns, index=pd.Index(symbols, name="symbol"))
+
+
 def profile_summary(totals: Totals, estimated: np.ndarray, profiles: Sequence[str]) -> pd.DataFrame:
     """Summarise each profile's portfolios over the valid universes.
 

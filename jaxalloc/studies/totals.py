@@ -29,7 +29,7 @@ from jaxalloc.studies.histogram import MEASURE_BINS, WEIGHT_BINS, Bins, Histogra
 
 POSITIVE_WEIGHT = 1e-6  # an asset with a larger weight counts as held
 BINDING = 1e-6  # a weight this near to its bound counts as at it
-BITS = tuple(bit for bit in Status)
+BITS = tuple(bit for bit in Status if bit is not Status.BAGGED_OVER_CAP)  # those that a universe may have
 
 
 class Spread(NamedTuple):

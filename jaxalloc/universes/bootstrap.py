@@ -162,6 +162,20 @@ class Bootstrap(Sampler):
         return {"sampler": "Bootstrap", "n": plain(self.n), "method": self.method, "block_length": length}
 
 
+@dataclasses.dataclass(frozen=True)
+class Bags(Bootstrap):
+    """A bootstrap of each universe before it, such as each window: ``n`` resamples, drawn anew for every one.
+
+    What a resample draws depends on the seed, the number of the universe before it, and its own number alone.
+    """
+
+    anew: ClassVar[bool] = True
+
+    def settings(self) -> dict[str, Any]:
+        """Return the settings as plain values, as those of a `Bootstrap`, under a name of their own."""
+        return super().settings() | {"sampler": "Bags"}
+
+
 def optimal_block_length(returns: np.ndarray, method: Method) -> float:
     """Choose the length of a bootstrap's blocks by the rule of Politis and White (2004).
 

@@ -36,11 +36,13 @@ class Sampler(abc.ABC):
         once: whether a product takes at most one sampler of this kind.
         first: whether it makes the rows that the others draw from, and so comes first in a product.
         leaves_out: whether this sampler leaves rows out by chance (True), on purpose (False), or not at all (None).
+        anew: whether its draws differ from one universe before it to the next, though they have a number.
     """
 
     once: ClassVar[bool] = False
     first: ClassVar[bool] = False
     leaves_out: ClassVar[bool | None] = None
+    anew: ClassVar[bool] = False
 
     @abc.abstractmethod
     def count(self, n_rows: int) -> int | None:
@@ -163,8 +165,14 @@ def steps(product: Product, n_rows: int) -> tuple[Draw, ...]:
     drawn = [part.draw() for part in product.parts]
     strides = [math.prod(size or 1 for size in sizes[position + 1 :]) for position in range(len(sizes))]
     return tuple(
-        Draw(kernel=kernel, numbers=numbers, stride=np.int32(stride), size=np.int32(size or 0))
-        for (kernel, numbers), size, stride in zip(drawn, sizes, strides, strict=True)
+        Draw(
+            kernel=kernel,
+            numbers=numbers,
+            stride=np.int32(stride),
+            size=np.int32(size or 0),
+            anew=np.int32(stride * size) if part.anew and size else None,
+        )
+        for part, (kernel, numbers), size, stride in zip(product.parts, drawn, sizes, strides, strict=True)
     )
 
 

@@ -56,15 +56,17 @@ class Draw:
         numbers: pytree of arrays, the kernel's first argument.
         stride: () int32, how many consecutive universes have the same index in this step.
         size: () int32, number of indices, after which they start again from 0; 0 if they are unlimited.
+        anew: () int32, after how many consecutive universes the same indices draw something else; None if never.
     """
 
     kernel: Kernel
     numbers: Any
     stride: Any
     size: Any
+    anew: Any = None
 
 
-jax.tree_util.register_dataclass(Draw, data_fields=("numbers", "stride", "size"), meta_fields=("kernel",))
+jax.tree_util.register_dataclass(Draw, data_fields=("numbers", "stride", "size", "anew"), meta_fields=("kernel",))
 
 
 class Drawn(NamedTuple):
@@ -110,6 +112,8 @@ def draw_universe(
     for step, draw in enumerate(draws):
         # the first step draws from the seed's own key, so that a product has the same resamples as its first factor
         key = seed_key if step == 0 else jax.random.fold_in(seed_key, np.uint32(2**32 - step))
+        if draw.anew is not None:
+            key = jax.random.fold_in(key, jnp.maximum(index, 0) // draw.anew)
         turn = jnp.maximum(index, 0) // draw.stride
         turn = jnp.where(draw.size > 0, turn % jnp.maximum(draw.size, 1), turn)
         universe = draw.kernel(draw.numbers, jax.random.fold_in(key, turn), turn, universe)

@@ -20,19 +20,21 @@ from sklearn import covariance
 
 import jaxalloc as ja
 from jaxalloc import figures
-from jaxalloc.figures.canvas import label
+from jaxalloc.figures import by_name
+from jaxalloc.figures.canvas import MUTED, label
+from jaxalloc.figures.names import cluster_colours
 from jaxalloc.figures.portfolios import rebinned
 from jaxalloc.figures.tree import runs, tree_of
 from jaxalloc.kernels.lanes.backend import Backend
 from jaxalloc.portfolios.result import Allocation
-from jaxalloc.portfolios.tables import cluster_table
+from jaxalloc.portfolios.tables import asset_table, cluster_table
 from jaxalloc.report.again import command_line, without_places
 from jaxalloc.report.words import stability_sentence
 from jaxalloc.studies.histogram import MEASURE_BINS, bin_edges
 from jaxalloc.studies.measures import Reference, measure_universes
 from jaxalloc.studies.recommendation import COMPARED
 from jaxalloc.studies.study import Study
-from jaxalloc.studies.totals import Totals, reduce_universes
+from jaxalloc.studies.totals import BITS, Totals, reduce_universes
 
 go = pytest.importorskip("plotly.graph_objects")
 
@@ -125,7 +127,7 @@ def test_weights_are_the_estimates_and_their_bands(study: Study) -> None:
         assert list(trace.y[0::3]) == list(dots.y) == [4, 3, 2, 1, 0]
     assert len(figures.weights(study, "barbell", top=100).data[2].x) == N
     leads = {study.symbols[k] for k in study.point.lead_assets[study.profiles.index("barbell")] if k >= 0}
-    bold = [text.startswith("<b>") for text in figure.layout.yaxis.ticktext]
+    bold = ["</span> <b>" in text for text in figure.layout.yaxis.ticktext]
     assert bold == [symbol in leads for symbol in symbols]
 
 
@@ -157,7 +159,7 @@ def test_correlation_and_tree_are_the_panels(study: Study) -> None:
     order = tree.assets
     np.testing.assert_array_equal(figure.data[0].z, np.rint(100 * study.correlation[np.ix_(order, order)]))
     assert sorted(order) == list(range(N))
-    found = [html.unescape(text) for text in figure.layout.yaxis.ticktext]
+    found = [html.unescape(text.split("</span> ")[1]) for text in figure.layout.yaxis.ticktext]
     assert found == [html.unescape(label(study.symbols[k], 14)) for k in order]
     # clusters are stretches of the order, each outlined where it has two assets or more
     stretches = runs(tree.labels)
@@ -188,12 +190,61 @@ def test_correlations_are_as_the_settings_estimate_them() -> None:
 
 
 def test_a_dendrogram_has_a_fork_for_each_merge_and_parts_at_the_cut(study: Study) -> None:
-    above, below = figures.dendrogram(study).data
+    above, *below = figures.dendrogram(study).data
     tree = tree_of(study)
-    forks = [(trace.x[k + 1], trace) for trace in (above, below) for k in range(0, len(trace.x), 5)]
+    forks = [(trace.x[k + 1], trace) for trace in (above, *below) for k in range(0, len(trace.x), 5)]
     np.testing.assert_allclose(sorted(height for height, _ in forks), np.sort(tree.merges[:, 2]), atol=1e-4)
-    assert all((height <= CONFIG.distance_threshold) == (trace is below) for height, trace in forks)
-    assert len(below.x) // 5 == N - study.point.n_clusters
+    assert all((height <= CONFIG.distance_threshold) == (trace is not above) for height, trace in forks)
+    assert sum(len(trace.x) // 5 for trace in below) == N - study.point.n_clusters
+
+
+def test_a_cluster_has_one_colour_everywhere(study: Study) -> None:
+    labels = study.point.cluster_labels
+    colours = cluster_colours(labels)
+    own = [colours[k] for k, count in zip(*np.unique(labels, return_counts=True), strict=True) if count > 1]
+    assert len(own) > 2
+    assert len(set(own)) == len(own)  # each its own, as far as there are colours
+    assert all((colours[k] == MUTED) == (np.sum(labels == k) == 1) for k in labels)
+    by_name = {
+        label(symbol, longest): colours[k]
+        for symbol, k in zip(study.symbols, labels, strict=True)
+        for longest in (14, 18)
+    }
+    drawn = [figures.weights(study, "risk_parity", top=N), figures.correlation(study), figures.boxes(study, top=N)]
+    for figure in drawn:
+        for text in figure.layout.yaxis.ticktext:
+            mark, name = text.split("</span> ")
+            assert f"color:{by_name[name.removeprefix('<b>').removesuffix('</b>')]}" in mark
+    tree, seen = tree_of(study), set()
+    for trace in figures.dendrogram(study).data[1:]:  # the leaves under the branches of that colour
+        leaves = [round(place) for place, height in zip(trace.y, trace.x, strict=True) if height == 0]
+        assert {colours[tree.labels[k]] for k in leaves} == {trace.line.color}
+        seen |= {tree.labels[k] for k in leaves}
+    assert seen == {k for k in labels if colours[k] != MUTED}
+    (tiles,) = figures.treemap(study, "risk_parity").data
+    for identity, colour, parent in zip(tiles.ids, tiles.marker.colors, tiles.parents, strict=True):
+        if identity.startswith("cluster"):
+            assert colour == colours[int(identity.split()[1])]
+        elif parent:
+            assert colour == colours[int(parent.split()[1])]
+        else:
+            assert colour == MUTED
+
+
+@pytest.mark.parametrize("profile", ["min_variance", "barbell"])
+def test_a_map_has_an_area_for_each_asset_inside_its_clusters(study: Study, profile: str) -> None:
+    (tiles,) = figures.treemap(study, profile).data
+    table = asset_table(study.point, profile, study.config, study.symbols)
+    table = table[table["weight"] > 1e-6]
+    inside = [name.startswith("asset") for name in tiles.ids]
+    np.testing.assert_allclose(np.array(tiles.values)[inside], table["weight"], atol=1e-6)
+    np.testing.assert_allclose(np.array(tiles.customdata)[inside], table["risk_contribution"], atol=1e-5)
+    assert [html.unescape(text) for text, own in zip(tiles.labels, inside, strict=True) if own] == [
+        html.unescape(label(symbol, 18)) for symbol in table["symbol"]
+    ]
+    for name, value in zip(tiles.ids, tiles.values, strict=True):  # a millionth too much, and nothing is drawn
+        parts = [other for other, parent in zip(tiles.values, tiles.parents, strict=True) if parent == name]
+        assert not parts or round(1e6 * value) == round(1e6 * sum(parts))
 
 
 @pytest.mark.parametrize("max_clusters", [1, 3, N + 5])
@@ -337,7 +388,7 @@ def test_page_has_every_section_and_figure(page: str, study: Study) -> None:
     places = [attributes["data-figure"] for _, attributes in read.found if "data-figure" in attributes]
     drawn = [attributes["data-name"] for _, attributes in read.found if "data-name" in attributes]
     assert sorted(map(str, places)) == sorted(map(str, drawn))
-    assert len(set(drawn)) == len(study.profiles) + 10
+    assert len(set(drawn)) == len(study.profiles) + 11
     plain = [text for text in read.scripts if text.startswith("{")]
     assert len(plain) == len(drawn) + 1  # and the templates
     for text in plain:
@@ -349,7 +400,7 @@ def test_page_says_the_answer_the_statuses_and_how_to_run_it_again(page: str, st
     for profile in study.profiles:
         turnover = study.profile_summary().loc[(profile, "turnover")]
         assert f"{100 * turnover['q50']:.0f} % of the capital is placed differently from the estimate" in text
-    for bit in ja.Status:
+    for bit in BITS:
         assert str(bit.name) in text
         assert bit.message in text
     assert study.record["data"]["sha256"] in text
@@ -481,6 +532,8 @@ def large(n_assets: int = 500, apart: bool = False) -> Study:
     labels = np.stack([np.unique(row, return_inverse=True)[1] for row in labels]).astype(np.int32)
     if apart:
         labels[::2, : n_assets // 10] = labels[1::2, -n_assets // 10 :] = -1
+        for row in labels:  # numbers from 0 on without a gap, as the engine has them
+            row[row >= 0] = np.unique(row[row >= 0], return_inverse=True)[1]
     active = labels >= 0
     raw = rng.exponential(size=(block, p, n_assets)) * active[:, None]
     weights = raw / raw.sum(axis=2, keepdims=True)
@@ -543,7 +596,8 @@ def test_500_assets_fit_a_page_that_loads(apart: bool, tmp_path: Path) -> None:
     assert read.text.count("ASSET.0499") >= len(study.profiles)
     matrix = figures.correlation(study)
     assert matrix.layout.yaxis.showticklabels is False
-    named = [annotation.text for annotation in matrix.layout.annotations if annotation.text.startswith("ASSET")]
+    marked = [annotation.text for annotation in matrix.layout.annotations if "</span> ASSET" in annotation.text]
+    named = [text.split("</span> ")[1] for text in marked]
     assert 3 < len(named) < 60
     texts = matrix.layout.yaxis.ticktext
     assert {text.partition(" (with ")[2].rstrip(")") for text in texts} - {""} >= set(named)
@@ -641,3 +695,14 @@ def test_every_figure_says_what_is_seen(page: str, study: Study) -> None:
     assert f"that of {clusters.loc[clusters['weight'].idxmax(), 'lead']}, has" in said["risks"]
     assert "of the universes" in said["sleeve"]
     assert "The estimate has" in said["correlation"]
+
+
+def test_results_draw_themselves_by_name(study: Study) -> None:
+    assert study.plot() == figures.boxes(study)
+    assert study.plot("weights", "barbell", top=3) == figures.weights(study, "barbell", top=3)
+    with pytest.raises(ja.InputError, match="no figure 'wealth' of it; choose from boxes, weights"):
+        study.plot("wealth")
+    with pytest.raises(ja.InputError, match="weights: missing a required argument: 'profile'"):
+        study.plot("weights")
+    of_results = {name for named in by_name._FIGURES.values() for name in named}
+    assert of_results == set(figures.__all__)  # each is some result's

@@ -29,7 +29,7 @@ from jaxalloc.studies.measures import Reference, measure_universes
 from jaxalloc.studies.run import run_study
 from jaxalloc.studies.study import InMemory, Study
 from jaxalloc.studies.tables import QUANTILES
-from jaxalloc.studies.totals import Totals, reduce_universes
+from jaxalloc.studies.totals import BITS, Totals, reduce_universes
 from jaxalloc.universes.bootstrap import Bootstrap
 from jaxalloc.universes.samplers import RandomSubsets
 
@@ -402,9 +402,9 @@ def test_profile_summary_and_universes_entry_by_entry(made: Handmade) -> None:
 
 def test_status_and_cluster_counts(made: Handmade) -> None:
     table = made.study.status_counts()
-    assert list(table.columns) == [bit.name for bit in Status]
+    assert list(table.columns) == [bit.name for bit in BITS]
     for p, profile in enumerate(CONFIG.profiles):
-        for bit in Status:
+        for bit in BITS:
             assert table.loc[profile, bit.name] == sum(bit in Status(int(s)) for s in made.batch.status[:, p])
     assert (table["INVALID"] == 2).all()
     counts = made.study.cluster_counts()
@@ -518,7 +518,7 @@ def test_counts_are_those_of_pandas(drawn: Study) -> None:
     assert found.index.names == ["cluster_cap", "n_clusters"]
     status = drawn.status_counts()
     for (cap, profile), rows in universes.groupby(["cluster_cap", "profile"]):
-        for bit in Status:
+        for bit in BITS:
             assert status.loc[(cap, profile), bit.name] == ((rows["status"] & bit.value) > 0).sum()
     for at in range(2):
         labels = drawn.clusters(at).to_numpy()
