@@ -43,6 +43,7 @@ class Held(NamedTuple):
         turnover: (B, M, R) sum of |target - drifted| at each rebalance.
         kept: (B, M, R) bool, whether there was no target, so that the weights held before were kept.
         missing: (B, M, R) int, days times assets that were held while their return was missing.
+        concentration: (B, M, R) sum of the squares of what was bought at each rebalance.
         weights: (B, M, R, N) what was bought at each rebalance; None unless asked for.
         last: (B, M, N) weights after the last row, drifted.
     """
@@ -52,6 +53,7 @@ class Held(NamedTuple):
     turnover: np.ndarray
     kept: np.ndarray
     missing: np.ndarray
+    concentration: np.ndarray
     weights: np.ndarray | None
     last: np.ndarray
 
@@ -87,6 +89,7 @@ def hold(
     gross, net = np.empty((*shape, schedule.n_days)), np.empty((*shape, schedule.n_days))
     turnover, kept = np.empty((*shape, schedule.n_held)), np.empty((*shape, schedule.n_held), bool)
     missing = np.zeros((*shape, schedule.n_held), np.int64)
+    concentration = np.empty((*shape, schedule.n_held))
     bought = np.empty((*shape, schedule.n_held, n_assets)) if keep_weights else None
     drifted = np.broadcast_to(previous, (*shape, n_assets))
     for j in range(schedule.n_held):
@@ -96,6 +99,7 @@ def hold(
         weights = np.where(idle[..., None], drifted, targets[:, j])
         cash = np.where(idle, 1 - weights.sum(axis=2), 0)
         kept[..., j], turnover[..., j] = idle, np.abs(weights - drifted).sum(axis=2)
+        concentration[..., j] = (weights**2).sum(axis=2)
         if bought is not None:
             bought[:, :, j] = weights
         if market.missing is not None:
@@ -111,6 +115,7 @@ def hold(
         turnover=turnover,
         kept=kept,
         missing=missing,
+        concentration=concentration,
         weights=bought,
         last=np.array(drifted),
     )

@@ -28,6 +28,7 @@ from jaxalloc.studies.missing import note_of_gaps
 from jaxalloc.studies.plan import Plan
 from jaxalloc.studies.study import InMemory, Study
 from jaxalloc.studies.totals import Totals
+from jaxalloc.universes.scenarios import Parametric, Truth
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -144,6 +145,13 @@ def _trace(profile_dir: str | os.PathLike[str] | None) -> Iterator[None]:
         yield
 
 
+def _truth_of(plan: Plan) -> Truth | None:
+    """The distribution of the universes' returns, where they are simulated."""
+    first = plan.sampler.parts[:1]
+    simulated = [part for part in first if isinstance(part, Parametric)]
+    return simulated[0].truth(plan.settings.config.periods_per_year) if simulated else None
+
+
 class _Run:
     """A study in progress: which chunks are missing, the totals of the finished ones, and where they are written."""
 
@@ -202,6 +210,7 @@ class _Run:
             record=record,
             tables=tables,
             correlation=self.correlation,
+            truth=_truth_of(self.plan),
         )
 
     def _size(self, number: int) -> int:
