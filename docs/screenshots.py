@@ -105,6 +105,7 @@ def main() -> int:
         walk = open_page(browser, write_walk(Path(folder)), LAPTOP, "light")
         take(walk, "walk-light")
         take(walk, "walk-differences", "#differences", 700)
+        take(walk, "walk-choice", "#choice", 700)
         browser.close()
     return 0
 

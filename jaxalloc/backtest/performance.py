@@ -178,7 +178,7 @@ def _compared(returns: np.ndarray, counts: np.ndarray, a: np.ndarray, f: np.ndar
 
 
 class SharpeMoments(NamedTuple):
-    """SharpeMoments of M series of returns per period in excess of the risk-free rate; NaN where returns do not vary.
+    """Moments of M series of returns per period in excess of the risk-free rate; NaN where returns do not vary.
 
     Attributes:
         sharpe: (M,) mean / deviation, per period, the deviation with divisor D - 1.
