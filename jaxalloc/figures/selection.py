@@ -8,28 +8,33 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from jaxalloc.arguments.words import per_cent
+from jaxalloc.backtest.selection import BLOCKS
 from jaxalloc.figures.canvas import ACCENT, canvas, graph_objects
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
-    from jaxalloc.backtest.selection import Overfitting
+    from jaxalloc.backtest.walk import WalkForward
 
 _WORSE = "#d9772b"
 _MOST_BARS = 12  # on either side of the median
 
 
-def logits(overfitting: Overfitting) -> go.Figure:
+def logits(walk: WalkForward, *, n_blocks: int = BLOCKS) -> go.Figure:
     """Draw the ranks out of sample of the best trials in sample, as a histogram of their logits.
 
     Args:
-        overfitting: from `WalkForward.overfitting`.
+        walk: the walk-forward.
+        n_blocks: as `WalkForward.overfitting` takes it.
 
     Returns:
         Figure of the shares of the halves by logit. A bar holds the logits above its left end up to its right one, so
         that 0, the median, is in the last bar of those that are no better than the median: they add up to the PBO.
+
+    Raises:
+        InputError: as `WalkForward.overfitting`.
     """
-    go = graph_objects()
+    go, overfitting = graph_objects(), walk.overfitting(n_blocks)
     figure = canvas(300)
     width, counts = histogram(overfitting.logits, overfitting.n_trials)
     shares = counts / overfitting.n_halves

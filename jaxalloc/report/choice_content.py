@@ -57,7 +57,7 @@ def choice(walk: WalkForward, drawings: Drawings) -> Choice | None:
     return Choice(
         verdict=found.verdict_on(_name(walk, found.winner)),
         how=how,
-        figure=drawings.add("logits", lambda: logits(found)),
+        figure=drawings.add("logits", lambda: logits(walk)),
         alt=f"ranks of the chosen trial on the other half: {percent(found.pbo, 0)} no better than the median",
         best=TextTable(
             ("", "the best in"),

@@ -51,13 +51,16 @@ def test_the_histogram_counts_every_logit_and_parts_at_the_median(n_trials: int)
 
 def test_the_bars_are_the_shares_and_the_colours_the_verdict(walk: WalkForward) -> None:
     found = walk.overfitting()
-    figure = figures.logits(found)
+    figure = figures.logits(walk)
     worse, better = figure.data
     assert sum(worse.y) == pytest.approx(found.pbo, abs=1e-4)
     assert sum(worse.y) + sum(better.y) == pytest.approx(1, abs=1e-4)
     assert max(worse.x) < 0 < min(better.x)
     assert worse.name == f"no better than the median: {100 * found.pbo:.0f} % of the splits"
     assert worse.marker.color != better.marker.color
+    assert sum(figures.logits(walk, n_blocks=4).data[0].y) == pytest.approx(walk.overfitting(4).pbo, abs=1e-4)
+    with pytest.raises(ja.InputError, match="n_blocks must be even"):
+        figures.logits(walk, n_blocks=5)
 
 
 def page_of(walk: WalkForward, tmp_path: Path) -> str:
@@ -86,7 +89,7 @@ def test_the_page_and_the_record_follow_one_rule(walk: WalkForward, monkeypatch:
     found = walk.overfitting()
     for pbo, words in ((0.51, "is not recommended"), (0.5, "does not speak against")):
         told = dataclasses.replace(found, pbo=pbo)
-        monkeypatch.setattr(WalkForward, "overfitting", lambda self, told=told: told)
+        monkeypatch.setattr(WalkForward, "overfitting", lambda self, n_blocks=16, told=told: told)
         said = choice(walk, Drawings())
         assert said is not None
         assert words in said.verdict
