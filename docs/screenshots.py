@@ -122,6 +122,7 @@ def main() -> int:
         walk = open_page(browser, write_walk(Path(folder)), LAPTOP, "light")
         take(walk, "walk-light")
         take(walk, "walk-differences", "#differences", 700)
+        take(walk, "walk-choice", "#choice", 700)
         bands = open_page(browser, write_bands(Path(folder)), LAPTOP, "light")
         take(bands, "walk-bands", "[data-figure=bands-0]", 440)
         plain = browser.new_context(viewport={"width": 760, "height": 360}).new_page()

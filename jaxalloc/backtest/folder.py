@@ -23,11 +23,12 @@ from jaxalloc.backtest.points import walk_settings
 from jaxalloc.backtest.schedule import Schedule
 from jaxalloc.backtest.walk import History, WalkForward
 from jaxalloc.markets.source import Source
+from jaxalloc.settings.measures import FIGURES
 from jaxalloc.storage.manifest import CHUNKS, LOCK, MANIFEST, STATE, read_manifest
-from jaxalloc.storage.parquet import arrays_from_parquet, arrays_to_table, to_parquet
+from jaxalloc.storage.parquet import arrays_from_parquet
 from jaxalloc.storage.reader import StoredStudy
 from jaxalloc.storage.writer import Store
-from jaxalloc.studies.folder import load_study, put_frame, put_record
+from jaxalloc.studies.folder import load_study, put_arrays, put_frame, put_record
 from jaxalloc.studies.identity import settings_entry, versions_entry
 
 KIND = "walk-forward"
@@ -120,9 +121,8 @@ def write_results(walk: WalkForward, store: Store) -> None:
         arrays["path_figures"] = walk.path_figures
     if walk.bagged is not None:
         arrays |= {f"{BAGS}.{name}": array for name, array in walk.bagged._asdict().items()}
-    data = to_parquet(arrays_to_table(arrays), use_dictionary=False, write_statistics=False)
-    store.write_result(HISTORY, lambda path: path.write_bytes(data))
-    put_record(store, RECORD, walk.record | {"symbols": walk.symbols})
+    put_arrays(store, HISTORY, arrays)
+    put_record(store, RECORD, walk.record | {"symbols": walk.symbols, "figures": list(FIGURES)})
     store.finish()
 
 
@@ -136,7 +136,8 @@ def load_walk_forward(folder: str | os.PathLike[str]) -> WalkForward:
     """Load a finished walk-forward from its folder.
 
     Raises:
-        InputError: there is none, it is not finished, an earlier version wrote it, or a file of it is damaged.
+        InputError: there is none, it is not finished, an earlier version wrote it, a file of it is damaged, or it was
+            written with other measures.
     """
     stored, name = StoredStudy.open(folder), unquoted(folder)
     identity = stored.manifest.identity
@@ -151,6 +152,11 @@ def load_walk_forward(folder: str | os.PathLike[str]) -> WalkForward:
         )
     record = json.loads(stored.result(RECORD))
     symbols = record.pop("symbols")
+    if record.pop("figures", None) != list(FIGURES):
+        raise InputError(
+            f"{name} was written by a version of jaxalloc with other measures; run the walk-forward again with "
+            "resume=True, which keeps its allocations"
+        )
     allocations = load_study(stored.folder / ALLOCATIONS)
     arrays = arrays_from_parquet(stored.result(HISTORY))
     figures = arrays.pop("path_figures", None)

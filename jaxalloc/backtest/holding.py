@@ -243,15 +243,20 @@ def _figures(
     net, whole = net[:, :p], net[:, p:]
     yearly = years / n_days if n_days else np.full_like(years, np.nan)
     turnover, traded = (each[:, :p].sum(axis=2) * yearly for each in (held.turnover, held.traded))
-    bets = bets[:, :, : plan.schedule.n_held]
-    some = np.isfinite(bets).sum(axis=2)
     figures = performance(net, years, rates) | {
         "turnover": turnover,
         "traded": traded,
         "cost": traded * cost * 1e-4,
-        "effective_bets": np.where(some > 0, np.nansum(bets, axis=2) / np.maximum(some, 1), np.nan),
+        "effective_bets": _mean(bets[:, :, : plan.schedule.n_held]),
+        "concentration": _mean(held.concentration[:, :p]),
         "tracking_error": tracking_error(net - whole, years) if whole.shape[1] else np.full(turnover.shape, np.nan),
         "kept": held.kept[:, :p].sum(axis=2),
         "missing": held.missing[:, :p].sum(axis=2),
     }
     return np.stack([figures[name] for name in FIGURES], axis=2)
+
+
+def _mean(values: np.ndarray) -> np.ndarray:
+    """(B, P) means of (B, P, R) over the rebalances that have a value; NaN where none has."""
+    some = np.isfinite(values).sum(axis=2)
+    return np.where(some > 0, np.nansum(values, axis=2) / np.maximum(some, 1), np.nan)

@@ -15,6 +15,7 @@ COMPARED = ("annual_return", "volatility", "sharpe")  # what `difference_interva
 
 _EULER = 0.57721566490153286
 _EPS = float(np.finfo(np.float64).eps)
+_TAIL = 20  # the worst period of this many is in the tail
 _TINY = 1e-300  # of the wealth, left after a total loss so that it has a logarithm
 
 
@@ -29,7 +30,8 @@ def performance(returns: np.ndarray, periods_per_year: Any, risk_free_rate: Any)
     - sharpe: sqrt(A) mean(e) / s;
     - sortino: sqrt(A) mean(e) / sqrt(mean(min(e, 0)^2)), the mean over all D (Sortino and Price, 1994);
     - max_drawdown: max_t (1 - W_t / max_{s <= t} W_s), a positive number;
-    - calmar: annual_return / max_drawdown (Young, 1991).
+    - calmar: annual_return / max_drawdown (Young, 1991);
+    - cvar: `conditional_value_at_risk` of r, per period.
 
     Args:
         returns: (..., D) simple returns per period.
@@ -64,7 +66,30 @@ def performance(returns: np.ndarray, periods_per_year: Any, risk_free_rate: Any)
         "sortino": root * _quotient(mean, downside),
         "max_drawdown": drawdown,
         "calmar": _quotient(annual, drawdown),
+        "cvar": conditional_value_at_risk(returns),
     }
+
+
+def conditional_value_at_risk(returns: np.ndarray) -> np.ndarray:
+    """Return the mean loss in the worst 5 % of the periods, a positive number where they lose.
+
+    With losses L = -r and a = D / 20 it is the least of v + sum max(L - v, 0) / a over v, which the ceil(a)-th largest
+    loss attains: the floor(a) largest losses count whole, the next one by the fraction a - floor(a), and their sum is
+    divided by a (Rockafellar and Uryasev 2000, equation 9, for a sample). Under 20 periods it is the largest loss.
+
+    Args:
+        returns: (..., D) simple returns per period, D at least 1.
+
+    Example:
+        >>> returns = np.array([-0.3, 0.01, -0.1] + [0.02] * 27)
+        >>> round(float(conditional_value_at_risk(returns)), 12)  # a = 1.5: (0.3 + 0.1 / 2) / 1.5
+        0.233333333333
+    """
+    tail = returns.shape[-1] / _TAIL
+    whole = int(tail)
+    worst = np.partition(returns, whole, axis=-1)[..., : whole + 1]
+    shares = np.append(np.ones(whole), tail - whole) / tail
+    return -(np.sort(worst, axis=-1) * shares).sum(axis=-1)
 
 
 def _deviation(values: np.ndarray) -> np.ndarray:
@@ -149,7 +174,41 @@ def _compared(returns: np.ndarray, counts: np.ndarray, a: np.ndarray, f: np.ndar
     return {"annual_return": annual, "volatility": volatility, "sharpe": sharpe}
 
 
-# ---- deflated Sharpe ratio ------------------------------------------------------------------------------------------
+# ---- Sharpe ratios and chance ---------------------------------------------------------------------------------------
+
+
+class SharpeMoments(NamedTuple):
+    """Moments of M series of returns per period in excess of the risk-free rate; NaN where returns do not vary.
+
+    Attributes:
+        sharpe: (M,) mean / deviation, per period, the deviation with divisor D - 1.
+        skewness: (M,) third standardised moment, divisor D.
+        kurtosis: (M,) fourth standardised moment, divisor D, 3 for a normal distribution.
+    """
+
+    sharpe: np.ndarray
+    skewness: np.ndarray
+    kurtosis: np.ndarray
+
+
+def moments(returns: np.ndarray, periods_per_year: Any, risk_free_rate: Any) -> SharpeMoments:
+    """Return the moments that judge Sharpe ratios.
+
+    Args:
+        returns: (M, D) simple returns per period.
+        periods_per_year: (M,) or one number.
+        risk_free_rate: (M,) annual, or one number.
+    """
+    daily = np.broadcast_to(np.asarray(risk_free_rate, float) / np.asarray(periods_per_year, float), len(returns))
+    excess = returns - daily[:, None]
+    deviation = _deviation(returns)
+    centred = excess - excess.mean(axis=1, keepdims=True)
+    second = np.where(deviation > 0, (centred**2).mean(axis=1), 0)
+    return SharpeMoments(
+        sharpe=_quotient(excess.mean(axis=1), deviation),
+        skewness=_quotient((centred**3).mean(axis=1), second**1.5),
+        kurtosis=_quotient((centred**4).mean(axis=1), second**2),
+    )
 
 
 class Deflated(NamedTuple):
@@ -191,22 +250,54 @@ def expected_maximum_sharpe(variance: float, n_trials: int) -> float:
     return math.sqrt(variance) * ((1 - _EULER) * quantiles[0] + _EULER * quantiles[1])
 
 
-def probabilistic_sharpe(
-    sharpe: np.ndarray, benchmark: float, n_days: int, skewness: np.ndarray, kurtosis: np.ndarray
-) -> np.ndarray:
+def probabilistic_sharpe(sharpe: Any, benchmark: Any, n_days: int, skewness: Any, kurtosis: Any) -> np.ndarray:
     """Return the probability that the true Sharpe ratio is above a benchmark.
 
     N((SR - SR0) sqrt(D - 1) / sqrt(1 - skewness SR + (kurtosis - 1) / 4 SR^2)), all per period (Bailey and Lopez de
-    Prado 2014, equation 9); NaN where the root has none.
+    Prado 2012; 2014, equation 9); NaN where the root has none.
 
     Example:
         >>> at = 2.5 / 250**0.5  # the paper's example: "0.9004"
         >>> round(float(probabilistic_sharpe(at, expected_maximum_sharpe(0.5 / 250, 100), 1250, -3.0, 10.0)), 4)
         0.9004
     """
-    spread = np.asarray(1 - skewness * sharpe + (kurtosis - 1) / 4 * np.square(sharpe), float)
-    score = _quotient((sharpe - benchmark) * math.sqrt(n_days - 1), np.sqrt(np.where(spread > 0, spread, np.nan)))
+    spread = np.sqrt(_spread(sharpe, skewness, kurtosis))
+    score = _quotient((sharpe - benchmark) * math.sqrt(n_days - 1), spread)
     return np.vectorize(NormalDist().cdf, otypes=[float])(score)
+
+
+def min_track_record(sharpe: Any, benchmark: Any, skewness: Any, kurtosis: Any, alpha: float) -> np.ndarray:
+    """Return how many periods make a Sharpe ratio significantly larger than a benchmark.
+
+    1 + (1 - skewness SR + (kurtosis - 1) / 4 SR^2) (Z(alpha) / (SR - SR0))^2, all per period, Z the normal quantile
+    function (Bailey and Lopez de Prado, 2012): with so many periods of the same moments the probability that the true
+    ratio is above the benchmark is alpha.
+
+    Args:
+        sharpe: SR, per period.
+        benchmark: SR0, per period.
+        skewness: third standardised moment.
+        kurtosis: fourth, 3 for a normal distribution.
+        alpha: the confidence, above one half.
+
+    Returns:
+        Number of periods, not rounded; infinite where SR is not above SR0, NaN where the formula has no meaning.
+
+    Example:
+        >>> weekly = min_track_record(2 / 52**0.5, 1 / 52**0.5, 0.0, 3.0, 0.95) / 52  # the paper's "2.83 years"
+        >>> round(float(weekly), 2)
+        2.83
+    """
+    margin = np.asarray(sharpe - benchmark, float)
+    score = _quotient(NormalDist().inv_cdf(alpha), margin)
+    periods = 1 + _spread(sharpe, skewness, kurtosis) * score**2
+    return np.where(margin <= 0, np.inf, periods)
+
+
+def _spread(sharpe: Any, skewness: Any, kurtosis: Any) -> np.ndarray:
+    """1 - skewness SR + (kurtosis - 1) / 4 SR^2; NaN where that is not above 0."""
+    spread = np.asarray(1 - skewness * sharpe + (kurtosis - 1) / 4 * np.square(sharpe), float)
+    return np.where(spread > 0, spread, np.nan)
 
 
 def deflated_sharpe(returns: np.ndarray, periods_per_year: Any, risk_free_rate: Any, n_trials: int) -> Deflated:
@@ -219,15 +310,7 @@ def deflated_sharpe(returns: np.ndarray, periods_per_year: Any, risk_free_rate: 
         n_trials: how many were tried in all, at least M. The variance of the trials (divisor M - 1) is that of the M
             series.
     """
-    n_series, n_days = returns.shape
-    daily = np.broadcast_to(np.asarray(risk_free_rate, float) / np.asarray(periods_per_year, float), n_series)
-    excess = returns - daily[:, None]
-    deviation = _deviation(returns)
-    sharpe = _quotient(excess.mean(axis=1), deviation)
-    centred = excess - excess.mean(axis=1, keepdims=True)
-    second = np.where(deviation > 0, (centred**2).mean(axis=1), 0)
-    skewness = _quotient((centred**3).mean(axis=1), second**1.5)
-    kurtosis = _quotient((centred**4).mean(axis=1), second**2)
+    sharpe, skewness, kurtosis = moments(returns, periods_per_year, risk_free_rate)
     usable = sharpe[np.isfinite(sharpe)]
     maximum = expected_maximum_sharpe(float(usable.var(ddof=1)), n_trials) if len(usable) > 1 else 0.0
     return Deflated(
@@ -235,7 +318,7 @@ def deflated_sharpe(returns: np.ndarray, periods_per_year: Any, risk_free_rate: 
         skewness=skewness,
         kurtosis=kurtosis,
         expected_maximum=maximum,
-        deflated_sharpe=probabilistic_sharpe(sharpe, maximum, n_days, skewness, kurtosis),
+        deflated_sharpe=probabilistic_sharpe(sharpe, maximum, returns.shape[1], skewness, kurtosis),
     )
 
 

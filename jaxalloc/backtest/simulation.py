@@ -44,6 +44,7 @@ class Held(NamedTuple):
         traded: (B, M, R) sum of |bought - drifted| over the assets at each rebalance.
         kept: (B, M, R) bool, whether there was no target, so that the weights held before were kept.
         missing: (B, M, R) int, days times assets that were held while their return was missing.
+        concentration: (B, M, R) sum of the squares of what was bought at each rebalance.
         weights: (B, M, R, N) what was bought at each rebalance; None unless asked for.
         last: (B, M, N) weights after the last row, drifted.
     """
@@ -53,6 +54,7 @@ class Held(NamedTuple):
     traded: np.ndarray
     kept: np.ndarray
     missing: np.ndarray
+    concentration: np.ndarray
     weights: np.ndarray | None
     last: np.ndarray
 
@@ -86,6 +88,7 @@ def hold(
     gross, kept = np.empty((*shape, schedule.n_days)), np.empty((*shape, schedule.n_held), bool)
     turnover, traded = np.empty((*shape, schedule.n_held)), np.empty((*shape, schedule.n_held))
     missing = np.zeros((*shape, schedule.n_held), np.int64)
+    concentration = np.empty((*shape, schedule.n_held))
     bought = np.empty((*shape, schedule.n_held, n_assets)) if keep_weights else None
     drifted = np.broadcast_to(previous, (*shape, n_assets))
     for j in range(schedule.n_held):
@@ -97,6 +100,7 @@ def hold(
         cash = np.where(idle, 1 - weights.sum(axis=2), trades.cash)
         kept[..., j] = idle
         turnover[..., j], traded[..., j] = (np.where(idle, 0, each) for each in (trades.turnover, trades.traded))
+        concentration[..., j] = (weights**2).sum(axis=2)
         if bought is not None:
             bought[:, :, j] = weights
         if market.missing is not None:
@@ -109,6 +113,7 @@ def hold(
         traded=traded,
         kept=kept,
         missing=missing,
+        concentration=concentration,
         weights=bought,
         last=np.array(drifted),
     )

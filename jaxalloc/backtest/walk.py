@@ -12,12 +12,13 @@ import pandas as pd
 from jaxalloc.arguments.errors import InputError
 from jaxalloc.arguments.plotting import plot
 from jaxalloc.arguments.words import counted, cut
-from jaxalloc.backtest import comparison
+from jaxalloc.backtest import comparison, selection
 from jaxalloc.backtest.bagging import Bagged
 from jaxalloc.backtest.comparison import FEWEST_DAYS, Trials
 from jaxalloc.backtest.orders import Orders, orders_within
 from jaxalloc.backtest.points import WalkSettings
 from jaxalloc.backtest.schedule import Schedule
+from jaxalloc.backtest.selection import BLOCKS, Overfitting
 from jaxalloc.backtest.trading import turnovers
 from jaxalloc.settings.measures import FIGURES, OF_WALKS
 from jaxalloc.studies import tables
@@ -359,10 +360,13 @@ class WalkForward:
         - sortino: sqrt(A) mean(e) / sqrt(mean(min(e, 0)^2)) (Sortino and Price, 1994);
         - max_drawdown: the largest loss from a peak of the wealth, a positive number;
         - calmar: annual_return / max_drawdown (Young, 1991);
+        - cvar: conditional value at risk, the mean loss in the worst 5 % of the days, a positive number, per period: of
+          a = D / 20 days the floor(a) worst count whole, the next one by a - floor(a) (Rockafellar and Uryasev, 2000);
         - turnover (one-way), traded (bought plus sold), cost: of all rebalances, the first purchase too, times A / D: a
           year's;
         - effective_bets: mean over the rebalances of exp(- sum p ln p), p the clusters' shares in the variance of the
           portfolio as decided (see `Study.profile_summary`);
+        - concentration: mean over the rebalances of sum x^2, x the weights bought: the Herfindahl index;
         - tracking_error, where leads are executed: annual, of the net returns against the whole portfolios';
         - kept: rebalances whose window had no portfolio, so that what was held was kept;
         - missing: days times assets held whose return was missing and counted as 0;
@@ -438,6 +442,91 @@ class WalkForward:
             InputError: there are too few days, ``n_trials`` is less than M, or it is more where M is 1.
         """
         return comparison.deflated_sharpe(self._trials(), n_trials)
+
+    def probabilistic_sharpe(self, benchmark: float = 0.0) -> pd.DataFrame:
+        """Judge each Sharpe ratio by the length and the shape of its record (Bailey and Lopez de Prado, 2012).
+
+        It takes no account of how many were tried; `deflated_sharpe` does.
+
+        Args:
+            benchmark: annual Sharpe ratio that the true one is to be above.
+
+        Returns:
+            Frame with the trials' index and the columns sharpe (per period, not annual), skewness, kurtosis (3 for a
+            normal distribution; both with divisor D), days, benchmark (annual, as given) and probabilistic_sharpe: the
+            probability that the true Sharpe ratio is above the benchmark. NaN where returns do not vary.
+
+        Raises:
+            InputError: there are too few days, or the benchmark is no number.
+        """
+        return selection.probabilistic_sharpe(self._trials(), benchmark)
+
+    def min_track_record(self, alpha: float = 0.95, benchmark: float = 0.0) -> pd.DataFrame:
+        """Tell how long a record each Sharpe ratio needs (Bailey and Lopez de Prado, 2012).
+
+        Args:
+            alpha: the confidence, between 0.5 and 1.
+            benchmark: annual Sharpe ratio that the true one is to be above.
+
+        Returns:
+            Frame with the trials' index and the columns sharpe, skewness, kurtosis and days (those there are) as
+            `probabilistic_sharpe` has them, benchmark (annual), and min_days and min_years: the least rows, and years,
+            on which returns of the same moments show with confidence ``alpha`` that the true ratio is above the
+            benchmark. They are infinite where the ratio is not above the benchmark, NaN where returns do not vary.
+
+        Raises:
+            InputError: there are too few days, or an argument is out of range.
+        """
+        return selection.min_track_record(self._trials(), alpha, benchmark)
+
+    def overfitting(self, n_blocks: int = BLOCKS) -> Overfitting:
+        """Ask whether choosing the best trial by its past pays (Bailey, Borwein, Lopez de Prado and Zhu, 2017).
+
+        Combinatorially symmetric cross-validation over all trials, the points and profiles, M of them: the days are cut
+        into ``n_blocks`` blocks of D // n_blocks rows (the first D mod n_blocks are left out). Each choice of half of
+        the blocks is in sample once, the others are out of sample. The trial of the best Sharpe ratio in sample (the
+        first of equals) has the rank r among the M out of sample, 1 the worst, the mean rank among equals. The
+        probability of backtest overfitting is the share of choices in which it is in the lower half:
+        ln(w / (1 - w)) <= 0 with w = r / (M + 1).
+
+        A trial whose returns do not vary has no Sharpe ratio: it is left out, and counted. One that does not vary in
+        one half of the blocks has the ratio 0 there, that of cash. Ratios that differ by rounding alone are equal.
+
+        Args:
+            n_blocks: an even number, 2 to 20.
+
+        Returns:
+            `Overfitting`.
+
+        Raises:
+            InputError: there is one trial alone, fewer than two vary, there are too few days for blocks of two rows, or
+                ``n_blocks`` is odd or out of range.
+        """
+        return selection.overfitting(self._trials(), n_blocks)
+
+    def leaderboard(self, n_trials: int | None = None) -> pd.DataFrame:
+        """Tabulate all trials, those that do well by several measures first.
+
+        Args:
+            n_trials: as `deflated_sharpe` takes it.
+
+        Returns:
+            Frame with the trials' index and the columns annual_return, volatility, sharpe, max_drawdown, cvar,
+            turnover, cost (as in `summary`); rank_annual_return, rank_volatility, rank_sharpe, rank_max_drawdown,
+            rank_turnover (1 is the best, equals have their mean rank, NaN is the last) and mean_rank, their mean;
+            probabilistic_sharpe (against 0) and deflated_sharpe; and expected_maximum: the *annual* Sharpe ratio that
+            the best of the trials shows by luck alone, if none has any skill (0 for one trial). Rows are in the order
+            of mean_rank, equals in that of their Sharpe ratios.
+
+        Raises:
+            InputError: as `deflated_sharpe`.
+        """
+        return selection.leaderboard(self._trials(), n_trials)
+
+    @property
+    def can_validate(self) -> bool:
+        """Whether `overfitting` has anything to judge: two trials at least, on enough days."""
+        return selection.can_validate(self._trials())
 
     @property
     def can_compare(self) -> bool:

@@ -11,6 +11,7 @@ from rich.text import Text
 from jaxalloc.arguments.words import counted, value_text
 from jaxalloc.cli.documents import records
 from jaxalloc.cli.render import empty_table, percent, plain, print_points, written
+from jaxalloc.cli.render_choice import print_choice
 from jaxalloc.markets.dates import label_text
 from jaxalloc.settings.measures import WALK_MEASURE, Measure
 from jaxalloc.studies.totals import POSITIVE_WEIGHT
@@ -148,6 +149,7 @@ def _print_chance(walk: WalkForward, console: Console) -> None:
     tried = f"{words} has the best Sharpe ratio of {trials} tried." if trials > 1 else f"{words} is the only one tried."
     text = f"{tried} Its Sharpe ratio is above 0 with probability {best['deflated_sharpe']:.2f} (deflated)."
     console.print("", plain(text), sep="\n")
+    print_choice(walk, best.name, console)
 
 
 def _print_paths(walk: WalkForward, base: str, console: Console) -> None:

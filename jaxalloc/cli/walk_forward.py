@@ -28,6 +28,7 @@ from jaxalloc.cli.documents import records, to_json
 from jaxalloc.cli.options import Json, MaxMissing, MissingWay, SourceFile, example, expand
 from jaxalloc.cli.ordering import FILE as ORDERS
 from jaxalloc.cli.ordering import Placing, orders_document, orders_table
+from jaxalloc.cli.render_choice import choice_document
 from jaxalloc.cli.render_orders import print_orders
 from jaxalloc.cli.render_walk import print_walk
 from jaxalloc.cli.running import RunFlags, new_folder, say_rest, what_is_kept, write_outputs
@@ -349,6 +350,7 @@ def document(walk: WalkForward, base: str | None, folder: Path, report: Path | N
         "summary": records(walk.summary()),
         "differences": records(walk.differences(base)) if walk.can_compare else [],
         "deflated_sharpe": records(walk.deflated_sharpe()) if walk.schedule.n_days > 2 else [],
+        **choice_document(walk),
         "rebalances": records(rebalances),
         "target": targets,
     }

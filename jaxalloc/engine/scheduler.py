@@ -310,8 +310,10 @@ class Engine:
 
 def _drawing(draws: tuple[Draw, ...], key: Array, gaps: Gaps, dtype: np.dtype) -> Drawing:
     kernels = tuple(draw.kernel for draw in draws)
+    with jax.enable_x64(dtype == np.float64):  # a program is compiled for numbers of the width that it is called with
+        drawn_with = [jax.tree.map(lambda leaf: cast(leaf, leaf.dtype), draw.numbers) for draw in draws]
     numbers = DrawNumbers(
-        steps=tuple((draw.numbers, draw.stride, draw.size, draw.anew) for draw in draws),
+        steps=tuple((own, draw.stride, draw.size, draw.anew) for own, draw in zip(drawn_with, draws, strict=True)),
         key=jax.random.key_data(key),
         gaps=gaps.weight.astype(dtype),
         max_missing=np.asarray(gaps.max_missing, dtype),

@@ -1,6 +1,6 @@
 """Single figures of a study or a walk-forward, for notebooks; `jaxalloc.write_report` puts them on one page.
 
-Functions of `jaxalloc.figures.walks` and `jaxalloc.figures.comparisons`, `bands` and `walk_heatmap` take a
+Functions of `jaxalloc.figures.walks` and `jaxalloc.figures.comparisons`, `bands`, `logits` and `walk_heatmap` take a
 `jaxalloc.WalkForward`, `cuts` takes a `jaxalloc.ClusterChoice`, `bagged_weights` a `jaxalloc.BaggedAllocation`, and the
 others take a `jaxalloc.Study`. They return a `plotly.graph_objects.Figure` (extra ``report``).
 ``at`` is the number of a point of a sweep's grid; by default it is the point with the settings that the sweep started
@@ -15,6 +15,7 @@ from jaxalloc.figures.choice import cuts
 from jaxalloc.figures.clusters import cluster_counts, co_association, correlation, dendrogram
 from jaxalloc.figures.comparisons import differences, path_boxes
 from jaxalloc.figures.portfolios import boxes, distributions, risks, sleeve, treemap, weights
+from jaxalloc.figures.selection import logits
 from jaxalloc.figures.sweeps import sweep_heatmap, walk_heatmap
 from jaxalloc.figures.trading import bands
 from jaxalloc.figures.walks import drawdowns, holdings, rolling_volatility, turnovers, wealth
@@ -32,6 +33,7 @@ __all__ = [
     "distributions",
     "drawdowns",
     "holdings",
+    "logits",
     "path_boxes",
     "risks",
     "rolling_volatility",

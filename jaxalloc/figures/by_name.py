@@ -14,6 +14,7 @@ from jaxalloc.figures.choice import cuts
 from jaxalloc.figures.clusters import cluster_counts, co_association, correlation, dendrogram
 from jaxalloc.figures.comparisons import differences, path_boxes
 from jaxalloc.figures.portfolios import boxes, distributions, risks, sleeve, treemap, weights
+from jaxalloc.figures.selection import logits
 from jaxalloc.figures.sweeps import sweep_heatmap, walk_heatmap
 from jaxalloc.figures.trading import bands
 from jaxalloc.figures.walks import drawdowns, holdings, rolling_volatility, turnovers, wealth
@@ -31,7 +32,7 @@ _OF_STUDIES = (
 )
 _OF_WALKS = (
     *(wealth, drawdowns, rolling_volatility, turnovers, holdings),
-    *(differences, path_boxes, walk_heatmap, bands),
+    *(differences, path_boxes, walk_heatmap, bands, logits),
 )
 _FIGURES: dict[type, dict[str, Callable[..., Any]]] = {
     kind: {figure.__name__: figure for figure in figures}

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from jaxalloc.arguments.words import counted
+from jaxalloc.arguments.words import counted, decimal
 from jaxalloc.figures.canvas import plain_name
 from jaxalloc.figures.comparisons import comparable, difference_table, series_name
 from jaxalloc.markets.dates import label_text
@@ -148,14 +148,17 @@ def chance(walk: WalkForward) -> tuple[TextTable | None, str]:
     """The deflated Sharpe ratios, the best first, and what the first says."""
     if walk.schedule.n_days < 3:
         return None, ""
-    table: Any = walk.deflated_sharpe().sort_values("sharpe", ascending=False, kind="stable")
+    table: Any = walk.deflated_sharpe().assign(
+        probabilistic=walk.probabilistic_sharpe()["probabilistic_sharpe"], needed=walk.min_track_record()["min_days"]
+    )
+    table = table.sort_values("sharpe", ascending=False, kind="stable")
     rows = []
     for key, row in table.head(_SHOWN_TRIALS).to_dict(orient="index").items():
         name = series_name(walk, key if isinstance(key, tuple) else (key,), profile=True)
         cells = f"{row['sharpe']:.4f}", ratio(row["skewness"]), ratio(row["kurtosis"])
-        deflated = row["deflated_sharpe"]
-        written = f"{deflated:.3f}" if math.isfinite(deflated) else NONE
-        rows.append((name, *cells, str(row["trials"]), f"{row['expected_maximum']:.4f}", written))
+        judged = [decimal(row[column], 3, NONE) for column in ("deflated_sharpe", "probabilistic")]
+        needed = f"{math.ceil(row['needed']):,}" if math.isfinite(row["needed"]) else NONE
+        rows.append((name, *cells, str(row["trials"]), f"{row['expected_maximum']:.4f}", *judged, needed))
     said = ""
     if len(rows) and math.isfinite(table["deflated_sharpe"].iloc[0]):
         name, trials = rows[0][0], int(table["trials"].iloc[0])
@@ -166,7 +169,17 @@ def chance(walk: WalkForward) -> tuple[TextTable | None, str]:
                 f"The best Sharpe ratio of the {trials} tried is that of {name}. After allowing for that choice, the"
             )
         said = f"{first} probability that its true Sharpe ratio is above 0 is {probability}."
-    headings = ("", "Sharpe", "skewness", "kurtosis", "trials", "expected maximum", "deflated")
+    headings = (
+        "",
+        "Sharpe",
+        "skewness",
+        "kurtosis",
+        "trials",
+        "expected maximum",
+        "deflated",
+        "probabilistic",
+        "rows for 95 %",
+    )
     return TextTable(headings, rows), said
 
 

@@ -13,6 +13,7 @@ from jaxalloc.figures.canvas import plain_name
 from jaxalloc.figures.sweeps import walk_heatmap
 from jaxalloc.markets.dates import label_text
 from jaxalloc.report import again, walk_content
+from jaxalloc.report.choice_content import choice
 from jaxalloc.report.drawings import Drawings
 from jaxalloc.report.text_table import settings_table
 from jaxalloc.report.words import sampler_words, sentence
@@ -64,6 +65,7 @@ def walk_context(walk: WalkForward, drawings: Drawings, base: str | None) -> dic
         "sweep": _sweep(walk, drawings),
         "chance": chance,
         "chance_sentence": chance_sentence,
+        "choice": choice(walk, drawings),
         "holdings": [
             drawings.add(f"holdings-{profile}", _holdings(walk, profile, by, at)) | {"name": plain_name(profile)}
             for profile in walk.profiles

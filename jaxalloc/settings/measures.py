@@ -58,6 +58,9 @@ class Measure:
 
 _VOLATILITY = Measure("volatility", "Volatility, annual", heading="volatility", kind="percent", better=-1)
 _EFFECTIVE_BETS = Measure("effective_bets", "Effective number of bets", heading="bets", kind="number", better=1)
+_CONCENTRATION = Measure(
+    "concentration", "Concentration (Herfindahl)", heading="concentration", kind="decimal", digits=3, better=-1
+)
 
 OF_UNIVERSES = (
     _VOLATILITY,
@@ -68,9 +71,7 @@ OF_UNIVERSES = (
         "effective_clusters", "Effective number of clusters", heading="effective clusters", kind="number", better=1
     ),
     _EFFECTIVE_BETS,
-    Measure(
-        "concentration", "Concentration (Herfindahl)", heading="concentration", kind="decimal", digits=3, better=-1
-    ),
+    _CONCENTRATION,
     Measure("turnover", "Turnover from the estimate", heading="turnover", kind="percent", better=-1),
     Measure("out_of_bag_return", "Return out of bag, annual", heading="return out of bag", kind="percent", better=1),
     Measure(
@@ -98,6 +99,7 @@ OF_RETURNS = (
     Measure("sortino", "Sortino ratio", heading="Sortino", kind="decimal", digits=2, better=1),
     Measure("max_drawdown", "Largest drawdown", heading="drawdown", kind="percent", better=-1),
     Measure("calmar", "Calmar ratio", heading="Calmar", kind="decimal", digits=2, better=1),
+    Measure("cvar", "Conditional value at risk, 95 %, of a row", heading="CVaR", kind="percent", digits=2, better=-1),
 )
 
 OF_WALKS = (
@@ -106,6 +108,7 @@ OF_WALKS = (
     Measure("traded", "Traded a year", heading="traded", kind="percent", digits=0, better=-1),
     Measure("cost", "Cost a year", heading="cost", kind="percent", digits=2, better=-1),
     _EFFECTIVE_BETS,
+    _CONCENTRATION,
     Measure("tracking_error", "Tracking error, annual", heading="tracking", kind="percent", better=-1),
     # these two tell of the data, not of the portfolio
     Measure("kept", "Rebalances without a portfolio", heading="kept", kind="count", digits=0),

@@ -29,6 +29,7 @@ from jaxalloc.studies.missing import note_of_gaps
 from jaxalloc.studies.plan import Plan
 from jaxalloc.studies.study import InMemory, Study, Tables
 from jaxalloc.studies.totals import Totals
+from jaxalloc.universes.scenarios import Parametric, Truth
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -179,6 +180,13 @@ def _trace(profile_dir: str | os.PathLike[str] | None) -> Iterator[None]:
         yield
 
 
+def _truth_of(plan: Plan) -> Truth | None:
+    """The distribution of the universes' returns, where they are simulated."""
+    first = plan.sampler.parts[:1]
+    simulated = [part for part in first if isinstance(part, Parametric)]
+    return simulated[0].truth(plan.settings.config.periods_per_year) if simulated else None
+
+
 class _Sums(Protocol):
     """What the chunks of a run add up to."""
 
@@ -240,6 +248,7 @@ class _Summaries:
             record=record,
             tables=tables,
             correlation=self.correlation,
+            truth=_truth_of(self.plan),
         )
 
 

@@ -21,15 +21,17 @@ from jaxalloc.settings.config import AllocationConfig
 from jaxalloc.settings.status import Status
 from jaxalloc.settings.sweep import Sweep
 from jaxalloc.storage.csv import write_csv
+from jaxalloc.storage.parquet import arrays_from_parquet, arrays_to_table, to_parquet
 from jaxalloc.storage.reader import StoredStudy
 from jaxalloc.storage.writer import Store
 from jaxalloc.studies.study import Study
 from jaxalloc.studies.totals import Totals
+from jaxalloc.universes.scenarios import Truth
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-RECORD, CORRELATION = "study.json", "correlation.parquet"
+RECORD, CORRELATION, TRUTH = "study.json", "correlation.parquet", "truth.parquet"
 
 
 def load_study(folder: str | os.PathLike[str]) -> Study:
@@ -70,6 +72,8 @@ def load_study(folder: str | os.PathLike[str]) -> Study:
         record=record,
         tables=InFolder(stored) if identity["keep"] == "weights" else None,
         correlation=pd.read_parquet(io.BytesIO(stored.result(CORRELATION)), engine="pyarrow").to_numpy(),
+        # not there unless returns were simulated
+        truth=Truth(**arrays_from_parquet(stored.result(TRUTH))) if TRUTH in stored.manifest.results else None,
     )
 
 
@@ -111,6 +115,12 @@ def put_frame(store: Store, name: str, frame: pd.DataFrame) -> None:
         store.write_result(name, lambda path: frame.to_parquet(path, engine="pyarrow"))
 
 
+def put_arrays(store: Store, name: str, arrays: dict[str, np.ndarray]) -> None:
+    """Write named arrays as one of a store's results, in Parquet."""
+    data = to_parquet(arrays_to_table(arrays), use_dictionary=False, write_statistics=False)
+    store.write_result(name, lambda path: path.write_bytes(data))
+
+
 def put_record(store: Store, name: str, record: dict[str, Any]) -> None:
     """Write plain values as one of a store's results, in JSON."""
     text = json.dumps(record, ensure_ascii=False, indent=2) + "\n"
@@ -127,6 +137,8 @@ def write_results(study: Study, store: Store) -> None:
         put("co_association.parquet", study.co_association())
     names = pd.Index(study.symbols, name="symbol")
     put(CORRELATION, pd.DataFrame(study.correlation, index=names, columns=names.rename(None)))
+    if study.truth is not None:
+        put_arrays(store, TRUTH, study.truth._asdict())
     put("point_assets.csv", _point_tables(study, asset_table, ASSET_COLUMNS))
     put("point_clusters.csv", _point_tables(study, cluster_table, CLUSTER_COLUMNS))
     record = study.record | {

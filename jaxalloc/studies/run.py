@@ -6,6 +6,7 @@ manifest, and at the end
 - ``summary.csv``, ``profiles.csv``: `Study.summary` and `Study.profile_summary`;
 - ``stability.csv``: `Study.cluster_stability`; ``co_association.parquet``: `Study.co_association` (of a sweep neither);
 - ``correlation.parquet``: `Study.correlation`, with the symbols;
+- ``truth.parquet``: `Study.truth`, where returns are simulated;
 - ``point_assets.csv``, ``point_clusters.csv``: `asset_table` and `cluster_table` of the panel's own portfolios, by
   profile, after the settings swept; without rows if the whole panel is no valid universe;
 - ``study.json``: `Study.record`, the symbols, how often each status occurs, and the status of the panel's own

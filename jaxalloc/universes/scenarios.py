@@ -6,7 +6,8 @@ import dataclasses
 import functools
 import math
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
+from statistics import NormalDist
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
@@ -25,7 +26,23 @@ if TYPE_CHECKING:
 
 Distribution = Literal["gaussian", "student_t"]
 
+_TAIL = 0.05  # of the distribution, beyond the quantile that the tail gain starts from
+_GAUSSIAN_FROM = 1e6  # degrees of freedom, from which the quantiles are those of a Gaussian to single precision
 _MOST_DEGREES = 1e30  # of freedom: in effect Gaussian, and within the range of float32
+
+
+class Truth(NamedTuple):
+    """The distribution that simulated returns are drawn from; both kinds are symmetric.
+
+    Attributes:
+        mean: (N,) annual.
+        covariance: (N, N) annual.
+        tail_gain: (N,) expectation of the returns per period above their 95 % quantile.
+    """
+
+    mean: np.ndarray
+    covariance: np.ndarray
+    tail_gain: np.ndarray
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -102,6 +119,21 @@ class Parametric(Sampler):
         kernel = _SIMULATE[self.distribution](int(self.rows_after(0)))
         return kernel, (mean, factor, np.float32(min(self.degrees_of_freedom, _MOST_DEGREES)))
 
+    def truth(self, periods_per_year: float) -> Truth:
+        """Return the distribution that is drawn from. The sampler must be prepared.
+
+        Args:
+            periods_per_year: those that it was prepared with.
+        """
+        mean, factor = self._factor
+        covariance = factor @ factor.T
+        gain = _unit_tail_gain(self.distribution, float(self.degrees_of_freedom))
+        return Truth(
+            mean=mean * periods_per_year,
+            covariance=covariance * periods_per_year,
+            tail_gain=mean + gain * np.sqrt(np.diagonal(covariance)),
+        )
+
     def settings(self) -> dict[str, Any]:
         """Return the name and the settings as plain values."""
         return {
@@ -137,6 +169,24 @@ def _student(n_rows: int) -> Kernel:
 
     simulate.__qualname__ = f"student_{n_rows}"
     return simulate
+
+
+def _unit_tail_gain(distribution: Distribution, freedom: float) -> float:
+    """Expectation beyond the 95 % quantile of a distribution of mean 0 and variance 1.
+
+    Of the Gaussian it is density / 5 % at the quantile; of Student's t (McNeil, Frey and Embrechts 2015, example 2.15)
+    that times (nu + q^2) / (nu - 1), scaled like the returns.
+    """
+    if distribution == "gaussian" or freedom > _GAUSSIAN_FROM:
+        normal = NormalDist()
+        return normal.pdf(normal.inv_cdf(1 - _TAIL)) / _TAIL
+    from scipy.special import stdtrit
+
+    quantile = float(stdtrit(freedom, 1 - _TAIL))
+    log_density = math.lgamma((freedom + 1) / 2) - math.lgamma(freedom / 2) - math.log(freedom * math.pi) / 2
+    log_density -= (freedom + 1) / 2 * math.log1p(quantile**2 / freedom)
+    gain = math.exp(log_density) / _TAIL * (freedom + quantile**2) / (freedom - 1)
+    return gain * math.sqrt((freedom - 2) / freedom)
 
 
 def _own(universe: Universe, mean: Array, factor: Array, normal: Array, scale: Array) -> Universe:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import shlex
 from collections.abc import Callable
@@ -53,6 +54,14 @@ def test_a_walk_is_printed_and_kept(run: Run, file: Path, market: pd.DataFrame) 
     assert re.search(rf"Sharpe +{' +'.join(map(re.escape, shown))} +{100 * apart['share_above']:.0f} %\n", out)
     probability = wanted.deflated_sharpe().sort_values("sharpe")["deflated_sharpe"].iloc[-1]
     assert f"probability {probability:.2f} (deflated)" in " ".join(out.split())
+    said = " ".join(out.split())
+    best = wanted.deflated_sharpe()["sharpe"].idxmax()
+    alone = wanted.probabilistic_sharpe().loc[best, "probabilistic_sharpe"]
+    assert f"As if it were the only one, the probability is {alone:.2f} (probabilistic)" in said
+    least = wanted.min_track_record().loc[best]
+    assert f"95 % takes {math.ceil(least['min_days']):,} rows, or {least['min_years']:.1f} years, of such" in said
+    found = wanted.overfitting()
+    assert f"PBO {found.pbo:.2f}: c{found.verdict[1:]}" in said
     target = wanted.target("risk_parity").sort_values("target", ascending=False)
     turnover = target["trade"].abs().sum() / 2
     assert f"risk_parity: target decided on 2021-06-18; a turnover of {percent(turnover)}" in " ".join(out.split())
@@ -74,6 +83,16 @@ def test_a_machine_gets_one_document(run: Run, file: Path, market: pd.DataFrame)
     assert len(found["rebalances"]) == 6
     assert found["rebalances"][0]["date"] == found["first_day"] == "2021-03-30"
     assert [row["trade"] for row in found["target"][:12]] == wanted.target("equal_weight")["trade"].tolist()
+    judged = wanted.overfitting()
+    assert found["overfitting"]["pbo"] == judged.pbo
+    assert found["overfitting"]["recommended"] is judged.recommended
+    assert found["overfitting"]["verdict"] == judged.verdict
+    assert {row["profile"]: row["best"] for row in found["overfitting"]["best"]} == judged.best.to_dict()
+    probable = wanted.probabilistic_sharpe()["probabilistic_sharpe"]
+    assert [row["probabilistic_sharpe"] for row in found["probabilistic_sharpe"]] == probable.tolist()
+    assert [row["min_days"] for row in found["min_track_record"]] == wanted.min_track_record()["min_days"].tolist()
+    assert [row["profile"] for row in found["leaderboard"]] == wanted.leaderboard().index.tolist()
+    assert found["summary"][1]["cvar"] == wanted.summary().loc["risk_parity", "cvar"]
     assert len(found["path_quantiles"]) == 2 * len(wanted.paths().columns)
     assert found["beats"][0]["sharpe"] == wanted.beats("risk_parity").loc["equal_weight", "sharpe"]
     assert found["paths"] == {"sampler": "Bootstrap", "n": 4, "method": "stationary", "block_length": 21}
@@ -179,6 +198,16 @@ def test_nothing_held_yet_is_a_target_alone(run: Run, file: Path, market: pd.Dat
     out, _ = run(*WALK)
     assert "0 rebalances of 12 assets, held on 0 rows" in out
     assert "risk_parity: target decided on 2021-06-18; a turnover of 100.00 %" in " ".join(out.split())
+
+
+def test_one_profile_leaves_nothing_to_choose(run: Run, file: Path) -> None:
+    out, _ = run(*WALK[:6], "--profile=hrp", "--quiet", "--json")
+    found = json.loads(out)
+    assert found["overfitting"] is None
+    assert len(found["probabilistic_sharpe"]) == len(found["leaderboard"]) == 1
+    out, _ = run(*WALK[:6], "--profile=hrp", "--quiet", "--out", "printed")
+    assert "PBO" not in out
+    assert "(probabilistic)" in out
 
 
 def test_options_are_passed_on(run: Run, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:

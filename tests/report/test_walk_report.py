@@ -387,7 +387,8 @@ def test_a_decade_of_ten_profiles_fits_a_page_that_loads(walk: WalkForward, tmp_
         profiles=(
             *ja.AllocationConfig().profiles,
             *("equal_weight", "inverse_variance", "hrp", "herc", "nco", "max_diversification"),
-        )
+        ),
+        periods_per_year=252,
     )
     p, schedule = len(config.profiles), Schedule(days + 252, 252, 21)
     held = schedule.n_held

@@ -27,8 +27,8 @@ def test_names_stand_in_the_order_of_the_files() -> None:
         *("concentration", "turnover", "out_of_bag_return", "out_of_bag_volatility", "out_of_bag_sharpe"),
     ) == MEASURES
     assert (
-        *("annual_return", "volatility", "sharpe", "sortino", "max_drawdown", "calmar", "turnover", "traded"),
-        *("cost", "effective_bets", "tracking_error", "kept", "missing"),
+        *("annual_return", "volatility", "sharpe", "sortino", "max_drawdown", "calmar", "cvar", "turnover", "traded"),
+        *("cost", "effective_bets", "concentration", "tracking_error", "kept", "missing"),
     ) == FIGURES
 
 
@@ -40,7 +40,7 @@ def test_a_measure_has_one_record(group: tuple[Measure, ...]) -> None:
 
 
 def test_what_two_kinds_of_results_share_is_one_record() -> None:
-    for name in ("volatility", "effective_bets"):
+    for name in ("volatility", "effective_bets", "concentration"):
         assert UNIVERSE_MEASURE[name] is WALK_MEASURE[name]
 
 
@@ -72,4 +72,6 @@ def test_axes_are_written_likewise() -> None:
 def test_counts_say_nothing_about_which_portfolio_is_better() -> None:
     assert [measure.name for measure in OF_WALKS if not measure.better] == ["kept", "missing"]
     less = [measure.name for measure in OF_WALKS if measure.better < 0]
-    assert less == ["volatility", "max_drawdown", "turnover", "traded", "cost", "tracking_error"]
+    assert less == [
+        *("volatility", "max_drawdown", "cvar", "turnover", "traded", "cost", "concentration", "tracking_error"),
+    ]

@@ -244,6 +244,14 @@ def test_precision_of_32_draws_the_same_universes(study: Study) -> None:
     np.testing.assert_allclose(low.summary()["mean"], study.summary()["mean"], atol=5e-3)
 
 
+@pytest.mark.parametrize("sampler", [Parametric(4), Stress(volatility=[1.0, 2.0]), Bootstrap(3, "stationary", 5.5)])
+def test_samplers_with_numbers_of_their_own_run_in_either_precision(sampler: Sampler) -> None:
+    config = CONFIG.replace(profiles=("inverse_variance",))
+    low, high = (run(sampler=sampler, config=config, precision=bits).weights("inverse_variance") for bits in (32, 64))
+    assert low.to_numpy().dtype == np.float32
+    np.testing.assert_allclose(low, high, rtol=1e-3)
+
+
 @pytest.mark.parametrize("x64", [False, True])
 def test_callers_precision_is_left_alone(x64: bool, study: Study) -> None:
     with jax.enable_x64(x64):
