@@ -1,10 +1,11 @@
-"""Does it help? The cluster cap, the cut, inverse variance inside the clusters and the barbell, out of sample.
+"""Does it help? Clusters, their cut and cap, the barbell, bagging and bands of trading, out of sample.
 
     JAXALLOC_DATA=folder python benchmarks/out_of_sample.py [--paths 500] [--out folder]
 
 walks forward through ten years of real stocks (a year to decide on, 5 bp of cost), as it happened and over bootstrap
-paths, with and without each of the three, and beside the baselines. It writes out_of_sample.json and,
-from that, out_of_sample.md in benchmarks/results. A run that was interrupted goes on where it was.
+paths, with and without each of these, and beside the baselines. It writes out_of_sample.json and,
+from that, out_of_sample.md and out_of_sample_summary.md in benchmarks/results. A run that was interrupted goes on where
+it was.
 
 Four panels: all stocks; 100 of them, chosen by lot; a crowded one, the stock that the first year shows in the thickest
 crowd, its 49 nearest neighbours, and 50 others by lot; and tickers, 20 stocks by lot of which each is listed 1 to 24
@@ -14,6 +15,7 @@ times (`listings`). The choice looks at the first year alone, in which no portfo
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import os
 import shutil
@@ -33,6 +35,10 @@ from jaxalloc.cli import machine
 from jaxalloc.settings.measures import FIGURES
 
 WINDOW, COST = 252, 5.0
+COSTS, BANDS = [COST, 10.0, 30.0], [0.0, 0.01]  # each of them with each
+BAGGING = ja.Bootstrap(50, "circular", 21)  # of each window
+BAGGED = ("min_variance", "risk_parity", "max_sharpe", "barbell", "hrp", "asset_max_sharpe")
+BAGGED_PATHS = 100  # of the paths, the first ones
 STEP = {"all": 21, "hundred": 63, "crowded": 63, "tickers": 63}  # days held: a month, and with paths a quarter
 TICKERS = (24, 16, 12, 8, 6, 5, 4, 4, 3, 3, 2, 2, 2, 2, 2, 1, 1, 1, 1, 1)  # of each of 20 stocks, 100 in all
 BASIS = 0.25  # deviation of a ticker's price from its stock's, in daily deviations of the stock; gone the next day
@@ -86,6 +92,33 @@ CONTRASTS = (
     ),
     Contrast("detoned silhouette clusters, against hierarchical risk parity", "risk_parity", DETONED, "hrp", NONE),
 )
+CONTRASTS = (
+    *CONTRASTS,
+    *(Contrast("bagged, or decided once", p, {"bagged": True}, p, NONE) for p in BAGGED),
+    *(
+        Contrast(
+            f"a band of 1 %, or none, at {cost:g} bp", p, {"band": 0.01, "costs_bps": cost}, p, {"costs_bps": cost}
+        )
+        for cost in COSTS[1:]
+        for p in ("min_variance", "risk_parity", "max_sharpe", "hrp")
+    ),
+)
+# the rows of the summary: a question in a user's words, and the contrast that answers it
+SUMMARY = (
+    ("Risk parity over clusters, or over the assets?", 6),
+    ("Minimum variance over clusters, or over the assets?", 5),
+    ("Maximum Sharpe over clusters, or over the assets?", 7),
+    ("Risk parity, or equal weight?", 13),
+    ("Risk parity, or hierarchical risk parity?", 15),
+    ("Minimum variance, or hierarchical risk parity?", 16),
+    ("The cap of 25 % on clusters, for minimum variance?", 0),
+    ("The barbell, or its core alone?", 12),
+    ("Detoned silhouette clusters, or the default cut, for risk parity?", 18),
+    ("Detoned silhouette clusters, or the default cut, for minimum variance?", 17),
+    ("Maximum Sharpe, bagged or not?", 27),
+    ("Hierarchical risk parity, bagged or not?", 29),
+    ("Minimum variance, bagged or not?", 25),
+)
 BY_YEAR = (0, 1, 5, 6, 11, 12, 14, 18)  # of the contrasts: those that are looked at year by year
 
 
@@ -107,6 +140,7 @@ def main() -> int:
             return 2
         returns = pd.read_parquet(Path(folder) / FILE)
         settings = {"paths": arguments.paths, "window": WINDOW, "step": STEP, "costs_bps": COST, "block_length": BLOCK}
+        settings |= {"bagging": BAGGING.settings(), "bagged_paths": BAGGED_PATHS, "costs": COSTS, "bands": BANDS}
         if found.get("settings") != settings:
             found = {"settings": settings, "panels": {}}
         arguments.out.mkdir(parents=True, exist_ok=True)
@@ -118,6 +152,7 @@ def main() -> int:
             found |= {"machine": machine.machine(), "versions": machine.versions()}
             path.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     (arguments.out / "out_of_sample.md").write_text(page(found), encoding="utf-8")
+    (arguments.out / "out_of_sample_summary.md").write_text(summary(found), encoding="utf-8")
     return 0
 
 
@@ -170,26 +205,28 @@ def study(name: str, panel: pd.DataFrame, n_paths: int) -> dict[str, Any]:
     start = time.perf_counter()
     profiles = (*CLUSTERED, *BASELINES) if n_paths == 0 else ON_PATHS
     paths = ja.Bootstrap(n_paths, method="stationary", block_length=BLOCK) if n_paths else None
+    few = dataclasses.replace(paths, n=min(n_paths, BAGGED_PATHS)) if paths else None  # the first ones, the same
     keep = Path(tempfile.gettempdir()) / f"jaxalloc-out-of-sample-{name}-{panel.shape[1]}-{n_paths}"
     runs = {}
-    for label, config in (
-        ("defaults", ja.AllocationConfig(profiles=profiles)),
-        ("variants", ja.sweep(ja.AllocationConfig(profiles=CLUSTERED[:3]), **VARIANTS)),
-        ("detoned", ja.AllocationConfig(profiles=CLUSTERED, **DETONED)),
+    # each band and cost holds the same portfolios: nothing is allocated anew
+    for label, config, options in (
+        ("defaults", ja.AllocationConfig(profiles=profiles), {"band": BANDS, "costs_bps": COSTS, "paths": paths}),
+        ("variants", ja.sweep(ja.AllocationConfig(profiles=CLUSTERED[:3]), **VARIANTS), {"paths": paths}),
+        ("detoned", ja.AllocationConfig(profiles=CLUSTERED, **DETONED), {"paths": paths}),
+        ("bagged", ja.AllocationConfig(profiles=BAGGED), {"paths": few, "bagging": BAGGING}),
     ):
         runs[label] = ja.walk_forward(
             panel,
             config,
             WINDOW,
             STEP[name],
-            costs_bps=COST,
-            paths=paths,
             out=keep / label,
             resume=True,
             progress=Beat(label),
+            **({"costs_bps": COST} | options),
         )
         print(f"{name}, {label}: {time.perf_counter() - start:.0f} s", flush=True)
-    sides = Sides(runs["defaults"], runs["variants"], runs["detoned"])
+    sides = Sides(runs)
     record = {
         "n_assets": panel.shape[1],
         "days": len(runs["defaults"].days),
@@ -226,11 +263,11 @@ class Beat:
 class Sides:
     """The series of the runs, by profile and settings."""
 
-    def __init__(self, defaults: ja.WalkForward, variants: ja.WalkForward, detoned: ja.WalkForward) -> None:
-        """Take the run at the defaults, that of the grid, and that of detoned clusters."""
-        self.defaults, self.variants, self.detoned = defaults, variants, detoned
-        names = variants.settings.names
-        self.points = [dict(zip(names, values, strict=True)) for values in variants.settings.points]
+    def __init__(self, runs: dict[str, ja.WalkForward]) -> None:
+        """Take the runs by name: at the defaults, of the grid, of detoned clusters, and bagged."""
+        self.runs, self.defaults = runs, runs["defaults"]
+        names = runs["variants"].settings.names
+        self.points = [dict(zip(names, values, strict=True)) for values in runs["variants"].settings.points]
 
     def thresholds(self) -> dict[str, int]:
         """Number of the point of each threshold, at the default cap."""
@@ -239,12 +276,16 @@ class Sides:
 
     def find(self, profile: str, settings: dict[str, Any]) -> tuple[ja.WalkForward, int, int]:
         """The run, the number of the point and the number of the profile."""
-        if not settings:
-            return self.defaults, 0, self.defaults.profiles.index(profile)
-        if settings == DETONED:
-            return self.detoned, 0, self.detoned.profiles.index(profile)
+        if "bagged" in settings or settings == DETONED:
+            run = self.runs["bagged" if "bagged" in settings else "detoned"]
+            return run, 0, run.profiles.index(profile)
+        if settings.keys() <= {"band", "costs_bps"}:
+            wanted = {"band": 0.0, "costs_bps": COST} | settings
+            point = self.defaults.settings.points.index((wanted["band"], wanted["costs_bps"]))
+            return self.defaults, point, self.defaults.profiles.index(profile)
+        run = self.runs["variants"]
         wanted = {"cluster_cap": 0.25, "distance_threshold": 0.4} | settings
-        return self.variants, self.points.index(wanted), self.variants.profiles.index(profile)
+        return run, self.points.index(wanted), run.profiles.index(profile)
 
     def net(self, profile: str, settings: dict[str, Any]) -> np.ndarray:
         """(D,) daily returns after costs, of the history."""
@@ -263,7 +304,7 @@ class Sides:
 
 def clusters(run: ja.WalkForward, at: int) -> dict[str, Any]:
     """How many clusters the windows have, and how often a cluster is at the cap."""
-    weights, n = run.history.weights[at], run.history.weights.shape[2]
+    weights, n = run.history.weights[at], run.history.weights.shape[2]  # without a band, as decided
     labels = run.allocations.clusters(at).to_numpy()[:n]
     member = labels[:, :, None] == np.arange(labels.max() + 1)
     largest = np.einsum("prn,rnk->prk", weights, member.astype(float)).max(axis=2)
@@ -299,7 +340,8 @@ def contrast(sides: Sides, asked: Contrast) -> dict[str, Any]:
         if name in intervals:
             found["history"][name] |= {end: float(intervals[name][end][0]) for end in ("low", "high")}
         if one_paths is not None and two_paths is not None:
-            apart = one_paths[name] - two_paths[name]
+            n = min(len(one_paths[name]), len(two_paths[name]))  # the first paths are the same ones
+            apart = one_paths[name][:n] - two_paths[name][:n]
             low, median, high = np.nanquantile(apart, [0.05, 0.5, 0.95])
             below = float(np.mean(apart < 0) + np.mean(apart == 0) / 2)
             found["paths"][name] = {"low": low, "median": median, "high": high, "below": below}
@@ -361,6 +403,30 @@ def page(found: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def summary(found: dict[str, Any]) -> str:
+    """The answers in one table, as Markdown: a row a question, a column a panel."""
+    titles = {
+        "all": "all stocks (431)",
+        "hundred": "100 stocks",
+        "crowded": "100, half one crowd",
+        "tickers": "100 tickers of 20 stocks",
+    }
+    panels = [name for name in titles if name in found["panels"]]
+    rows = []
+    for question, number in SUMMARY:
+        row = [question]
+        for name in panels:
+            history = found["panels"][name]["contrasts"][number]["history"]
+            cells = []
+            for measure, unit, digits in (("volatility", 100, 1), ("sharpe", 1, 2)):
+                own = history[measure]
+                text = f"{unit * own['difference']:+.{digits}f}".replace("-", "\N{MINUS SIGN}")
+                cells.append(f"**{text}**" if own["low"] > 0 or own["high"] < 0 else text)
+            row.append(" / ".join(cells))
+        rows.append(row)
+    return "\n".join(_table(["first less second", *(titles[name] for name in panels)], rows)) + "\n"
+
+
 def _introduction(panel: dict[str, Any]) -> str:
     words = [
         f"{panel['n_assets']} assets, held from {panel['first_day']} to {panel['last_day']}, {panel['days']:,} days."
@@ -397,7 +463,9 @@ def _profiles(panel: dict[str, Any]) -> list[str]:
 
 def _side(profile: str, settings: dict[str, Any]) -> str:
     words = {"cluster_cap": "no cap", "distance_threshold": "coarse", "detone": "detoned", "criterion": "silhouette"}
-    return f"`{profile}`" + (f" ({', '.join(words[name] for name in settings)})" if settings else "")
+    words |= {"bagged": "bagged", "band": "band 1 %"}
+    said = [words[name] for name in settings if name in words]
+    return f"`{profile}`" + (f" ({', '.join(said)})" if said else "")
 
 
 def _contrasts(panel: dict[str, Any]) -> list[str]:
