@@ -17,6 +17,7 @@ from jaxalloc.backtest.bagging import Bagged
 from jaxalloc.backtest.comparison import FEWEST_DAYS, Trials
 from jaxalloc.backtest.orders import Orders, orders_within
 from jaxalloc.backtest.points import WalkSettings
+from jaxalloc.backtest.recommendation import WalkRecommendation, recommend
 from jaxalloc.backtest.schedule import Schedule
 from jaxalloc.backtest.selection import BLOCKS, Overfitting
 from jaxalloc.backtest.trading import turnovers
@@ -478,6 +479,14 @@ class WalkForward:
             InputError: there are too few days, or an argument is out of range.
         """
         return selection.min_track_record(self._trials(), alpha, benchmark)
+
+    def recommendation(self) -> WalkRecommendation:
+        """Say which profile to hold, by the rules of `jaxalloc.backtest.recommendation`.
+
+        Returns:
+            Its profile is None if portfolios are held on fewer than three days.
+        """
+        return recommend(self._trials(), self.profiles, self.seed)
 
     def overfitting(self, n_blocks: int = BLOCKS) -> Overfitting:
         """Ask whether choosing the best trial by its past pays (Bailey, Borwein, Lopez de Prado and Zhu, 2017).

@@ -41,6 +41,7 @@ def print_walk(walk: WalkForward, base: str, console: Console) -> None:
     if walk.bagging_words:
         console.print(Text(walk.bagging_words, style="dim"))
     _print_notes(walk, console)
+    _print_advice(walk, console)
     if walk.settings.names:
         _print_sweep(walk, console)
     else:
@@ -52,6 +53,18 @@ def print_walk(walk: WalkForward, base: str, console: Console) -> None:
         _print_paths(walk, base, console)
     for profile in walk.profiles:
         _print_target(walk, profile, console)
+
+
+def _print_advice(walk: WalkForward, console: Console) -> None:
+    """Print which profile to hold, if any, and why."""
+    advice = walk.recommendation()
+    if advice.profile is None:
+        return
+    head = f"hold {advice.profile}" if advice.recommended else "no portfolio is recommended"
+    if advice.recommended and walk.settings.names:
+        values = zip(walk.settings.names, walk.settings.points[advice.at], strict=True)
+        head += f" at {', '.join(f'{name} {value_text(value)}' for name, value in values)}"
+    console.print("", Text(head, style="bold"), plain(advice.why), sep="\n")
 
 
 def _trading_words(walk: WalkForward) -> str:

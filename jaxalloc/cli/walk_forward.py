@@ -345,6 +345,7 @@ def document(walk: WalkForward, base: str | None, folder: Path, report: Path | N
         "report": None if report is None else str(report),
         "base": base or walk.base,
         "n_valid": walk.allocations.n_valid,
+        "recommendation": dataclasses.asdict(walk.recommendation()),
         "first_day": None if walk.days.empty else label_text(walk.days[0]),
         "last_day": None if walk.days.empty else label_text(walk.days[-1]),
         "summary": records(walk.summary()),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from jaxalloc.arguments.words import counted, decimal
+from jaxalloc.arguments.words import counted, decimal, value_text
 from jaxalloc.figures.canvas import plain_name
 from jaxalloc.figures.comparisons import comparable, difference_table, series_name
 from jaxalloc.markets.dates import label_text
@@ -46,6 +46,29 @@ class Trades:
     notes: list[str]
     rows: TextTable
     rest: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Advice:
+    """What the page says first: whether to hold one of the portfolios, in a few words, and why."""
+
+    head: str
+    why: str
+
+
+def advice(walk: WalkForward) -> Advice:
+    """Say which profile to hold, if any."""
+    found = walk.recommendation()
+    if found.profile is None:
+        return Advice(head="Nothing to judge by", why=found.why)
+    values = ", ".join(
+        f"{plain_name(name)} {value_text(value)}"
+        for name, value in zip(walk.settings.names, walk.settings.points[found.at], strict=True)
+    )
+    name = plain_name(found.profile) + (f" at {values}" if values else "")
+    return Advice(
+        head=f"Hold {name}" if found.recommended else "No portfolio is recommended", why=sentence(found.why[:-1])
+    )
 
 
 def verdicts(walk: WalkForward, base: str, at: int) -> list[Verdict]:

@@ -48,6 +48,7 @@ def walk_context(walk: WalkForward, drawings: Drawings, base: str | None) -> dic
         "n_points": len(walk.settings),
         "warnings": walk_content.warnings(walk),
         "costs": _cost_words(walk.settings.cost(at)),
+        "advice": walk_content.advice(walk),
         "answers": walk_content.verdicts(walk, base, at),
         "summary": walk_content.summary(walk, at),
         "wealth": drawings.add("wealth", lambda: figures.wealth(walk, log=_wide(walk, at), at=at)),

@@ -298,7 +298,11 @@ def test_page_says_the_answer_first(page: str, walk: WalkForward) -> None:
         ends = f"{row['low']:.2f} to {row['high']:.2f}, {'contains' if contains else 'does not contain'} 0"
         assert f"its Sharpe ratio of {summary.loc[profile, 'sharpe']:.2f} is {abs(row['difference']):.2f}" in text
         assert ends in text
-    assert text.index("contain") < text.index("In numbers") < text.index("Growth of 1")
+    advice = walk.recommendation()
+    assert (
+        text.index(advice.why[1:-1]) < text.index("What the portfolios would have earned") < text.index("Growth of 1")
+    )
+    assert ("No portfolio is recommended" in text) == (not advice.recommended)
     for name in ("annual_return", "volatility", "max_drawdown"):
         assert f"{100 * summary.loc['equal_weight', name]:.1f} %" in text
     target = walk.target("hrp")
