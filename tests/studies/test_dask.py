@@ -188,3 +188,15 @@ def test_a_scheduler_without_workers_is_an_error(tmp_path: Path, monkeypatch: py
         plan: Any = None
         with pytest.raises(InputError, match="no worker"), dask_workers(plan, address):
             pass
+
+
+def test_bagged_walk_forwards_are_the_same_on_workers(client: Any) -> None:
+    config = ja.AllocationConfig(profiles=("risk_parity", "barbell"))
+    options: dict[str, Any] = {"window": 63, "step": 21, "bagging": ja.Bootstrap(40, "circular", 10), "chunk_size": 32}
+    here = ja.walk_forward(MARKET, config, **options)
+    there = ja.walk_forward(MARKET, config, **options, dask=client)
+    assert here.bagged is not None
+    assert there.bagged is not None
+    for name, array in here.bagged._asdict().items():
+        np.testing.assert_array_equal(getattr(there.bagged, name), array)
+    np.testing.assert_array_equal(there.history.net, here.history.net)
