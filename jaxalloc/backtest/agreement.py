@@ -36,9 +36,13 @@ def consecutive_agreement(labels: np.ndarray) -> np.ndarray:
     return np.array(found[: len(labels)])
 
 
-def agreement_words(agreement: pd.Series) -> str:
-    """Say how far clusters agree from one window to the next, on average; empty where no two windows have any."""
-    mean = float(agreement.mean())
+def agreement_words(table: pd.DataFrame) -> str:
+    """Say how far clusters agree from one window to the next, on average; empty where no two windows have any.
+
+    Args:
+        table: what `WalkForward.cluster_agreement` returns of a point.
+    """
+    mean = float(pd.Series(table["agreement"]).mean())
     if not math.isfinite(mean):
         return ""
     return (

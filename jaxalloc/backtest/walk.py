@@ -331,7 +331,7 @@ class WalkForward:
         seen = self.dates[self.schedule.decisions].rename("decided")
 
         def one(g: int) -> pd.DataFrame:
-            labels = self.allocations.clusters(self.settings.decided(g)).to_numpy()
+            labels = self.allocations.clusters(self.settings.decided(g)).to_numpy()[: len(seen)]
             columns = {"n_clusters": labels.max(axis=1) + 1, "agreement": consecutive_agreement(labels)}
             return pd.DataFrame(columns, index=seen)
 

@@ -49,7 +49,7 @@ def print_agreement(walk: WalkForward, console: Console) -> None:
         walk: the walk-forward.
         console: to print on.
     """
-    words = agreement_words(walk.cluster_agreement(walk.settings.home)["agreement"])
+    words = agreement_words(walk.cluster_agreement(walk.settings.home))
     if words:
         console.print(Text(words, style="dim"))
 

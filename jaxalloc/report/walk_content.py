@@ -149,7 +149,7 @@ def benchmark_words(walk: WalkForward) -> str:
 
 def agreement(walk: WalkForward, at: int) -> str:
     """Say how far clusters agree from one window to the next; empty where no two windows have any."""
-    words = agreement_words(walk.cluster_agreement(at)["agreement"])
+    words = agreement_words(walk.cluster_agreement(at))
     return sentence(words) if words else ""
 
 

@@ -73,7 +73,10 @@ def test_points_of_a_sweep_have_their_own_clusters_and_bands_those_they_decide_w
 
 
 def test_words_have_the_mean_of_the_windows_that_are_compared() -> None:
-    said = agreement_words(pd.Series([np.nan, 0.5, 0.75, np.nan]))
-    assert said.startswith("from one window to the next, clusters agree by 0.62 on average (adjusted Rand index")
-    assert "-0.00" not in agreement_words(pd.Series([np.nan, -0.001]))
-    assert agreement_words(pd.Series([np.nan])) == agreement_words(pd.Series([], dtype=float)) == ""
+    def said(*values: float) -> str:
+        return agreement_words(pd.DataFrame({"agreement": values}, dtype=float))
+
+    wanted = "from one window to the next, clusters agree by 0.62 on average (adjusted Rand index: 1 the same, 0 as by"
+    assert said(np.nan, 0.5, 0.74, np.nan).startswith(wanted)
+    assert "by 0.00 on average" in said(np.nan, -0.001)
+    assert said(np.nan) == said() == ""
