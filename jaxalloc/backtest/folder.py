@@ -18,6 +18,7 @@ import pandas as pd
 from jaxalloc.arguments.errors import InputError
 from jaxalloc.arguments.words import unquoted
 from jaxalloc.backtest.bagging import Bagged
+from jaxalloc.backtest.benchmark import Benchmark
 from jaxalloc.backtest.plan import WalkPlan
 from jaxalloc.backtest.points import walk_settings
 from jaxalloc.backtest.schedule import Schedule
@@ -34,7 +35,10 @@ from jaxalloc.studies.identity import settings_entry, versions_entry
 KIND = "walk-forward"
 ALLOCATIONS, PATHS = "allocations", "paths"
 BAGS, PATH_BAGS = "bags", "path-bags"
-_OF_HOLDING = ("band", "max_turnover", "costs_bps", "execution", "previous_weights")  # of a walk-forward's identity
+_OF_HOLDING = (  # of a walk-forward's identity
+    *("band", "max_turnover", "costs_bps", "execution", "previous_weights"),
+    *("benchmark", "benchmark_sha256"),
+)
 RECORD, HISTORY, DATES, WEIGHTS = "walk_forward.json", "history.parquet", "dates.parquet", "weights.parquet"
 
 
@@ -54,6 +58,7 @@ def identity_of(plan: WalkPlan, source: Source) -> dict[str, Any]:
         "seed": plan.seed,
         "precision": plan.precision,
         **({} if plan.bagging is None else {"bagging": plan.bagging.settings()}),
+        **({} if plan.benchmark is None else plan.benchmark.identity()),
         # portfolios are held in NumPy; the studies have the version of jaxlib
         "versions": {name: version for name, version in versions_entry().items() if name != "jaxlib"},
     }
@@ -121,6 +126,9 @@ def write_results(walk: WalkForward, store: Store) -> None:
         arrays["path_figures"] = walk.path_figures
     if walk.bagged is not None:
         arrays |= {f"{BAGS}.{name}": array for name, array in walk.bagged._asdict().items()}
+    if walk.benchmark is not None:
+        put("benchmark.csv", walk.benchmark_returns.to_frame())
+        arrays["benchmark"] = walk.benchmark.returns
     put_arrays(store, HISTORY, arrays)
     put_record(store, RECORD, walk.record | {"symbols": walk.symbols, "figures": list(FIGURES)})
     store.finish()
@@ -163,6 +171,9 @@ def load_walk_forward(folder: str | os.PathLike[str]) -> WalkForward:
     bagged = None
     if "bagging" in identity:
         bagged = Bagged(**{name: arrays.pop(f"{BAGS}.{name}") for name in Bagged._fields})
+    benchmark = None
+    if "benchmark" in identity:
+        benchmark = Benchmark(name=identity["benchmark"], returns=arrays.pop("benchmark"))
     n_points, n_profiles, n_held = arrays["turnover"].shape
     weights = pd.read_parquet(io.BytesIO(stored.result(WEIGHTS)), engine="pyarrow").to_numpy()
     weights = weights.reshape(n_profiles, n_points, n_held, len(symbols)).swapaxes(0, 1)
@@ -183,6 +194,7 @@ def load_walk_forward(folder: str | os.PathLike[str]) -> WalkForward:
         allocations=allocations,
         path_allocations=None if identity["paths"] is None else load_study(stored.folder / PATHS),
         record=record,
+        benchmark=benchmark,
     )
 
 

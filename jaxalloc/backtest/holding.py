@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxalloc.backtest.bagging import bagged_bets
-from jaxalloc.backtest.performance import performance, tracking_error
+from jaxalloc.backtest.performance import against_benchmark, performance, tracking_error
 from jaxalloc.backtest.plan import WalkPlan
 from jaxalloc.backtest.schedule import Schedule
 from jaxalloc.backtest.simulation import Held, Market, after_costs, concentrate, hold
@@ -19,7 +19,7 @@ from jaxalloc.backtest.trading import Rule, trade
 from jaxalloc.backtest.walk import History
 from jaxalloc.markets.holes import weigh_gaps
 from jaxalloc.portfolios.means import lead_assets
-from jaxalloc.settings.measures import FIGURES
+from jaxalloc.settings.measures import BENCHMARK_MEASURES, FIGURES
 from jaxalloc.studies.bags import Bags
 from jaxalloc.studies.study import Study, column_values
 from jaxalloc.universes.bootstrap import Bootstrap
@@ -103,7 +103,7 @@ def _history(plan: WalkPlan, block: Decisions, held: Held, rule: Rule, cost: flo
         live=np.where(undecided[..., None], current, live),
         current=current,
         undecided=undecided,
-        figures=_figures(plan, held, net, cost, bets, block.numbers),
+        figures=_figures(plan, held, net, cost, bets, block.numbers, np.arange(plan.schedule.n_rows)[None]),
     )
 
 
@@ -136,7 +136,7 @@ def hold_paths(plan: WalkPlan, paths: Bootstrap, market: Market, study: Study, b
             held = _hold(plan, schedule, market, drawn[index], block.targets, rule)
             for c, cost in enumerate(costs):
                 net = after_costs(held, schedule, cost * 1e-4)
-                figures[block.numbers, k, c] = _figures(plan, held, net, cost, bets, points)
+                figures[block.numbers, k, c] = _figures(plan, held, net, cost, bets, points, drawn[index])
     figures = figures.reshape(n_decided, n, *figures.shape[1:]).swapaxes(0, 1)
     return figures.reshape(n, len(plan.points), *figures.shape[-2:])
 
@@ -233,9 +233,12 @@ def _hold(
 
 
 def _figures(
-    plan: WalkPlan, held: Held, net: np.ndarray, cost: float, bets: np.ndarray, points: np.ndarray
+    plan: WalkPlan, held: Held, net: np.ndarray, cost: float, bets: np.ndarray, points: np.ndarray, rows: np.ndarray
 ) -> np.ndarray:
-    """(B, P, F) `FIGURES` of paths at these points of the allocations' settings, at a cost in basis points."""
+    """(B, P, F) `FIGURES` of paths at these points of the allocations' settings, at a cost in basis points.
+
+    ``rows`` (B, T), or (1, T) for all, are the panel's rows on each of a path's days.
+    """
     p, n_days = len(plan.profiles), plan.schedule.n_days
     configs = [plan.settings.at(int(point)) for point in points]
     years = np.array([[config.periods_per_year] for config in configs], float)
@@ -250,10 +253,19 @@ def _figures(
         "effective_bets": _mean(bets[:, :, : plan.schedule.n_held]),
         "concentration": _mean(held.concentration[:, :p]),
         "tracking_error": tracking_error(net - whole, years) if whole.shape[1] else np.full(turnover.shape, np.nan),
+        **_beside_benchmark(plan, net, years, rows),
         "kept": held.kept[:, :p].sum(axis=2),
         "missing": held.missing[:, :p].sum(axis=2),
     }
     return np.stack([figures[name] for name in FIGURES], axis=2)
+
+
+def _beside_benchmark(plan: WalkPlan, net: np.ndarray, years: np.ndarray, rows: np.ndarray) -> dict[str, np.ndarray]:
+    """`BENCHMARK_MEASURES` of (B, P, D) net returns on paths of these rows; all NaN where there is no benchmark."""
+    if plan.benchmark is None:
+        return {name: np.full(net.shape[:2], np.nan) for name in BENCHMARK_MEASURES}
+    held = plan.benchmark.on(rows[:, plan.schedule.first_held :])
+    return against_benchmark(net, held[:, None], years)
 
 
 def _mean(values: np.ndarray) -> np.ndarray:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxalloc.kernels.lanes.precision import flat_below
-from jaxalloc.settings.measures import RETURN_MEASURES
+from jaxalloc.settings.measures import BENCHMARK_MEASURES, RETURN_MEASURES
 
 COMPARED = ("annual_return", "volatility", "sharpe")  # what `difference_intervals` compares
 
@@ -111,6 +111,50 @@ def _above(values: np.ndarray, bound: Any) -> np.ndarray:
 def tracking_error(active: np.ndarray, periods_per_year: Any) -> np.ndarray:
     """Return the annual standard deviation (divisor D - 1) of (..., D) differences of returns."""
     return np.sqrt(np.asarray(periods_per_year, float)) * _deviation(active)
+
+
+def against_benchmark(returns: np.ndarray, benchmark: np.ndarray, periods_per_year: Any) -> dict[str, np.ndarray]:
+    """Measure series of returns beside those of a benchmark.
+
+    With D returns r and b per period, A periods a year, and the active returns d = r - b:
+
+    - beta: cov(r, b) / var(b), both with divisor D - 1;
+    - correlation: of r and b;
+    - active_risk: sqrt(A) s, s the standard deviation of d with divisor D - 1 (Grinold and Kahn, 2000; also called the
+      tracking error);
+    - information_ratio: A mean(d) / active_risk (Goodwin, 1998).
+
+    Args:
+        returns: (..., D) r.
+        benchmark: (..., D) b, of a shape that broadcasts to that of r.
+        periods_per_year: (...) A, or one number.
+
+    Returns:
+        `BENCHMARK_MEASURES` by name, each (...); NaN where one has no meaning: of fewer than two returns, or a
+        denominator of 0. A deviation that is all rounding is 0 (`jaxalloc.kernels.lanes.precision.flat_below`).
+
+    Example:
+        >>> b = np.array([0.01, -0.02, 0.03])
+        >>> figures = against_benchmark(0.001 + 2 * b, b, 252)
+        >>> {name: round(float(figures[name]), 4) for name in ("beta", "correlation")}
+        {'beta': 2.0, 'correlation': 1.0}
+    """
+    n_days = returns.shape[-1]
+    if n_days < 2:
+        return {name: np.full(returns.shape[:-1], np.nan) for name in BENCHMARK_MEASURES}
+    own, its = _deviation(returns), _deviation(benchmark)
+    centred = benchmark - benchmark.mean(axis=-1, keepdims=True)
+    covariance = (returns * centred).sum(axis=-1) / (n_days - 1)
+    active = returns - benchmark
+    # differences carry the rounding of the returns, which may be much larger than they are
+    rounding = np.maximum(_flat_below(returns), _flat_below(benchmark))
+    root, deviation = np.sqrt(np.asarray(periods_per_year, float)), _above(active.std(axis=-1, ddof=1), rounding)
+    return {
+        "beta": _quotient(covariance, its**2),
+        "correlation": np.clip(_quotient(covariance, own * its), -1, 1),
+        "active_risk": root * deviation,
+        "information_ratio": root * _quotient(active.mean(axis=-1), deviation),
+    }
 
 
 # ---- differences ----------------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ import numpy as np
 
 from jaxalloc.arguments.errors import InputError
 from jaxalloc.arguments.numbers import whole_number
+from jaxalloc.backtest.benchmark import Benchmark
 from jaxalloc.backtest.points import WalkSettings, walk_settings
 from jaxalloc.backtest.previous import previous_weights as held_before
 from jaxalloc.backtest.schedule import Schedule
@@ -38,6 +39,7 @@ class WalkPlan:
         points: settings of the allocations, bands and costs.
         execution: whether whole portfolios are bought or each cluster's lead asset alone.
         previous: (P, N) weights before the first rebalance.
+        benchmark: what portfolios are compared with; None without one.
     """
 
     windows: Plan
@@ -50,6 +52,7 @@ class WalkPlan:
     points: WalkSettings
     execution: Execution
     previous: np.ndarray
+    benchmark: Benchmark | None = None
 
     @property
     def settings(self) -> Sweep:
@@ -99,6 +102,7 @@ def make_walk_plan(
     precision: Any,
     chunk_size: Any,
     max_missing: Any,
+    benchmark: Benchmark | None = None,
 ) -> WalkPlan:
     """Check a walk-forward's arguments, and make its plan of them.
 
@@ -119,6 +123,7 @@ def make_walk_plan(
         precision: likewise.
         chunk_size: likewise.
         max_missing: likewise.
+        benchmark: split off the panel; None without one.
 
     Raises:
         InputError: an argument is out of range, or does not fit the panel.
@@ -174,6 +179,7 @@ def make_walk_plan(
         points=points,
         execution=execution,
         previous=held_before(previous_weights, symbols, settings.config.profiles),
+        benchmark=None if benchmark is None else benchmark.check(panel.dates, schedule, paths is not None),
     )
 
 

@@ -8,7 +8,8 @@ through the rows after their windows (`jaxalloc.backtest.simulation`), path by p
 A walk-forward's folder holds these studies, the store's manifest, and at the end
 
 - ``summary.csv``, ``rebalances.csv``, ``returns.csv``, ``target.csv``: `WalkForward.summary`, `rebalances`, `returns`
-  and `target` of every profile; with paths ``paths.csv``: `WalkForward.paths`;
+  and `target` of every profile; with paths ``paths.csv``: `WalkForward.paths`; with a benchmark ``benchmark.csv``:
+  `WalkForward.benchmark_returns`;
 - ``weights.parquet``: `WalkForward.weights` of every profile;
 - ``dates.parquet`` (the panel's row labels), ``history.parquet`` (arrays) and ``walk_forward.json`` (settings, data,
   versions, symbols): what `load_walk_forward` reads.
@@ -31,6 +32,7 @@ from jaxalloc.arguments.processes import check_process
 from jaxalloc.arguments.words import counted
 from jaxalloc.backtest.advice import bagging_notes, walk_notes
 from jaxalloc.backtest.bagging import bagged_of
+from jaxalloc.backtest.benchmark import split_off
 from jaxalloc.backtest.folder import (
     ALLOCATIONS,
     BAGS,
@@ -77,6 +79,7 @@ def walk_forward(
     execution: Execution = "portfolio",
     paths: Bootstrap | None = None,
     bagging: Bootstrap | None = None,
+    benchmark: str | None = None,
     max_missing: float = MAX_MISSING,
     previous_weights: Any = None,
     seed: int = 0,
@@ -136,6 +139,9 @@ def walk_forward(
         bagging: a `Bootstrap` of each window's rows: the portfolio decided on a window is the mean of the portfolios of
             its resamples (Breiman, 1996; Michaud, 1998), drawn anew for each window. Clusters and leads are the
             window's own. An expanding window's blocks are as long as the others'.
+        benchmark: name of a column of the panel that is no asset of the portfolios, and takes no part in windows,
+            clusters and weights: its returns on the days held are what the net returns are compared with. It must have
+            one on each of these days; with paths, on every row.
         max_missing: largest share of a window's rows that an active asset may miss inside its life, at least 0 and less
             than 1.
         previous_weights: weights held before the first rebalance: a mapping or Series by symbol, or a mapping or frame
@@ -146,8 +152,8 @@ def walk_forward(
         chunk_size: as `run_study` takes it.
         resume: go on with the walk-forward in ``out``, if there is one.
         fresh: throw away the one in ``out``, if there is one, and start again. Where what differs from it is how
-            targets are held alone (``band``, ``max_turnover``, ``costs_bps``, ``execution``, ``previous_weights``), its
-            allocations are kept.
+            targets are held alone (``band``, ``max_turnover``, ``costs_bps``, ``execution``, ``previous_weights``),
+            or the ``benchmark``, its allocations are kept.
         dask: as `run_study` takes it.
         profile_dir: as `run_study` takes it.
         command: the command line that makes this, for its record.
@@ -174,6 +180,7 @@ def walk_forward(
     """
     check_process()
     panel = panel_of_frame(panel, missing="mask") if isinstance(panel, pd.DataFrame) else as_panel(panel)
+    panel, compared = (panel, None) if benchmark is None else split_off(panel, benchmark)
     settings, notes = resolve_periods(as_sweep(config), panel.dates)
     source = source_of(panel)
     source.notes.extend(notes)
@@ -196,6 +203,7 @@ def walk_forward(
         precision=precision,
         chunk_size=chunk_size,
         max_missing=max_missing,
+        benchmark=compared,
     )
     options = RunOptions(
         out=out, resume=resume, fresh=fresh, dask=dask, profile_dir=profile_dir, progress=progress
@@ -294,6 +302,7 @@ def _compute_walk(
             allocations=allocations,
             path_allocations=resampled,
             record=record,
+            benchmark=plan.benchmark,
         )
         if store is not None:
             write_results(walk, store)

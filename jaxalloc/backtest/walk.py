@@ -13,7 +13,9 @@ from jaxalloc.arguments.errors import InputError
 from jaxalloc.arguments.plotting import plot
 from jaxalloc.arguments.words import counted, cut
 from jaxalloc.backtest import comparison, selection
+from jaxalloc.backtest.agreement import consecutive_agreement
 from jaxalloc.backtest.bagging import Bagged
+from jaxalloc.backtest.benchmark import Benchmark
 from jaxalloc.backtest.comparison import FEWEST_DAYS, Trials
 from jaxalloc.backtest.orders import Orders, orders_within
 from jaxalloc.backtest.points import WalkSettings
@@ -21,7 +23,7 @@ from jaxalloc.backtest.recommendation import WalkRecommendation, recommend
 from jaxalloc.backtest.schedule import Schedule
 from jaxalloc.backtest.selection import BLOCKS, Overfitting
 from jaxalloc.backtest.trading import turnovers
-from jaxalloc.settings.measures import FIGURES, OF_WALKS
+from jaxalloc.settings.measures import BENCHMARK_MEASURES, FIGURES, OF_WALKS
 from jaxalloc.studies import tables
 from jaxalloc.studies.study import Study, data_lines
 from jaxalloc.universes.bootstrap import Method
@@ -94,6 +96,7 @@ class WalkForward:
             of the allocations' settings: ``settings.decided(at)`` is the one that a point decides with.
         path_allocations: that of the paths' windows; None without paths.
         record: what it was computed from and with, plain values.
+        benchmark: name and returns of what portfolios are compared with, by the panel's rows; None without one.
     """
 
     symbols: list[str]
@@ -109,6 +112,7 @@ class WalkForward:
     allocations: Study
     path_allocations: Study | None
     record: dict[str, Any]
+    benchmark: Benchmark | None = None
 
     def __repr__(self) -> str:
         """At most five lines: rebalances, data and profiles."""
@@ -218,6 +222,16 @@ class WalkForward:
         return self._by_column(self.history.whole_net, self.days)
 
     @property
+    def benchmark_returns(self) -> pd.Series:
+        """The benchmark's returns by day, named as its column.
+
+        Raises:
+            InputError: there is no benchmark.
+        """
+        benchmark = self._compared()
+        return pd.Series(benchmark.returns[self.schedule.first_held :], index=self.days, name=benchmark.name)
+
+    @property
     def turnover(self) -> pd.DataFrame:
         """One-way turnover of each rebalance, rebalance x profile: half of the sum of |change|, cash an asset too.
 
@@ -303,6 +317,27 @@ class WalkForward:
 
         return self.over_points(one, at)
 
+    def cluster_agreement(self, at: int | None = None) -> pd.DataFrame:
+        """Tell how far the clusters of each window agree with those of the window before.
+
+        Args:
+            at: number of a point of the grid; all points by default.
+
+        Returns:
+            Frame with a row a window (index "decided", label of its last row; the last is the live one) and the
+            columns n_clusters (0 where the window has no portfolio) and agreement: the adjusted Rand index (Hubert and
+            Arabie, 1985) over the assets that are active in both windows, 1 where they are grouped in the same way, 0
+            where that is as by chance. NaN for the first window, and where a window has fewer than two of these assets.
+        """
+        seen = self.dates[self.schedule.decisions].rename("decided")
+
+        def one(g: int) -> pd.DataFrame:
+            labels = self.allocations.clusters(self.settings.decided(g)).to_numpy()[: len(seen)]
+            columns = {"n_clusters": labels.max(axis=1) + 1, "agreement": consecutive_agreement(labels)}
+            return pd.DataFrame(columns, index=seen)
+
+        return self.over_points(one, at)
+
     # ---- live ----
 
     def target(self, profile: str, at: int = 0) -> pd.DataFrame:
@@ -369,6 +404,9 @@ class WalkForward:
           portfolio as decided (see `Study.profile_summary`);
         - concentration: mean over the rebalances of sum x^2, x the weights bought: the Herfindahl index;
         - tracking_error, where leads are executed: annual, of the net returns against the whole portfolios';
+        - beta, correlation, active_risk, information_ratio, where there is a benchmark, of the net returns r and its
+          returns b: cov(r, b) / var(b), their correlation, the annual standard deviation of r - b (Grinold and Kahn,
+          2000; also called the tracking error), and the annual mean of r - b over that (Goodwin, 1998); divisors D - 1;
         - kept: rebalances whose window had no portfolio, so that what was held was kept;
         - missing: days times assets held whose return was missing and counted as 0;
         - rebalances, days: how many there are;
@@ -383,6 +421,26 @@ class WalkForward:
             return frame
 
         return self.over_points(one, at)
+
+    def benchmark_summary(self, at: int | None = None) -> pd.DataFrame:
+        """Measure the benchmark on the days held: index "benchmark", its name.
+
+        It is held as it is, without trades and costs.
+
+        Args:
+            at: number of a point of the grid; all points by default.
+
+        Returns:
+            Frame with those columns of `summary` that are of the returns alone, annual_return to cvar.
+
+        Raises:
+            InputError: there is no benchmark, or no such point.
+        """
+        benchmark = self._compared()
+        index = pd.Index([benchmark.name], name="benchmark")
+        return self.over_points(
+            lambda g: pd.DataFrame(benchmark.figures(self.schedule, self.settings.at(g)), index=index), at
+        )
 
     def differences(
         self,
@@ -606,7 +664,9 @@ class WalkForward:
     @property
     def shown(self) -> list[str]:
         """The measures of `summary` that apply here, of `jaxalloc.settings.measures.FIGURES`."""
-        return [name for name in FIGURES if name != "tracking_error" or self.execution == "lead"]
+        hidden = set() if self.execution == "lead" else {"tracking_error"}
+        hidden |= set(BENCHMARK_MEASURES) if self.benchmark is None else set()
+        return [name for name in FIGURES if name not in hidden]
 
     def _figures(self, figures: np.ndarray, index: pd.Index) -> pd.DataFrame:
         columns = {name: figures[:, FIGURES.index(name)] for name in self.shown}
@@ -618,6 +678,12 @@ class WalkForward:
         if self.path_figures is None:
             raise InputError("there are no paths; give walk_forward paths=Bootstrap(...)")
         return self.path_figures
+
+    def _compared(self) -> Benchmark:
+        """The benchmark; raise `InputError` if there is none."""
+        if self.benchmark is None:
+            raise InputError("there is no benchmark; give walk_forward benchmark=, the name of a column of the panel")
+        return self.benchmark
 
     def _trials(self) -> Trials:
         """All series of returns, to be compared."""

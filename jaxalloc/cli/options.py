@@ -326,6 +326,7 @@ _ARGUMENTS = _FLAGS | {
     "block_length": "--block",
     "chunk_size": "--chunk-size",
     "band": "--band",
+    "benchmark": "--benchmark",
     "capital": "--capital",
     "costs_bps": "--costs-bps",
     "degrees_of_freedom": "--degrees-of-freedom",

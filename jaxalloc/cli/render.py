@@ -25,7 +25,8 @@ from rich.text import Text
 from jaxalloc.arguments.words import counted, per_cent, value_text
 from jaxalloc.cli.options import flag_of, in_flags
 from jaxalloc.settings.measures import UNIVERSE_MEASURE, Measure
-from jaxalloc.settings.status import Status, explain
+from jaxalloc.settings.status import explain
+from jaxalloc.studies.totals import BITS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -220,7 +221,7 @@ def print_flags(study: Study, profile: str, console: Console) -> None:
     counts = study.status_counts()
     rows = counts.loc[[profile]] if not study.settings.names else counts.xs(profile, level="profile")
     total = study.n * len(study.settings)
-    for bit, n_flagged in zip(Status, rows.to_numpy().sum(axis=0), strict=True):
+    for bit, n_flagged in zip(BITS, rows.to_numpy().sum(axis=0), strict=True):
         if n_flagged:
             share = f"{n_flagged:,} of {counted(total, 'universe')}"
             console.print(Text(f"note: in {share}: {in_flags(*explain(bit, study.config))}"), style="yellow")

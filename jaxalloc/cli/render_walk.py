@@ -11,6 +11,7 @@ from rich.text import Text
 from jaxalloc.arguments.words import counted, value_text
 from jaxalloc.cli.documents import records
 from jaxalloc.cli.render import empty_table, percent, plain, print_points, written
+from jaxalloc.cli.render_benchmark import print_agreement, print_benchmark
 from jaxalloc.cli.render_choice import print_choice
 from jaxalloc.markets.dates import label_text
 from jaxalloc.settings.measures import WALK_MEASURE, Measure
@@ -40,6 +41,7 @@ def print_walk(walk: WalkForward, base: str, console: Console) -> None:
     console.print(Text(how, style="dim"))
     if walk.bagging_words:
         console.print(Text(walk.bagging_words, style="dim"))
+    print_agreement(walk, console)
     _print_notes(walk, console)
     _print_advice(walk, console)
     if walk.settings.names:
@@ -48,6 +50,7 @@ def print_walk(walk: WalkForward, base: str, console: Console) -> None:
         _print_summary(walk, console)
         if walk.can_compare:
             _print_differences(walk, base, console)
+    print_benchmark(walk, console)
     _print_chance(walk, console)
     if walk.n_paths:
         _print_paths(walk, base, console)

@@ -28,6 +28,7 @@ from jaxalloc.cli.documents import records, to_json
 from jaxalloc.cli.options import Json, MaxMissing, MissingWay, SourceFile, example, expand
 from jaxalloc.cli.ordering import FILE as ORDERS
 from jaxalloc.cli.ordering import Placing, orders_document, orders_table
+from jaxalloc.cli.render_benchmark import beside_document
 from jaxalloc.cli.render_choice import choice_document
 from jaxalloc.cli.render_orders import print_orders
 from jaxalloc.cli.render_walk import print_walk
@@ -126,6 +127,15 @@ class Walking:
     ] = _DEFAULT["execution"]
     bag: Bag = None
     bag_block: Annotated[str | None, typer.Option(metavar="ROWS", help=BLOCK_HELP, rich_help_panel=_WALK)] = None
+    benchmark: Annotated[
+        str | None,
+        typer.Option(
+            metavar="COLUMN",
+            help="Compare the portfolios with this column of FILE, such as an index, which is then none of their "
+            "assets.",
+            rich_help_panel=_WALK,
+        ),
+    ] = _DEFAULT["benchmark"]
     max_missing: MaxMissing = _DEFAULT["max_missing"]
     previous_weights: Annotated[
         Path | None,
@@ -352,6 +362,7 @@ def document(walk: WalkForward, base: str | None, folder: Path, report: Path | N
         "differences": records(walk.differences(base)) if walk.can_compare else [],
         "deflated_sharpe": records(walk.deflated_sharpe()) if walk.schedule.n_days > 2 else [],
         **choice_document(walk),
+        **beside_document(walk),
         "rebalances": records(rebalances),
         "target": targets,
     }

@@ -37,13 +37,14 @@ def wealth(walk: WalkForward, *, log: bool = False, at: int | None = None) -> go
         at: point of a sweep's grid.
 
     Returns:
-        Figure with a line for each profile; a long line is thinned to the lowest and highest value of each stretch.
+        Figure with a line for each profile, and a grey one for the benchmark if there is one; a long line is thinned to
+        the lowest and highest value of each stretch.
 
     Raises:
         InputError: there is no such point, or no day on which portfolios are held.
     """
     _, net = _net(walk, at)
-    figure = _lines(walk, np.cumprod(1 + net, axis=1), ".3f")
+    figure = _lines(walk, np.cumprod(1 + _with_benchmark(walk, net), axis=1), ".3f")
     figure.update_yaxes(type="log" if log else "linear", tickformat="~g")
     return figure
 
@@ -56,13 +57,13 @@ def drawdowns(walk: WalkForward, *, at: int | None = None) -> go.Figure:
         at: point of a sweep's grid.
 
     Returns:
-        Figure with a line for each profile, 0 at each new high.
+        Figure with a line for each profile, and a grey one for the benchmark if there is one, 0 at each new high.
 
     Raises:
         InputError: there is no such point, or no day on which portfolios are held.
     """
     _, net = _net(walk, at)
-    grown = np.cumprod(1 + net, axis=1)
+    grown = np.cumprod(1 + _with_benchmark(walk, net), axis=1)
     figure = _lines(walk, grown / np.maximum(np.maximum.accumulate(grown, axis=1), 1) - 1, ".1%")
     figure.update_yaxes(tickformat=".0%")
     return figure
@@ -199,21 +200,28 @@ def _net(walk: WalkForward, at: int | None) -> tuple[int, np.ndarray]:
     return number, net
 
 
+def _with_benchmark(walk: WalkForward, net: np.ndarray) -> np.ndarray:
+    """(P, D) net returns, and below them the benchmark's if there is one."""
+    return net if walk.benchmark is None else np.vstack([net, walk.benchmark_returns.to_numpy()])
+
+
 def _lines(walk: WalkForward, values: np.ndarray, shape: str, index: pd.Index | None = None) -> go.Figure:
-    """A figure with a line for each profile of (P, rows) values over time."""
+    """A figure with a line for each profile of (P, rows) values over time, and for the benchmark of (P + 1, rows)."""
     figure, go = canvas(360), graph_objects()
     index = walk.days if index is None else index
-    for profile, series in zip(walk.profiles, values, strict=True):
+    lines = [(plain_name(profile), colour_of(profile)) for profile in walk.profiles]
+    if walk.benchmark is not None and len(values) > len(lines):
+        lines.append((label(walk.benchmark.name, _LONGEST), MUTED))
+    for (name, colour), series in zip(lines, values, strict=True):
         kept = thinned(series, _MOST_POINTS)
-        name = plain_name(profile)
         figure.add_trace(
             go.Scatter(
                 x=_labels(index[kept]),
                 y=[short(value) for value in series[kept]],
                 mode="lines",
-                line={"color": colour_of(profile), "width": 1.6},
+                line={"color": colour, "width": 1.6},
                 name=name,
-                hovertemplate=f"{name}<br>%{{x}}: %{{y:{shape}}}<extra></extra>",
+                hovertemplate=f"%{{fullData.name}}<br>%{{x}}: %{{y:{shape}}}<extra></extra>",
             )
         )
     return figure

@@ -72,6 +72,8 @@ def walk_lines(walk: WalkForward) -> str:
     if "bagging" in record:
         lines.append(f"bagging = {_sampler(record['bagging'] | {'sampler': 'Bootstrap'})}")
         words.append("bagging=bagging")
+    if walk.benchmark is not None:
+        words.append(f"benchmark={walk.benchmark.name!r}")
     if record["previous_weights"]:
         lines.append("previous = ...  # the previous weights of the first run")
         words.append("previous_weights=previous")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from jaxalloc.arguments.words import counted, decimal, value_text
+from jaxalloc.backtest.agreement import agreement_words
 from jaxalloc.figures.canvas import plain_name
 from jaxalloc.figures.comparisons import comparable, difference_table, series_name
 from jaxalloc.markets.dates import label_text
@@ -145,12 +146,34 @@ def warnings(walk: WalkForward) -> list[str]:
 
 
 def summary(walk: WalkForward, at: int) -> TextTable:
-    """Every figure of each profile."""
-    shown = [WALK_MEASURE[name] for name in comparable(walk)]
+    """Every figure of each profile, and of the benchmark those of its returns alone."""
+    shown = [measure for measure in map(WALK_MEASURE.__getitem__, walk.shown) if measure.kind != "count"]
     rows = []
     for profile, row in walk.summary(at).to_dict(orient="index").items():
         rows.append((plain_name(str(profile)), *(measure.write(row[measure.name], NONE) for measure in shown)))
+    if walk.benchmark is not None:
+        own: dict[str, float] = walk.benchmark_summary(at).loc[walk.benchmark.name].to_dict()
+        cells = (measure.write(own.get(measure.name, math.nan), NONE) for measure in shown)
+        rows.append((f"benchmark {walk.benchmark.name}", *cells))
     return TextTable(("", *(measure.heading for measure in shown)), rows)
+
+
+def benchmark_words(walk: WalkForward) -> str:
+    """Say what the figures beside a benchmark are; empty without one."""
+    if walk.benchmark is None:
+        return ""
+    return (
+        f"{walk.benchmark.name} is the benchmark, and no asset of the portfolios; it bears no costs. Beta and "
+        "correlation are those of the portfolio's returns after costs with its returns. Active risk is the annual "
+        "standard deviation of the difference between both, and the information ratio the annual mean of that "
+        "difference over the active risk."
+    )
+
+
+def agreement(walk: WalkForward, at: int) -> str:
+    """Say how far clusters agree from one window to the next; empty where no two windows have any."""
+    words = agreement_words(walk.cluster_agreement(at))
+    return sentence(words) if words else ""
 
 
 def difference_rows(walk: WalkForward, base: str, at: int) -> TextTable | None:

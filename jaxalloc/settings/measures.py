@@ -102,6 +102,14 @@ OF_RETURNS = (
     Measure("cvar", "Conditional value at risk, 95 %, of a row", heading="CVaR", kind="percent", digits=2, better=-1),
 )
 
+# of the returns beside those of a benchmark; `jaxalloc.backtest.performance.against_benchmark` has the formulas
+OF_BENCHMARKS = (
+    Measure("beta", "Beta to the benchmark", heading="beta", kind="decimal", digits=2),
+    Measure("correlation", "Correlation with the benchmark", heading="correlation", kind="decimal", digits=2),
+    Measure("active_risk", "Active risk, annual", heading="active risk", kind="percent"),
+    Measure("information_ratio", "Information ratio", heading="information", kind="decimal", digits=2, better=1),
+)
+
 OF_WALKS = (
     *OF_RETURNS,
     Measure("turnover", "Turnover a year", heading="turnover", kind="percent", digits=0, better=-1),
@@ -110,6 +118,7 @@ OF_WALKS = (
     _EFFECTIVE_BETS,
     _CONCENTRATION,
     Measure("tracking_error", "Tracking error, annual", heading="tracking", kind="percent", better=-1),
+    *OF_BENCHMARKS,
     # these two tell of the data, not of the portfolio
     Measure("kept", "Rebalances without a portfolio", heading="kept", kind="count", digits=0),
     Measure("missing", "Missing returns of assets held", heading="missing", kind="count", digits=0),
@@ -117,6 +126,7 @@ OF_WALKS = (
 
 MEASURES = tuple(measure.name for measure in OF_UNIVERSES)
 RETURN_MEASURES = tuple(measure.name for measure in OF_RETURNS)
+BENCHMARK_MEASURES = tuple(measure.name for measure in OF_BENCHMARKS)
 FIGURES = tuple(measure.name for measure in OF_WALKS)
 
 UNIVERSE_MEASURE = {measure.name: measure for measure in (*OF_UNIVERSES, *OF_CLUSTERS)}

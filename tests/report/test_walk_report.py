@@ -415,7 +415,7 @@ def test_a_decade_of_ten_profiles_fits_a_page_that_loads(walk: WalkForward, tmp_
         undecided=np.zeros((1, p), bool),
         figures=rng.random((1, p, len(FIGURES))),
     )
-    labels = pd.DataFrame(rng.integers(0, 60, (1, n)))
+    labels = pd.DataFrame(rng.integers(0, 60, (schedule.n_windows, n)))
 
     class Allocations(type(walk.allocations)):
         def clusters(self, at: int | None = None) -> pd.DataFrame:

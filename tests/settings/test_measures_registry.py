@@ -28,7 +28,8 @@ def test_names_stand_in_the_order_of_the_files() -> None:
     ) == MEASURES
     assert (
         *("annual_return", "volatility", "sharpe", "sortino", "max_drawdown", "calmar", "cvar", "turnover", "traded"),
-        *("cost", "effective_bets", "concentration", "tracking_error", "kept", "missing"),
+        *("cost", "effective_bets", "concentration", "tracking_error", "beta", "correlation", "active_risk"),
+        *("information_ratio", "kept", "missing"),
     ) == FIGURES
 
 
@@ -69,8 +70,9 @@ def test_axes_are_written_likewise() -> None:
     assert (WALK_MEASURE["turnover"].axis, WALK_MEASURE["cost"].axis) == (".0%", ".2%")
 
 
-def test_counts_say_nothing_about_which_portfolio_is_better() -> None:
-    assert [measure.name for measure in OF_WALKS if not measure.better] == ["kept", "missing"]
+def test_counts_and_likeness_to_a_benchmark_say_nothing_about_which_portfolio_is_better() -> None:
+    neither = [measure.name for measure in OF_WALKS if not measure.better]
+    assert neither == ["beta", "correlation", "active_risk", "kept", "missing"]
     less = [measure.name for measure in OF_WALKS if measure.better < 0]
     assert less == [
         *("volatility", "max_drawdown", "cvar", "turnover", "traded", "cost", "concentration", "tracking_error"),
