@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from jaxalloc.backtest.orders import Orders as Orders
     from jaxalloc.backtest.orders import orders as orders
     from jaxalloc.backtest.run import walk_forward as walk_forward
+    from jaxalloc.backtest.validate import cross_validate as cross_validate
+    from jaxalloc.backtest.validation import CrossValidation as CrossValidation
     from jaxalloc.backtest.walk import WalkForward as WalkForward
     from jaxalloc.engine.batch import allocate_batch as allocate_batch
     from jaxalloc.engine.kept import keep_programs as keep_programs
@@ -44,6 +46,7 @@ if TYPE_CHECKING:
     from jaxalloc.universes.samplers import Sampler as Sampler
     from jaxalloc.universes.scenarios import Parametric as Parametric
     from jaxalloc.universes.scenarios import Stress as Stress
+    from jaxalloc.universes.splits import CombinatorialSplits as CombinatorialSplits
 
 # name -> module; each loads where it is first used, so that `import jaxalloc` costs next to nothing
 _HOMES = {
@@ -53,6 +56,8 @@ _HOMES = {
     "BaggedAllocation": "studies.bagged",
     "Bootstrap": "universes.bootstrap",
     "ClusterChoice": "studies.choice",
+    "CombinatorialSplits": "universes.splits",
+    "CrossValidation": "backtest.validation",
     "InputError": "arguments.errors",
     "Orders": "backtest.orders",
     "Panel": "markets.panel",
@@ -70,6 +75,7 @@ _HOMES = {
     "allocate_bagged": "studies.bagged",
     "allocate_batch": "engine.batch",
     "cluster_choice": "studies.choice",
+    "cross_validate": "backtest.validate",
     "datasets": "datasets",
     "explain": "settings.status",
     "figures": "figures",
@@ -91,6 +97,8 @@ __all__ = [
     "BaggedAllocation",
     "Bootstrap",
     "ClusterChoice",
+    "CombinatorialSplits",
+    "CrossValidation",
     "InputError",
     "Orders",
     "Panel",
@@ -109,6 +117,7 @@ __all__ = [
     "allocate_bagged",
     "allocate_batch",
     "cluster_choice",
+    "cross_validate",
     "datasets",
     "explain",
     "figures",

@@ -156,13 +156,17 @@ def quantile_names(quantiles: Sequence[Any]) -> dict[str, float]:
 
 
 def path_quantiles(
-    paths: np.ndarray, history: np.ndarray, profiles: Sequence[str], shown: Sequence[str], levels: dict[str, float]
+    paths: np.ndarray,
+    history: np.ndarray | None,
+    profiles: Sequence[str],
+    shown: Sequence[str],
+    levels: dict[str, float],
 ) -> pd.DataFrame:
     """Summarise the paths at one point of the settings: index ("profile", "measure").
 
     Args:
         paths: (paths, P, F) `FIGURES` of each path.
-        history: (P, F) of the panel as it happened.
+        history: (P, F) of the panel as it happened; None where there is none, and so no column of it.
         profiles: the P profiles.
         shown: which of `FIGURES` to summarise.
         levels: quantiles by name, from `quantile_names`.
@@ -176,8 +180,9 @@ def path_quantiles(
         for k in map(FIGURES.index, shown):
             values = pd.Series(paths[np.isfinite(paths[:, p, k]), p, k])
             drawn = [values.quantile(level) for level in levels.values()]
-            rows.append([history[p, k], values.mean(), values.std(), *drawn, len(values)])
-        columns = pd.Index(["history", "mean", "std", *levels, "n_paths"])
+            happened = [] if history is None else [history[p, k]]
+            rows.append([*happened, values.mean(), values.std(), *drawn, len(values)])
+        columns = pd.Index([*([] if history is None else ["history"]), "mean", "std", *levels, "n_paths"])
         tables.append(pd.DataFrame(rows, index=pd.Index(shown), columns=columns).astype({"n_paths": int}))
     return pd.concat(tables, keys=profiles, names=["profile", "measure"])
 
@@ -199,7 +204,7 @@ def beats(paths: np.ndarray, profiles: Sequence[str], base: int, shown: Sequence
     """
     others = [p for p in range(len(profiles)) if p != base]
     if not others:
-        raise InputError(f"{profiles[base]} has no other profile to be compared with: give walk_forward another one")
+        raise InputError(f"{profiles[base]} has no other profile to be compared with: add one")
     table = {}
     for measure in (WALK_MEASURE[name] for name in shown):
         if measure.better:

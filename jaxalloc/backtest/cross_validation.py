@@ -79,7 +79,7 @@ def varying(returns: np.ndarray) -> np.ndarray:
     return np.ptp(returns, axis=1) > flat_below(np.abs(returns).max(axis=1), np.float64)
 
 
-def cross_validate(
+def choose_on_halves(
     returns: np.ndarray, n_blocks: int, periods_per_year: np.ndarray, risk_free_rate: np.ndarray
 ) -> Halves:
     """Choose the best of M series on every half of the rows, and rank it on the other half.

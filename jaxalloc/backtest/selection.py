@@ -18,7 +18,7 @@ from jaxalloc.arguments.numbers import one_number, whole_number
 from jaxalloc.arguments.words import counted, cut, per_cent, value_text
 from jaxalloc.backtest import performance
 from jaxalloc.backtest.comparison import Trials, deflated_sharpe
-from jaxalloc.backtest.cross_validation import MOST_BLOCKS, ROWS_OF_BLOCK, cross_validate, used_rows, varying
+from jaxalloc.backtest.cross_validation import MOST_BLOCKS, ROWS_OF_BLOCK, choose_on_halves, used_rows, varying
 from jaxalloc.settings.measures import FIGURES, WALK_MEASURE
 
 BLOCKS = 16  # by default: 12,870 halves
@@ -191,7 +191,9 @@ def overfitting(trials: Trials, n_blocks: Any = BLOCKS) -> Overfitting:
     if why is not None:
         raise InputError(why)
     kept = np.flatnonzero(varying(used_rows(trials.returns, n_blocks)))
-    halves = cross_validate(trials.returns[kept], n_blocks, trials.periods_per_year[kept], trials.risk_free_rate[kept])
+    halves = choose_on_halves(
+        trials.returns[kept], n_blocks, trials.periods_per_year[kept], trials.risk_free_rate[kept]
+    )
     counts = np.zeros(len(trials.index), int)
     counts[kept] = np.bincount(halves.best, minlength=len(kept))
     sharpe = trials.figures[kept, FIGURES.index("sharpe")]

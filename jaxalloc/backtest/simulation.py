@@ -8,13 +8,35 @@ the next. Costs come last: they change what is earned, and not what is held.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from jaxalloc.backtest.schedule import Schedule
 from jaxalloc.backtest.trading import Rule, trade
 from jaxalloc.studies.totals import POSITIVE_WEIGHT
+
+
+class Periods(Protocol):
+    """The rows on which portfolios are held, R periods one after the other."""
+
+    @property
+    def n_held(self) -> int:
+        """Number of periods, R."""
+        ...
+
+    @property
+    def n_days(self) -> int:
+        """Number of rows held, D."""
+        ...
+
+    @property
+    def first_held(self) -> int:
+        """The first row held."""
+        ...
+
+    def held(self, j: int) -> tuple[int, int]:
+        """Return the rows of period j: the first, and one past the last."""
+        ...
 
 
 class Market(NamedTuple):
@@ -64,7 +86,7 @@ def hold(
     rows: np.ndarray,
     targets: np.ndarray,
     previous: np.ndarray,
-    schedule: Schedule,
+    schedule: Periods,
     rule: Rule,
     keep_weights: bool = False,
 ) -> Held:
@@ -75,11 +97,11 @@ def hold(
 
     Args:
         market: the panel.
-        rows: (B, T) the panel's row on each of a path's days.
+        rows: (B, T) the panel's row on each of a path's days, or (1, T) where it is the same on all paths.
         targets: (B, J, M, N) weights decided on each window, sum 1; NaN where a window has no portfolio, so that the
             weights held before are kept.
         previous: (M, N) weights held before the first rebalance, sum at most 1; the rest is cash.
-        schedule: of the J windows.
+        schedule: when they are held; the first R of the J windows are.
         rule: how far targets are traded towards.
         keep_weights: whether `Held.weights` is wanted.
     """
@@ -119,7 +141,7 @@ def hold(
     )
 
 
-def after_costs(held: Held, schedule: Schedule, cost_rate: float) -> np.ndarray:
+def after_costs(held: Held, schedule: Periods, cost_rate: float) -> np.ndarray:
     """Return (B, M, D) returns after costs.
 
     The cost of a rebalance, ``cost_rate`` times what is traded, is paid out of wealth on the first day held:

@@ -1,11 +1,11 @@
 """Single figures of a study or a walk-forward, for notebooks; `jaxalloc.write_report` puts them on one page.
 
 Functions of `jaxalloc.figures.walks` and `jaxalloc.figures.comparisons`, `bands`, `logits` and `walk_heatmap` take a
-`jaxalloc.WalkForward`, `cuts` takes a `jaxalloc.ClusterChoice`, `bagged_weights` a `jaxalloc.BaggedAllocation`, and the
-others take a `jaxalloc.Study`. They return a `plotly.graph_objects.Figure` (extra ``report``).
-``at`` is the number of a point of a sweep's grid; by default it is the point with the settings that the sweep started
-from, see `jaxalloc.settings.sweep.Sweep.home`. Weights, returns, volatilities and frequencies are fractions, shown in
-per cent.
+`jaxalloc.WalkForward`, `path_boxes` a `jaxalloc.CrossValidation`, too, `cuts` takes a `jaxalloc.ClusterChoice`,
+`bagged_weights` a `jaxalloc.BaggedAllocation`, and the others take a `jaxalloc.Study`. They return a
+`plotly.graph_objects.Figure` (extra ``report``). ``at`` is the number of a point of a sweep's grid; by default it is
+the point with the settings that the sweep started from, see `jaxalloc.settings.sweep.Sweep.home`. Weights, returns,
+volatilities and frequencies are fractions, shown in per cent.
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from jaxalloc.arguments.errors import InputError
 from jaxalloc.arguments.words import literal
+from jaxalloc.backtest.validation import CrossValidation
 from jaxalloc.backtest.walk import WalkForward
 from jaxalloc.figures.bagging import bagged_weights
 from jaxalloc.figures.choice import cuts
@@ -41,11 +42,12 @@ _FIGURES: dict[type, dict[str, Callable[..., Any]]] = {
         (WalkForward, _OF_WALKS),
         (ClusterChoice, (cuts,)),
         (BaggedAllocation, (bagged_weights,)),
+        (CrossValidation, (path_boxes,)),
     )
 }
 
 
-Result = Study | WalkForward | ClusterChoice | BaggedAllocation
+Result = Study | WalkForward | ClusterChoice | BaggedAllocation | CrossValidation
 
 
 def draw(result: Result, name: str | None, *arguments: Any, **options: Any) -> go.Figure:

@@ -18,6 +18,7 @@ from jaxalloc.settings.measures import WALK_MEASURE
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
+    from jaxalloc.backtest.validation import CrossValidation
     from jaxalloc.backtest.walk import WalkForward
 
 _DIGITS = 5
@@ -93,21 +94,21 @@ def _add_intervals(
 
 
 def path_boxes(
-    walk: WalkForward,
+    walk: WalkForward | CrossValidation,
     measures: Sequence[str] = ("annual_return", "volatility", "sharpe", "max_drawdown"),
     *,
     at: int | None = None,
 ) -> go.Figure:
-    """Draw box plots of the profiles' figures over the resampled paths.
+    """Draw box plots of the profiles' figures over the paths.
 
     Args:
-        walk: a walk-forward with paths.
-        measures: some of the columns of `WalkForward.paths`.
+        walk: a walk-forward with resampled paths, or a cross-validation.
+        measures: some of the columns of its `paths`.
         at: point of a sweep's grid.
 
     Returns:
         Figure with a panel for each measure and a box for each profile: quartiles, median, mean (dashed), and whiskers
-        from 5 to 95 %. A diamond marks what happened.
+        from 5 to 95 %. A diamond marks what happened in a walk-forward; no path of a cross-validation did.
 
     Raises:
         InputError: there are no paths, no such point, or no such measure.
@@ -116,7 +117,7 @@ def path_boxes(
     unknown = [name for name in measures if name not in known]
     if unknown:
         raise InputError(f"there is no measure {literal(unknown[0])}; choose from {', '.join(known)}")
-    table: Any = walk.path_quantiles(at=point_number(walk, at))
+    table: Any = walk.path_quantiles(at=walk.settings.home if at is None else at)
     figure = _panels(len(measures), 30 * len(walk.profiles))
     for panel, measure in enumerate(measures, 1):
         _add_boxes(figure, panel, measure, table.xs(measure, level="measure"))
@@ -146,20 +147,21 @@ def _add_boxes(figure: go.Figure, panel: int, measure: str, table: pd.DataFrame)
                 width=0.6,
             )
             figure.add_trace(box, **place)
-    happened = go.Scatter(
-        x=[short(value) for value in table["history"]],
-        y=rows,
-        mode="markers",
-        marker={
-            "symbol": "diamond",
-            "size": 9,
-            "color": colours,
-            "line": {"width": 1, "color": "rgba(255,255,255,0.8)"},
-        },
-        text=names,
-        hovertemplate=f"%{{text}}, as it happened: %{{x:{shape}}}<extra></extra>",
-    )
-    figure.add_trace(happened, **place)
+    if "history" in table:
+        happened = go.Scatter(
+            x=[short(value) for value in table["history"]],
+            y=rows,
+            mode="markers",
+            marker={
+                "symbol": "diamond",
+                "size": 9,
+                "color": colours,
+                "line": {"width": 1, "color": "rgba(255,255,255,0.8)"},
+            },
+            text=names,
+            hovertemplate=f"%{{text}}, as it happened: %{{x:{shape}}}<extra></extra>",
+        )
+        figure.add_trace(happened, **place)
     figure.update_xaxes(title=words, tickformat=_axis(shape), **place)
     _name_rows(figure, panel, names)
 
@@ -167,8 +169,8 @@ def _add_boxes(figure: go.Figure, panel: int, measure: str, table: pd.DataFrame)
 # ---- what they share ------------------------------------------------------------------------------------------------
 
 
-def comparable(walk: WalkForward) -> list[str]:
-    """Return the measures of a walk-forward of which more or less is better, so that figures compare them."""
+def comparable(walk: WalkForward | CrossValidation) -> list[str]:
+    """Return the measures of a result of which more or less is better, so that figures compare them."""
     return [name for name in walk.shown if WALK_MEASURE[name].better]
 
 

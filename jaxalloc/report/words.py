@@ -92,6 +92,8 @@ def sampler_words(settings: dict[str, Any]) -> str:
         step = f"a step of {step}" if isinstance(step, str) else f"a step of {counted(step, 'row')}"
         what = "expanding windows from" if settings["expanding"] else "rolling windows of"
         return f"{what} {settings['window']} rows, {step}"
+    if kind == "CombinatorialSplits":
+        return f"the rows around {settings['test_groups']} of {settings['groups']} groups of rows, each choice of them"
     if kind == "RandomSubsets":
         return f"random subsets of {settings['size']} assets"
     if kind == "Parametric":

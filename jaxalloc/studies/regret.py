@@ -20,7 +20,8 @@ from jaxalloc.studies.tables import QUANTILES
 from jaxalloc.universes.scenarios import Truth
 
 MEASURED = ("volatility", "sharpe")
-_SAME_TRUTH = ("Bootstrap", "RollingWindows")  # samplers that change neither the assets nor the distribution
+# samplers that change neither the assets nor the distribution
+_SAME_TRUTH = ("Bootstrap", "RollingWindows", "CombinatorialSplits")
 
 
 def check_truth(sampler: Mapping[str, Any], truth: Truth | None) -> Truth:

@@ -37,12 +37,14 @@ class Sampler(abc.ABC):
         first: whether it makes the rows that the others draw from, and so comes first in a product.
         leaves_out: whether this sampler leaves rows out by chance (True), on purpose (False), or not at all (None).
         anew: whether its draws differ from one universe before it to the next, though they have a number.
+        by_time: whether it chooses rows by their place in time; a product takes one such sampler.
     """
 
     once: ClassVar[bool] = False
     first: ClassVar[bool] = False
     leaves_out: ClassVar[bool | None] = None
     anew: ClassVar[bool] = False
+    by_time: ClassVar[bool] = False
 
     @abc.abstractmethod
     def count(self, n_rows: int) -> int | None:
@@ -94,7 +96,7 @@ class Product(Sampler):
     """Every combination of several samplers, such as ``Bootstrap(1000) * RandomSubsets(30) * Stress(...)``.
 
     The factors apply in order; the last changes fastest. `Parametric`, if there is one, comes first; `RollingWindows`
-    and `Stress` occur at most once. The empty product is one universe, the panel itself.
+    or `CombinatorialSplits`, and `Stress`, occur at most once. The empty product is one universe, the panel itself.
 
     Attributes:
         factors: the samplers.
@@ -128,6 +130,9 @@ class Product(Sampler):
         for kind in kinds:
             if kind.once and kinds.count(kind) > 1:
                 raise InputError(f"a product takes one {kind.__name__}, not {kinds.count(kind)}")
+        parts_of_time = list(dict.fromkeys(kind.__name__ for kind in kinds if kind.by_time))
+        if len(parts_of_time) > 1:
+            raise InputError(f"a product takes one of {' and '.join(parts_of_time)}: both choose rows by their time")
         for kind in kinds[1:]:
             if kind.first:
                 raise InputError(f"{kind.__name__} makes the returns that the others draw from: put it first")
@@ -208,6 +213,7 @@ class RollingWindows(Sampler):
 
     once: ClassVar[bool] = True
     leaves_out: ClassVar[bool | None] = False
+    by_time: ClassVar[bool] = True
 
     window: int
     step: int | str | None = None

@@ -14,14 +14,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jaxalloc.backtest import cross_validation as module
-from jaxalloc.backtest.cross_validation import Halves, cross_validate, varying
+from jaxalloc.backtest.cross_validation import Halves, choose_on_halves, varying
 
 A = 252.0
 
 
 def validate(returns: np.ndarray, n_blocks: int, rates: Any = 0.0) -> Halves:
     count = len(returns)
-    return cross_validate(returns, n_blocks, np.full(count, A), np.broadcast_to(np.asarray(rates, float), count))
+    return choose_on_halves(returns, n_blocks, np.full(count, A), np.broadcast_to(np.asarray(rates, float), count))
 
 
 def assert_as_the_oracle_says(returns: np.ndarray, n_blocks: int, rates: Any = 0.0) -> None:
