@@ -112,6 +112,8 @@ def walk_forward(
     Where a window has no portfolio (`Status.INVALID`), the weights held before (or cash) are kept; the result says how
     often.
 
+    `cross_validate` makes several histories out of sample instead of one (combinatorial purged cross-validation).
+
     Args:
         panel: returns per period, as `read_returns` makes them (``missing="mask"`` keeps gaps); or a frame of them, in
             which gaps are kept too.

@@ -111,7 +111,7 @@ def test_a_report_from_the_file(run: Run, file: Path, settings: Path, value: str
     assert out.splitlines()[-1] == "Wrote other"
 
 
-ALLOWED = "choose from aggressor-weight, all, asset-cap, band, base, block, "
+ALLOWED = "choose from aggressor-weight, all, asset-cap, bag, bag-block, band, base, benchmark, block, "
 
 
 @pytest.mark.parametrize(
