@@ -10,11 +10,13 @@ import numpy as np
 from jaxalloc.figures.canvas import MUTED, label
 
 _NAMED = 2  # members that a cluster is called by
-# Mid-tones that stand out from white and from near-black. The largest clusters come first and have them all; where
+# Mid-tones that stand out from white and from near-black, then lighter ones. The largest clusters come first; where
 # there are more clusters than colours, one is used again.
 _COLOURS = (
     *("#3b82c4", "#d9772b", "#2a9d74", "#b65fb0", "#b8972a", "#4aa8c0"),
     *("#cc5a5a", "#6d78c9", "#7fa33a", "#a5714a", "#5f8f9f", "#c56b96"),
+    *("#86b6e4", "#eeb07c", "#7ccbab", "#d5a3d1", "#d8c57c", "#94d0de"),
+    *("#e5a1a1", "#a9b0e3", "#b2cc82", "#ccab8c", "#9dbac4", "#e0a9c2"),
 )
 _MARK = "\N{BLACK SQUARE}"
 
