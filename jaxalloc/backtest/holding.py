@@ -17,7 +17,6 @@ from jaxalloc.backtest.schedule import Schedule
 from jaxalloc.backtest.simulation import Held, Market, after_costs, concentrate, hold
 from jaxalloc.backtest.trading import Rule, trade
 from jaxalloc.backtest.walk import History
-from jaxalloc.markets.holes import weigh_gaps
 from jaxalloc.portfolios.means import lead_assets
 from jaxalloc.settings.measures import BENCHMARK_MEASURES, FIGURES
 from jaxalloc.studies.bags import Bags
@@ -191,8 +190,7 @@ def _bets(plan: WalkPlan, schedule: Schedule, rows: np.ndarray, block: Decisions
         return block.bets
     assert block.bagged is not None
     assert block.labels is not None
-    returns = weigh_gaps(plan.windows.returns, plan.windows.max_missing).returns
-    return bagged_bets(plan, schedule, rows, returns, block.bagged, block.labels, points)
+    return bagged_bets(plan, schedule, rows, plan.filled, block.bagged, block.labels, points)
 
 
 def _block_size(plan: WalkPlan, s: Schedule) -> int:

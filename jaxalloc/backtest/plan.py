@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -13,6 +14,7 @@ from jaxalloc.backtest.benchmark import Benchmark
 from jaxalloc.backtest.points import WalkSettings, walk_settings
 from jaxalloc.backtest.previous import previous_weights as held_before
 from jaxalloc.backtest.schedule import Schedule
+from jaxalloc.markets.holes import weigh_gaps
 from jaxalloc.markets.panel import Panel
 from jaxalloc.settings.sweep import Sweep
 from jaxalloc.studies.plan import Plan, make_plan
@@ -63,6 +65,11 @@ class WalkPlan:
     def profiles(self) -> tuple[str, ...]:
         """The P profiles."""
         return self.settings.config.profiles
+
+    @functools.cached_property
+    def filled(self) -> np.ndarray:
+        """(T, N) the panel, 0 where a missing return counts as 0."""
+        return weigh_gaps(self.windows.returns, self.windows.max_missing).returns
 
     @property
     def bagging(self) -> Bags | None:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from jaxalloc.arguments.errors import InputError
-from jaxalloc.arguments.plotting import plot
+from jaxalloc.arguments.plotting import Drawable
 from jaxalloc.arguments.words import counted, cut, literal
 from jaxalloc.backtest import comparison
 from jaxalloc.backtest.points import WalkSettings
@@ -18,9 +18,6 @@ from jaxalloc.settings.measures import FIGURES, RETURN_MEASURES, WALK_MEASURE
 from jaxalloc.studies import tables
 from jaxalloc.studies.study import Study, data_lines
 from jaxalloc.universes.splits import CombinatorialSplits
-
-if TYPE_CHECKING:
-    import plotly.graph_objects as go
 
 # of each path
 MEASURED = (
@@ -33,7 +30,7 @@ _ROWS_SHOWN = 20  # in a notebook
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
-class CrossValidation:
+class CrossValidation(Drawable):
     """Portfolios of combinatorial splits, held on the rows that they were not decided on; NumPy and pandas only.
 
     There are G points of the settings, bands and costs, P profiles and T rows. Of a sweep frames of figures have the
@@ -74,23 +71,6 @@ class CrossValidation:
         summary, write = self.summary(), WALK_MEASURE["sharpe"].write
         columns = {f"Sharpe, {name}": summary[name].map(write) for name in summary.columns[:-1]}
         return pd.DataFrame(columns).to_html(max_rows=_ROWS_SHOWN)
-
-    def plot(self, name: str | None = None, *arguments: Any, **options: Any) -> go.Figure:
-        """Draw a figure of `jaxalloc.figures` (extra ``report``).
-
-        Args:
-            name: ``"path_boxes"``; that by default.
-            arguments: what the function of that name takes after the cross-validation.
-            options: likewise, by name.
-
-        Raises:
-            InputError: there is no such figure, the arguments are not those that it takes, or Plotly is not
-                installed.
-
-        Example:
-            >>> validation.plot("path_boxes", ["sharpe"])  # doctest: +SKIP
-        """
-        return plot(self, name, arguments, options)
 
     @property
     def profiles(self) -> tuple[str, ...]:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from jaxalloc.arguments.errors import InputError
-from jaxalloc.arguments.plotting import plot
+from jaxalloc.arguments.plotting import Drawable
 from jaxalloc.arguments.words import counted, cut
 from jaxalloc.backtest import comparison, selection
 from jaxalloc.backtest.agreement import consecutive_agreement
@@ -27,9 +27,6 @@ from jaxalloc.settings.measures import BENCHMARK_MEASURES, FIGURES, OF_WALKS
 from jaxalloc.studies import tables
 from jaxalloc.studies.study import Study, data_lines
 from jaxalloc.universes.bootstrap import Method
-
-if TYPE_CHECKING:
-    import plotly.graph_objects as go
 
 _SHOWN = ("annual_return", "volatility", "sharpe", "max_drawdown", "turnover", "cost")  # in a notebook
 _ROWS_SHOWN = 20  # likewise
@@ -72,7 +69,7 @@ class History(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
-class WalkForward:
+class WalkForward(Drawable):
     """Portfolios decided on past windows and held on the rows after them; NumPy and pandas only.
 
     Days are the rows on which a portfolio is held; a rebalance is named by its first day. Frames by day or rebalance
@@ -135,23 +132,6 @@ class WalkForward:
         measures = [measure for measure in OF_WALKS if measure.name in _SHOWN]
         columns = {measure.heading: figures[measure.name].map(measure.write) for measure in measures}
         return pd.DataFrame(columns).to_html(max_rows=_ROWS_SHOWN)
-
-    def plot(self, name: str | None = None, *arguments: Any, **options: Any) -> go.Figure:
-        """Draw a figure of `jaxalloc.figures` (extra ``report``).
-
-        Args:
-            name: such as ``"drawdowns"`` or ``"differences"``; ``"wealth"`` by default.
-            arguments: what the function of that name takes after the walk-forward.
-            options: likewise, by name.
-
-        Raises:
-            InputError: there is no such figure, the arguments are not those that it takes, or Plotly is not
-                installed.
-
-        Example:
-            >>> walk.plot("drawdowns")  # doctest: +SKIP
-        """
-        return plot(self, name, arguments, options)
 
     @property
     def profiles(self) -> tuple[str, ...]:

@@ -6,9 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from jaxalloc.arguments.errors import InputError
-from jaxalloc.arguments.words import literal
-from jaxalloc.figures.canvas import MUTED, canvas, colour_of, faded, graph_objects, label
+from jaxalloc.figures.canvas import MUTED, canvas, check_profile, colour_of, faded, graph_objects, label
 from jaxalloc.figures.names import cluster_colours, marked
 
 if TYPE_CHECKING:
@@ -34,10 +32,7 @@ def bagged_weights(bagged: BaggedAllocation, profile: str, *, top: int = 20) -> 
     Raises:
         InputError: there is no such profile.
     """
-    profiles = bagged.study.profiles
-    if profile not in profiles:
-        raise InputError(f"there is no profile {literal(profile)}; there are {', '.join(profiles)}")
-    p = profiles.index(profile)
+    p = check_profile(bagged.study, profile)
     weights, own, errors = bagged.allocation.weights[p], bagged.own.weights[p], bagged.standard_errors[p]
     shown = np.argsort(-np.maximum(weights, own), kind="stable")[:top]
     shown = shown[np.argsort(-weights[shown], kind="stable")]

@@ -5,13 +5,13 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 
 from jaxalloc.arguments.errors import InputError
-from jaxalloc.arguments.plotting import plot
+from jaxalloc.arguments.plotting import Drawable
 from jaxalloc.arguments.words import counted, cut
 from jaxalloc.markets.holes import MAX_MISSING, weigh_gaps
 from jaxalloc.markets.panel import Panel, as_panel, panel_of_frame
@@ -25,12 +25,9 @@ from jaxalloc.studies.run import run_study
 from jaxalloc.studies.study import Study
 from jaxalloc.universes.bootstrap import Bootstrap
 
-if TYPE_CHECKING:
-    import plotly.graph_objects as go
-
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
-class BaggedAllocation:
+class BaggedAllocation(Drawable):
     """Bagged portfolios of one panel: P profiles, N assets, NumPy arrays.
 
     Attributes:
@@ -69,23 +66,6 @@ class BaggedAllocation:
                 index=pd.Index(self.study.symbols, name="asset"),
             )
         return pd.concat(parts, axis=1, names=["profile", "value"])
-
-    def plot(self, name: str | None = None, *arguments: Any, **options: Any) -> go.Figure:
-        """Draw a figure of `jaxalloc.figures` (extra ``report``).
-
-        Args:
-            name: ``"bagged_weights"``; that by default.
-            arguments: what the function of that name takes after the allocation.
-            options: likewise, by name.
-
-        Raises:
-            InputError: there is no such figure, the arguments are not those that it takes, or Plotly is not
-                installed.
-
-        Example:
-            >>> bagged.plot("bagged_weights", "max_sharpe")  # doctest: +SKIP
-        """
-        return plot(self, name, arguments, options)
 
     def __repr__(self) -> str:
         """At most five lines: what it is the mean of, and the portfolios."""

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from jaxalloc.arguments.errors import InputError
-from jaxalloc.arguments.plotting import plot
+from jaxalloc.arguments.plotting import Drawable
 from jaxalloc.arguments.words import counted, per_cent
 from jaxalloc.markets.panel import Panel, as_panel
 from jaxalloc.portfolios.distances import distances, mean_silhouette
@@ -23,15 +23,12 @@ from jaxalloc.studies.study import Study
 from jaxalloc.universes.bootstrap import Bootstrap
 from jaxalloc.universes.samplers import Sampler
 
-if TYPE_CHECKING:
-    import plotly.graph_objects as go
-
 DEFAULT = AllocationConfig(detone=True, criterion="silhouette")
 _LOOSE = 0.4  # resamples that agree less with the panel's own clusters are said to agree little
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
-class ClusterChoice:
+class ClusterChoice(Drawable):
     """Cuts of a panel's tree, and which one to take.
 
     Attributes:
@@ -72,23 +69,6 @@ class ClusterChoice:
 
     def _repr_html_(self) -> str:
         return self.table.to_html()
-
-    def plot(self, name: str | None = None, *arguments: Any, **options: Any) -> go.Figure:
-        """Draw a figure of `jaxalloc.figures` (extra ``report``).
-
-        Args:
-            name: ``"cuts"``; that by default.
-            arguments: what the function of that name takes after the choice.
-            options: likewise, by name.
-
-        Raises:
-            InputError: there is no such figure, the arguments are not those that it takes, or Plotly is not
-                installed.
-
-        Example:
-            >>> choice.plot()  # doctest: +SKIP
-        """
-        return plot(self, name, arguments, options)
 
 
 def cluster_choice(

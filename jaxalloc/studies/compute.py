@@ -22,7 +22,7 @@ from jaxalloc.storage.writer import Store
 from jaxalloc.studies.bags import Bags
 from jaxalloc.studies.chunks import ChunkResult, Computer
 from jaxalloc.studies.dask import dask_workers
-from jaxalloc.studies.folder import InFolder, pack, unpack, write_results
+from jaxalloc.studies.folder import BAGS, InFolder, pack, unpack, write_results
 from jaxalloc.studies.identity import identity_of
 from jaxalloc.studies.local import LocalDevices
 from jaxalloc.studies.missing import note_of_gaps
@@ -34,7 +34,6 @@ from jaxalloc.universes.scenarios import Parametric, Truth
 if TYPE_CHECKING:
     import pyarrow as pa
 
-BAGS = "bags"  # kind of a folder of sums
 _SECONDS_BETWEEN_STATES = 10.0  # at least; a crash costs the work since the last state
 _SHARE_OF_SAVING = 0.05  # of the time, at most, goes into saving states
 

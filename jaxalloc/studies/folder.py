@@ -31,6 +31,7 @@ from jaxalloc.universes.scenarios import Truth
 if TYPE_CHECKING:
     import pyarrow as pa
 
+BAGS = "bags"  # kind of a folder that holds nothing but `jaxalloc.studies.bags.Bags`
 RECORD, CORRELATION, TRUTH = "study.json", "correlation.parquet", "truth.parquet"
 
 
@@ -44,7 +45,7 @@ def load_study(folder: str | os.PathLike[str]) -> Study:
     kind = stored.manifest.identity.get("kind")
     if kind == "walk-forward":
         raise InputError(f"{unquoted(folder)} holds a walk-forward; load it with load_walk_forward")
-    if kind == "bags":
+    if kind == BAGS:
         raise InputError(f"{unquoted(folder)} holds sums over resamples; load the walk-forward that they belong to")
     state = stored.state()
     if not stored.manifest.finished:

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from jaxalloc.arguments.errors import InputError
-from jaxalloc.arguments.plotting import plot
+from jaxalloc.arguments.plotting import Drawable
 from jaxalloc.arguments.words import counted, cut
 from jaxalloc.portfolios.result import Allocation, universe_of
 from jaxalloc.settings.config import AllocationConfig
@@ -24,7 +24,6 @@ from jaxalloc.studies.totals import Totals
 from jaxalloc.universes.scenarios import Truth
 
 if TYPE_CHECKING:
-    import plotly.graph_objects as go
     import pyarrow as pa
 
 _SHOWN = ("volatility", "expected_return", "effective_assets", "effective_clusters", "turnover")  # in a notebook
@@ -36,7 +35,7 @@ Tables = Callable[[Sequence[str]], Iterable["pa.Table"]]
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
-class Study:
+class Study(Drawable):
     """Portfolios of the universes drawn from one panel, and of the panel itself; NumPy and pandas only.
 
     N assets in the order of `symbols`, P profiles in the order of `profiles`, B draws (`n`), each allocated at every
@@ -91,23 +90,6 @@ class Study:
         columns = {measure.heading: means[measure.name].map(measure.write) for measure in measures}
         return pd.DataFrame(columns).to_html(max_rows=_ROWS_SHOWN)
 
-    def plot(self, name: str | None = None, *arguments: Any, **options: Any) -> go.Figure:
-        """Draw a figure of `jaxalloc.figures` (extra ``report``).
-
-        Args:
-            name: such as ``"weights"`` or ``"dendrogram"``; ``"boxes"`` by default.
-            arguments: what the function of that name takes after the study.
-            options: likewise, by name.
-
-        Raises:
-            InputError: there is no such figure, the arguments are not those that it takes, or Plotly is not
-                installed.
-
-        Example:
-            >>> study.plot("weights", "risk_parity")  # doctest: +SKIP
-        """
-        return plot(self, name, arguments, options)
-
     @property
     def config(self) -> AllocationConfig:
         """The settings; of a sweep those that all points share."""
@@ -139,8 +121,7 @@ class Study:
         Raises:
             InputError: the study has no such profile, or keeps no universes.
         """
-        if profile not in self.profiles:
-            raise InputError(f"the study has no profile {profile!r}; it has {', '.join(self.profiles)}")
+        self._number(profile)
         return self._by_asset(f"{profile}.weights", at)
 
     def clusters(self, at: int | None = None) -> pd.DataFrame:
@@ -212,9 +193,7 @@ class Study:
         Raises:
             InputError: there is no such profile or point.
         """
-        if profile not in self.profiles:
-            raise InputError(f"the study has no profile {profile!r}; it has {', '.join(self.profiles)}")
-        p = self.profiles.index(profile)
+        p = self._number(profile)
         return self.over_points(lambda g: tables.bagged_weights(self.totals[g], p, self.symbols), at)
 
     def profile_summary(self, at: int | None = None) -> pd.DataFrame:
@@ -360,6 +339,12 @@ class Study:
         for table in self.tables(list(dict.fromkeys(("point", *names)))):
             rows = slice(None) if at is None else table["point"].to_numpy() == at
             yield {name: column_values(table[name])[rows] for name in names}
+
+    def _number(self, profile: str) -> int:
+        """A profile's number."""
+        if profile not in self.profiles:
+            raise InputError(f"the study has no profile {profile!r}; it has {', '.join(self.profiles)}")
+        return self.profiles.index(profile)
 
     def over_points(self, table: Callable[[int], pd.DataFrame], at: int | None) -> pd.DataFrame:
         """Return the table of one point, or those of all below each other, the settings swept as first levels."""
