@@ -60,7 +60,7 @@ def _allocated_jvp(
     rule, so that second derivatives are right, too.
     """
     made, kept = _allocated(*primals, backend)
-    x, config, c, a, given = primals
+    x, config, c, _, given = primals
     numbers = x, config, c, given
     changes = tangents[0], tangents[1], tangents[2], tangents[4]
     valid = (made.status[0] & Status.INVALID.value) == 0

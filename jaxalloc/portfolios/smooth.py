@@ -1,6 +1,6 @@
 """Portfolios of one universe as smooth functions of what they are made of, near a universe that has been allocated.
 
-Which assets take part, their clusters, the sleeve, and what is at a bound stay as they are: they are piecewise constant.
+Which assets take part, their clusters, the sleeve, and what is at a bound are piecewise constant, and stay as they are.
 Everything else is then a smooth function, in two halves as in `jaxalloc.portfolios.allocation`: `smooth_estimates` of
 returns, weights and settings, and `portfolios_near` of the estimates and settings. The solvers enter by their equations
 of optimality (`jaxalloc.kernels.solvers.implicit`), so that no loop is differentiated.
@@ -79,7 +79,9 @@ class SmoothEstimates(NamedTuple):
     antifragility: Array
 
 
-def smooth_estimates(x: Array, weights: Array, config: AllocationConfig, given: Given, active: Array) -> SmoothEstimates:
+def smooth_estimates(
+    x: Array, weights: Array, config: AllocationConfig, given: Given, active: Array
+) -> SmoothEstimates:
     """`jaxalloc.portfolios.estimates.annual_estimates` of a valid universe, as a smooth function.
 
     Args:
@@ -102,7 +104,7 @@ def smooth_estimates(x: Array, weights: Array, config: AllocationConfig, given: 
     return SmoothEstimates(mean=mean, covariance=covariance, antifragility=score)
 
 
-# ---- from estimates to portfolios -------------------------------------------------------------------------------------
+# ---- from estimates to portfolios ------------------------------------------------------------------------------------
 
 
 class _Limits(NamedTuple):
@@ -136,17 +138,14 @@ def portfolios_near(
     labels, n = kept.labels, len(mean)
     clusters, assets = _see(mean, covariance, config, kept, backend)
     near = [_profile_near(name, place, clusters, assets, kept) for place, name in enumerate(config.profiles)]
-    at_bound = [
-        _at_bound(kept.solved[place], PROFILES[name].sleeve, clusters, config, kept) if PROFILES[name].clustered else None
-        for place, name in enumerate(config.profiles)
-    ]
+    at_bound = [_at_bound(PROFILES[name], place, clusters, config, kept) for place, name in enumerate(config.profiles)]
 
     def smooth(mean: Array, covariance: Array, config: AllocationConfig) -> Smooth:
         clusters, assets = _see(mean, covariance, config, kept, backend)
         made = []
         for name, solve, full in zip(config.profiles, near, at_bound, strict=True):
             profile, solved = PROFILES[name], solve(clusters, assets)
-            if full is not None:
+            if full is not None:  # over clusters
                 limit = clusters.core if profile.sleeve else clusters.whole
                 weights = _shared_out(solved, clusters.synthetic.inner, labels, limit.asset, full, backend)
                 of_clusters, asset_bound, cluster_bound = solved, limit.asset, limit.cluster
@@ -189,12 +188,13 @@ def _see(
 
 
 def _limits(sizes: Array, config: AllocationConfig) -> _Limits:
-    """`jaxalloc.kernels.solvers.capped_simplex.bounds` as a smooth function: where an asset bound rises, on its piece."""
+    """`jaxalloc.kernels.solvers.capped_simplex.bounds` as a smooth function; a bound that rises stays on its piece."""
     fixed = bounds(sizes, *map(jax.lax.stop_gradient, (config.cluster_cap, config.asset_cap, config.slack)))
     clusters = jnp.maximum(jnp.sum(sizes > 0, dtype=sizes.dtype), 1)
     cluster = jnp.maximum(config.cluster_cap, config.slack / clusters)
     asset = jnp.maximum(config.asset_cap, config.slack / jnp.maximum(jnp.sum(sizes), 1))
-    capped = sizes * fixed.asset >= fixed.cluster
+    # clusters that reach the cap just where the bound stops rising count as below it: they say where it stops
+    capped = sizes * fixed.asset > fixed.cluster * (1 + 8 * jnp.finfo(sizes.dtype).eps)
     others = jnp.sum(jnp.where(capped, 0, sizes))
     risen = (config.slack - cluster * jnp.sum(capped, dtype=sizes.dtype)) / jnp.maximum(others, 1)
     asset = jnp.where(fixed.asset_raised & (others > 0), risen, asset)
@@ -238,10 +238,12 @@ def _problem(profile: Profile, clusters: _Clusters, assets: Assets) -> tuple[Arr
     return assets.covariance, reward, assets.upper
 
 
-def _at_bound(of_clusters: Array, sleeve: bool, clusters: _Clusters, config: AllocationConfig, kept: Kept) -> Array:
-    """(N,) bool, the assets that share their cluster's weight at the asset bound."""
-    synthetic = clusters.synthetic
-    sizes = jnp.where(kept.sleeve.clusters, 0, synthetic.sizes) if sleeve else synthetic.sizes
+def _at_bound(profile: Profile, place: int, clusters: _Clusters, config: AllocationConfig, kept: Kept) -> Array | None:
+    """(N,) bool, the assets that are at the asset bound inside their cluster; None of a profile over assets."""
+    if not profile.clustered:
+        return None
+    synthetic, of_clusters = clusters.synthetic, kept.solved[place]
+    sizes = jnp.where(kept.sleeve.clusters, 0, synthetic.sizes) if profile.sleeve else synthetic.sizes
     numbers = sizes, config.cluster_cap, config.asset_cap, config.slack
     fixed: Any = jax.lax.stop_gradient((bounds(*numbers).asset, of_clusters, synthetic.inner))
     asset_bound, of_clusters, inner = fixed

@@ -27,6 +27,7 @@ from jaxalloc.kernels.lanes.adapter import lanes_last
 from jaxalloc.kernels.lanes.backend import Backend
 from jaxalloc.kernels.lanes.elimination import solve_positive_definite
 from jaxalloc.kernels.lanes.products import divisor, dot
+from jaxalloc.kernels.solvers.problem import accepted
 
 
 class Face(NamedTuple):
@@ -84,13 +85,12 @@ def _on_face(matrix: Array, free: Array, backend: Backend) -> Array:
     return jnp.where(both, inverse_of(scaled, backend) * scale[:, None] * scale[None, :], 0)
 
 
-def _sides(weights: Array, upper: Array) -> tuple[Array, Array]:
-    """(K,) bool, which entries are strictly between their bounds, and which are at the upper one."""
-    full = (upper > 0) & (weights >= upper * (1 - 8 * jnp.finfo(upper.dtype).eps))
-    return (weights > 0) & ~full, full
+def _is_full(weights: Array, upper: Array) -> Array:
+    """(K,) bool, which entries are at the upper bound, as far as a gap that counts as solved tells."""
+    return (upper > 0) & (weights >= upper * (1 - accepted(upper.dtype)))
 
 
-# ---- minimum variance, and the highest reward for its risk ------------------------------------------------------------
+# ---- minimum variance, and the highest reward for its risk -----------------------------------------------------------
 
 
 def mean_variance_face(
@@ -106,7 +106,10 @@ def mean_variance_face(
         rewarded: () bool, whether e'w / sqrt(w'Sw) was maximised; else w'Sw was minimised.
         backend: static.
     """
-    free, full = _sides(weights, upper)
+    full = _is_full(weights, upper)
+    # likewise at 0, in the variance metric: beside a cluster of hardly any risk tiny weights count
+    scaled = weights * jnp.sqrt(jnp.maximum(jnp.diagonal(covariance), 0))
+    free = (weights > 0) & ~full & (scaled > accepted(upper.dtype) * jnp.max(scaled))
     gradient, reward = dot(covariance, weights), jnp.sum(excess * weights)
     variance = jnp.sum(weights * gradient)
     rewarded = rewarded & (reward > 0) & (variance > 0)
@@ -154,7 +157,7 @@ def mean_variance_near(covariance: Array, excess: Array, upper: Array, face: Fac
     return _moved(weights, step + along_by * along - one_by * one, missing, face)
 
 
-# ---- risk parity ------------------------------------------------------------------------------------------------------
+# ---- risk parity -----------------------------------------------------------------------------------------------------
 
 
 def risk_parity_face(covariance: Array, upper: Array, weights: Array, backend: Backend) -> Face:
@@ -166,7 +169,8 @@ def risk_parity_face(covariance: Array, upper: Array, weights: Array, backend: B
         weights: (K,) w, the solution.
         backend: static.
     """
-    free, full = _sides(weights, upper)
+    full = _is_full(weights, upper)
+    free = (weights > 0) & ~full
     gradient = dot(covariance, weights)
     contribution = jnp.where(free, weights * gradient, 0)
     level = jnp.sum(contribution) / divisor(jnp.sum(free, dtype=covariance.dtype))
@@ -216,12 +220,10 @@ def _moved(weights: Array, step: Array, missing: Array, face: Face) -> Array:
     return weights + jnp.where(jnp.any(face.free), step, evenly)
 
 
-# ---- minimum variance of each block -----------------------------------------------------------------------------------
+# ---- minimum variance of each block ----------------------------------------------------------------------------------
 
 
-def block_variance_near(
-    covariance: Array, weights: Array, labels: Array, backend: Backend
-) -> Callable[[Array], Array]:
+def block_variance_near(covariance: Array, weights: Array, labels: Array, backend: Backend) -> Callable[[Array], Array]:
     """Portfolios of minimum variance, one inside each cluster, as a function of the covariance near the solved one.
 
     Args:
