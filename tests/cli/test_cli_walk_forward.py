@@ -71,7 +71,9 @@ def test_a_walk_is_printed_and_kept(run: Run, file: Path, market: pd.DataFrame) 
         assert re.search(rf"^{symbol} +{' +'.join(map(re.escape, shown))}$", out, re.MULTILINE)
 
 
-def test_a_machine_gets_one_document(run: Run, file: Path, market: pd.DataFrame) -> None:
+def test_a_machine_gets_one_document(
+    run: Run, file: Path, market: pd.DataFrame, undocumented: Callable[..., set[str]]
+) -> None:
     out, err = run(*WALK, "--json", "--paths", "4", "--base", "risk_parity", "--gap", "1")
     assert err == ""
     found = json.loads(out)
@@ -79,6 +81,7 @@ def test_a_machine_gets_one_document(run: Run, file: Path, market: pd.DataFrame)
     assert (found["folder"], found["report"], found["base"]) == ("market-walk-forward", None, "risk_parity")
     assert [row["profile"] for row in found["summary"]] == list(PROFILES)
     assert found["summary"][1]["sharpe"] == wanted.summary().loc["risk_parity", "sharpe"]
+    assert undocumented("walk-forward", found, wanted.record) == set()
     assert {row["profile"] for row in found["differences"]} == {"equal_weight"}
     assert found["differences"][0]["low"] == wanted.differences("risk_parity")["low"].iloc[0]
     assert len(found["rebalances"]) == 6
