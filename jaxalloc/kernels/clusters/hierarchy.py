@@ -113,9 +113,7 @@ def bisection_near(covariance: Array, order: Array, active: Array) -> Array:
     return _bisect_by(covariance, order, active, _bisect_lanes)
 
 
-def _bisect_by(
-    covariance: Array, order: Array, active: Array | None, bisect: Callable[[Array], Array]
-) -> Array:
+def _bisect_by(covariance: Array, order: Array, active: Array | None, bisect: Callable[[Array], Array]) -> Array:
     n = covariance.shape[0]
     depth = (n - 1).bit_length()
     count = jnp.int32(n) if active is None else jnp.sum(active, dtype=jnp.int32)

@@ -67,9 +67,7 @@ def sample_tail_gain(returns: Array, weights: Array, mask: Array, n_rows: Array 
     return sample_tail(returns, weights, mask, n_rows)[0]
 
 
-def sample_tail(
-    returns: Array, weights: Array, mask: Array, n_rows: Array | int | None = None
-) -> tuple[Tail, Array]:
+def sample_tail(returns: Array, weights: Array, mask: Array, n_rows: Array | int | None = None) -> tuple[Tail, Array]:
     """Mean of each asset's returns strictly above its 95 % quantile, 0 if there is none; of one universe's own returns.
 
     With h = 0.95 (n - 1) and k = floor(h) the quantile is x(k) + (h - k) (x(k+1) - x(k)), where x(k) is the smallest

@@ -27,6 +27,9 @@ from jaxalloc.kernels.lanes.adapter import lanes_last
 from jaxalloc.kernels.lanes.backend import Backend
 from jaxalloc.kernels.lanes.elimination import solve_positive_definite
 from jaxalloc.kernels.lanes.products import divisor, dot
+from jaxalloc.kernels.solvers.problem import accepted
+
+Product = Callable[[Array], Array]
 
 
 class Face(NamedTuple):
@@ -84,13 +87,12 @@ def _on_face(matrix: Array, free: Array, backend: Backend) -> Array:
     return jnp.where(both, inverse_of(scaled, backend) * scale[:, None] * scale[None, :], 0)
 
 
-def _sides(weights: Array, upper: Array) -> tuple[Array, Array]:
-    """(K,) bool, which entries are strictly between their bounds, and which are at the upper one."""
-    full = (upper > 0) & (weights >= upper * (1 - 8 * jnp.finfo(upper.dtype).eps))
-    return (weights > 0) & ~full, full
+def _is_full(weights: Array, upper: Array) -> Array:
+    """(K,) bool, which entries are at the upper bound, as far as a gap that counts as solved tells."""
+    return (upper > 0) & (weights >= upper * (1 - accepted(upper.dtype)))
 
 
-# ---- minimum variance, and the highest reward for its risk ------------------------------------------------------------
+# ---- minimum variance, and the highest reward for its risk -----------------------------------------------------------
 
 
 def mean_variance_face(
@@ -106,7 +108,10 @@ def mean_variance_face(
         rewarded: () bool, whether e'w / sqrt(w'Sw) was maximised; else w'Sw was minimised.
         backend: static.
     """
-    free, full = _sides(weights, upper)
+    full = _is_full(weights, upper)
+    # likewise at 0, in the variance metric: beside a cluster of hardly any risk tiny weights count
+    scaled = weights * jnp.sqrt(jnp.maximum(jnp.diagonal(covariance), 0))
+    free = (weights > 0) & ~full & (scaled > accepted(upper.dtype) * jnp.max(scaled))
     gradient, reward = dot(covariance, weights), jnp.sum(excess * weights)
     variance = jnp.sum(weights * gradient)
     rewarded = rewarded & (reward > 0) & (variance > 0)
@@ -124,17 +129,23 @@ def mean_variance_face(
     )
 
 
-def mean_variance_near(covariance: Array, excess: Array, upper: Array, face: Face) -> Array:
+def mean_variance_near(product: Product, excess: Array, upper: Array, face: Face) -> Array:
     """Weights (K,) of minimum variance, or of the highest reward for its risk, near a solved problem.
 
     With w = w_F + u_U the equations on the face F are Sw = beta, of minimum variance, and e/r - Sw/v = beta, where
     r = e'w and v = w'Sw; and sum w = 1. Newton's matrix of the latter, times -v, is S - 2 gg'/v + v ee'/r^2 with
     g = Sw, and e = r (g/v + slope) on F. So two unknowns are left beside the inverse of S on F: the multiplier of the
     sum, and what multiplies g.
+
+    Args:
+        product: S times a vector (K,).
+        excess: (K,) e.
+        upper: (K,) u.
+        face: of the solved problem.
     """
-    dtype = covariance.dtype
+    dtype = upper.dtype
     weights, missing = _held(upper, face)
-    gradient, reward = dot(covariance, weights), jnp.sum(excess * weights)
+    gradient, reward = product(weights), jnp.sum(excess * weights)
     variance = jnp.sum(weights * gradient)
     ratio = excess / jnp.where(face.rewarded, reward, 1) - gradient / jnp.where(face.rewarded, variance, 1)
     residual = jnp.where(face.free, jnp.where(face.rewarded, face.level * ratio, -gradient), 0)
@@ -154,7 +165,7 @@ def mean_variance_near(covariance: Array, excess: Array, upper: Array, face: Fac
     return _moved(weights, step + along_by * along - one_by * one, missing, face)
 
 
-# ---- risk parity ------------------------------------------------------------------------------------------------------
+# ---- risk parity -----------------------------------------------------------------------------------------------------
 
 
 def risk_parity_face(covariance: Array, upper: Array, weights: Array, backend: Backend) -> Face:
@@ -166,7 +177,8 @@ def risk_parity_face(covariance: Array, upper: Array, weights: Array, backend: B
         weights: (K,) w, the solution.
         backend: static.
     """
-    free, full = _sides(weights, upper)
+    full = _is_full(weights, upper)
+    free = (weights > 0) & ~full
     gradient = dot(covariance, weights)
     contribution = jnp.where(free, weights * gradient, 0)
     level = jnp.sum(contribution) / divisor(jnp.sum(free, dtype=covariance.dtype))
@@ -187,15 +199,20 @@ def risk_parity_face(covariance: Array, upper: Array, weights: Array, backend: B
     )
 
 
-def risk_parity_near(covariance: Array, upper: Array, face: Face) -> Array:
+def risk_parity_near(product: Product, upper: Array, face: Face) -> Array:
     """Weights (K,) of equal risk contributions under bounds, near a solved problem.
 
     On the face w_i (Sw)_i = lambda, and sum w = 1; the others are at their bounds.
+
+    Args:
+        product: S times a vector (K,).
+        upper: (K,) u.
+        face: of the solved problem.
     """
     weights, missing = _held(upper, face)
-    residual = jnp.where(face.free, 1 - weights * dot(covariance, weights) / face.level, 0)
+    residual = jnp.where(face.free, 1 - weights * product(weights) / face.level, 0)
     own = jnp.where(face.free, face.weights, 0)
-    step, one = dot(face.inverse, residual), dot(face.inverse, face.free.astype(covariance.dtype))
+    step, one = dot(face.inverse, residual), dot(face.inverse, face.free.astype(upper.dtype))
     by = (missing - jnp.sum(own * step)) / divisor(jnp.sum(own * one))
     return _moved(weights, own * (step + by * one), missing, face)
 
@@ -216,12 +233,10 @@ def _moved(weights: Array, step: Array, missing: Array, face: Face) -> Array:
     return weights + jnp.where(jnp.any(face.free), step, evenly)
 
 
-# ---- minimum variance of each block -----------------------------------------------------------------------------------
+# ---- minimum variance of each block ----------------------------------------------------------------------------------
 
 
-def block_variance_near(
-    covariance: Array, weights: Array, labels: Array, backend: Backend
-) -> Callable[[Array], Array]:
+def block_variance_near(covariance: Array, weights: Array, labels: Array, backend: Backend) -> Callable[[Array], Array]:
     """Portfolios of minimum variance, one inside each cluster, as a function of the covariance near the solved one.
 
     Args:
