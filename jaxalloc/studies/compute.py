@@ -248,6 +248,7 @@ class _Summaries:
             tables=tables,
             correlation=self.correlation,
             truth=_truth_of(self.plan),
+            plan=self.plan,
         )
 
 
