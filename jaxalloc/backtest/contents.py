@@ -35,7 +35,7 @@ from jaxalloc.storage.schema import (
     or_null,
     whole,
 )
-from jaxalloc.studies.contents import SHARED, sampler, settings_of
+from jaxalloc.studies.contents import SHARED, sampler, settings_of, symbols_of
 
 
 def _one_or_more(value: Any, path: str) -> None:
@@ -100,7 +100,7 @@ def walk_record_of(n_assets: int) -> Check:
     """Return the check of a walk-forward's record."""
     return fields(
         {
-            "symbols": list_of(TEXT, n_assets),
+            "symbols": symbols_of(n_assets),
             "notes": list_of(TEXT),
             "started": TEXT,
             "seconds": NUMBER,

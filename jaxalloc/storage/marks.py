@@ -49,7 +49,7 @@ def marked(table: pa.Table, kind: str, number: int, identity: dict[str, Any]) ->
     """Return a table with its mark."""
     mark = Mark(kind=kind, number=number, identity=identity, content="")
     mark = mark._replace(content=_content(table, mark))
-    return table.replace_schema_metadata({_KEY: json.dumps(mark._asdict(), sort_keys=True)})
+    return table.replace_schema_metadata({_KEY: json.dumps(mark._asdict())})
 
 
 def read_mark(data: bytes) -> tuple[Mark | None, int]:

@@ -206,8 +206,10 @@ class Store:
         """
         if name not in RESULTS:
             raise ValueError(f"{name!r} is no name for a result")
-        top = Place(self.folder)
+        top, file = Place(self.folder), file_record(data)
         with self._guard:
+            if self._manifest.results.get(name) == file and top.read_verified(name, file) is not None:
+                return  # a study that is resumed when all was done writes the same again
             if name not in self._manifest.results:
                 if top.has(name):
                     path = unquoted(top.path / name)
@@ -215,7 +217,7 @@ class Store:
                 # from now on the file is the study's own: whatever happens next, it may be replaced or removed
                 self._enter(results={**self._manifest.results, name: None})
             self._put(top, name, data)
-            self._enter(results={**self._manifest.results, name: file_record(data)})
+            self._enter(results={**self._manifest.results, name: file})
 
     def finish(self) -> None:
         """Mark the study as finished."""

@@ -122,11 +122,22 @@ def settings_of(entry: Mapping[str, Any], path: str) -> Sweep:
     return Sweep(base, grid)
 
 
+def symbols_of(n_assets: int) -> Check:
+    """Return the check of the names of the assets, each of which is another one."""
+
+    def check(value: Any, path: str) -> None:
+        list_of(TEXT, n_assets)(value, path)
+        if len(set(value)) < n_assets:
+            raise MisfitError(f"{path} must name each asset once")
+
+    return check
+
+
 def record_of(n_assets: int) -> Check:
     """Return the check of a study's record."""
     return fields(
         {
-            "symbols": list_of(TEXT, n_assets),
+            "symbols": symbols_of(n_assets),
             "notes": list_of(TEXT),
             "started": TEXT,
             "seconds": NUMBER,
