@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from jaxalloc.arguments.errors import InputError
+from jaxalloc.arguments.paths import real_path
 from jaxalloc.arguments.words import unquoted
 from jaxalloc.backtest.bagging import Bagged
 from jaxalloc.backtest.benchmark import Benchmark
@@ -27,6 +28,7 @@ from jaxalloc.markets.source import Source
 from jaxalloc.settings.measures import FIGURES
 from jaxalloc.storage.manifest import unfit
 from jaxalloc.storage.names import MANIFEST
+from jaxalloc.storage.place import Place
 from jaxalloc.storage.reader import StoredStudy
 from jaxalloc.storage.recovery import manifest_of, read_manifest
 from jaxalloc.storage.schema import MisfitError
@@ -88,6 +90,9 @@ def open_store(
         fresh: likewise; the studies of the one that is replaced go, unless they are replaced themselves.
         studies: names of those that are to be computed.
     """
+    path = real_path(folder)
+    for name in (ALLOCATIONS, PATHS, BAGS, PATH_BAGS) if path.is_dir() else ():
+        Place(path, name).names()  # refuses what is no folder, before anything is removed
     store = Store.open(folder, identity, resume=resume, fresh=fresh)
     if fresh:
         with contextlib.ExitStack() as undo:

@@ -38,6 +38,14 @@ def number_of(name: str) -> int | None:
     return number if file_name(number) == name else None
 
 
+def is_in_study(path: str) -> bool:
+    """Tell whether a path within a study's folder, with ``/`` between its parts, is that of a file of ours."""
+    folder, _, name = path.rpartition("/")
+    if folder:
+        return folder in (CHUNKS, STATE) and number_of(name) is not None
+    return name in OF_STUDIES or name in (MANIFEST, COPY, LOCK)
+
+
 def partial_name(name: str) -> str:
     """Return the name of a file while it is written."""
     return f".{name}{PARTIAL}"

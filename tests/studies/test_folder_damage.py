@@ -27,7 +27,7 @@ import pytest
 import jaxalloc as ja
 from jaxalloc.arguments.errors import InputError
 from jaxalloc.storage.manifest import _checksum
-from jaxalloc.storage.names import CHUNKS, COPY, MANIFEST, STATE, partial_name
+from jaxalloc.storage.names import CHUNKS, COPY, MANIFEST, RESULTS, STATE, is_in_study, number_of, partial_name
 from jaxalloc.storage.recovery import read_manifest
 
 MARKET = ja.datasets.synthetic_market(n_assets=6, n_observations=64)
@@ -376,6 +376,120 @@ def test_a_thousand_changed_studies(first: int, parent: Path, tmp_path: Path) ->
 @pytest.mark.parametrize("first", [5000, 5100])
 def test_changed_walk_forwards(first: int, parent: Path, tmp_path: Path) -> None:
     fuzz("walk", parent, tmp_path, range(first, first + 100))
+
+
+# What exactly is said
+
+
+@pytest.fixture
+def copied(parent: Path, tmp_path: Path) -> Path:
+    """A finished study, to be edited."""
+    return shutil.copytree(undamaged("study", parent)[0], tmp_path / "copied")
+
+
+def changed(entry: Any, path: str, value: Any) -> None:
+    """Set the entry of that path; where the value is `...`, take it away."""
+    *before, last = path.split("/")
+    for part in before:
+        entry = entry[part]
+    if value is ...:
+        del entry[last]
+    else:
+        entry[last] = value
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        ("identity/seed", "x", "identity.seed must be a whole number of at least 0 and at most 4294967295, not 'x'"),
+        ("identity/n", None, "identity.n must be a whole number of at least 1"),
+        ("identity/n", ..., "identity.n is missing"),
+        ("identity/precision", 16, "identity.precision must be 32 or 64, not 16"),
+        ("identity/keep", [], r"identity.keep must be 'weights' or 'summary', not \[\]"),
+        ("identity/chunk_size", 0.5, "identity.chunk_size must be a whole number"),
+        ("identity/chunk_size", 256, "chunks must be those from 0 to 4, for so many universes"),
+        ("identity/data", 3, "identity.data must be an object, not 3"),
+        ("identity/data/n_assets", True, "identity.data.n_assets must be a whole number of at least 1, not True"),
+        ("identity/settings", ..., "identity.settings is missing"),
+        ("identity/settings/config/slack", "a", "identity.settings: slack must be at least 1, not 'a'"),
+        ("identity/settings/config/colour", 1, "identity.settings.config: 'colour' is no field of it"),
+        ("identity/settings/config/profiles", ["x"], "identity.settings: unknown profile 'x'; choose from"),
+        ("identity/settings/config/profiles", [["x"]], r"identity.settings.config.profiles\[0\] must be text, not"),
+        ("identity/settings/grid", {"slack": 1}, "identity.settings.grid.slack must be a list, not 1"),
+        ("identity/settings/grid", {"colour": [1]}, "identity.settings: colour cannot be swept"),
+        ("identity/sampler", {}, "identity.sampler.sampler is missing"),
+        ("identity/sampler/method", "circular", "identity.sampler.block_length must be a number, not None"),
+        ("identity/versions", {"jax": 1}, "identity.versions.jax must be text, not 1"),
+        ("chunks/1/count", 511, "chunks.1.count must be 512, not 511"),
+        ("chunks/1", ..., "chunks must be those from 0 to 2, for so many universes"),
+        ("state/count", 2, "state.count must be 3, not 2"),
+    ],
+)
+def test_a_field_of_the_manifest_that_is_edited_is_named(path: str, value: Any, message: str, copied: Path) -> None:
+    content = json.loads((copied / MANIFEST).read_text())
+    changed(content, path, value)
+    put_manifest(copied / MANIFEST, content)
+    with pytest.raises(InputError, match=rf"its manifest\.json is not as jaxalloc writes it: {message}") as error:
+        ja.load_study(copied)
+    one_line(error.value)
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        ("symbols", 3, "symbols must be a list of 6, not 3"),
+        ("symbols", ["a"] * 6, "symbols must name each asset once"),
+        ("notes", ["a", 1], r"notes\[1\] must be text, not 1"),
+        ("seconds", "long", "seconds must be a number, not 'long'"),
+        ("status_counts", ..., "status_counts is missing"),
+        ("seed", 8, r"seed is not as manifest\.json says"),
+        ("settings/config/slack", 1.2, r"settings is not as manifest\.json says"),
+    ],
+)
+def test_a_field_of_the_record_that_is_forged_is_named(path: str, value: Any, message: str, copied: Path) -> None:
+    record = json.loads((copied / "study.json").read_text())
+    changed(record, path, value)
+    forge(copied, copied / "study.json", json.dumps(record).encode())
+    with pytest.raises(InputError, match=rf"its study\.json is not as jaxalloc writes it: {message}") as error:
+        ja.load_study(copied)
+    one_line(error.value)
+
+
+def test_all_names_of_a_run_are_known(parent: Path) -> None:
+    for kind in KINDS:
+        folder, _ = undamaged(kind, parent)
+        for path in folder.rglob("*"):
+            assert path.is_dir() or path.name in (*RESULTS, MANIFEST, COPY, "lock") or number_of(path.name) is not None
+    folder, _ = undamaged("study", parent)
+    assert all(is_in_study(path.relative_to(folder).as_posix()) for path in folder.rglob("*") if path.is_file())
+
+
+@pytest.mark.parametrize("name", ["allocations", "paths", "bags"])
+def test_the_folder_of_a_walk_forwards_study_is_no_link(name: str, parent: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(undamaged("walk", parent)[0], tmp_path / "walk")
+    shutil.move(folder / name, tmp_path / "elsewhere")
+    (folder / name).symlink_to(tmp_path / "elsewhere")
+    before = everything(tmp_path / "elsewhere")
+    for how in ("resume", "fresh"):
+        with pytest.raises(InputError, match=f"{name} is a link, where a folder of jaxalloc's must be") as error:
+            walk(folder, **{how: True})
+        one_line(error.value)
+    if name != "bags":  # which are not read
+        with pytest.raises(InputError, match=f"{name} is a link"):
+            ja.load_walk_forward(folder)
+    assert everything(tmp_path / "elsewhere") == before
+
+
+def test_a_path_with_a_nul_is_bad_input() -> None:
+    for go in (
+        lambda: study(Path("a\0b")),
+        lambda: study(Path("a\0b"), resume=True),
+        lambda: walk(Path("a\0b"), fresh=True),
+        lambda: ja.load_study("a\0b"),
+        lambda: ja.load_walk_forward("a\0b"),
+    ):
+        with pytest.raises(InputError, match=r"the folder 'a\\x00b' has characters that no path can have"):
+            go()
 
 
 # Kills
