@@ -104,8 +104,9 @@ def synthesize(
     index = jnp.arange(n_clusters, dtype=jnp.int32)
     variance = jnp.diagonal(covariance)
     safe = jnp.where(active, variance, 1)
-    smallest = jnp.full(n_clusters, jnp.inf, dtype)  # of each cluster: v is scale-free in it
-    smallest = smallest.at[_places(labels, n_clusters)].min(safe, mode="drop")
+    # of each cluster; v does not depend on it, and neither does its derivative
+    smallest = jnp.full(n_clusters, jnp.inf, dtype)
+    smallest = smallest.at[_places(labels, n_clusters)].min(lax.stop_gradient(safe), mode="drop")
     of_asset = jnp.clip(labels, 0, n_clusters - 1)
     raw = jnp.where(active, smallest[of_asset] / safe, 0)
     total = sum_by_cluster(raw, labels, n_clusters, backend)
