@@ -50,7 +50,7 @@ def load_study(folder: str | os.PathLike[str]) -> Study:
     """Load a finished study from its folder; universes are read from there when they are asked for.
 
     Raises:
-        InputError: there is no study, it is not finished, or a file of it is damaged.
+        InputError: there is no study, it is not finished, or a file of it is damaged, or not as this package writes it.
     """
     return study_of(StoredStudy.open(folder))
 
