@@ -283,7 +283,7 @@ def _compute_walk(
         bagged = None
         if bags is not None:
             labels = allocations.columns("cluster_labels")["cluster_labels"]
-            bagged = bagged_of(plan, bags, labels.reshape(len(plan.settings), plan.schedule.n_windows, -1))
+            bagged = bagged_of(plan.settings, bags, labels.reshape(len(plan.settings), plan.schedule.n_windows, -1))
         # those of the study of the windows say which assets these put out
         notes = [*allocations.record["notes"], *bagging_notes(bagged, plan.profiles), *notes_on(allocations)]
         record = identity | {"notes": notes, "started": started}

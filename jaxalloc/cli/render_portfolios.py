@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
 
-from jaxalloc.arguments.words import counted
+from jaxalloc.arguments.words import counted, plain_name
 from jaxalloc.cli.documents import records
 from jaxalloc.cli.options import in_flags
 from jaxalloc.cli.render import empty_table, percent, plain
@@ -51,7 +51,7 @@ def print_clusters(portfolios: NamedPortfolios, profile: str, console: Console, 
     """Print a profile's figures and its `jaxalloc.portfolios.tables.cluster_table`."""
     figures = portfolios.figures(profile)
     volatility, mean = percent(figures["volatility"]), percent(figures["expected_return"])
-    heading = Text.assemble((profile, "bold"), f": volatility {volatility}, expected return {mean} a year")
+    heading = Text.assemble((plain_name(profile), "bold"), f": volatility {volatility}, expected return {mean} a year")
     console.print("", heading, sep="\n")
     for message in figures["messages"]:
         console.print(Text(f"note: {in_flags(message)}"), style="yellow")

@@ -31,8 +31,8 @@ _PANEL = "Running"
 
 
 @dataclasses.dataclass(frozen=True)
-class RunFlags:
-    """How a study or a walk-forward runs."""
+class ComputingFlags:
+    """How portfolios of many universes are computed."""
 
     resume: Annotated[
         bool,
@@ -65,6 +65,23 @@ class RunFlags:
         typer.Option(metavar="FOLDER", help="Write a trace of JAX's profiler to this folder.", rich_help_panel=_PANEL),
     ] = None
     quiet: Quiet = False
+
+    def computing(self) -> dict[str, Any]:
+        """Return the options as the arguments of `run_study`, `walk_forward` and `cross_validate`."""
+        return {
+            "precision": int(self.precision),
+            "chunk_size": "auto" if self.chunk_size is None else self.chunk_size,
+            "resume": self.resume,
+            "fresh": self.fresh,
+            "dask": self.dask,
+            "profile_dir": self.profile_dir,
+        }
+
+
+@dataclasses.dataclass(frozen=True)
+class RunFlags(ComputingFlags):
+    """How a study or a walk-forward runs."""
+
     report: Annotated[
         str | None,
         typer.Option(
@@ -86,17 +103,6 @@ class RunFlags:
             target = _new(f"{_stem(file)}-report", ".html")
         # the folder of the results is made later on
         return check_report(target, new_folder=folder is not None and target.parent == folder)
-
-    def computing(self) -> dict[str, Any]:
-        """Return the options as the arguments of `run_study` and `walk_forward`."""
-        return {
-            "precision": int(self.precision),
-            "chunk_size": "auto" if self.chunk_size is None else self.chunk_size,
-            "resume": self.resume,
-            "fresh": self.fresh,
-            "dask": self.dask,
-            "profile_dir": self.profile_dir,
-        }
 
 
 @dataclasses.dataclass(frozen=True)

@@ -21,7 +21,7 @@ from jaxalloc.portfolios.estimates import Estimates, Given, estimate
 from jaxalloc.portfolios.posing import pose_assets, pose_clusters, see_assets
 from jaxalloc.portfolios.profiles import PROFILES, solve_posed, weigh
 from jaxalloc.portfolios.result import Allocation
-from jaxalloc.portfolios.smooth import Kept, Smooth, SmoothEstimates, portfolios_near, smooth_estimates
+from jaxalloc.portfolios.smooth import Kept, Scaled, Smooth, SmoothEstimates, portfolios_near, smooth_estimates
 from jaxalloc.settings.config import AllocationConfig
 from jaxalloc.settings.status import Status
 
@@ -68,7 +68,7 @@ def _allocated_jvp(
 
     def smooth(x: Array, config: AllocationConfig, c: Array, given: Given) -> tuple[SmoothEstimates, Smooth]:
         estimates = smooth_estimates(x, c, config, given, kept.active)
-        return estimates, near(estimates.mean, estimates.covariance, config)
+        return estimates, near(estimates.mean, Scaled(estimates.covariance), config)
 
     here = smooth_estimates(x, c, config, given, kept.active)
     near = portfolios_near(here.mean, here.covariance, config, kept, backend)

@@ -11,13 +11,13 @@ The values are those of the allocation up to rounding. What the functions are fo
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxalloc.kernels.clusters.within import Synthetic, share_out, sum_by_cluster, synthesize
+from jaxalloc.kernels.clusters.within import Synthetic, share_out, sum_by_cluster, synthesize, weights_within
 from jaxalloc.kernels.lanes.backend import Backend
 from jaxalloc.kernels.lanes.precision import is_negligible, jitter
 from jaxalloc.kernels.lanes.products import dot
@@ -25,6 +25,7 @@ from jaxalloc.kernels.moments.smooth import smooth_moments, smooth_tail
 from jaxalloc.kernels.moments.tails import skewness
 from jaxalloc.kernels.solvers.capped_simplex import bounds
 from jaxalloc.kernels.solvers.implicit import (
+    Product,
     mean_variance_face,
     mean_variance_near,
     risk_parity_face,
@@ -33,8 +34,8 @@ from jaxalloc.kernels.solvers.implicit import (
 from jaxalloc.kernels.solvers.risk_parity.solve import RISK_PARITY
 from jaxalloc.portfolios.barbell import Sleeve, antifragility
 from jaxalloc.portfolios.baselines import Assets
-from jaxalloc.portfolios.estimates import Estimates, Given
-from jaxalloc.portfolios.posing import VOLATILITY, see_assets
+from jaxalloc.portfolios.estimates import Given
+from jaxalloc.portfolios.posing import VOLATILITY
 from jaxalloc.portfolios.profiles import PROFILES, Profile
 from jaxalloc.portfolios.smooth_formulas import SMOOTH_FORMULAS
 from jaxalloc.settings.config import AllocationConfig
@@ -107,6 +108,34 @@ def smooth_estimates(
 # ---- from estimates to portfolios ------------------------------------------------------------------------------------
 
 
+class Scaled(NamedTuple):
+    """A covariance in which volatilities move: matrix_ij scale_i scale_j.
+
+    Attributes:
+        matrix: (N, N).
+        scale: (N,) factors of the volatilities; None for ones.
+    """
+
+    matrix: Array
+    scale: Array | None = None
+
+    @property
+    def variance(self) -> Array:
+        """(N,) diagonal."""
+        own = jnp.diagonal(self.matrix)
+        return own if self.scale is None else own * self.scale**2
+
+    def product(self, vector: Array) -> Array:
+        """The covariance times (N,), in N^2 steps whatever is differentiated."""
+        if self.scale is None:
+            return dot(self.matrix, vector)
+        return self.scale * dot(self.matrix, self.scale * vector)
+
+    def dense(self) -> Array:
+        """(N, N)."""
+        return self.matrix if self.scale is None else self.matrix * self.scale[:, None] * self.scale[None, :]
+
+
 class _Limits(NamedTuple):
     """`Bounds` as a smooth function: upper (K,), cluster () and asset ()."""
 
@@ -115,18 +144,53 @@ class _Limits(NamedTuple):
     asset: Array
 
 
-class _Clusters(NamedTuple):
-    """One universe seen by its clusters, as a smooth function; limits of all clusters, and of a barbell's core."""
+class _Problem(NamedTuple):
+    """A problem of a profile as a smooth function: covariance times a vector, reward (K,), bounds (K,)."""
 
-    synthetic: Synthetic
-    whole: _Limits
-    core: _Limits
+    product: Product
+    reward: Array
+    upper: Array
+
+
+class _View(NamedTuple):
+    """One universe seen by its clusters and its assets, as a smooth function.
+
+    Attributes:
+        product: the clusters' covariance times (K,).
+        inner: (N,) inverse-variance weights inside the clusters.
+        excess: (K,) the clusters' mean less the risk-free rate.
+        limits: of all clusters, and of a barbell's core.
+        covariance: of the assets.
+        assets: what profiles over assets see; its covariance only where it is asked for as a whole.
+    """
+
+    product: Product
+    inner: Array
+    excess: Array
+    limits: tuple[_Limits, _Limits]
+    covariance: Scaled
+    assets: Assets
+
+    def problem(self, profile: Profile) -> _Problem:
+        """A profile's, as `jaxalloc.portfolios.posing` has it."""
+        if not profile.over_assets:
+            reward = jnp.zeros_like(self.excess) if profile.reward is None else self.excess
+            return _Problem(product=self.product, reward=reward, upper=self.limits[profile.upper].upper)
+        assets = self.assets
+        if profile.reward == VOLATILITY:
+            reward = jnp.where(assets.active, jnp.sqrt(jnp.where(assets.active, self.covariance.variance, 1)), 0)
+        else:
+            reward = jnp.zeros_like(assets.excess) if profile.reward is None else assets.excess
+        return _Problem(product=self.covariance.product, reward=reward, upper=assets.upper)
+
+
+Near = Callable[[_View], Array]
 
 
 def portfolios_near(
     mean: Array, covariance: Array, config: AllocationConfig, kept: Kept, backend: Backend
-) -> Callable[[Array, Array, AllocationConfig], Smooth]:
-    """Portfolios as a smooth function of annual mean (N,), annual covariance (N, N) and settings, near these.
+) -> Callable[[Array, Scaled, AllocationConfig], Smooth]:
+    """Portfolios as a smooth function of annual mean (N,), annual covariance and settings, near these.
 
     Args:
         mean: (N,) as estimated; 0 for an inactive asset.
@@ -136,55 +200,73 @@ def portfolios_near(
         backend: static.
     """
     labels, n = kept.labels, len(mean)
-    clusters, assets = _see(mean, covariance, config, kept, backend)
-    near = [_profile_near(name, place, clusters, assets, kept) for place, name in enumerate(config.profiles)]
-    at_bound = [_at_bound(PROFILES[name], place, clusters, config, kept) for place, name in enumerate(config.profiles)]
+    synthetic = synthesize(mean, covariance, kept.active, labels, config.risk_free_rate, n, backend)
+    # of a cluster without variance: what it was given instead
+    given = jnp.where(synthetic.riskless, jnp.diagonal(synthetic.covariance), 0)
+    here = _view(mean, Scaled(covariance), config, kept, given, backend)
+    profiles = [PROFILES[name] for name in config.profiles]
+    near = [_near(name, place, here, synthetic, kept) for place, name in enumerate(config.profiles)]
+    full = [
+        _at_bound(kept.solved[place], here.limits[profile.upper], synthetic.inner, labels)
+        for place, profile in enumerate(profiles)
+    ]
 
-    def smooth(mean: Array, covariance: Array, config: AllocationConfig) -> Smooth:
-        clusters, assets = _see(mean, covariance, config, kept, backend)
+    def smooth(mean: Array, covariance: Scaled, config: AllocationConfig) -> Smooth:
+        view = _view(mean, covariance, config, kept, given, backend)
         made = []
-        for name, solve, full in zip(config.profiles, near, at_bound, strict=True):
-            profile, solved = PROFILES[name], solve(clusters, assets)
-            if full is not None:  # over clusters
-                limit = clusters.core if profile.sleeve else clusters.whole
-                weights = _shared_out(solved, clusters.synthetic.inner, labels, limit.asset, full, backend)
-                of_clusters, asset_bound, cluster_bound = solved, limit.asset, limit.cluster
+        for place, profile in enumerate(profiles):
+            solved, one = near[place](view), jnp.ones_like(config.asset_cap)
+            if profile.clustered:
+                limits = view.limits[profile.upper]
+                weights = _shared_out(solved, view.inner, labels, limits.asset, full[place], backend)
+                of_clusters, bound = solved, _Limits(upper=limits.upper, cluster=limits.cluster, asset=limits.asset)
             else:
                 weights, of_clusters = solved, sum_by_cluster(solved, labels, n, backend)
-                asset_bound = jnp.max(assets.upper) if profile.over_assets else jnp.ones_like(config.asset_cap)
-                cluster_bound = jnp.ones_like(config.asset_cap)
+                at_most = jnp.max(view.assets.upper) if profile.over_assets else one
+                bound = _Limits(upper=view.assets.upper, cluster=one, asset=at_most)
             if profile.sleeve:
                 weights, of_clusters, left = _beside_sleeve(weights, of_clusters, config, kept.sleeve)
-                asset_bound, cluster_bound = left * asset_bound, left * cluster_bound
-            made.append(_described(solved, weights, of_clusters, asset_bound, cluster_bound, mean, covariance))
+                bound = bound._replace(cluster=left * bound.cluster, asset=left * bound.asset)
+            made.append(_described(solved, weights, of_clusters, bound, mean, covariance))
         return jax.tree.map(lambda *leaves: jnp.stack(leaves), *made)
 
     return smooth
 
 
-def _see(
-    mean: Array, covariance: Array, config: AllocationConfig, kept: Kept, backend: Backend
-) -> tuple[_Clusters, Assets]:
-    """A universe as its clusters and its assets see it."""
-    n, labels, constant = len(mean), kept.labels, jax.lax.stop_gradient
-    synthetic = synthesize(mean, covariance, kept.active, labels, config.risk_free_rate, n, backend)
-    sizes = constant(synthetic.sizes)
-    no = jnp.bool_(False)
-    estimates = Estimates(
+def _view(
+    mean: Array, covariance: Scaled, config: AllocationConfig, kept: Kept, given: Array, backend: Backend
+) -> _View:
+    n, labels, active = len(mean), kept.labels, kept.active
+    of_asset, member = jnp.clip(labels, 0, n - 1), labels >= 0
+    inner = weights_within(covariance.variance, active, labels, n, backend)
+    sizes = sum_by_cluster(member.astype(mean.dtype), labels, n, backend)
+
+    def product(weights: Array) -> Array:
+        of_assets = jnp.where(member, inner * weights[of_asset], 0)
+        return sum_by_cluster(inner * covariance.product(of_assets), labels, n, backend) + given * weights
+
+    excess = sum_by_cluster(inner * mean, labels, n, backend) - config.risk_free_rate
+    index = jnp.arange(n, dtype=jnp.int32)
+    absent = (index[:, None] == index[None, :]) & ~active[:, None]
+    count = jnp.maximum(jnp.sum(active, dtype=mean.dtype), 1)
+    assets = Assets(
+        covariance=jnp.where(absent, 1, covariance.dense()),
         mean=mean,
-        covariance=covariance,
-        active=kept.active,
+        excess=jnp.where(active, mean - config.risk_free_rate, 0),
+        active=active,
         labels=labels,
-        n_clusters=jnp.int32(0),
-        antifragility=jnp.zeros_like(mean),
-        dropped=no,
-        valid=~no,
+        upper=jnp.where(active, jnp.maximum(config.asset_cap, config.slack / count), 0),
+        config=config,
+        backend=backend,
     )
-    return _Clusters(
-        synthetic=synthetic,
-        whole=_limits(sizes, config),
-        core=_limits(jnp.where(kept.sleeve.clusters, 0, sizes), config),
-    ), see_assets(estimates, config, backend)
+    return _View(
+        product=product,
+        inner=inner,
+        excess=jnp.where(sizes > 0, excess, 0),
+        limits=(_limits(sizes, config), _limits(jnp.where(kept.sleeve.clusters, 0, sizes), config)),
+        covariance=covariance,
+        assets=assets,
+    )
 
 
 def _limits(sizes: Array, config: AllocationConfig) -> _Limits:
@@ -202,53 +284,33 @@ def _limits(sizes: Array, config: AllocationConfig) -> _Limits:
     return _Limits(upper=upper, cluster=cluster, asset=asset)
 
 
-def _profile_near(
-    name: str, place: int, clusters: _Clusters, assets: Assets, kept: Kept
-) -> Callable[[_Clusters, Assets], Array]:
+def _near(name: str, place: int, here: _View, synthetic: Synthetic, kept: Kept) -> Near:
     """A profile's weights of clusters or assets as a smooth function, near a universe."""
-    profile, solved, altered = PROFILES[name], kept.solved[place], kept.altered[place]
+    profile, solved, altered, backend = PROFILES[name], kept.solved[place], kept.altered[place], here.assets.backend
     if profile.solver is None:
-        formula = SMOOTH_FORMULAS[name](assets, solved)
-        return lambda _, assets: _of_sum_one(formula(assets))
-    covariance, reward, upper = _problem(profile, clusters, assets)
+        formula = SMOOTH_FORMULAS[name](here.assets, solved)
+        return lambda view: _of_sum_one(formula(view.assets))
+    problem = here.problem(profile)
+    covariance = here.assets.covariance if profile.over_assets else synthetic.covariance
     if profile.solver is RISK_PARITY:
-        ridge = jnp.where(altered, jitter(covariance.dtype), 0) * jnp.eye(len(covariance), dtype=covariance.dtype)
-        face = risk_parity_face(covariance * (1 + ridge), upper, solved, assets.backend)
+        ridge = jnp.where(altered, jitter(covariance.dtype), 0) * jnp.diagonal(covariance)
+        face = risk_parity_face(covariance + jnp.diag(ridge), problem.upper, solved, backend)
 
-        def risk_parity(clusters: _Clusters, assets: Assets) -> Array:
-            covariance, _, upper = _problem(profile, clusters, assets)
-            return risk_parity_near(covariance * (1 + ridge), upper, face)
+        def risk_parity(view: _View) -> Array:
+            problem = view.problem(profile)
+            return risk_parity_near(lambda w: problem.product(w) + ridge * w, problem.upper, face)
 
         return risk_parity
     rewarded = jnp.bool_(profile.reward is not None) & ~altered
-    face = mean_variance_face(covariance, reward, upper, solved, rewarded, assets.backend)
-    return lambda clusters, assets: mean_variance_near(*_problem(profile, clusters, assets), face)
+    face = mean_variance_face(covariance, problem.reward, problem.upper, solved, rewarded, backend)
+    return lambda view: mean_variance_near(*view.problem(profile), face)
 
 
-def _problem(profile: Profile, clusters: _Clusters, assets: Assets) -> tuple[Array, Array, Array]:
-    """Covariance, reward and bounds of a profile that has a solver, as `jaxalloc.portfolios.posing` has them."""
-    if not profile.over_assets:
-        synthetic, limits = clusters.synthetic, clusters.core if profile.sleeve else clusters.whole
-        reward = jnp.zeros_like(synthetic.excess) if profile.reward is None else synthetic.excess
-        return synthetic.covariance, reward, limits.upper
-    if profile.reward == VOLATILITY:
-        reward = jnp.where(assets.active, jnp.sqrt(jnp.diagonal(assets.covariance)), 0)
-    else:
-        reward = jnp.zeros_like(assets.excess) if profile.reward is None else assets.excess
-    return assets.covariance, reward, assets.upper
-
-
-def _at_bound(profile: Profile, place: int, clusters: _Clusters, config: AllocationConfig, kept: Kept) -> Array | None:
-    """(N,) bool, the assets that are at the asset bound inside their cluster; None of a profile over assets."""
-    if not profile.clustered:
-        return None
-    synthetic, of_clusters = clusters.synthetic, kept.solved[place]
-    sizes = jnp.where(kept.sleeve.clusters, 0, synthetic.sizes) if profile.sleeve else synthetic.sizes
-    numbers = sizes, config.cluster_cap, config.asset_cap, config.slack
-    fixed: Any = jax.lax.stop_gradient((bounds(*numbers).asset, of_clusters, synthetic.inner))
-    asset_bound, of_clusters, inner = fixed
-    shared = share_out(of_clusters, inner, kept.labels, asset_bound, Backend.CPU)
-    return (kept.labels >= 0) & (shared >= asset_bound * (1 - 8 * jnp.finfo(inner.dtype).eps))
+def _at_bound(of_clusters: Array, limits: _Limits, inner: Array, labels: Array) -> Array:
+    """(N,) bool, the assets that share their cluster's weight at the asset bound: of a profile over clusters."""
+    of_clusters, bound, inner = map(jax.lax.stop_gradient, (of_clusters, limits.asset, inner))
+    shared = share_out(of_clusters, inner, labels, bound, Backend.CPU)
+    return (labels >= 0) & (shared >= bound * (1 - 8 * jnp.finfo(inner.dtype).eps))
 
 
 def _shared_out(
@@ -283,19 +345,12 @@ def _beside_sleeve(
 
 
 def _described(
-    solved: Array,
-    weights: Array,
-    of_clusters: Array,
-    asset_bound: Array,
-    cluster_bound: Array,
-    mean: Array,
-    covariance: Array,
+    solved: Array, weights: Array, of_clusters: Array, bound: _Limits, mean: Array, covariance: Scaled
 ) -> Smooth:
     """One portfolio, as `jaxalloc.portfolios.describing` has it. One without variance has no derivative of its risk."""
-    marginal = dot(covariance, weights)
-    variance = jnp.sum(weights * marginal)
-    own = jnp.diagonal(covariance)
-    gross = jnp.sum(weights * jnp.sqrt(jnp.where(own > 0, own, 1)))
+    marginal = covariance.product(weights)
+    variance, own = jnp.sum(weights * marginal), jax.lax.stop_gradient(covariance.variance)
+    gross = jnp.sum(weights * jnp.sqrt(own))
     positive = ~is_negligible(variance, gross**2)
     safe = jnp.where(positive, variance, 1)
     return Smooth(
@@ -305,8 +360,8 @@ def _described(
         volatility=jnp.where(positive, jnp.sqrt(safe), 0),
         expected_return=jnp.sum(mean * weights),
         risk_contributions=jnp.where(positive, weights * marginal / safe, weights),
-        asset_bound=asset_bound,
-        cluster_bound=cluster_bound,
+        asset_bound=bound.asset,
+        cluster_bound=bound.cluster,
     )
 
 

@@ -6,6 +6,7 @@ function of `Assets` near it. Whatever it computes beforehand (the order of a tr
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 
 import jax
@@ -16,7 +17,7 @@ from jaxalloc.kernels.clusters.distance import correlation_distance
 from jaxalloc.kernels.clusters.hierarchy import bisection_near, branches_of, leaf_order, split_by_branches
 from jaxalloc.kernels.clusters.linkage import linkage_matrix
 from jaxalloc.kernels.clusters.within import sum_by_cluster
-from jaxalloc.kernels.lanes.products import divisor
+from jaxalloc.kernels.lanes.products import divisor, dot
 from jaxalloc.kernels.solvers.implicit import block_variance_near, mean_variance_face, mean_variance_near
 from jaxalloc.portfolios import baselines
 from jaxalloc.portfolios.baselines import Assets
@@ -80,7 +81,7 @@ def nco(assets: Assets, weights: Array) -> Near:
     def near(assets: Assets) -> Array:
         inner = inside(assets.covariance)
         mixed, _, _ = mixed_portfolios(assets, inner)
-        return mean_variance_near(mixed, nothing, upper, face)[of_asset] * inner
+        return mean_variance_near(functools.partial(dot, mixed), nothing, upper, face)[of_asset] * inner
 
     return near
 

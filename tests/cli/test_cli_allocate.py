@@ -35,14 +35,16 @@ def test_allocate_prints_the_weights_of_every_asset(run: Run, file: Path, market
     weights = expected(market, profiles=("risk_parity",)).weights[0]
     for symbol, weight in zip(market.columns, weights, strict=True):
         assert re.search(rf"^{re.escape(symbol)} .* {100 * weight:.2f} % ", out, re.MULTILINE), symbol
-    assert "risk_parity: volatility" in out
+    assert "risk parity: volatility" in out
     assert err == DAYS_NOTE
     assert max(map(len, out.splitlines())) <= 80
 
 
 def test_allocate_names_each_profile_and_the_sleeve(run: Run, file: Path, market: pd.DataFrame) -> None:
     out, _ = run("allocate", file, *(f"--profile={profile}" for profile in DEFAULT_PROFILES))
-    assert [line.split(":")[0] for line in out.splitlines() if ": volatility" in line] == list(DEFAULT_PROFILES)
+    assert [line.split(":")[0] for line in out.splitlines() if ": volatility" in line] == [
+        profile.replace("_", " ") for profile in DEFAULT_PROFILES
+    ]
     aggressors = market.columns[expected(market).aggressors]
     (sleeve,) = (line for line in out.splitlines() if line.startswith("sleeve, "))
     assert set(sleeve.removeprefix("sleeve, 10.00 %: ").split(", ")) == set(aggressors)

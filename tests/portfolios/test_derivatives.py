@@ -11,7 +11,6 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from helpers import count_compilations
@@ -116,8 +115,8 @@ def find(config: ja.AllocationConfig, at: Universes, mask: np.ndarray, to: Unive
     """Run it, with cotangents of ones, or random ones."""
     shapes = [(B, N) if name == "antifragility" else (B, len(config.profiles), N) for name in SMOOTH]
     shapes = [shape[:2] if name in OF_PORTFOLIO else shape for name, shape in zip(SMOOTH, shapes, strict=True)]
-    rng = np.random.default_rng(seed)
-    cotangents = tuple(np.ones(shape) if seed is None else rng.normal(size=shape) for shape in shapes)
+    rng, dtype = np.random.default_rng(seed), at["returns"].dtype
+    cotangents = tuple(np.ones(shape, dtype) if seed is None else rng.normal(size=shape) for shape in shapes)
     return Found(*jax.tree.map(np.asarray, program(config)(at, mask, to, cotangents)))
 
 
@@ -259,25 +258,18 @@ def test_every_profile_by_formula_says_what_its_derivative_is() -> None:
 
 
 def test_float32_is_near_float64() -> None:
-    at, mask, to = universes(17, given=True)
-    universe, direction = (jax.tree.map(lambda leaf: leaf[0], tree) for tree in (at, to))
-
-    def tangent() -> np.ndarray:
-        def weights(mean: Any, covariance: Any) -> Any:
-            return allocation(DEFAULT, {**universe, "mean": mean, "covariance": covariance}, mask[0]).weights
-
-        dtype = jnp.result_type(float)
-        here, there = (
-            tuple(jnp.asarray(tree[name], dtype) for name in ("mean", "covariance")) for tree in (universe, direction)
-        )
-        return np.asarray(jax.jit(lambda *here: jax.jvp(weights, here, there)[1])(*here))
-
+    at, mask, to = universes(17)
     with jax.enable_x64(True):
-        exact = tangent()
+        exact = find(DEFAULT, at, mask, to)
+    single_at, single_to = (jax.tree.map(lambda leaf: leaf.astype(np.float32), tree) for tree in (at, to))
     with jax.enable_x64(False):
-        single = tangent()
-    assert single.dtype == np.float32
-    np.testing.assert_allclose(single, exact, atol=2e-3 * np.abs(exact).max())
+        single = find(DEFAULT, single_at, mask, single_to)
+    assert single.tangents[0].dtype == np.float32
+    same = (np.abs(single.made.weights - exact.made.weights) < 1e-4).all(axis=-1)
+    assert same.mean() > 0.8
+    error = np.abs(single.tangents[0] - exact.tangents[0]).max(axis=-1) / (1 + np.abs(exact.tangents[0]).max(axis=-1))
+    assert np.median(error[same]) < 1e-4
+    assert np.quantile(error[same], 0.9) < 1e-2
 
 
 SLOW = [

@@ -29,6 +29,8 @@ from jaxalloc.kernels.lanes.elimination import solve_positive_definite
 from jaxalloc.kernels.lanes.products import divisor, dot
 from jaxalloc.kernels.solvers.problem import accepted
 
+Product = Callable[[Array], Array]
+
 
 class Face(NamedTuple):
     """A solution, and the equations of optimality on its face.
@@ -127,17 +129,23 @@ def mean_variance_face(
     )
 
 
-def mean_variance_near(covariance: Array, excess: Array, upper: Array, face: Face) -> Array:
+def mean_variance_near(product: Product, excess: Array, upper: Array, face: Face) -> Array:
     """Weights (K,) of minimum variance, or of the highest reward for its risk, near a solved problem.
 
     With w = w_F + u_U the equations on the face F are Sw = beta, of minimum variance, and e/r - Sw/v = beta, where
     r = e'w and v = w'Sw; and sum w = 1. Newton's matrix of the latter, times -v, is S - 2 gg'/v + v ee'/r^2 with
     g = Sw, and e = r (g/v + slope) on F. So two unknowns are left beside the inverse of S on F: the multiplier of the
     sum, and what multiplies g.
+
+    Args:
+        product: S times a vector (K,).
+        excess: (K,) e.
+        upper: (K,) u.
+        face: of the solved problem.
     """
-    dtype = covariance.dtype
+    dtype = upper.dtype
     weights, missing = _held(upper, face)
-    gradient, reward = dot(covariance, weights), jnp.sum(excess * weights)
+    gradient, reward = product(weights), jnp.sum(excess * weights)
     variance = jnp.sum(weights * gradient)
     ratio = excess / jnp.where(face.rewarded, reward, 1) - gradient / jnp.where(face.rewarded, variance, 1)
     residual = jnp.where(face.free, jnp.where(face.rewarded, face.level * ratio, -gradient), 0)
@@ -191,15 +199,20 @@ def risk_parity_face(covariance: Array, upper: Array, weights: Array, backend: B
     )
 
 
-def risk_parity_near(covariance: Array, upper: Array, face: Face) -> Array:
+def risk_parity_near(product: Product, upper: Array, face: Face) -> Array:
     """Weights (K,) of equal risk contributions under bounds, near a solved problem.
 
     On the face w_i (Sw)_i = lambda, and sum w = 1; the others are at their bounds.
+
+    Args:
+        product: S times a vector (K,).
+        upper: (K,) u.
+        face: of the solved problem.
     """
     weights, missing = _held(upper, face)
-    residual = jnp.where(face.free, 1 - weights * dot(covariance, weights) / face.level, 0)
+    residual = jnp.where(face.free, 1 - weights * product(weights) / face.level, 0)
     own = jnp.where(face.free, face.weights, 0)
-    step, one = dot(face.inverse, residual), dot(face.inverse, face.free.astype(covariance.dtype))
+    step, one = dot(face.inverse, residual), dot(face.inverse, face.free.astype(upper.dtype))
     by = (missing - jnp.sum(own * step)) / divisor(jnp.sum(own * one))
     return _moved(weights, own * (step + by * one), missing, face)
 

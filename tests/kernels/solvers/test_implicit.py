@@ -95,7 +95,10 @@ def test_mean_variance_follows_from_its_optimality_conditions(rewarded: bool, ba
     def face(S: Any, e: Any, u: Any, w: Any, seeks: Any) -> implicit.Face:
         return implicit.mean_variance_face(S, e, u, w, seeks, backend)
 
-    got = derivatives(face, implicit.mean_variance_near, problem, changes, weights, seeks)
+    def near(S: Any, e: Any, u: Any, face: Any) -> Any:
+        return implicit.mean_variance_near(lambda w: S @ w, e, u, face)
+
+    got = derivatives(face, near, problem, changes, weights, seeks)
     compared = 0
     for i, (S, e, u) in enumerate(zip(*problem, strict=True)):
         w, (dS, de, du) = weights[i], tuple(change[i] for change in changes)
@@ -129,7 +132,7 @@ def test_risk_parity_follows_from_its_barrier(backend: Backend) -> None:
         return implicit.risk_parity_face(S, u, w, backend)
 
     def near(S: Any, _: Any, u: Any, face: Any) -> Any:
-        return implicit.risk_parity_near(S, u, face)
+        return implicit.risk_parity_near(lambda w: S @ w, u, face)
 
     got = derivatives(face, near, problem, changes, weights)
     for i, (S, u) in enumerate(zip(covariance, upper, strict=True)):
