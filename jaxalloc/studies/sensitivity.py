@@ -93,16 +93,17 @@ class Sensitivity:
             for name in ESTIMATES
         ]
         table = pd.concat(parts, ignore_index=True)
-        table = table[table["turnover"] > 0].sort_values("turnover", ascending=False, kind="stable")
-        return table.head(whole_number("n", n, 1)).reset_index(drop=True)
+        most = table["turnover"].fillna(0).to_numpy()
+        order = np.argsort(-most, kind="stable")
+        return table.iloc[order[most[order] > 0][: whole_number("n", n, 1)]].reset_index(drop=True)
 
     def __repr__(self) -> str:
         """At most six lines: what it is of, and the estimates that count most for each profile."""
         of = "the panel's portfolios" if self.n == 1 else f"portfolios of {counted(self.n, 'universe')}"
         lines = [f"Sensitivity of {of}: turnover that one standard error of an estimate would cause"]
         for profile in self.profiles[:4]:
-            worst = self.largest(profile, _SHOWN)
-            named = (f"{row.asset}'s {row.estimate} {per_cent(row.turnover, 1, '-')}" for row in worst.itertuples())
+            worst = self.largest(profile, _SHOWN)[["asset", "estimate", "turnover"]].to_numpy().tolist()
+            named = (f"{asset}'s {estimate} {per_cent(turnover, 1, '-')}" for asset, estimate, turnover in worst)
             lines.append(f"{profile}: {', '.join(named) or 'nothing'}")
         if len(self.profiles) > 4:
             lines.append(f"and {counted(len(self.profiles) - 4, 'profile')} more")
