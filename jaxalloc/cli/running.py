@@ -21,7 +21,8 @@ from jaxalloc.markets.panel import Panel
 from jaxalloc.markets.periods import resolve_periods
 from jaxalloc.report.write import FILE, check_report, write_report
 from jaxalloc.settings.sweep import Sweep
-from jaxalloc.storage.manifest import Manifest, read_manifest
+from jaxalloc.storage.manifest import Manifest
+from jaxalloc.storage.recovery import read_manifest
 from jaxalloc.studies.run import Keep, run_study
 from jaxalloc.studies.study import Study
 from jaxalloc.universes.samplers import Product
@@ -241,9 +242,10 @@ def what_is_kept(folder: Path | None, total: int, command: Sequence[str], studie
 
 
 def _universes_in(manifest: Manifest) -> int:
-    if manifest.identity["keep"] == "weights":
+    if manifest.identity.get("keep") == "weights":
         return sum(chunk.count for chunk in manifest.chunks.values())
-    return 0 if manifest.state is None else manifest.state.count * manifest.identity["chunk_size"]
+    size = manifest.identity.get("chunk_size")
+    return manifest.state.count * size if manifest.state is not None and isinstance(size, int) else 0
 
 
 def document(study: Study, folder: Path | None, report: Path | None = None) -> dict[str, Any]:

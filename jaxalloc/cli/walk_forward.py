@@ -42,7 +42,7 @@ from jaxalloc.portfolios.advice import setting_advice
 from jaxalloc.settings.config import AllocationConfig
 from jaxalloc.settings.measures import FIGURES
 from jaxalloc.settings.sweep import Sweep
-from jaxalloc.storage.manifest import read_manifest
+from jaxalloc.storage.recovery import read_manifest
 from jaxalloc.universes.bootstrap import Bootstrap, Method
 from jaxalloc.universes.samplers import block_of_rows
 
