@@ -133,8 +133,8 @@ def sensitivity(
     as long as the portfolios themselves.
 
     Args:
-        panel: returns per period, as `read_returns` makes them, a frame of them in which gaps are kept, or an array
-            (T, N) of them without gaps.
+        panel: returns per period, as `read_returns` makes them, a frame of them, or an array (T, N), which is taken as
+            it is and names its assets "0", "1" and so on; gaps count as in `run_study`.
         config: settings; `AllocationConfig()` by default.
         sampler: measures universes that are drawn from the panel, such as `RollingWindows`, in place of the panel.
         seed: of the draws, as `run_study` takes it.
@@ -168,7 +168,7 @@ def sensitivity(
         if sampler is None:
             gaps = weigh_gaps(panel.values, max_missing)
             why = lowered(
-                why_invalid(panel, config, np.dtype(f"float{precision}"), np.ones(len(gaps.whole)), gaps.whole)
+                why_invalid(panel, config, np.dtype(f"float{precision}"), np.ones(len(plan.returns)), gaps.whole)
             )
         raise InputError(f"nothing was allocated: {why}")
     return found
@@ -182,7 +182,7 @@ def _panel_of(panel: Any) -> Panel:
     values = np.asarray(as_array("returns", panel), float)
     if values.ndim != 2 or 0 in values.shape:
         raise InputError(f"returns must have two axes, observations and assets, not shape {values.shape}")
-    return panel_of_frame(pd.DataFrame(values, columns=[str(i) for i in range(values.shape[1])]), missing="mask")
+    return Panel(returns=pd.DataFrame(values, columns=[str(i) for i in range(values.shape[1])]))  # taken as it is
 
 
 def sensitivity_of(
