@@ -34,6 +34,7 @@ def print_portfolios(portfolios: NamedPortfolios, console: Console, rows: int | 
         print_clusters(portfolios, profile, console, rows)
         console.print()
         print_assets(portfolios, profile, console, rows)
+        print_sensitivity(portfolios, profile, console)
     if rows is not None and portfolios.panel.n_assets > rows:
         console.print("\n--all shows every cluster and asset", style="dim")
 
@@ -117,6 +118,26 @@ def print_assets(portfolios: NamedPortfolios, profile: str, console: Console, ro
         grid.add_row(plain(row["symbol"]), *numbers, cluster, *("yes" if row[name] else "" for name in marks))
     console.print(grid)
     _print_rest(rest, "asset", console, len(lines) - len(held))
+
+
+def print_sensitivity(portfolios: NamedPortfolios, profile: str, console: Console) -> None:
+    """Print the estimates that a profile's portfolio hangs on most, if that was measured."""
+    if portfolios.hangs_on is None:
+        return
+    lines = records(portfolios.hangs_on.largest(profile))
+    console.print()
+    if not lines:
+        console.print("it hangs on no estimate: none of them changes it a little")
+        return
+    grid = empty_table("what it hangs on", ("standard error", "turnover"), ())
+    names = _short_names(
+        [row["asset"] for row in records(portfolios.assets(profile).rename(columns={"symbol": "asset"}))], 20
+    )
+    for row in lines:
+        grid.add_row(
+            plain(f"{row['estimate']} of {names[row['asset']]}"), percent(row["error"]), percent(row["turnover"])
+        )
+    console.print(grid)
 
 
 def _fold(lines: list[dict[str, Any]], rows: int | None) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:

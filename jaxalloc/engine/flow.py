@@ -187,6 +187,9 @@ class PartRun:
         )
         if is_first:
             self._calls.prefetch(*self._description(group, 0))
+            if self._work.sensitivities:
+                for place in range(len(self._names)):
+                    self._calls.prefetch(*self._sensing(group, place))
         return group
 
     def _observations(self, drawn: Drawn, source: np.ndarray) -> np.ndarray:
@@ -255,8 +258,8 @@ class PartRun:
         universes = group.estimates, group.clustered, group.config
         return self._of_group("describe", stages.describe_group), *universes, kinds, some, steps
 
-    def _sense(self, group: Group, place: int) -> Sensitivities:
-        """What the portfolios of a profile hang on."""
+    def _sensing(self, group: Group, place: int) -> tuple[Any, ...]:
+        """The program that measures what the portfolios of a profile hang on, and its arguments."""
         name, choices = self._names[place], self._work.config
         assert group.n_observations is not None
         few = max(1, self._sizes.few // _DIRECTIONS)  # each universe has as many directions as assets
@@ -267,7 +270,7 @@ class PartRun:
         some = self._solutions.of(slots, place // PORTFOLIOS)
         weights, altered = some.weights[:, place % PORTFOLIOS], some.altered[:, place % PORTFOLIOS]
         universes = group.estimates, group.clustered.sleeve, config, weights, altered, group.n_observations
-        return self._calls.run(stage, *universes, np.int32(-(-group.count // few)))
+        return stage, *universes, np.int32(-(-group.count // few))
 
     def _describe(self, groups: Sequence[Group]) -> Made:
         work, capacity = self._work, self._sizes.capacity
@@ -301,7 +304,7 @@ class PartRun:
                         into[at] = values
             if sensed is not None:
                 for place in range(len(self._names)):
-                    for into, values in zip(sensed, self._sense(group, place), strict=True):
+                    for into, values in zip(sensed, self._calls.run(*self._sensing(group, place)), strict=True):
                         into[at, place] = np.asarray(values)[: group.count, : work.n_assets]
             self._work.give_back(group.estimates.covariance)
         self._solutions.release()

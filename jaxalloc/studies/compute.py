@@ -253,6 +253,7 @@ class _Summaries:
             tables=tables,
             correlation=self.correlation,
             truth=_truth_of(self.plan),
+            plan=self.plan,
         )
 
 

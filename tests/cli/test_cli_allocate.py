@@ -335,3 +335,24 @@ def test_orders_that_cannot_be_are_one_line(
     assert out == ""
     assert message in err.splitlines()[-1]
     assert not Path("orders.csv").exists()
+
+
+def test_what_the_portfolios_hang_on_is_shown_and_told(run: Run, file: Path, market: pd.DataFrame) -> None:
+    words = ("allocate", file, "--profile=risk_parity", "--sensitivity")
+    config = ja.AllocationConfig(profiles=("risk_parity",))
+    wanted = ja.sensitivity(market, config)
+    out, err = run(*words)
+    assert err == DAYS_NOTE
+    shown = out.split("what it hangs on")[1].splitlines()[2:12]
+    for line, row in zip(shown, wanted.largest("risk_parity").itertuples(), strict=True):
+        assert line.startswith(f"{row.estimate} of {row.asset} "), line
+        assert line.split()[-2] == f"{100 * row.turnover:.2f}"
+    told = json.loads(run(*words, "--json")[0])["profiles"]["risk_parity"]["sensitivity"]
+    own = wanted.frame.loc["risk_parity"]
+    assert [row["asset"] for row in told] == list(own.index)
+    np.testing.assert_allclose([row["mean_turnover"] for row in told], own["mean_turnover"], atol=1e-12)
+    assert "sensitivity" not in json.loads(run("allocate", file, "--json")[0])["profiles"]["risk_parity"]
+
+
+def test_bagged_portfolios_have_no_sensitivity(refused: Callable[..., str], file: Path) -> None:
+    assert "choose one" in refused("allocate", file, "--sensitivity", "--bag", "5")
