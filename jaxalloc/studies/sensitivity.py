@@ -31,6 +31,7 @@ from jaxalloc.universes.universe import WHOLE_PANEL, seed_key
 
 ESTIMATES = ("mean", "volatility")
 _TURNOVERS = tuple(f"{name}_turnover" for name in ESTIMATES)
+OWN_COLUMNS = ("weight", *(f"{name}_error" for name in ESTIMATES), *_TURNOVERS)  # of the panel's own frame
 _SHOWN = 3  # of each profile, in a line
 
 
@@ -234,13 +235,21 @@ class _Sums:
                 squares += getattr(made, name)[i].astype(float) ** 2
 
     def frame(self, profiles: tuple[str, ...], symbols: list[str], spread: bool) -> pd.DataFrame:
-        index = pd.MultiIndex.from_product([profiles, symbols], names=["profile", "asset"])
         count = np.where(self.count > 0, self.count, np.nan if spread else 1)
-        order = ("weight", "mean_error", "volatility_error", *_TURNOVERS)
-        means = {name: self.sums[name] / (max(self.valid, 1) if name == "weight" else count) for name in order}
+        means = {name: self.sums[name] / (max(self.valid, 1) if name == "weight" else count) for name in OWN_COLUMNS}
         columns = {name: values.ravel() for name, values in means.items()}
         if spread:
             for name, squares in self.squares.items():
                 variance = (squares - count * means[name] ** 2) / np.where(count > 1, count - 1, np.nan)
                 columns[f"{name}_std"] = np.sqrt(np.maximum(variance, 0)).ravel()
-        return pd.DataFrame(columns, index=index)
+        return _frame(columns, profiles, symbols)
+
+
+def own_sensitivity(columns: dict[str, np.ndarray], profiles: tuple[str, ...], symbols: list[str]) -> Sensitivity:
+    """Return a panel's own, from its columns (P, N) each: all 0 where it has no portfolios."""
+    frame = _frame({name: values.ravel() for name, values in columns.items()}, profiles, symbols)
+    return Sensitivity(frame=frame, n=1, n_valid=int(columns["weight"].any()))
+
+
+def _frame(columns: dict[str, np.ndarray], profiles: tuple[str, ...], symbols: list[str]) -> pd.DataFrame:
+    return pd.DataFrame(columns, index=pd.MultiIndex.from_product([profiles, symbols], names=["profile", "asset"]))
