@@ -90,9 +90,7 @@ def open_store(
         fresh: likewise; the studies of the one that is replaced go, unless they are replaced themselves.
         studies: names of those that are to be computed.
     """
-    path = real_path(folder)
-    for name in (ALLOCATIONS, PATHS, BAGS, PATH_BAGS) if path.is_dir() else ():
-        Place(path, name).names()  # refuses what is no folder, before anything is removed
+    check_subfolders(folder, (ALLOCATIONS, PATHS, BAGS, PATH_BAGS))
     store = Store.open(folder, identity, resume=resume, fresh=fresh)
     if fresh:
         with contextlib.ExitStack() as undo:
@@ -101,6 +99,13 @@ def open_store(
                 remove_study(store.folder / name)
             undo.pop_all()
     return store
+
+
+def check_subfolders(folder: str | os.PathLike[str], names: Iterable[str]) -> None:
+    """Raise `InputError` where a study's folder within this one is a link or no folder, before anything is removed."""
+    path = real_path(folder)
+    for name in names if path.is_dir() else ():
+        Place(path, name).names()  # refuses what is no folder
 
 
 def remove_study(folder: Path) -> None:

@@ -11,15 +11,15 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 
 from jaxalloc.arguments.errors import InputError
+from jaxalloc.arguments.paths import real_path
 from jaxalloc.backtest.bagging import Bagged, bagged_of, bets_of
-from jaxalloc.backtest.folder import BAGS, remove_study
+from jaxalloc.backtest.folder import BAGS, check_subfolders, remove_study
 from jaxalloc.backtest.performance import performance
 from jaxalloc.backtest.plan import check_bagging
 from jaxalloc.backtest.points import WalkSettings, walk_settings
@@ -172,11 +172,15 @@ def cross_validate(
     if bagging is not None:
         plan = make_plan(panel, Product((splits, check_bagging(bagging))), settings, **numbers)
     options = RunOptions(out=out, resume=resume, fresh=fresh, dask=dask, profile_dir=profile_dir, progress=progress)
-    running = {field.name: getattr(options, field.name) for field in dataclasses.fields(options)}
+    running = {
+        field.name: getattr(options, field.name) for field in dataclasses.fields(options) if field.name != "inside"
+    }
+    if out is not None:
+        check_subfolders(out, (BAGS,))
     study = run_study(panel, splits, config, command=command, **numbers, **running)
     bagged = None if plan is None else _bag(plan, study, source_of(panel), options)
     if plan is None and out is not None and fresh:
-        remove_study(Path(out) / BAGS)
+        remove_study(real_path(out) / BAGS)
     net, figures = _hold_paths(study, points, splits, panel.values, bagged)
     return CrossValidation(
         dates=source_of(panel).dates,
@@ -202,7 +206,8 @@ def _check_room(points: WalkSettings, splits: CombinatorialSplits, n_rows: int) 
 
 def _bag(plan: Plan, study: Study, source: Source, options: RunOptions) -> Bagged:
     """Compute the bagged portfolios of the splits, whose own are in the study; their sums go into a folder of its."""
-    options = dataclasses.replace(options, out=None if options.out is None else Path(options.out) / BAGS)
+    out = None if options.out is None else real_path(options.out) / BAGS
+    options = dataclasses.replace(options, out=out, inside=True)
     bags = compute_bags(plan, source, options)
     labels = study.columns("cluster_labels")["cluster_labels"]
     return bagged_of(plan.settings, bags, labels.reshape(len(plan.settings), study.n, -1))

@@ -32,7 +32,7 @@ from jaxalloc.portfolios.advice import setting_advice
 from jaxalloc.settings.config import AllocationConfig
 from jaxalloc.settings.measures import FIGURES
 from jaxalloc.settings.sweep import Sweep
-from jaxalloc.storage.manifest import read_manifest
+from jaxalloc.storage.recovery import read_manifest
 from jaxalloc.universes.splits import CombinatorialSplits
 
 app = typer.Typer(add_completion=False)

@@ -155,6 +155,7 @@ def run(
     folder: Path | None,
     running: StudyFlags,
     command: Sequence[str] = (),
+    sensitivity: bool = False,
 ) -> Study:
     """Run a study.
 
@@ -165,6 +166,7 @@ def run(
         folder: of the results; None to keep nothing.
         running: how it runs.
         command: the command line that asked for it, for whoever goes on with it.
+        sensitivity: as `run_study` takes it.
 
     Raises:
         InputError: an argument is at fault.
@@ -187,6 +189,7 @@ def run(
                 keep="summary" if folder is None else running.keep,
                 command=as_text(command),
                 progress=progress,
+                sensitivity=sensitivity,
                 **running.computing(),
             )
     except KeyboardInterrupt:

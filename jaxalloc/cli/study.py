@@ -64,7 +64,7 @@ def study(
     folder = new_folder(source.file, "study", running.resume or running.fresh) if out is None else out
     report = running.report_file(source.file, folder)
     draws = Draws(sampler=sampler, seed=sampling.seed, max_missing=sampling.max_missing)
-    result = run(panel, draws, settings, folder, running, words_in_force(context))
+    result = run(panel, draws, settings, folder, running, words_in_force(context), report is not None)
     why = say_rest(result, said, source.file, result.n_valid, running.quiet)
     wrote = write_outputs(result, source.file, folder, report, running.quiet)
     if as_json:

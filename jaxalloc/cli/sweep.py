@@ -59,7 +59,7 @@ def sweep(
     render.say_notes(said, running.quiet)
     report = running.report_file(source.file, out)
     draws = Draws(sampler=sampler, seed=sampling.seed, max_missing=sampling.max_missing)
-    result = run(panel, draws, settings, out, running, words_in_force(context))
+    result = run(panel, draws, settings, out, running, words_in_force(context), report is not None)
     why = say_rest(result, said, source.file, result.n_valid, running.quiet)
     wrote = write_outputs(result, source.file, out, report, running.quiet)
     if as_json:

@@ -106,6 +106,24 @@ def _answer(study: Study, profile: str, at: int, summary: Any, measures: dict[An
     )
 
 
+def hangs_on(study: Study, chosen: int) -> list[tuple[str, TextTable]]:
+    """The estimates that each profile's own portfolio hangs on most, by its name, the chosen one's first.
+
+    Empty where they were not measured, or the panel has no portfolio.
+    """
+    found = study.sensitivities
+    if found is None and study.plan is not None:
+        found = study.sensitivity(None)
+    if found is None or not found.n_valid:
+        return []
+    tables = []
+    for profile in (study.profiles[chosen], *study.profiles[:chosen], *study.profiles[chosen + 1 :]):
+        largest = found.largest(profile)[["estimate", "asset", "error", "turnover"]].to_numpy().tolist()
+        rows = [(f"{name} of {asset}", percent(error), percent(turnover)) for name, asset, error, turnover in largest]
+        tables.append((plain_name(profile), TextTable(("estimate", "standard error", "would trade"), rows)))
+    return tables
+
+
 def _measures(measures: dict[Any, dict[Any, Any]]) -> TextTable:
     rows = []
     for name in _SHOWN:

@@ -49,6 +49,7 @@ def study_context(study: Study, drawings: Drawings) -> dict[str, Any]:
         "verdict": (said := verdict(study, at)),
         "risks": drawings.add("risks", _risks(study, said.chosen, at)) if said.holdings else None,
         "treemap": drawings.add("treemap", _treemap(study, said.chosen, at)) if said.holdings else None,
+        "hangs_on": study_content.hangs_on(study, said.chosen or 0),
         "answers": [
             (answer, drawings.add(f"weights-{answer.profile}", _weights(study, answer.profile, at)))
             for answer in study_content.answers(study, at)

@@ -10,7 +10,7 @@ PARTIAL = ".jaxalloc.partial"
 OF_STUDIES = frozenset(
     {
         *("study.json", "summary.csv", "profiles.csv", "stability.csv", "point_assets.csv", "point_clusters.csv"),
-        *("co_association.parquet", "correlation.parquet", "truth.parquet"),
+        *("co_association.parquet", "correlation.parquet", "truth.parquet", "sensitivity.parquet"),
     }
 )
 OF_WALKS = frozenset(

@@ -49,6 +49,7 @@ class RunOptions:
         dask: a `distributed.Client`, the address of a scheduler, or None for this process.
         profile_dir: folder for a trace of JAX's profiler, or None.
         progress: called with the number of universes done since the last call, or None.
+        sensitivity: whether what the panel's own portfolios hang on is measured, too.
         inside: whether ``out`` lies in a folder of ours, where it must be no link.
     """
 
@@ -58,6 +59,7 @@ class RunOptions:
     dask: Any = None
     profile_dir: str | os.PathLike[str] | None = None
     progress: Callable[[int], None] | None = None
+    sensitivity: bool = False
     inside: bool = False
 
     def check(self, kind: str) -> RunOptions:
@@ -97,6 +99,8 @@ def compute_study(
         record = identity | {"notes": notes, "started": started, "seconds": seconds}
         record |= {} if command is None else {"command": command}
         study = sums.study(source.symbols, record, run.tables)
+        if options.sensitivity:
+            study = dataclasses.replace(study, sensitivities=study.sensitivity(None))
         record["notes"] = [*notes, *notes_on(study)]
         if store is not None:
             write_results(study, store)

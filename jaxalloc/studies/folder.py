@@ -34,6 +34,7 @@ from jaxalloc.storage.reader import StoredStudy
 from jaxalloc.storage.schema import MisfitError
 from jaxalloc.storage.writer import Store
 from jaxalloc.studies.contents import check_study, record_of
+from jaxalloc.studies.sensitivity import OWN_COLUMNS, Sensitivity, own_sensitivity
 from jaxalloc.studies.study import Study
 from jaxalloc.studies.totals import Totals
 from jaxalloc.universes.scenarios import Truth
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
 
 BAGS = "bags"  # kind of a folder that holds nothing but `jaxalloc.studies.bags.Bags`
 RECORD, CORRELATION, TRUTH = "study.json", "correlation.parquet", "truth.parquet"
+SENSITIVITY = "sensitivity.parquet"
 COUNTED_FIELDS = ("cluster_labels", "n_clusters", "lead_assets", "iterations", "status")  # whole numbers
 
 
@@ -78,7 +80,7 @@ def study_of(stored: StoredStudy) -> Study:
     record = stored.record(RECORD, record_of(n_assets))
     symbols = record.pop("symbols")
     del record["status_counts"], record["point_status"]
-    simulated = TRUTH in stored.manifest.results
+    simulated, sensed = (name in stored.manifest.results for name in (TRUTH, SENSITIVITY))
     return Study(
         symbols=symbols,
         settings=settings,
@@ -91,6 +93,9 @@ def study_of(stored: StoredStudy) -> Study:
         tables=InFolder(stored) if identity["keep"] == "weights" else None,
         correlation=stored.parsed(CORRELATION, functools.partial(_correlation, n_assets)),
         truth=stored.parsed(TRUTH, functools.partial(_truth, n_assets)) if simulated else None,
+        sensitivities=stored.parsed(SENSITIVITY, functools.partial(_sensitivity, settings.config.profiles, symbols))
+        if sensed
+        else None,
     )
 
 
@@ -104,6 +109,12 @@ def _truth(n_assets: int, data: bytes) -> Truth:
     arrays, n = arrays_from_parquet(data), n_assets
     check_arrays(arrays, {"mean": ("f", (n,)), "covariance": ("f", (n, n)), "tail_gain": ("f", (n,))})
     return Truth(**{name: arrays[name] for name in Truth._fields})
+
+
+def _sensitivity(profiles: tuple[str, ...], symbols: list[str], data: bytes) -> Sensitivity:
+    arrays = arrays_from_parquet(data)
+    check_arrays(arrays, {name: ("f", (len(profiles), len(symbols))) for name in OWN_COLUMNS})
+    return own_sensitivity({name: arrays[name] for name in OWN_COLUMNS}, profiles, symbols)
 
 
 def pack(estimates: Allocation, totals: list[Totals]) -> dict[str, np.ndarray]:
@@ -208,6 +219,10 @@ def write_results(study: Study, store: Store) -> None:
     put(CORRELATION, pd.DataFrame(study.correlation, index=names, columns=names.rename(None)))
     if study.truth is not None:
         put_arrays(store, TRUTH, study.truth._asdict())
+    if study.sensitivities is not None:
+        shape = len(study.profiles), len(study.symbols)
+        frame = study.sensitivities.frame
+        put_arrays(store, SENSITIVITY, {name: frame[name].to_numpy().reshape(shape) for name in OWN_COLUMNS})
     put("point_assets.csv", _point_tables(study, asset_table, ASSET_COLUMNS))
     put("point_clusters.csv", _point_tables(study, cluster_table, CLUSTER_COLUMNS))
     record = study.record | {

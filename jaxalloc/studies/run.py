@@ -6,6 +6,7 @@ manifests, and at the end
 - ``summary.csv``, ``profiles.csv``: `Study.summary` and `Study.profile_summary`;
 - ``stability.csv``: `Study.cluster_stability`; ``co_association.parquet``: `Study.co_association` (of a sweep neither);
 - ``correlation.parquet``: `Study.correlation`, with the symbols;
+- ``sensitivity.parquet``: the panel's own `Study.sensitivity`, where that was asked for;
 - ``truth.parquet``: `Study.truth`, where returns are simulated;
 - ``point_assets.csv``, ``point_clusters.csv``: `asset_table` and `cluster_table` of the panel's own portfolios, by
   profile, after the settings swept; without rows if the whole panel is no valid universe;
@@ -59,6 +60,7 @@ def run_study(
     fresh: bool = False,
     dask: Any = None,
     profile_dir: str | os.PathLike[str] | None = None,
+    sensitivity: bool = False,
     command: str | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Study:
@@ -87,6 +89,8 @@ def run_study(
         fresh: throw away the study in ``out``, if there is one, and start again.
         dask: a `distributed.Client`, or the address of a scheduler: its workers compute, and this process writes.
         profile_dir: folder for a trace of JAX's profiler.
+        sensitivity: whether to measure what the panel's own portfolios hang on, too, for the report; see
+            `Study.sensitivity`.
         command: the command line that makes this study, for its record.
         progress: called with the number of universes done since the last call.
 
@@ -122,7 +126,15 @@ def run_study(
         chunk_size=chunk_size,
         max_missing=max_missing,
     )
-    options = RunOptions(out=out, resume=resume, fresh=fresh, dask=dask, profile_dir=profile_dir, progress=progress)
+    options = RunOptions(
+        out=out,
+        resume=resume,
+        fresh=fresh,
+        dask=dask,
+        profile_dir=profile_dir,
+        progress=progress,
+        sensitivity=sensitivity,
+    )
     study = compute_study(
         plan, source, options.check("study"), command, notes_on=lambda study: study_notes(panel, plan, study)
     )

@@ -32,6 +32,7 @@ from jaxalloc.universes.universe import WHOLE_PANEL, seed_key
 
 ESTIMATES = ("mean", "volatility")
 _TURNOVERS = tuple(f"{name}_turnover" for name in ESTIMATES)
+OWN_COLUMNS = ("weight", *(f"{name}_error" for name in ESTIMATES), *_TURNOVERS)  # of the panel's own frame
 _SHOWN = 3  # of each profile, in a line
 
 
@@ -133,8 +134,8 @@ def sensitivity(
     as long as the portfolios themselves.
 
     Args:
-        panel: returns per period, as `read_returns` makes them, a frame of them in which gaps are kept, or an array
-            (T, N) of them without gaps.
+        panel: returns per period, as `read_returns` makes them, a frame of them, or an array (T, N), which is taken as
+            it is and names its assets "0", "1" and so on; gaps count as in `run_study`.
         config: settings; `AllocationConfig()` by default.
         sampler: measures universes that are drawn from the panel, such as `RollingWindows`, in place of the panel.
         seed: of the draws, as `run_study` takes it.
@@ -168,7 +169,7 @@ def sensitivity(
         if sampler is None:
             gaps = weigh_gaps(panel.values, max_missing)
             why = lowered(
-                why_invalid(panel, config, np.dtype(f"float{precision}"), np.ones(len(gaps.whole)), gaps.whole)
+                why_invalid(panel, config, np.dtype(f"float{precision}"), np.ones(len(plan.returns)), gaps.whole)
             )
         raise InputError(f"nothing was allocated: {why}")
     return found
@@ -182,7 +183,7 @@ def _panel_of(panel: Any) -> Panel:
     values = np.asarray(as_array("returns", panel), float)
     if values.ndim != 2 or 0 in values.shape:
         raise InputError(f"returns must have two axes, observations and assets, not shape {values.shape}")
-    return panel_of_frame(pd.DataFrame(values, columns=[str(i) for i in range(values.shape[1])]), missing="mask")
+    return Panel(returns=pd.DataFrame(values, columns=[str(i) for i in range(values.shape[1])]))  # taken as it is
 
 
 def sensitivity_of(
@@ -235,13 +236,21 @@ class _Sums:
                 squares += getattr(made, name)[i].astype(float) ** 2
 
     def frame(self, profiles: tuple[str, ...], symbols: list[str], spread: bool) -> pd.DataFrame:
-        index = pd.MultiIndex.from_product([profiles, symbols], names=["profile", "asset"])
         count = np.where(self.count > 0, self.count, np.nan if spread else 1)
-        order = ("weight", "mean_error", "volatility_error", *_TURNOVERS)
-        means = {name: self.sums[name] / (max(self.valid, 1) if name == "weight" else count) for name in order}
+        means = {name: self.sums[name] / (max(self.valid, 1) if name == "weight" else count) for name in OWN_COLUMNS}
         columns = {name: values.ravel() for name, values in means.items()}
         if spread:
             for name, squares in self.squares.items():
                 variance = (squares - count * means[name] ** 2) / np.where(count > 1, count - 1, np.nan)
                 columns[f"{name}_std"] = np.sqrt(np.maximum(variance, 0)).ravel()
-        return pd.DataFrame(columns, index=index)
+        return _frame(columns, profiles, symbols)
+
+
+def own_sensitivity(columns: dict[str, np.ndarray], profiles: tuple[str, ...], symbols: list[str]) -> Sensitivity:
+    """Return a panel's own, from its columns (P, N) each: all 0 where it has no portfolios."""
+    frame = _frame({name: values.ravel() for name, values in columns.items()}, profiles, symbols)
+    return Sensitivity(frame=frame, n=1, n_valid=int(columns["weight"].any()))
+
+
+def _frame(columns: dict[str, np.ndarray], profiles: tuple[str, ...], symbols: list[str]) -> pd.DataFrame:
+    return pd.DataFrame(columns, index=pd.MultiIndex.from_product([profiles, symbols], names=["profile", "asset"]))

@@ -60,6 +60,7 @@ class Study(Drawable):
         correlation: (N, N) of the whole panel, as the settings at the point `Sweep.home` estimate it; NaN for an asset
             with a gap.
         truth: the distribution that the universes were drawn from, where `Parametric` drew them; else None.
+        sensitivities: what the panel's own portfolios at the point `Sweep.home` hang on, where that was asked for.
         plan: what its universes are drawn from, where it was run in this process; None where it was loaded.
     """
 
@@ -74,6 +75,7 @@ class Study(Drawable):
     tables: Tables | None
     correlation: np.ndarray
     truth: Truth | None = None
+    sensitivities: Sensitivity | None = None
     plan: Plan | None = None
 
     def __repr__(self) -> str:
@@ -294,12 +296,12 @@ class Study(Drawable):
 
         return self.over_points(one, at)
 
-    def sensitivity(self, n: int | None = 200, at: int = 0) -> Sensitivity:
+    def sensitivity(self, n: int | None = 200, at: int | None = None) -> Sensitivity:
         """Measure which estimates the portfolios hang on, over the first universes of the study.
 
         Args:
             n: how many universes, at most all of them; None for the panel itself.
-            at: number of a point of a sweep's grid.
+            at: number of a point of a sweep's grid; `Sweep.home` by default.
 
         Returns:
             `Sensitivity`, as `jaxalloc.sensitivity` makes it.
@@ -308,11 +310,15 @@ class Study(Drawable):
             InputError: the study was loaded from a folder, which does not hold the panel; ``n`` is no count; or there
                 is no such point.
         """
+        home = self.settings.home
+        point = home if at is None else self._point(at)
+        if n is None and point == home and self.sensitivities is not None:
+            return self.sensitivities
         if self.plan is None:
             raise InputError(
                 "a study that was loaded has no panel: call ja.sensitivity(panel, config, sampler, seed=...) instead"
             )
-        settings = as_sweep(self.settings.at(self._point(at)))
+        settings = as_sweep(self.settings.at(point))
         plan = dataclasses.replace(self.plan, settings=settings)
         count = None if n is None else min(whole_number("n", n, 1), self.n)
         return sensitivity_of(plan, self.symbols, count)

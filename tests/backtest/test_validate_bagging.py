@@ -13,7 +13,7 @@ import split_oracles as oracle
 
 import jaxalloc as ja
 from jaxalloc.backtest.folder import BAGS
-from jaxalloc.storage.manifest import read_manifest
+from jaxalloc.storage.recovery import read_manifest
 from jaxalloc.universes.bootstrap import Bags
 from jaxalloc.universes.samplers import Product, steps
 from jaxalloc.universes.splits import CombinatorialSplits

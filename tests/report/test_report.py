@@ -43,7 +43,10 @@ HOSTILE = ["<script>alert(1)</script>", "</script><b>", "=cmd|' /C calc'!A0", "A
 MARKET = ja.datasets.synthetic_market(N, T)
 MARKET.columns = pd.Index([*HOSTILE, *MARKET.columns[len(HOSTILE) :]])
 CONFIG = ja.AllocationConfig(risk_free_rate=0.01)
-SECTIONS = ("answer", "portfolios", "clusters", "together", "boxes", "distributions", "sleeve", "statuses", "again")
+SECTIONS = (
+    *("answer", "hangs", "portfolios", "clusters", "together"),
+    *("boxes", "distributions", "sleeve", "statuses", "again"),
+)
 MOST = 1_500_000  # bytes beside Plotly's script
 
 
@@ -51,7 +54,8 @@ MOST = 1_500_000  # bytes beside Plotly's script
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("report") / "study"
     sampler = ja.Bootstrap(60, "circular", 10)
-    ja.run_study(MARKET, sampler, CONFIG, seed=3, out=out, command="jaxalloc study 'my file.csv' --n 60 --out x")
+    words = "jaxalloc study 'my file.csv' --n 60 --out x"
+    ja.run_study(MARKET, sampler, CONFIG, seed=3, out=out, command=words, sensitivity=True)
     return out
 
 
@@ -706,3 +710,19 @@ def test_results_draw_themselves_by_name(study: Study) -> None:
         study.plot("weights")
     of_results = {name for named in by_name._FIGURES.values() for name in named}
     assert of_results == set(figures.__all__)  # each is some result's
+
+
+def test_the_page_says_which_estimates_would_trade_most(study: Study, page: str) -> None:
+    text = Reader(page).text
+    said = text.split("What this portfolio hangs on")[1].split("Every portfolio, and how stable it is")[0]
+    for profile in study.profiles:
+        for row in study.sensitivity(None).largest(profile).itertuples():
+            assert f"{row.estimate} of {row.asset}" in said
+            assert f"{100 * row.turnover:.1f}\u202f%" in said or f"{100 * row.turnover:.1f} %" in said
+
+
+def test_a_page_of_a_study_that_did_not_measure_them_goes_without(study: Study, tmp_path: Path) -> None:
+    unmeasured = dataclasses.replace(study, sensitivities=None)
+    page = own_part(written(unmeasured, tmp_path))
+    assert 'id="hangs"' not in page
+    assert "#hangs" not in page

@@ -361,7 +361,7 @@ def fuzz(kind: str, parent: Path, place: Path, seeds: range) -> Counter[str]:
 
 
 def test_a_few_dozens_of_changed_folders(parent: Path, tmp_path: Path) -> None:
-    outcomes = fuzz("study", parent, tmp_path, range(36))
+    outcomes = fuzz("study", parent, tmp_path, range(30))
     assert min(outcomes[f"{action}: {result}"] for action in ("load", "resume") for result in ("same", "refused")) > 2
     assert outcomes["fresh: same"] > 2
 

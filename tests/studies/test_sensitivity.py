@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import jax
 import numpy as np
 import pandas as pd
@@ -87,6 +89,28 @@ def test_universes_are_the_mean_of_each_by_itself() -> None:
     np.testing.assert_allclose(found.frame[alone[0].columns], values.mean(axis=0), rtol=1e-9, atol=1e-12)
     np.testing.assert_allclose(found.frame["mean_turnover_std"], values[..., 3].std(axis=0, ddof=1), atol=1e-9)
     np.testing.assert_allclose(found.frame["volatility_turnover_std"], values[..., 4].std(axis=0, ddof=1), atol=1e-9)
+
+
+def test_a_study_measures_its_own_universes_and_its_folder_keeps_the_panels(tmp_path: Path) -> None:
+    config = ja.AllocationConfig(profiles=("risk_parity", "max_sharpe"))
+    sampler = ja.RollingWindows(window=126, step=42)
+    study = ja.run_study(MARKET, sampler, config, out=tmp_path / "study", sensitivity=True)
+    pd.testing.assert_frame_equal(study.sensitivity().frame, ja.sensitivity(MARKET, config, sampler).frame)
+    own = study.sensitivity(None)
+    pd.testing.assert_frame_equal(own.frame, ja.sensitivity(MARKET, config).frame)
+    loaded = ja.load_study(tmp_path / "study")
+    pd.testing.assert_frame_equal(loaded.sensitivity(None).frame, own.frame)
+    assert loaded.sensitivity(None).n_valid == 1
+    with pytest.raises(ja.InputError, match=r"call ja\.sensitivity"):
+        loaded.sensitivity()
+
+
+def test_a_point_of_a_sweep_has_its_own() -> None:
+    grid = ja.sweep(ja.AllocationConfig(profiles=("risk_parity", "max_sharpe")), cluster_cap=[0.25, 0.5])
+    study = ja.run_study(MARKET, ja.Bootstrap(8), grid)
+    for at in (0, 1):
+        alone = ja.sensitivity(MARKET, grid.at(at))
+        pd.testing.assert_frame_equal(study.sensitivity(None, at).frame, alone.frame)
 
 
 def test_an_asset_that_takes_no_part_counts_for_nothing() -> None:
