@@ -23,8 +23,10 @@ import typer
 import typer.core
 
 import jaxalloc
+from jaxalloc.arguments import private
 from jaxalloc.arguments.errors import AllocationWarning, InputError
 from jaxalloc.cli.commands import COMMANDS, EXIT_STATUS, UsageError, module_of, without_pydantic
+from jaxalloc.engine.kept import folder_of_jax
 
 DONE, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 
@@ -144,8 +146,8 @@ def own_process(run: Callable[[], int]) -> int:
     """`report_errors` for a process of its own; call it before JAX is imported.
 
     JAX keeps on disk what it compiles besides the programs of `jaxalloc.engine.kept`: in the folder that
-    JAX_COMPILATION_CACHE_DIR names, else in ``$XDG_CACHE_HOME/jaxalloc`` (``~/.cache/jaxalloc``), or nowhere if that
-    cannot be written. Characters that stdout's encoding lacks are escaped.
+    JAX_COMPILATION_CACHE_DIR names, else in ``$XDG_CACHE_HOME/jaxalloc/xla`` (``~/.cache/jaxalloc/xla``), or nowhere if
+    that cannot be written, or others can write to it. Characters that stdout's encoding lacks are escaped.
     """
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
@@ -166,9 +168,6 @@ def _keep_compiled_programs() -> None:
     # a cache that cannot be read or written, on a full disk for instance, costs time only
     warnings.filterwarnings("ignore", message="Error (reading|writing) persistent compilation cache")
     if "JAX_COMPILATION_CACHE_DIR" not in settings:
-        home = settings.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
-        folder = os.path.join(home, "jaxalloc", "xla")
-        with contextlib.suppress(OSError):
-            os.makedirs(folder, exist_ok=True)
-        if os.access(folder, os.W_OK | os.X_OK):
-            settings["JAX_COMPILATION_CACHE_DIR"] = folder
+        folder = folder_of_jax()
+        if private.objection(folder, make=True) is None:
+            settings["JAX_COMPILATION_CACHE_DIR"] = str(folder)

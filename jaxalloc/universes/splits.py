@@ -12,7 +12,7 @@ import numpy as np
 from jax import Array
 
 from jaxalloc.arguments.errors import InputError
-from jaxalloc.arguments.numbers import plain, whole_number
+from jaxalloc.arguments.numbers import check_counts, plain, whole_number
 from jaxalloc.arguments.words import counted, literal
 from jaxalloc.universes.samplers import Sampler
 from jaxalloc.universes.universe import Kernel, Universe
@@ -65,6 +65,10 @@ class CombinatorialSplits(Sampler):
     test_groups: int = 2
     purge: int = 0
     embargo: int | None = None
+
+    def __post_init__(self) -> None:
+        """Raise `InputError` for numbers of rows or groups that no panel has."""
+        check_counts(groups=self.groups, test_groups=self.test_groups, purge=self.purge, embargo=self.embargo)
 
     def count(self, n_rows: int) -> int:
         """Return the number of splits, C(groups, test_groups)."""
