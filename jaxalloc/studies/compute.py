@@ -266,6 +266,7 @@ class _Run:
         if state is not None:
             self.covered = state[0]
             sums.take(state[1])
+        self._saved = self.covered  # chunks in the last state
         self._save_at = time.monotonic()  # after the first chunk already: the run may be killed before the next
 
     @property
@@ -285,7 +286,6 @@ class _Run:
         skipped = set(range(self.n_chunks)) - set(numbers)
         if skipped:
             progress(sum(self._size(number) for number in skipped))
-        covered = self.covered
         try:
             self.sums.begin()
             self.computer.run(numbers, self._consume, progress)
@@ -293,7 +293,7 @@ class _Run:
             raise SchedulerLostError(f"{error}; {self._what_is_kept()}") from None
         finally:
             # after a failed write another attempt would fail too, and hide the first error
-            if self.store is not None and self.covered > covered:
+            if self.store is not None and self.covered > self._saved:
                 with contextlib.suppress(OSError) if self.covered < self.n_chunks else contextlib.nullcontext():
                     self._save()
 
@@ -327,5 +327,6 @@ class _Run:
         assert self.store is not None
         start = time.monotonic()
         self.store.save_state(self.covered, self.sums.arrays())
+        self._saved = self.covered
         end = time.monotonic()
         self._save_at = end + (end - start) / _SHARE_OF_SAVING

@@ -35,7 +35,7 @@ pytestmark = [
 MARKET = synthetic_market(n_assets=8, n_observations=126)
 SAMPLER = ja.Bootstrap(1400, "circular", 21)
 GRID = ja.sweep(ja.AllocationConfig(profiles=("risk_parity", "barbell")), cluster_cap=[0.25, 0.4])
-COMM = {"distributed.comm.timeouts.connect": "2s", "distributed.comm.timeouts.tcp": "5s"}
+COMM = {"distributed.comm.timeouts.connect": "2s"}  # that a client waits for a scheduler to come back
 PATIENCE = 300  # seconds until a process that should have come up counts as lost
 
 

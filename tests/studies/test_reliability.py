@@ -129,6 +129,9 @@ def test_the_summary_is_saved_by_work_done(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seconds: float, saved: list[int]
 ) -> None:
     """A chunk takes a second here; a state is saved as soon as that takes no more than a twentieth of the time."""
+    market = ja.datasets.synthetic_market(n_assets=6, n_observations=64)
+    config = ja.AllocationConfig(profiles=("risk_parity", "barbell"))
+    whole = ja.run_study(market, None, config)
     clock, states = [0.0], []
 
     def save(self: Store, count: int, arrays: dict[str, np.ndarray]) -> None:
@@ -142,9 +145,7 @@ def test_the_summary_is_saved_by_work_done(
     monkeypatch.setattr(compute._Summaries, "add_chunk", add)
     monkeypatch.setattr(compute.time, "monotonic", lambda: clock[0])
     monkeypatch.setattr(compute, "write_results", lambda study, store: None)
-    market = ja.datasets.synthetic_market(n_assets=6, n_observations=64)
-    config = ja.AllocationConfig(profiles=("risk_parity", "barbell"))
-    monkeypatch.setattr(compute._Summaries, "study", lambda *_: ja.run_study(market, None, config))
+    monkeypatch.setattr(compute._Summaries, "study", lambda *_: whole)
     ja.run_study(market, ja.Bootstrap(6 * 512), config, 7, tmp_path / "study", chunk_size=512, keep="summary")
     assert states == saved
 

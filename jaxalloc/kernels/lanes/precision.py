@@ -51,7 +51,7 @@ def inverse_power_of_two(values: Array) -> Array:
     return lax.bitcast_convert_type(jnp.where(normal, exponent, bias) << mantissa, dtype)
 
 
-def is_computable(variance: Array) -> Array:
+def is_computable(variance: Any) -> Any:
     """Whether a variance is neither so small nor so large that sums of its products are no numbers."""
     limits = jnp.finfo(variance.dtype)
     return (variance >= limits.tiny / limits.eps) & (variance <= limits.max * limits.eps)

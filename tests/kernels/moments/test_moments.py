@@ -48,8 +48,6 @@ def statistics(path: str, returns: Any, weights: Any, masks: Any, dtype: Any) ->
         parts = [host(batched(_shared, axes=(None, 0, 0))(panel, c[r], a[r])) for r in rows]
     moments, skew, gain = jax.tree.map(lambda *leaves: np.concatenate(leaves)[: len(c)], *parts)
     one = np.ones_like(moments.inverse_scale)  # a wild row that a universe does not use may change the unit of cubes
-        moments.inverse_scale
-    )  # a wild row that a universe does not use may change the unit of its cubes
     return moments._replace(third=moments.third / moments.inverse_scale**3, inverse_scale=one), skew, gain
 
 
