@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from jaxalloc.studies.choice import cluster_choice as cluster_choice
     from jaxalloc.studies.folder import load_study as load_study
     from jaxalloc.studies.run import run_study as run_study
+    from jaxalloc.studies.sensitivity import Sensitivity as Sensitivity
+    from jaxalloc.studies.sensitivity import sensitivity as sensitivity
     from jaxalloc.studies.study import Study as Study
     from jaxalloc.universes.bootstrap import Bootstrap as Bootstrap
     from jaxalloc.universes.samplers import Product as Product
@@ -66,6 +68,7 @@ _HOMES = {
     "RandomSubsets": "universes.samplers",
     "RollingWindows": "universes.samplers",
     "Sampler": "universes.samplers",
+    "Sensitivity": "studies.sensitivity",
     "Status": "settings.status",
     "Stress": "universes.scenarios",
     "Study": "studies.study",
@@ -85,6 +88,7 @@ _HOMES = {
     "orders": "backtest.orders",
     "read_returns": "markets.panel",
     "run_study": "studies.run",
+    "sensitivity": "studies.sensitivity",
     "skfolio": "skfolio",  # a module that imports its extra on loading: not in __all__, for `import *` to go without
     "sweep": "settings.sweep",
     "walk_forward": "backtest.run",
@@ -107,6 +111,7 @@ __all__ = [
     "RandomSubsets",
     "RollingWindows",
     "Sampler",
+    "Sensitivity",
     "Status",
     "Stress",
     "Study",
@@ -127,6 +132,7 @@ __all__ = [
     "orders",
     "read_returns",
     "run_study",
+    "sensitivity",
     "sweep",
     "walk_forward",
     "write_report",

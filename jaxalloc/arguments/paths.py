@@ -9,9 +9,33 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 
 from jaxalloc.arguments.errors import InputError
-from jaxalloc.arguments.words import quote, reason, unquoted
+from jaxalloc.arguments.words import literal, quote, reason, unquoted
 
 _LONGEST = 200  # characters of a path in a message
+
+
+def as_path(path: str | os.PathLike[str], what: str = "the path") -> Path:
+    """Return a path that a system could have; raise `InputError` where it is none, such as text with a NUL in it.
+
+    Args:
+        path: as a caller gave it.
+        what: how messages call it.
+    """
+    if not isinstance(path, str | os.PathLike):
+        raise InputError(f"{what} must be text or a Path, not {literal(path)}")
+    text = os.fspath(path)
+    try:
+        possible = isinstance(text, str) and b"\0" not in os.fsencode(text)
+    except ValueError:  # half of a character
+        possible = False
+    if not possible:
+        raise InputError(f"{what} {quote(text, _LONGEST)} has characters that no path can have; choose another")
+    return Path(text)
+
+
+def real_path(path: str | os.PathLike[str]) -> Path:
+    """Return the path of a folder, absolute and with links resolved; raise `InputError` where it cannot be one."""
+    return Path(os.path.realpath(as_path(path, "the folder")))
 
 
 def check_file(
@@ -34,7 +58,8 @@ def check_file(
     Raises:
         InputError: the name has another ending, or the file cannot be written there.
     """
-    target, folder = Path(path), Path(path).parent
+    target = as_path(path, what)
+    folder = target.parent
     name = f"{what} {quote(target, _LONGEST)}"
     if target.suffix.lower() not in suffixes:
         raise InputError(f"{name} must be a file whose name ends in {_either(suffixes)}; the suffix tells the format")
@@ -59,8 +84,9 @@ def _either(words: Collection[str]) -> str:
 
 def make_folder(path: str | os.PathLike[str]) -> None:
     """Make a folder and its parents, unless it is there; raise `InputError` where that fails."""
+    folder = as_path(path, "the folder")
     try:
-        Path(path).mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise no_folder(path, error) from None
 

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 _LONGEST_QUOTE, _LONGEST_TEXT, _LONGEST_REASON, _LONGEST_LINE = 60, 200, 120, 110
+_INITIALS = ("hrp", "herc", "nco")  # profiles whose names are initials
 
 
 def quote(value: object, longest: int = _LONGEST_QUOTE) -> str:
@@ -79,6 +80,40 @@ def lowered(sentence: str) -> str:
 def value_text(value: Any) -> str:
     """Write the value of a setting: a number in its shortest form, a choice as it is."""
     return str(value) if isinstance(value, (str, bool)) else f"{value:g}"
+
+
+def plain_name(name: str) -> str:
+    """Return the name of a profile or a setting in words; initials are in capitals."""
+    return name.upper() if name in _INITIALS else name.replace("_", " ")
+
+
+def point_name(names: Sequence[str], values: Sequence[Any]) -> str:
+    """Return a point of a sweep's grid in words, empty where nothing is swept.
+
+    Args:
+        names: the settings swept.
+        values: theirs at the point.
+
+    Example:
+        >>> point_name(("cluster_cap", "linkage"), (0.25, "ward"))
+        'cluster cap 0.25, linkage ward'
+    """
+    return ", ".join(f"{plain_name(name)} {value_text(value)}" for name, value in zip(names, values, strict=True))
+
+
+def trial_name(label: Any, names: Sequence[str] = ()) -> str:
+    """Return the name of a trial, a profile at a point of a sweep's grid, in words.
+
+    Args:
+        label: of the trial in a frame: the profile, after the values of the settings swept if there are any.
+        names: the settings swept.
+
+    Example:
+        >>> trial_name("max_sharpe"), trial_name((0.25, "hrp"), ("cluster_cap",))
+        ('max sharpe', 'HRP at cluster cap 0.25')
+    """
+    *values, profile = label if isinstance(label, tuple) else (label,)
+    return " at ".join(filter(None, (plain_name(str(profile)), point_name(names, values))))
 
 
 def per_cent(value: float, digits: int, none: str) -> str:

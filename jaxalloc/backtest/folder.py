@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
-import io
 import json
 import os
 from collections.abc import Iterable
@@ -16,20 +15,25 @@ import numpy as np
 import pandas as pd
 
 from jaxalloc.arguments.errors import InputError
+from jaxalloc.arguments.paths import real_path
 from jaxalloc.arguments.words import unquoted
 from jaxalloc.backtest.bagging import Bagged
 from jaxalloc.backtest.benchmark import Benchmark
+from jaxalloc.backtest.contents import Sizes, check_walk, read_dates, read_history, read_weights, walk_record_of
 from jaxalloc.backtest.plan import WalkPlan
 from jaxalloc.backtest.points import walk_settings
 from jaxalloc.backtest.schedule import Schedule
 from jaxalloc.backtest.walk import History, WalkForward
 from jaxalloc.markets.source import Source
 from jaxalloc.settings.measures import FIGURES
-from jaxalloc.storage.manifest import CHUNKS, LOCK, MANIFEST, STATE, read_manifest
-from jaxalloc.storage.parquet import arrays_from_parquet
+from jaxalloc.storage.manifest import unfit
+from jaxalloc.storage.names import MANIFEST
+from jaxalloc.storage.place import Place
 from jaxalloc.storage.reader import StoredStudy
+from jaxalloc.storage.recovery import manifest_of, read_manifest
+from jaxalloc.storage.schema import MisfitError
 from jaxalloc.storage.writer import Store
-from jaxalloc.studies.folder import load_study, put_arrays, put_frame, put_record
+from jaxalloc.studies.folder import put_arrays, put_frame, put_record, study_of
 from jaxalloc.studies.identity import settings_entry, versions_entry
 
 KIND = "walk-forward"
@@ -86,6 +90,9 @@ def open_store(
         fresh: likewise; the studies of the one that is replaced go, unless they are replaced themselves.
         studies: names of those that are to be computed.
     """
+    path = real_path(folder)
+    for name in (ALLOCATIONS, PATHS, BAGS, PATH_BAGS) if path.is_dir() else ():
+        Place(path, name).names()  # refuses what is no folder, before anything is removed
     store = Store.open(folder, identity, resume=resume, fresh=fresh)
     if fresh:
         with contextlib.ExitStack() as undo:
@@ -97,15 +104,9 @@ def open_store(
 
 
 def remove_study(folder: Path) -> None:
-    """Remove the files of a study, or of a walk-forward alone, and its folder if there are no others."""
-    if read_manifest(folder) is None:
-        return
-    Store.open(folder, {}, fresh=True).close()
-    for name in (MANIFEST, LOCK):
-        (folder / name).unlink(missing_ok=True)
-    for path in (folder / CHUNKS, folder / STATE, folder):
-        with contextlib.suppress(OSError):
-            path.rmdir()
+    """Remove the files of a study within a folder of ours, and its own folder if there are no others."""
+    if manifest_of(folder) is not None:
+        Store.open(folder, {}, fresh=True, inside=True).remove()
 
 
 def write_results(walk: WalkForward, store: Store) -> None:
@@ -158,41 +159,50 @@ def load_walk_forward(folder: str | os.PathLike[str]) -> WalkForward:
             f"the walk-forward in {name} is an earlier version's, whose turnover was what is traded, bought plus sold; "
             "run it again with fresh=True"
         )
-    record = json.loads(stored.result(RECORD))
+    try:
+        check_walk(identity)
+    except MisfitError as misfit:
+        raise unfit(name, MANIFEST, misfit) from None
+    stored.check_results()
+    n_rows, n_assets = (identity["data"][field] for field in ("n_observations", "n_assets"))
+    record = stored.record(RECORD, walk_record_of(n_assets))
     symbols = record.pop("symbols")
     if record.pop("figures", None) != list(FIGURES):
         raise InputError(
             f"{name} was written by a version of jaxalloc with other measures; run the walk-forward again with "
             "resume=True, which keeps its allocations"
         )
-    allocations = load_study(stored.folder / ALLOCATIONS)
-    arrays = arrays_from_parquet(stored.result(HISTORY))
-    figures = arrays.pop("path_figures", None)
+    allocations = study_of(StoredStudy.open(stored.folder / ALLOCATIONS, inside=True))
+    paths = None if identity["paths"] is None else study_of(StoredStudy.open(stored.folder / PATHS, inside=True))
+    if allocations.symbols != symbols:
+        raise InputError(f"the study in {unquoted(stored.folder / ALLOCATIONS)} is of other assets than {name}")
+    settings = walk_settings(
+        allocations.settings, **{field: identity[field] for field in ("band", "max_turnover", "costs_bps")}
+    )
+    schedule = Schedule.of_record(identity["schedule"])
+    sizes = Sizes.of(settings, schedule, n_assets)
+    arrays = stored.parsed(HISTORY, functools.partial(read_history, sizes, identity))
     bagged = None
     if "bagging" in identity:
-        bagged = Bagged(**{name: arrays.pop(f"{BAGS}.{name}") for name in Bagged._fields})
+        bagged = Bagged(**{field: arrays.pop(f"{BAGS}.{field}") for field in Bagged._fields})
     benchmark = None
     if "benchmark" in identity:
         benchmark = Benchmark(name=identity["benchmark"], returns=arrays.pop("benchmark"))
-    n_points, n_profiles, n_held = arrays["turnover"].shape
-    weights = pd.read_parquet(io.BytesIO(stored.result(WEIGHTS)), engine="pyarrow").to_numpy()
-    weights = weights.reshape(n_profiles, n_points, n_held, len(symbols)).swapaxes(0, 1)
-    dates = pd.read_parquet(io.BytesIO(stored.result(DATES)), engine="pyarrow").index
+    figures = arrays.pop("path_figures", None)
+    weights = stored.parsed(WEIGHTS, functools.partial(read_weights, sizes))
     return WalkForward(
         symbols=symbols,
-        dates=dates,
-        settings=walk_settings(
-            allocations.settings, **{name: identity[name] for name in ("band", "max_turnover", "costs_bps")}
-        ),
-        schedule=Schedule.of_record(identity["schedule"]),
+        dates=stored.parsed(DATES, functools.partial(read_dates, n_rows)),
+        settings=settings,
+        schedule=schedule,
         execution=identity["execution"],
         seed=identity["seed"],
         precision=identity["precision"],
-        history=History(weights=weights, **arrays),
+        history=History(weights=weights, **{field: arrays[field] for field in History._fields if field != "weights"}),
         path_figures=figures,
         bagged=bagged,
         allocations=allocations,
-        path_allocations=None if identity["paths"] is None else load_study(stored.folder / PATHS),
+        path_allocations=paths,
         record=record,
         benchmark=benchmark,
     )

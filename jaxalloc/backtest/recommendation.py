@@ -17,12 +17,14 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+from collections.abc import Callable
 
 import numpy as np
 
-from jaxalloc.arguments.words import decimal, joined, per_cent
+from jaxalloc.arguments.words import decimal, joined, per_cent, plain_name
 from jaxalloc.backtest import comparison, selection
 from jaxalloc.backtest.comparison import FEWEST_DAYS, Trials
+from jaxalloc.backtest.selection import Overfitting
 from jaxalloc.settings.measures import FIGURES
 
 SURE = 0.95  # probability that the true ratio is above 0
@@ -48,13 +50,17 @@ class WalkRecommendation:
     contenders: tuple[str, ...]
 
 
-def recommend(trials: Trials, profiles: tuple[str, ...], seed: int) -> WalkRecommendation:
+def recommend(
+    trials: Trials, profiles: tuple[str, ...], seed: int, judge: Callable[[], Overfitting] | None = None
+) -> WalkRecommendation:
     """Apply the rules.
 
     Args:
         trials: G x P series, the profiles varying fastest.
         profiles: the P profiles.
         seed: of the resamples behind the intervals.
+        judge: gives `selection.overfitting` of the trials, which is computed where there is none. It is called where
+            a rule asks for it.
     """
     sharpe = trials.figures[:, FIGURES.index("sharpe")]
     if trials.returns.shape[1] < FEWEST_DAYS or not np.isfinite(sharpe).any():
@@ -65,9 +71,9 @@ def recommend(trials: Trials, profiles: tuple[str, ...], seed: int) -> WalkRecom
     first = at * len(profiles)
     here = [series for series in range(first, first + len(profiles)) if np.isfinite(sharpe[series])]
     equal = _not_told_from(trials, best, here, seed)
-    names = {series: profiles[series - first] for series in here}
+    names = {series: plain_name(profiles[series - first]) for series in here}
     if len(equal) == 1:
-        chosen, against = best, _against_choosing(trials, names[best], best)
+        chosen, against = best, _against_choosing(trials, names[best], best, judge)
         sure, why = against is None, against or _why_best(trials, best, names)
     else:
         chosen, sure, why = _choose(trials, equal, names, seed)
@@ -80,18 +86,18 @@ def recommend(trials: Trials, profiles: tuple[str, ...], seed: int) -> WalkRecom
     )
 
 
-def _against_choosing(trials: Trials, profile: str, best: int) -> str | None:
+def _against_choosing(trials: Trials, profile: str, best: int, judge: Callable[[], Overfitting] | None) -> str | None:
     """Rule 2: what speaks against the best trial, if anything does."""
     if selection.can_validate(trials):
-        judged = selection.overfitting(trials)
+        judged = selection.overfitting(trials) if judge is None else judge()
         if not judged.recommended:
-            return judged.verdict_on(_plain(profile))
+            return judged.verdict
     chance = float(comparison.deflated_sharpe(trials)["deflated_sharpe"].iloc[best])
     if chance >= SURE:
         return None
     tried = "" if len(trials.returns) == 1 else f", after allowing for the {len(trials.returns):,} that were tried"
     return (
-        f"{_plain(profile)} has the highest Sharpe ratio after costs, {_sharpe(trials, best)}. The probability that "
+        f"{profile} has the highest Sharpe ratio after costs, {_sharpe(trials, best)}. The probability that "
         f"its true ratio is above 0 is {decimal(chance, 2, '-')}{tried}; below {SURE} it may be luck."
     )
 
@@ -107,14 +113,14 @@ def _not_told_from(trials: Trials, best: int, here: list[int], seed: int) -> lis
 
 def _why_best(trials: Trials, best: int, names: dict[int, str]) -> str:
     rest = "; that of each other profile is lower, with 95 % intervals of the difference that do not reach 0"
-    return f"{_plain(names[best])} has the highest Sharpe ratio after costs, {_sharpe(trials, best)}" + (
+    return f"{names[best]} has the highest Sharpe ratio after costs, {_sharpe(trials, best)}" + (
         f"{rest}." if len(names) > 1 else "."
     )
 
 
 def _choose(trials: Trials, equal: list[int], names: dict[int, str], seed: int) -> tuple[int, bool, str]:
     """Rules 3 and 4: the one of equals to hold or to show, whether it is recommended, and why."""
-    listed = joined([_plain(names[series]) for series in equal])
+    listed = joined([names[series] for series in equal])
     said = f"The Sharpe ratios after costs of {listed} cannot be told apart by {trials.returns.shape[1]:,} rows"
     pairs = list(itertools.permutations(equal, 2))
     high = _intervals(trials, pairs, seed)["volatility"]["high"]
@@ -122,11 +128,11 @@ def _choose(trials: Trials, equal: list[int], names: dict[int, str], seed: int) 
     for series in equal:
         if all(lower[series, other] for other in equal if other != series):
             volatility = per_cent(float(trials.figures[series, FIGURES.index("volatility")]), 1, "-")
-            why = f"{said}. Of these {_plain(names[series])} has the lowest volatility, {volatility}, and that is sure."
+            why = f"{said}. Of these {names[series]} has the lowest volatility, {volatility}, and that is sure."
             return series, True, why
     turnover = trials.figures[equal, FIGURES.index("turnover")]
     calm = equal[int(np.argmin(turnover))]
-    return calm, False, f"{said}, nor can the lowest of their volatilities. {_plain(names[calm])} trades least."
+    return calm, False, f"{said}, nor can the lowest of their volatilities. {names[calm]} trades least."
 
 
 def _intervals(trials: Trials, pairs: list[tuple[int, int]], seed: int) -> dict[str, dict[str, np.ndarray]]:
@@ -149,7 +155,3 @@ def _intervals(trials: Trials, pairs: list[tuple[int, int]], seed: int) -> dict[
 
 def _sharpe(trials: Trials, series: int) -> str:
     return decimal(float(trials.figures[series, FIGURES.index("sharpe")]), 2, "-")
-
-
-def _plain(profile: str) -> str:
-    return profile.replace("_", " ")

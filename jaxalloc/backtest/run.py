@@ -41,7 +41,6 @@ from jaxalloc.backtest.folder import (
     has_allocations,
     identity_of,
     open_store,
-    remove_study,
     write_results,
 )
 from jaxalloc.backtest.holding import hold_history, hold_paths
@@ -284,7 +283,7 @@ def _compute_walk(
         bagged = None
         if bags is not None:
             labels = allocations.columns("cluster_labels")["cluster_labels"]
-            bagged = bagged_of(plan, bags, labels.reshape(len(plan.settings), plan.schedule.n_windows, -1))
+            bagged = bagged_of(plan.settings, bags, labels.reshape(len(plan.settings), plan.schedule.n_windows, -1))
         # those of the study of the windows say which assets these put out
         notes = [*allocations.record["notes"], *bagging_notes(bagged, plan.profiles), *notes_on(allocations)]
         record = identity | {"notes": notes, "started": started}
@@ -325,15 +324,15 @@ def _bag(plan: Plan | None, source: Source, options: RunOptions, store: Store | 
 
 def _inside(options: RunOptions, store: Store | None, name: str, compute: Callable[[RunOptions], Result]) -> Result:
     """Compute a study in a folder of that name within the walk-forward's."""
-    folder = None if store is None else store.folder / name
+    out = None if store is None else store.folder / name
+    options = dataclasses.replace(options, out=out, inside=True)
     if options.resume and options.fresh:  # go on with the study that is there; start again where that cannot be
         with contextlib.suppress(InputError):
-            return compute(dataclasses.replace(options, out=folder, fresh=False))
+            return compute(dataclasses.replace(options, fresh=False))
         options = dataclasses.replace(options, resume=False)
     try:
-        return compute(dataclasses.replace(options, out=folder))
+        return compute(options)
     except InputError:
         if store is not None and not any((store.folder / study).exists() for study in (ALLOCATIONS, PATHS)):
-            store.close()
-            remove_study(store.folder)  # it holds no result
+            store.remove()  # it holds no result
         raise

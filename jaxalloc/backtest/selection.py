@@ -15,7 +15,7 @@ import pandas as pd
 
 from jaxalloc.arguments.errors import InputError
 from jaxalloc.arguments.numbers import one_number, whole_number
-from jaxalloc.arguments.words import counted, cut, per_cent, value_text
+from jaxalloc.arguments.words import counted, cut, per_cent, trial_name
 from jaxalloc.backtest import performance
 from jaxalloc.backtest.comparison import Trials, deflated_sharpe
 from jaxalloc.backtest.cross_validation import MOST_BLOCKS, ROWS_OF_BLOCK, choose_on_halves, used_rows, varying
@@ -78,14 +78,7 @@ class Overfitting:
     @property
     def verdict(self) -> str:
         """What the probability says, and whether the best trial is recommended."""
-        return self.verdict_on(self.name_of(self.winner))
-
-    def verdict_on(self, name: str) -> str:
-        """Return the verdict on the best trial in words.
-
-        Args:
-            name: what to call the trial.
-        """
+        name = self._name_of(self.winner)
         said = (
             f"Choosing the best of {counted(self.n_trials, 'trial')} by its past Sharpe ratio was no better than the "
             f"median of them out of sample in {_percent(self.pbo, 0)} of {self.n_halves:,} splits"
@@ -94,11 +87,8 @@ class Overfitting:
             return f"{said}, at most half of them: this does not speak against {name}, the best on all days."
         return f"{said}, more than half of them: {name}, the best on all days, is not recommended."
 
-    def name_of(self, label: Any) -> str:
-        """Return the name of a trial, by its label: the profile, and the settings swept with their values."""
-        *values, profile = label if isinstance(label, tuple) else (label,)
-        words = [f"{name} {value_text(value)}" for name, value in zip(self.best.index.names, values, strict=False)]
-        return ", ".join([str(profile), *words])
+    def _name_of(self, label: Any) -> str:
+        return trial_name(label, [str(name) for name in self.best.index.names[:-1]])
 
     def figures(self) -> dict[str, Any]:
         """Return the figures by name, as plain values."""
@@ -125,7 +115,7 @@ class Overfitting:
             f"Sharpe ratio of the best, mean: {self.in_sample.mean():.2f} in sample, "
             f"{self.out_of_sample.mean():.2f} out of sample; slope {self.slope:.2f}",
             f"below 0 out of sample: {_percent(self.loss, 1)}",
-            f"most often the best: {self.name_of(self.best.idxmax())}, in "
+            f"most often the best: {self._name_of(self.best.idxmax())}, in "
             f"{_percent(self.best.max() / self.n_halves, 1)} of the halves",
         ]
         return "\n".join(map(cut, lines))
@@ -140,7 +130,7 @@ class Overfitting:
             "below 0 out of sample": _percent(self.loss, 1),
             "trials": str(self.n_trials),
             "halves": f"{self.n_halves:,}",
-            "the best trial on all days": self.name_of(self.winner),
+            "the best trial on all days": self._name_of(self.winner),
             "recommended": "yes" if self.recommended else "no",
         }
         return pd.DataFrame({"": shown}).to_html(header=False)
@@ -159,7 +149,7 @@ def _why_not(trials: Trials, n_blocks: int) -> str | None:
     """Why overfitting cannot be judged; None where it can."""
     n_trials, n_days = trials.returns.shape
     if n_trials < 2:
-        return "one trial alone leaves nothing to choose: give walk_forward another profile, or a sweep"
+        return "one trial alone leaves nothing to choose: add another profile, or a sweep"
     wanted = ROWS_OF_BLOCK * n_blocks
     if n_days < wanted:
         return (

@@ -1,8 +1,9 @@
 """cross_validate(): complete histories out of sample, put together from splits of the rows.
 
-The portfolios of all splits, at every point of the settings, are one study (`jaxalloc.universes.splits`). Then every
-path holds them through its groups of rows (`jaxalloc.backtest.simulation`). `out` is the folder of that study; what was
-held follows from it, and is in memory alone.
+The portfolios of all splits, at every point of the settings, are one study (`jaxalloc.universes.splits`). Where
+portfolios are bagged, sums over the resamples of the splits' training rows follow. Then every path holds the
+portfolios through its groups of rows (`jaxalloc.backtest.simulation`). `out` is the folder of the study, and ``bags``
+in it that of the sums; what was held follows from them, and is in memory alone.
 """
 
 from __future__ import annotations
@@ -10,25 +11,33 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 
 from jaxalloc.arguments.errors import InputError
+from jaxalloc.backtest.bagging import Bagged, bagged_of, bets_of
+from jaxalloc.backtest.folder import BAGS, remove_study
 from jaxalloc.backtest.performance import performance
+from jaxalloc.backtest.plan import check_bagging
 from jaxalloc.backtest.points import WalkSettings, walk_settings
 from jaxalloc.backtest.simulation import Held, Market, after_costs, hold
 from jaxalloc.backtest.validation import MEASURED, CrossValidation
-from jaxalloc.markets.holes import MAX_MISSING
+from jaxalloc.markets.holes import MAX_MISSING, weigh_gaps
 from jaxalloc.markets.panel import Panel, as_panel, panel_of_frame
 from jaxalloc.markets.periods import resolve_periods
-from jaxalloc.markets.source import source_of
+from jaxalloc.markets.source import Source, source_of
 from jaxalloc.settings.config import AllocationConfig
 from jaxalloc.settings.measures import FIGURES
 from jaxalloc.settings.sweep import Sweep, as_sweep
+from jaxalloc.studies.compute import RunOptions, compute_bags
+from jaxalloc.studies.plan import Plan, make_plan
 from jaxalloc.studies.run import run_study
 from jaxalloc.studies.study import Study
+from jaxalloc.universes.bootstrap import Bootstrap
+from jaxalloc.universes.samplers import Product
 from jaxalloc.universes.splits import CombinatorialSplits
 
 _MOST_RETURNS = 2**32  # bytes of the returns of all paths
@@ -72,13 +81,16 @@ def cross_validate(
     band: float | Sequence[float] = 0.0,
     max_turnover: float | None = None,
     costs_bps: float | Sequence[float] = 0.0,
+    bagging: Bootstrap | None = None,
     max_missing: float = MAX_MISSING,
+    seed: int = 0,
     out: str | os.PathLike[str] | None = None,
     precision: int = 64,
     chunk_size: int | Literal["auto"] | None = "auto",
     resume: bool = False,
     fresh: bool = False,
     dask: Any = None,
+    profile_dir: str | os.PathLike[str] | None = None,
     command: str | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> CrossValidation:
@@ -111,16 +123,21 @@ def cross_validate(
         band: as `walk_forward` takes it, like ``max_turnover`` and ``costs_bps``.
         max_turnover: likewise.
         costs_bps: likewise.
+        bagging: a `Bootstrap` of each split's training rows: the portfolio decided on them is the mean of the
+            portfolios of their resamples, drawn anew for each split. Training rows are resampled as if they followed
+            each other: a block may reach over a test group. Clusters are the split's own.
         max_missing: as `run_study` takes it, like all that follow.
+        seed: of the resamples of ``bagging``; nothing else is drawn.
         out: folder of the study of the splits; resuming it holds its portfolios again.
         precision: likewise.
         chunk_size: likewise.
         resume: likewise.
         fresh: likewise.
         dask: likewise.
+        profile_dir: likewise.
         command: likewise.
         progress: called with the number of universes done since the last call; there are ``len(sweep)`` times the
-            splits.
+            splits, and with bagging as many times ``bagging.n`` on top.
 
     Returns:
         `CrossValidation`.
@@ -139,29 +156,37 @@ def cross_validate(
     """
     panel = panel_of_frame(panel, missing="mask") if isinstance(panel, pd.DataFrame) else as_panel(panel)
     settings, _ = resolve_periods(as_sweep(config), panel.dates)
-    n_rows = panel.n_observations
+    n_rows, years = panel.n_observations, settings.config.periods_per_year
     splits = CombinatorialSplits(groups=groups, test_groups=test_groups, purge=purge, embargo=embargo).prepare(
-        panel, n_rows, settings.config.periods_per_year
+        panel, n_rows, years
     )
     points = walk_settings(settings, band=band, max_turnover=max_turnover, costs_bps=costs_bps)
     _check_room(points, splits, n_rows)
-    study = run_study(
-        panel,
-        splits,
-        config,
-        out=out,
-        max_missing=max_missing,
-        precision=precision,
-        chunk_size=chunk_size,
-        resume=resume,
-        fresh=fresh,
-        dask=dask,
-        command=command,
-        progress=progress,
-    )
-    net, figures = _hold_paths(study, points, splits, panel.values)
+    numbers: dict[str, Any] = {
+        "seed": seed,
+        "precision": precision,
+        "chunk_size": chunk_size,
+        "max_missing": max_missing,
+    }
+    plan = None
+    if bagging is not None:
+        plan = make_plan(panel, Product((splits, check_bagging(bagging))), settings, **numbers)
+    options = RunOptions(out=out, resume=resume, fresh=fresh, dask=dask, profile_dir=profile_dir, progress=progress)
+    running = {field.name: getattr(options, field.name) for field in dataclasses.fields(options)}
+    study = run_study(panel, splits, config, command=command, **numbers, **running)
+    bagged = None if plan is None else _bag(plan, study, source_of(panel), options)
+    if plan is None and out is not None and fresh:
+        remove_study(Path(out) / BAGS)
+    net, figures = _hold_paths(study, points, splits, panel.values, bagged)
     return CrossValidation(
-        dates=source_of(panel).dates, settings=points, splits=splits, study=study, net=net, path_figures=figures
+        dates=source_of(panel).dates,
+        settings=points,
+        splits=splits,
+        study=study,
+        net=net,
+        path_figures=figures,
+        bagging=None if plan is None else plan.sampler.parts[-1].settings(),
+        bagged=bagged,
     )
 
 
@@ -175,8 +200,16 @@ def _check_room(points: WalkSettings, splits: CombinatorialSplits, n_rows: int) 
         )
 
 
+def _bag(plan: Plan, study: Study, source: Source, options: RunOptions) -> Bagged:
+    """Compute the bagged portfolios of the splits, whose own are in the study; their sums go into a folder of its."""
+    options = dataclasses.replace(options, out=None if options.out is None else Path(options.out) / BAGS)
+    bags = compute_bags(plan, source, options)
+    labels = study.columns("cluster_labels")["cluster_labels"]
+    return bagged_of(plan.settings, bags, labels.reshape(len(plan.settings), study.n, -1))
+
+
 def _hold_paths(
-    study: Study, points: WalkSettings, splits: CombinatorialSplits, returns: np.ndarray
+    study: Study, points: WalkSettings, splits: CombinatorialSplits, returns: np.ndarray, bagged: Bagged | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
     """Hold the portfolios through every path: returns (G, paths, P, T) after costs, and `FIGURES` (paths, G, P, F)."""
     n_rows, n_assets = returns.shape
@@ -189,6 +222,9 @@ def _hold_paths(
     size = max(1, _BLOCK_BYTES // (8 * len(profiles) * (2 * periods.n_held * n_assets + 8 * n_rows)))
     for decided in range(len(points.allocations)):
         weights, bets = _decisions(study, decided)
+        if bagged is not None:
+            weights = bagged.mean[decided].swapaxes(0, 1)
+            bets = _bagged_bets(study, decided, weights, splits, returns)
         for first in range(0, len(path_splits), size):
             block = slice(first, first + size)
             chosen = path_splits[block]
@@ -209,6 +245,16 @@ def _decisions(study: Study, point: int) -> tuple[np.ndarray, np.ndarray]:
     columns = [column.astype(float) for column in study.columns(*names, at=point).values()]
     weights, bets = (np.stack(each, axis=1) for each in (columns[: len(names) // 2], columns[len(names) // 2 :]))
     return weights / weights.sum(axis=2, keepdims=True), bets  # those of float32 sum to 1 nearly
+
+
+def _bagged_bets(
+    study: Study, point: int, weights: np.ndarray, splits: CombinatorialSplits, returns: np.ndarray
+) -> np.ndarray:
+    """(S, P) effective numbers of bets of (S, P, N) bagged portfolios, by the splits' own moments and clusters."""
+    labels = study.columns("cluster_labels", at=point)["cluster_labels"]
+    filled = weigh_gaps(returns, study.record["max_missing"]).returns
+    seen = (filled[rows] for rows in splits.training(len(returns)))
+    return bets_of(seen, weights, labels, study.settings.at(point), study.precision)
 
 
 def _figures(net: np.ndarray, held: Held, cost: float, bets: np.ndarray, config: AllocationConfig) -> np.ndarray:

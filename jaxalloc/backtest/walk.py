@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -14,7 +15,7 @@ from jaxalloc.arguments.plotting import Drawable
 from jaxalloc.arguments.words import counted, cut
 from jaxalloc.backtest import comparison, selection
 from jaxalloc.backtest.agreement import consecutive_agreement
-from jaxalloc.backtest.bagging import Bagged
+from jaxalloc.backtest.bagging import Bagged, bagging_words
 from jaxalloc.backtest.benchmark import Benchmark
 from jaxalloc.backtest.comparison import FEWEST_DAYS, Trials
 from jaxalloc.backtest.orders import Orders, orders_within
@@ -141,11 +142,7 @@ class WalkForward(Drawable):
     @property
     def bagging_words(self) -> str:
         """How portfolios are bagged, in words; empty where they are not."""
-        settings = self.record.get("bagging")
-        if settings is None:
-            return ""
-        how = "drawn one by one" if settings["method"] == "iid" else f"in blocks of {settings['block_length']:g} rows"
-        return f"each portfolio is the mean of those of {counted(settings['n'], 'resample')} of its window, {how}"
+        return bagging_words(self.record.get("bagging"), "its window")
 
     @property
     def base(self) -> str:
@@ -524,7 +521,7 @@ class WalkForward(Drawable):
         Returns:
             Its profile is None if portfolios are held on fewer than three days.
         """
-        return recommend(self._trials(), self.profiles, self.seed)
+        return recommend(self._trials(), self.profiles, self.seed, self.overfitting)
 
     def overfitting(self, n_blocks: int = BLOCKS) -> Overfitting:
         """Ask whether choosing the best trial by its past pays (Bailey, Borwein, Lopez de Prado and Zhu, 2017).
@@ -549,7 +546,14 @@ class WalkForward(Drawable):
             InputError: there is one trial alone, fewer than two vary, there are too few days for blocks of two rows, or
                 ``n_blocks`` is odd or out of range.
         """
+        if isinstance(n_blocks, int) and n_blocks == BLOCKS:
+            return self._overfitting
         return selection.overfitting(self._trials(), n_blocks)
+
+    @functools.cached_property
+    def _overfitting(self) -> Overfitting:
+        """The verdict that the recommendation, the tables and the figures of the choice share."""
+        return selection.overfitting(self._trials(), BLOCKS)
 
     def leaderboard(self, n_trials: int | None = None) -> pd.DataFrame:
         """Tabulate all trials, those that do well by several measures first.

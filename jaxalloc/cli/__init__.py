@@ -1,4 +1,4 @@
-"""The command line: `jaxalloc allocate`, `study`, `sweep`, `walk-forward`, `report`, `bench`, `doctor`.
+"""The command line: `jaxalloc allocate`, `study`, `sweep`, `walk-forward`, `cross-validate`, `report`, `bench` ...
 
 Exit status: 0 success; 1 failure while running; 2 error in the input, whether an option, a file or its content; 130
 interrupted by Ctrl-C; 143 by SIGTERM. An error is one line on stderr, ``jaxalloc: error: ...``. With

@@ -42,6 +42,13 @@ def allocate(
     ] = False,
     as_json: Json = False,
     quiet: Quiet = False,
+    sensitivity: Annotated[
+        bool,
+        typer.Option(
+            "--sensitivity",
+            help="Show the estimates that each portfolio hangs on: the turnover that one standard error would cause.",
+        ),
+    ] = False,
     bag: Bag = None,
     block: Annotated[str | None, typer.Option(metavar="ROWS", help=BLOCK_HELP)] = None,
     seed: Annotated[int, typer.Option(metavar="NUMBER", help="Seed of the resamples of --bag.")] = 0,
@@ -56,9 +63,12 @@ def allocate(
     Assets that move together form a cluster. Capital is allocated to the clusters first, and then within each cluster.
     The tables show each cluster's weight, share of the risk, size and lead asset, and each asset's weight and share of
     its cluster. With --bag, the mean of the portfolios of resamples takes the place of the file's own, and each asset's
-    weight has its standard error. With --capital, a table shows the shares to buy and sell.
+    weight has its standard error. With --capital, a table shows the shares to buy and sell. With --sensitivity, a table
+    shows how much one standard error of an asset's mean or volatility would trade.
     """
     placing.check()
+    if sensitivity and bag is not None:
+        raise InputError("--sensitivity measures the file's own portfolios, and --bag takes their place: choose one")
     table = None
     if out is not None:
         check_file(out, "--out", WRITERS, source=source.file)
@@ -75,6 +85,9 @@ def allocate(
     bagging = bootstrap_of(bag, block, "--block", panel, as_sweep(config))
     with render.working(f"allocating to {panel.n_assets:,} assets", quiet):
         portfolios = compute(panel, config, int(precision), str(source.file), max_missing)
+    if sensitivity:
+        with render.working("measuring what the portfolios hang on", quiet):
+            portfolios = portfolios.with_sensitivity(max_missing)
     if bagging is not None:
         with render.progress_bar(bagging.n or 0, quiet) as progress:
             portfolios = portfolios.bagged(bagging, seed, max_missing, progress)

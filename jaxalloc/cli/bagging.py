@@ -10,10 +10,9 @@ from jaxalloc.arguments.errors import InputError
 from jaxalloc.arguments.numbers import whole_number
 from jaxalloc.cli.sampling import block_length
 from jaxalloc.markets.panel import Panel
-from jaxalloc.markets.periods import resolve_periods, rows_a_year
 from jaxalloc.settings.sweep import Sweep
+from jaxalloc.studies.bagged import monthly_blocks
 from jaxalloc.universes.bootstrap import Bootstrap
-from jaxalloc.universes.samplers import block_of_rows
 
 Bag = Annotated[
     int | None,
@@ -49,9 +48,7 @@ def bootstrap_of(bag: int | None, block: str | None, flag: str, panel: Panel, se
         return None
     n, length = whole_number("--bag", bag, 1), block_length(block, flag)
     if length is None:
-        resolved, _ = resolve_periods(settings, panel.dates)
-        rows = block_of_rows(rows_a_year(resolved.config.periods_per_year, panel.dates))
-        length = max(1, min(rows, panel.n_observations // 2))
+        return monthly_blocks(n, panel, settings)
     if length == 1:
         return Bootstrap(n, method="iid")
     return Bootstrap(n, method="circular", block_length=length)

@@ -16,6 +16,7 @@ COMMANDS = {
     "study": "Allocate to thousands of universes drawn from a file, and summarise the portfolios.",
     "sweep": "Allocate at every point of a grid of settings, and compare the points.",
     "walk-forward": "Backtest: decide portfolios on past rows, and hold them on the rows that follow.",
+    "cross-validate": "Hold portfolios out of sample on many histories put together from splits of a file's rows.",
     "report": "Write the report of a finished study or walk-forward, one HTML page.",
     "bench": "Measure how many universes per second this machine allocates to.",
     "doctor": "Show versions, devices and kept programs, and test that compiled programs are kept.",

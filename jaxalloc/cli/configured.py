@@ -32,7 +32,7 @@ from jaxalloc.arguments.errors import InputError
 from jaxalloc.arguments.words import quote
 from jaxalloc.cli.commands import UsageError, module_of, usage_message
 
-COMMANDS = ("allocate", "clusters", "study", "sweep", "walk-forward")
+COMMANDS = ("allocate", "clusters", "study", "sweep", "walk-forward", "cross-validate")
 _ABOUT_ONE_RUN = ("config", "resume", "fresh", "help")  # flags that are no setting
 
 
@@ -165,6 +165,7 @@ ConfigFile = Annotated[
         callback=_take,
         is_eager=True,  # before the options that it stands for
         help="Take options from a TOML file. Its keys are the flags: at the top for every command, under \\[allocate], "
-        "\\[clusters], \\[study], \\[sweep] or \\[walk-forward] for one. The command line wins over the file.",
+        "\\[clusters], \\[study], \\[sweep], \\[walk-forward] or \\[cross-validate] for one. The command line wins "
+        "over the file.",
     ),
 ]

@@ -133,6 +133,13 @@ class SourceFile(Reading):
         return self.read_file(self.file)
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class GappyFile(SourceFile):
+    """The file to read, and how to read it; by default gaps stay."""
+
+    missing: MissingWay = "mask"
+
+
 # field of AllocationConfig -> its flag, what it takes (choices, or a word for a number), help
 _SETTINGS: dict[str, tuple[str, tuple[str, ...] | str, str]] = {
     "profiles": ("--profile", PROFILE_NAMES, "Portfolio to compute: {}. Repeat the option for several portfolios."),
@@ -330,15 +337,19 @@ _ARGUMENTS = _FLAGS | {
     "capital": "--capital",
     "costs_bps": "--costs-bps",
     "degrees_of_freedom": "--degrees-of-freedom",
+    "embargo": "--embargo",
     "gap": "--gap",
+    "groups": "--groups",
     "held": "--held",
     "lot": "--lot",
     "max_missing": "--max-missing",
     "max_turnover": "--max-turnover",
     "n": "--n",
     "previous_weights": "--previous-weights",
+    "purge": "--purge",
     "seed": "--seed",
     "size": "--subset",
+    "test_groups": "--test-groups",
     "window": "--window",
     "step": "--step",
     "dask": "--dask",

@@ -29,6 +29,7 @@ from jaxalloc.settings.sweep import as_sweep
 from jaxalloc.storage.csv import write_csv
 from jaxalloc.studies.bagged import BaggedAllocation, allocate_bagged
 from jaxalloc.studies.recommendation import compare_own
+from jaxalloc.studies.sensitivity import Sensitivity, sensitivity
 from jaxalloc.universes.bootstrap import Bootstrap
 
 
@@ -44,6 +45,7 @@ class NamedPortfolios:
         allocation: of the whole panel, without a batch axis, NumPy arrays.
         notes: what was done to the input, and what is to be said of settings, data and clusters.
         mean_of: the bagged portfolios, where the allocation is theirs; else None.
+        hangs_on: the estimates that the panel's own portfolios hang on, where they were asked for; else None.
     """
 
     name: str
@@ -53,6 +55,12 @@ class NamedPortfolios:
     allocation: Allocation
     notes: tuple[str, ...]
     mean_of: BaggedAllocation | None = None
+    hangs_on: Sensitivity | None = None
+
+    def with_sensitivity(self, max_missing: float) -> NamedPortfolios:
+        """Return them with what they hang on; see `jaxalloc.sensitivity`."""
+        found = sensitivity(self.panel, self.config, max_missing=max_missing, precision=self.precision)
+        return dataclasses.replace(self, hangs_on=found)
 
     def bagged(
         self, bagging: Bootstrap, seed: int, max_missing: float, progress: Callable[[int], None] | None
@@ -122,6 +130,11 @@ class NamedPortfolios:
         record = self.mean_of.study.record
         return {"bagging": record["sampler"] | {"seed": record["seed"], "n_valid": self.mean_of.n_valid}}
 
+    def _sensitivity(self, profile: str) -> dict[str, Any]:
+        if self.hangs_on is None:
+            return {}
+        return {"sensitivity": records(self.hangs_on.frame.loc[profile].drop(columns="weight").reset_index())}
+
     def document(self) -> dict[str, Any]:
         """Return the portfolios, and what they were computed from, as plain values."""
         return {
@@ -139,6 +152,7 @@ class NamedPortfolios:
             "profiles": {
                 profile: self.figures(profile)
                 | {"assets": records(self.assets(profile)), "clusters": records(self.clusters(profile))}
+                | self._sensitivity(profile)
                 for profile in self.config.profiles
             },
         }

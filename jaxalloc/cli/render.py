@@ -22,7 +22,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColum
 from rich.table import Table
 from rich.text import Text
 
-from jaxalloc.arguments.words import counted, per_cent, value_text
+from jaxalloc.arguments.words import counted, per_cent, plain_name, value_text
 from jaxalloc.cli.options import flag_of, in_flags
 from jaxalloc.settings.measures import UNIVERSE_MEASURE, Measure
 from jaxalloc.settings.status import explain
@@ -241,7 +241,7 @@ def print_sweep(study: Study, console: Console, profiles: Sequence[str] = ()) ->
     flags = [dict(zip(study.profiles, total.counts.status.sum(axis=1), strict=True)) for total in study.totals]
     fits = True
     for profile in profiles or study.profiles:
-        console.print("", Text(profile, "bold"), sep="\n")
+        console.print("", Text(plain_name(profile), "bold"), sep="\n")
         print_flags(study, profile, console)
         means = [figure.loc[profile] for figure in figures]
         columns = {

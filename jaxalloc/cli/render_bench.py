@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
 
-from jaxalloc.arguments.words import counted
+from jaxalloc.arguments.words import counted, plain_name
 from jaxalloc.cli.options import in_flags
 from jaxalloc.cli.render import empty_table, plain
 from jaxalloc.settings.status import Status
@@ -33,12 +33,12 @@ def print_bench(measured: dict[str, Any], console: Console) -> None:
     grid = empty_table("optimality gap", ("median", "largest", "flagged"))
     for profile, row in measured["profiles"].items():
         gap = row["optimality_gap"] or {}
-        grid.add_row(profile, small(gap.get("median")), small(gap.get("most")), f"{row['n_flagged']:,}")
+        grid.add_row(plain_name(profile), small(gap.get("median")), small(gap.get("most")), f"{row['n_flagged']:,}")
     console.print("", grid, sep="\n")
     of_all = counted(measured["universes"], "universe")
     for profile, row in measured["profiles"].items():
         for name, count in row["status_counts"].items():
-            note = f"note: {profile}, in {count:,} of {of_all}: {in_flags(Status[name].message)}"
+            note = f"note: {plain_name(profile)}, in {count:,} of {of_all}: {in_flags(Status[name].message)}"
             console.print(Text(note), style="yellow")
 
     runs = f"{counted(len(measured['runs']), 'run')} of {measured['seconds']:g} s or more, {of_all} together"

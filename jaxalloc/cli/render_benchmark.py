@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
 
+from jaxalloc.arguments.words import plain_name
 from jaxalloc.backtest.agreement import agreement_words
 from jaxalloc.cli.documents import records
 from jaxalloc.cli.render import empty_table, plain, written
@@ -34,7 +35,7 @@ def print_benchmark(walk: WalkForward, console: Console) -> None:
     console.print("", plain(f"against {name}{at}"), sep="\n")
     grid = empty_table("", [measure.heading for measure in OF_BENCHMARKS])
     for profile, row in walk.summary(home).to_dict(orient="index").items():
-        grid.add_row(plain(profile), *(written(measure)(row[measure.name]) for measure in OF_BENCHMARKS))
+        grid.add_row(plain_name(str(profile)), *(written(measure)(row[measure.name]) for measure in OF_BENCHMARKS))
     console.print(grid)
     own: dict[str, Any] = walk.benchmark_summary(home).loc[name].to_dict()
     figures = (WALK_MEASURE[measure] for measure in _OWN)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from jaxalloc.arguments.words import counted
+from jaxalloc.arguments.words import counted, plain_name
 from jaxalloc.cli.documents import records
 from jaxalloc.cli.render import empty_table, percent, plain
 
@@ -22,7 +22,9 @@ def print_orders(orders: Mapping[str, Orders], console: Console) -> None:
     for profile, made in orders.items():
         rows = [row for row in records(made.frame) if row["held"] or row["shares"] or row["target"]]
         n_trades = sum(row["trade"] != 0 for row in rows)
-        heading = Text.assemble((profile, "bold"), f": {counted(n_trades, 'order')}, {made.cash:,.2f} left in cash")
+        heading = Text.assemble(
+            (plain_name(profile), "bold"), f": {counted(n_trades, 'order')}, {made.cash:,.2f} left in cash"
+        )
         console.print("", heading, sep="\n")
         grid = empty_table("asset", ("trade", "shares", "price", "value", "weight", "target"))
         for row in rows:

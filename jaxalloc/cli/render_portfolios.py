@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
 
-from jaxalloc.arguments.words import counted
+from jaxalloc.arguments.words import counted, plain_name
 from jaxalloc.cli.documents import records
 from jaxalloc.cli.options import in_flags
 from jaxalloc.cli.render import empty_table, percent, plain
@@ -34,6 +34,7 @@ def print_portfolios(portfolios: NamedPortfolios, console: Console, rows: int | 
         print_clusters(portfolios, profile, console, rows)
         console.print()
         print_assets(portfolios, profile, console, rows)
+        print_sensitivity(portfolios, profile, console)
     if rows is not None and portfolios.panel.n_assets > rows:
         console.print("\n--all shows every cluster and asset", style="dim")
 
@@ -51,7 +52,7 @@ def print_clusters(portfolios: NamedPortfolios, profile: str, console: Console, 
     """Print a profile's figures and its `jaxalloc.portfolios.tables.cluster_table`."""
     figures = portfolios.figures(profile)
     volatility, mean = percent(figures["volatility"]), percent(figures["expected_return"])
-    heading = Text.assemble((profile, "bold"), f": volatility {volatility}, expected return {mean} a year")
+    heading = Text.assemble((plain_name(profile), "bold"), f": volatility {volatility}, expected return {mean} a year")
     console.print("", heading, sep="\n")
     for message in figures["messages"]:
         console.print(Text(f"note: {in_flags(message)}"), style="yellow")
@@ -117,6 +118,26 @@ def print_assets(portfolios: NamedPortfolios, profile: str, console: Console, ro
         grid.add_row(plain(row["symbol"]), *numbers, cluster, *("yes" if row[name] else "" for name in marks))
     console.print(grid)
     _print_rest(rest, "asset", console, len(lines) - len(held))
+
+
+def print_sensitivity(portfolios: NamedPortfolios, profile: str, console: Console) -> None:
+    """Print the estimates that a profile's portfolio hangs on most, if that was measured."""
+    if portfolios.hangs_on is None:
+        return
+    lines = records(portfolios.hangs_on.largest(profile))
+    console.print()
+    if not lines:
+        console.print("it hangs on no estimate: none of them changes it a little")
+        return
+    grid = empty_table("what it hangs on", ("standard error", "turnover"), ())
+    names = _short_names(
+        [row["asset"] for row in records(portfolios.assets(profile).rename(columns={"symbol": "asset"}))], 20
+    )
+    for row in lines:
+        grid.add_row(
+            plain(f"{row['estimate']} of {names[row['asset']]}"), percent(row["error"]), percent(row["turnover"])
+        )
+    console.print(grid)
 
 
 def _fold(lines: list[dict[str, Any]], rows: int | None) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
 
-from jaxalloc.arguments.words import counted
+from jaxalloc.arguments.words import counted, plain_name
 from jaxalloc.cli.documents import records
 from jaxalloc.cli.render import empty_table, invalid, percent, plain, print_flags, written
 from jaxalloc.cli.render_verdict import print_verdict
@@ -43,7 +43,7 @@ def print_study(study: Study, console: Console) -> None:
     console.print("estimate: the panel's own portfolio; mean and 5, 50, 95 %: over the universes", style="dim")
     figures, assets = study.profile_summary(), study.summary()
     for profile in study.profiles:
-        console.print("", Text(profile, "bold"), sep="\n")
+        console.print("", Text(plain_name(profile), "bold"), sep="\n")
         print_flags(study, profile, console)
         grid = empty_table("", ("estimate", "mean", "5 %", "50 %", "95 %", "lead in"))
         for measure in (UNIVERSE_MEASURE[name] for name in _SHOWN):

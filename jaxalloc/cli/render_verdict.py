@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from jaxalloc.arguments.words import counted
+from jaxalloc.arguments.words import counted, plain_name
 from jaxalloc.cli.documents import records
 from jaxalloc.cli.render import empty_table, percent, plain
 from jaxalloc.portfolios.result import valid_universes
@@ -32,7 +32,7 @@ def print_comparison(frame: pd.DataFrame, console: Console) -> None:
     """
     best = best_of(frame)
     profiles = list(map(str, frame.columns))
-    names = [profile.replace("_", " ") for profile in profiles]
+    names = list(map(plain_name, profiles))
     cells: dict[str, list[Text]] = {}
     for name, values in frame.iterrows():
         measure = COMPARED_MEASURE[str(name)]
@@ -61,7 +61,7 @@ def print_verdict(study: Study, console: Console) -> None:
     advice = study.recommendation()
     if advice.profile is None:
         return
-    name = advice.profile.replace("_", " ")
+    name = plain_name(advice.profile)
     only = len(study.profiles) == 1
     head = name if only else f"hold {name}" if advice.told_apart else f"not told apart; shown is {name}"
     console.print(Text.assemble("\n", (head, "bold"), *([] if only else [f": {advice.why}"]), "\n"))

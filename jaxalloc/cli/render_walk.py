@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
 
-from jaxalloc.arguments.words import counted, value_text
+from jaxalloc.arguments.words import counted, plain_name, trial_name
 from jaxalloc.cli.documents import records
 from jaxalloc.cli.render import empty_table, percent, plain, print_points, written
 from jaxalloc.cli.render_benchmark import print_agreement, print_benchmark
@@ -20,6 +20,7 @@ from jaxalloc.studies.totals import POSITIVE_WEIGHT
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from jaxalloc.backtest.points import WalkSettings
     from jaxalloc.backtest.walk import WalkForward
 
 _SHOWN = ("annual_return", "volatility", "sharpe", "max_drawdown", "turnover", "cost")
@@ -37,7 +38,7 @@ def print_walk(walk: WalkForward, base: str, console: Console) -> None:
     seen = "at least " if s.expanding else ""
     gap = f", {counted(s.gap, 'row')} later" if s.gap else ""
     lead = "; only lead assets are held" if walk.execution == "lead" else ""
-    how = f"decided on {seen}{s.window} rows, {s.words}{gap}; {_trading_words(walk)}; figures are annual{lead}"
+    how = f"decided on {seen}{s.window} rows, {s.words}{gap}; {trading_words(walk.settings)}; figures are annual{lead}"
     console.print(Text(how, style="dim"))
     if walk.bagging_words:
         console.print(Text(walk.bagging_words, style="dim"))
@@ -63,20 +64,19 @@ def _print_advice(walk: WalkForward, console: Console) -> None:
     advice = walk.recommendation()
     if advice.profile is None:
         return
-    head = f"hold {advice.profile}" if advice.recommended else "no portfolio is recommended"
-    if advice.recommended and walk.settings.names:
-        values = zip(walk.settings.names, walk.settings.points[advice.at], strict=True)
-        head += f" at {', '.join(f'{name} {value_text(value)}' for name, value in values)}"
+    name = trial_name((*walk.settings.points[advice.at], advice.profile), walk.settings.names)
+    head = f"hold {name}" if advice.recommended else "no portfolio is recommended"
     console.print("", Text(head, style="bold"), plain(advice.why), sep="\n")
 
 
-def _trading_words(walk: WalkForward) -> str:
-    costs, bands = walk.settings.costs, walk.settings.bands
+def trading_words(settings: WalkSettings) -> str:
+    """Say what trading costs, and which trades are left out."""
+    costs, bands = settings.costs, settings.bands
     words = [f"trading costs {', '.join(f'{cost:g}' for cost in costs)} bp" if any(costs) else "trading costs nothing"]
     if any(bands):
         words.append(f"a band of {', '.join(f'{100 * band:g}' for band in bands)} %")
-    if walk.max_turnover is not None:
-        words.append(f"a turnover of {100 * walk.max_turnover:g} % at most")
+    if settings.max_turnover is not None:
+        words.append(f"a turnover of {100 * settings.max_turnover:g} % at most")
     return "; ".join(words)
 
 
@@ -102,7 +102,7 @@ def _print_summary(walk: WalkForward, console: Console) -> None:
     shown = _shown(walk)
     grid = empty_table("", [measure.heading for measure in shown])
     for profile, row in walk.summary().to_dict(orient="index").items():
-        grid.add_row(plain(profile), *(written(measure)(row[measure.name]) for measure in shown))
+        grid.add_row(plain_name(str(profile)), *(written(measure)(row[measure.name]) for measure in shown))
     console.print("", grid, sep="\n")
 
 
@@ -115,7 +115,7 @@ def _shown(walk: WalkForward) -> list[Measure]:
 def _print_sweep(walk: WalkForward, console: Console) -> None:
     fits = True
     for profile in walk.profiles:
-        console.print("", Text(profile, "bold"), sep="\n")
+        console.print("", Text(plain_name(profile), "bold"), sep="\n")
         rows = [walk.summary(g).loc[profile] for g in range(len(walk.settings))]
         columns = {m.heading: [written(m)(row[m.name]) for row in rows] for m in _shown(walk)}
         fits &= print_points(walk.settings, columns, console)
@@ -126,7 +126,8 @@ def _print_sweep(walk: WalkForward, console: Console) -> None:
 def _print_differences(walk: WalkForward, base: str, console: Console) -> None:
     differences = walk.differences(base)
     console.print(
-        f"\ndifference from {base}, and in what share of resamples of the days it is above 0", highlight=False
+        f"\ndifference from {plain_name(base)}, and in what share of resamples of the days it is above 0",
+        highlight=False,
     )
     grid = empty_table("", ("", "difference", "95 % from", "to", "above 0"))
     for profile in walk.profiles:
@@ -134,9 +135,9 @@ def _print_differences(walk: WalkForward, base: str, console: Console) -> None:
             continue
         for measure, row in differences.loc[profile].to_dict(orient="index").items():
             record = WALK_MEASURE[measure]
-            name = profile if measure == "annual_return" else ""
+            name = plain_name(profile) if measure == "annual_return" else ""
             ends = (signed(row[end], written(record)) for end in ("difference", "low", "high"))
-            grid.add_row(plain(name), record.heading, *ends, f"{100 * row['share_above']:.0f} %")
+            grid.add_row(name, record.heading, *ends, f"{100 * row['share_above']:.0f} %")
     console.print(grid)
     console.print("where an interval contains 0, chance alone can explain the difference", style="dim")
 
@@ -158,11 +159,8 @@ def _print_chance(walk: WalkForward, console: Console) -> None:
     if table.empty:
         return
     best = table.sort_values("sharpe", kind="stable").iloc[-1]
-    name = best.name if isinstance(best.name, tuple) else (best.name,)
-    words = " ".join(
-        [*(f"{n} {value_text(v)}" for n, v in zip(walk.settings.names, name, strict=False)), str(name[-1])]
-    )
-    tried = f"{words} has the best Sharpe ratio of {trials} tried." if trials > 1 else f"{words} is the only one tried."
+    name = trial_name(best.name, walk.settings.names)
+    tried = f"{name} has the best Sharpe ratio of {trials} tried." if trials > 1 else f"{name} is the only one tried."
     text = f"{tried} Its Sharpe ratio is above 0 with probability {best['deflated_sharpe']:.2f} (deflated)."
     console.print("", plain(text), sep="\n")
     print_choice(walk, best.name, console)
@@ -174,7 +172,7 @@ def _print_paths(walk: WalkForward, base: str, console: Console) -> None:
     won = walk.beats(base, at=home) if len(walk.profiles) > 1 else None
     at = ", at the settings' own point" if walk.settings.names else ""
     console.print(f"\nover {counted(walk.n_paths, 'resampled path')}{at}", highlight=False)
-    last = () if won is None else (f"beats {base}",)
+    last = () if won is None else (f"beats {plain_name(base)}",)
     grid = empty_table("", ("", "history", "5 %", "50 %", "95 %", *last))
     for profile in walk.profiles:
         for measure in _OF_PATHS:
@@ -184,7 +182,7 @@ def _print_paths(walk: WalkForward, base: str, console: Console) -> None:
             if won is not None:
                 share = math.nan if profile == base else float(won.loc[profile, measure])
                 cells.append(f"{100 * share:.0f} %" if math.isfinite(share) else "-")
-            grid.add_row(plain(profile if measure == _OF_PATHS[0] else ""), record.heading, *cells)
+            grid.add_row(plain_name(profile) if measure == _OF_PATHS[0] else "", record.heading, *cells)
     console.print(grid)
 
 
@@ -194,7 +192,9 @@ def _print_target(walk: WalkForward, profile: str, console: Console) -> None:
     turnover = walk.summary(home).loc[profile, "live_turnover"]
     decided = label_text(walk.dates[walk.schedule.decided(walk.schedule.n_windows - 1)])
     at = ", at the settings' own point" if walk.settings.names else ""
-    heading = Text.assemble((profile, "bold"), f": target decided on {decided}{at}; a turnover of {percent(turnover)}")
+    heading = Text.assemble(
+        (plain_name(profile), "bold"), f": target decided on {decided}{at}; a turnover of {percent(turnover)}"
+    )
     console.print("", heading, sep="\n")
     within = any(row["bought"] != row["target"] for row in lines)  # trades that stop short of the target
     grid = empty_table("asset", ("target", "held now", *(("bought",) if within else ()), "trade"))

@@ -12,7 +12,7 @@ from jaxalloc.cli import render
 from jaxalloc.cli.documents import to_json
 from jaxalloc.cli.options import Json, Quiet, example, expand
 from jaxalloc.report.write import FILE, check_report, write_report
-from jaxalloc.storage.manifest import read_manifest
+from jaxalloc.storage.recovery import read_manifest
 from jaxalloc.studies.folder import load_study
 
 app = typer.Typer(add_completion=False)

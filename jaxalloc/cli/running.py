@@ -21,7 +21,8 @@ from jaxalloc.markets.panel import Panel
 from jaxalloc.markets.periods import resolve_periods
 from jaxalloc.report.write import FILE, check_report, write_report
 from jaxalloc.settings.sweep import Sweep
-from jaxalloc.storage.manifest import Manifest, read_manifest
+from jaxalloc.storage.manifest import Manifest
+from jaxalloc.storage.recovery import read_manifest
 from jaxalloc.studies.run import Keep, run_study
 from jaxalloc.studies.study import Study
 from jaxalloc.universes.samplers import Product
@@ -30,8 +31,8 @@ _PANEL = "Running"
 
 
 @dataclasses.dataclass(frozen=True)
-class RunFlags:
-    """How a study or a walk-forward runs."""
+class ComputingFlags:
+    """How portfolios of many universes are computed."""
 
     resume: Annotated[
         bool,
@@ -64,6 +65,23 @@ class RunFlags:
         typer.Option(metavar="FOLDER", help="Write a trace of JAX's profiler to this folder.", rich_help_panel=_PANEL),
     ] = None
     quiet: Quiet = False
+
+    def computing(self) -> dict[str, Any]:
+        """Return the options as the arguments of `run_study`, `walk_forward` and `cross_validate`."""
+        return {
+            "precision": int(self.precision),
+            "chunk_size": "auto" if self.chunk_size is None else self.chunk_size,
+            "resume": self.resume,
+            "fresh": self.fresh,
+            "dask": self.dask,
+            "profile_dir": self.profile_dir,
+        }
+
+
+@dataclasses.dataclass(frozen=True)
+class RunFlags(ComputingFlags):
+    """How a study or a walk-forward runs."""
+
     report: Annotated[
         str | None,
         typer.Option(
@@ -85,17 +103,6 @@ class RunFlags:
             target = _new(f"{_stem(file)}-report", ".html")
         # the folder of the results is made later on
         return check_report(target, new_folder=folder is not None and target.parent == folder)
-
-    def computing(self) -> dict[str, Any]:
-        """Return the options as the arguments of `run_study` and `walk_forward`."""
-        return {
-            "precision": int(self.precision),
-            "chunk_size": "auto" if self.chunk_size is None else self.chunk_size,
-            "resume": self.resume,
-            "fresh": self.fresh,
-            "dask": self.dask,
-            "profile_dir": self.profile_dir,
-        }
 
 
 @dataclasses.dataclass(frozen=True)
@@ -235,9 +242,10 @@ def what_is_kept(folder: Path | None, total: int, command: Sequence[str], studie
 
 
 def _universes_in(manifest: Manifest) -> int:
-    if manifest.identity["keep"] == "weights":
+    if manifest.identity.get("keep") == "weights":
         return sum(chunk.count for chunk in manifest.chunks.values())
-    return 0 if manifest.state is None else manifest.state.count * manifest.identity["chunk_size"]
+    size = manifest.identity.get("chunk_size")
+    return manifest.state.count * size if manifest.state is not None and isinstance(size, int) else 0
 
 
 def document(study: Study, folder: Path | None, report: Path | None = None) -> dict[str, Any]:

@@ -7,7 +7,6 @@ later run replaces that folder, but only if it holds nothing except what an earl
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import sys
@@ -28,12 +27,15 @@ from jaxalloc.markets.panel import as_panel
 from jaxalloc.report.write import FILE, check_report, write_report
 from jaxalloc.settings.config import AllocationConfig
 from jaxalloc.settings.sweep import sweep
+from jaxalloc.storage.names import is_in_study
+from jaxalloc.storage.schema import from_json
 from jaxalloc.studies.run import run_study
 from jaxalloc.studies.study import Study
 from jaxalloc.universes.bootstrap import Bootstrap
 
 _TRIED = 200  # resamples on which other cluster caps are tried
 _MARKER = "made-by-jaxalloc-demo.json"  # lists the files of the run that made the folder
+_OWN = (_MARKER, "returns.csv", "weights.csv", FILE)  # beside the study's
 
 
 def run(folder: Path, n_resamples: int = 1000) -> int:
@@ -146,7 +148,15 @@ def _say_what_next(folder: Path, console: Console, lacking: str) -> None:
 
 
 def _files(folder: Path) -> set[str]:
-    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir()}
+    found = (path for path in folder.rglob("*") if path.is_symlink() or not path.is_dir())
+    return {path.relative_to(folder).as_posix() for path in found}
+
+
+def _is_own(folder: Path, name: str) -> bool:
+    """Whether a name is that of a file which the demo writes; the list in its folder could name any."""
+    return not (folder / name).is_symlink() and (
+        name in _OWN or (name.startswith("study/") and is_in_study(name.removeprefix("study/")))
+    )
 
 
 def _check_own(folder: Path) -> None:
@@ -156,8 +166,9 @@ def _check_own(folder: Path) -> None:
     problem = "was not made by the demo"
     if folder.is_dir() and not folder.is_symlink():
         try:
-            written = set(json.loads((folder / _MARKER).read_text(encoding="utf-8"))["files"])
-            added = sorted(_files(folder) - written - {_MARKER})
+            written = set(from_json((folder / _MARKER).read_bytes())["files"])
+            listed = written | {_MARKER}
+            added = sorted(name for name in _files(folder) if name not in listed or not _is_own(folder, name))
             problem = f"also holds what the demo did not write, such as {unquoted(added[0])}" if added else ""
         except (OSError, ValueError, LookupError, TypeError):
             pass

@@ -13,7 +13,6 @@ import typer
 
 from jaxalloc.arguments.errors import InputError
 from jaxalloc.arguments.numbers import whole_number
-from jaxalloc.arguments.words import quote
 from jaxalloc.backtest.folder import ALLOCATIONS, BAGS, PATH_BAGS, PATHS, add_table
 from jaxalloc.backtest.orders import Orders
 from jaxalloc.backtest.points import VARIED
@@ -25,7 +24,7 @@ from jaxalloc.cli import render
 from jaxalloc.cli.bagging import BLOCK_HELP, Bag, bootstrap_of
 from jaxalloc.cli.command_line import ReportingCommand, as_text, words_in_force
 from jaxalloc.cli.documents import records, to_json
-from jaxalloc.cli.options import Json, MaxMissing, MissingWay, SourceFile, example, expand
+from jaxalloc.cli.options import GappyFile, Json, MaxMissing, example, expand
 from jaxalloc.cli.ordering import FILE as ORDERS
 from jaxalloc.cli.ordering import Placing, orders_document, orders_table
 from jaxalloc.cli.render_benchmark import beside_document
@@ -34,6 +33,7 @@ from jaxalloc.cli.render_orders import print_orders
 from jaxalloc.cli.render_walk import print_walk
 from jaxalloc.cli.running import RunFlags, new_folder, say_rest, what_is_kept, write_outputs
 from jaxalloc.cli.sampling import PERIODS, block_length, step_of
+from jaxalloc.cli.trading import Band, Base, CostsBps, MaxTurnover, check_base
 from jaxalloc.cli.varying import VARY_WALK, varied, varied_apart
 from jaxalloc.markets.dates import label_text
 from jaxalloc.markets.panel import Panel
@@ -42,7 +42,7 @@ from jaxalloc.portfolios.advice import setting_advice
 from jaxalloc.settings.config import AllocationConfig
 from jaxalloc.settings.measures import FIGURES
 from jaxalloc.settings.sweep import Sweep
-from jaxalloc.storage.manifest import read_manifest
+from jaxalloc.storage.recovery import read_manifest
 from jaxalloc.universes.bootstrap import Bootstrap, Method
 from jaxalloc.universes.samplers import block_of_rows
 
@@ -51,13 +51,6 @@ _CONFIG = AllocationConfig()
 _DEFAULT = {name: parameter.default for name, parameter in inspect.signature(run_walk_forward).parameters.items()}
 _WALK, _PATHS = "Walk-forward", "Paths"
 _METHOD: Method = "stationary"
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class GappyFile(SourceFile):
-    """The file to read, and how to read it; by default gaps stay."""
-
-    missing: MissingWay = "mask"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,29 +88,9 @@ class Walking:
             rich_help_panel=_WALK,
         ),
     ] = _DEFAULT["gap"]
-    band: Annotated[
-        float,
-        typer.Option(
-            metavar="WEIGHT",
-            help="Trade an asset only as far as its weight is farther than this from the target, such as 0.01.",
-            rich_help_panel=_WALK,
-        ),
-    ] = _DEFAULT["band"]
-    max_turnover: Annotated[
-        float | None,
-        typer.Option(
-            metavar="SHARE",
-            help="Largest turnover of a rebalance, such as 0.2: trades that come to more are scaled down to it. The "
-            "first purchase is whole.",
-            rich_help_panel=_WALK,
-        ),
-    ] = _DEFAULT["max_turnover"]
-    costs_bps: Annotated[
-        float,
-        typer.Option(
-            metavar="BPS", help="Cost of trading, in basis points of the amount traded.", rich_help_panel=_WALK
-        ),
-    ] = _DEFAULT["costs_bps"]
+    band: Band = _DEFAULT["band"]
+    max_turnover: MaxTurnover = _DEFAULT["max_turnover"]
+    costs_bps: CostsBps = _DEFAULT["costs_bps"]
     execution: Annotated[
         Execution,
         typer.Option(
@@ -146,15 +119,7 @@ class Walking:
             rich_help_panel=_WALK,
         ),
     ] = None
-    base: Annotated[
-        str | None,
-        typer.Option(
-            metavar="PROFILE",
-            help="Profile to compare the others with. By default equal_weight if it is among the profiles, else the "
-            "first.",
-            rich_help_panel=_WALK,
-        ),
-    ] = None
+    base: Base = None
     seed: Annotated[
         int,
         typer.Option(
@@ -255,7 +220,7 @@ def walk_forward(
     paths, arguments = resampling.bootstrap(), walking.arguments()
     arguments |= varied_apart(context, vary or (), VARIED)
     settings = varied(context, config, vary or (), VARIED)
-    base = _base(walking.base, config)
+    base = check_base(walking.base, config)
     placing.check()
     panel = source.read()
     prices = None if placing.capital is None else placing.prices(panel, source.file)
@@ -292,12 +257,6 @@ def _orders(walk: WalkForward, placing: Placing, prices: pd.Series) -> dict[str,
         for profile in walk.profiles
         if not walk.history.undecided[home, walk.number(profile)]
     }
-
-
-def _base(name: str | None, config: AllocationConfig) -> str | None:
-    if name is not None and name not in config.profiles:
-        raise InputError(f"--base {quote(name)} is none of the profiles: choose from {', '.join(config.profiles)}")
-    return name
 
 
 def _run(

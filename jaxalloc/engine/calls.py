@@ -51,6 +51,7 @@ class Work(NamedTuple):
         panel: on the device; None where every universe has returns of its own.
         drawing: None where universes are not drawn.
         keep_left_out: whether the rows that a universe does not hold are wanted.
+        sensitivities: whether what the portfolios hang on is wanted.
         room: memory that parts use one after the other.
     """
 
@@ -64,6 +65,7 @@ class Work(NamedTuple):
     panel: SharedPanel | None
     drawing: Drawing | None
     keep_left_out: bool
+    sensitivities: bool
     room: Room
 
     def shape_of_covariances(self) -> jax.ShapeDtypeStruct | None:

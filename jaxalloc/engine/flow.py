@@ -30,10 +30,12 @@ from jaxalloc.portfolios.estimates import Estimates, with_partition
 from jaxalloc.portfolios.posing import Clustered
 from jaxalloc.portfolios.profiles import PROFILES
 from jaxalloc.portfolios.result import BY_ASSET_FIELDS, PROFILE_FIELDS, RESULT_FIELDS, Allocation
+from jaxalloc.portfolios.sensitivity import Sensitivities
 from jaxalloc.settings.config import CLUSTER_CHOICES, AllocationConfig
 from jaxalloc.universes.universe import Drawn
 
 _MANY = 100  # universes of a part
+_DIRECTIONS = 8  # by how much fewer universes than of other stages are sensed at once
 
 
 class Group(NamedTuple):
@@ -46,6 +48,7 @@ class Group(NamedTuple):
         estimates: likewise.
         clustered: likewise.
         left_out: (count, T) bool, the rows that a universe does not hold; None where they are not wanted.
+        n_observations: leading axis of the group; None where sensitivities are not wanted.
     """
 
     start: int
@@ -54,6 +57,21 @@ class Group(NamedTuple):
     estimates: Estimates
     clustered: Clustered
     left_out: np.ndarray | None
+    n_observations: np.ndarray | None
+
+
+class Made(NamedTuple):
+    """The results of a part, with room for a part's capacity.
+
+    Attributes:
+        results: of its universes.
+        left_out: (capacity, T) bool, as in `Group`; (capacity, 0) where they are not wanted.
+        sensitivities: (capacity, P, N) each; None where they are not wanted.
+    """
+
+    results: Allocation
+    left_out: np.ndarray
+    sensitivities: Sensitivities | None
 
 
 class PartRun:
@@ -81,8 +99,8 @@ class PartRun:
         self._over_assets = Problems(self._calls, work, capacity)
         self._solutions = Solutions(work, self._sizes.group * -(-self._count // self._sizes.group))
 
-    def compute(self) -> tuple[Allocation, np.ndarray]:
-        """Return the results, and the rows left out, with room for a part's capacity.
+    def compute(self) -> Made:
+        """Return the results.
 
         Raises:
             StoppedError: the event was set.
@@ -165,10 +183,27 @@ class PartRun:
             estimates=estimates,
             clustered=clustered,
             left_out=left_out,
+            n_observations=self._observations(drawn, source) if self._work.sensitivities else None,
         )
         if is_first:
             self._calls.prefetch(*self._description(group, 0))
+            if self._work.sensitivities:
+                for place in range(len(self._names)):
+                    self._calls.prefetch(*self._sensing(group, place))
         return group
+
+    def _observations(self, drawn: Drawn, source: np.ndarray) -> np.ndarray:
+        """(U,) numbers of observations: the sum of the weights; of decayed ones, Kish's effective size."""
+        c = np.asarray(drawn.weights).astype(float)
+        c = np.where(np.isfinite(c) & (c > 0), c, 0)
+        n = c.sum(axis=1)
+        if self._work.config.covariance == "ewma":
+            row = np.arange(c.shape[1])
+            age = np.maximum(np.max(np.where(c > 0, row, 0), axis=1, keepdims=True) - row, 0)
+            recent = c * self._settings["ewma_decay"][source][:, None].astype(float) ** age
+            squares = (recent * np.where(c > 0, recent / np.where(c > 0, c, 1), 0)).sum(axis=1)
+            n = recent.sum(axis=1) ** 2 / np.where(squares > 0, squares, 1)
+        return n.astype(self._work.dtype)
 
     def _of_group(self, name: str, function: Callable[..., Any], donate: tuple[int, ...] = ()) -> Stage:
         """A stage of a group of universes."""
@@ -223,9 +258,27 @@ class PartRun:
         universes = group.estimates, group.clustered, group.config
         return self._of_group("describe", stages.describe_group), *universes, kinds, some, steps
 
-    def _describe(self, groups: Sequence[Group]) -> tuple[Allocation, np.ndarray]:
+    def _sensing(self, group: Group, place: int) -> tuple[Any, ...]:
+        """The program that measures what the portfolios of a profile hang on, and its arguments."""
+        name, choices = self._names[place], self._work.config
+        assert group.n_observations is not None
+        few = max(1, self._sizes.few // _DIRECTIONS)  # each universe has as many directions as assets
+        function = functools.partial(stages.sense_group, name=name, few=few, backend=self._backend)
+        stage = Stage(name=f"sensitivity of {name}", function=function, static=(few, self._backend))
+        config = group.config.replace(linkage=choices.linkage, distance=choices.distance, detone=choices.detone)
+        slots = slice(group.start, group.start + self._sizes.group)
+        some = self._solutions.of(slots, place // PORTFOLIOS)
+        weights, altered = some.weights[:, place % PORTFOLIOS], some.altered[:, place % PORTFOLIOS]
+        universes = group.estimates, group.clustered.sleeve, config, weights, altered, group.n_observations
+        return stage, *universes, np.int32(-(-group.count // few))
+
+    def _describe(self, groups: Sequence[Group]) -> Made:
         work, capacity = self._work, self._sizes.capacity
         results: dict[str, np.ndarray] = {}
+        sensed = None
+        if work.sensitivities:
+            shape = capacity, len(self._names), work.n_assets
+            sensed = Sensitivities(*(np.zeros(shape, work.dtype) for _ in Sensitivities._fields))  # type: ignore[arg-type]
 
         def room(name: str, values: np.ndarray) -> np.ndarray:
             if name not in results:
@@ -249,6 +302,10 @@ class PartRun:
                         into[at] |= values
                     else:
                         into[at] = values
+            if sensed is not None:
+                for place in range(len(self._names)):
+                    for into, values in zip(sensed, self._calls.run(*self._sensing(group, place)), strict=True):
+                        into[at, place] = np.asarray(values)[: group.count, : work.n_assets]
             self._work.give_back(group.estimates.covariance)
         self._solutions.release()
         left_out = np.zeros((capacity, work.n_rows if work.keep_left_out else 0), bool)
@@ -256,7 +313,7 @@ class PartRun:
             if group.left_out is not None:
                 left_out[group.start : group.start + group.count] = group.left_out
         self._report(self._count)
-        return Allocation(**results), left_out
+        return Made(results=Allocation(**results), left_out=left_out, sensitivities=sensed)
 
 
 def _padded(values: Any, *sizes: int) -> np.ndarray:

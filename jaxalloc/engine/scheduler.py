@@ -30,6 +30,7 @@ from jaxalloc.kernels.lanes.backend import Backend, backend_of
 from jaxalloc.kernels.moments.panel import share_panel
 from jaxalloc.markets.holes import Gaps, weigh_gaps
 from jaxalloc.portfolios.result import Allocation
+from jaxalloc.portfolios.sensitivity import Sensitivities
 from jaxalloc.settings.config import NUMERIC_FIELDS, AllocationConfig, cast_config
 from jaxalloc.universes import scenarios
 from jaxalloc.universes.universe import Draw
@@ -66,12 +67,14 @@ class Part(NamedTuple):
         device: where they were computed.
         left_out: (capacity, T) bool, the rows that a universe does not hold; (capacity, 0) where they are not wanted.
         results: leading axis of the capacity of a part.
+        sensitivities: (capacity, P, N) each, what the portfolios hang on; None where it is not wanted.
     """
 
     count: int
     device: Device
     left_out: np.ndarray
     results: Allocation
+    sensitivities: Sensitivities | None
 
 
 class _Events(NamedTuple):
@@ -159,6 +162,7 @@ class Engine:
         key: Array | None = None,
         gaps: Gaps | None = None,
         keep_left_out: bool = False,
+        sensitivities: bool = False,
         backend: Backend | None = None,
     ) -> None:
         """Take checked settings.
@@ -172,6 +176,7 @@ class Engine:
             key: from which seed.
             gaps: of the panel, where some may count as returns of 0; by default none may.
             keep_left_out: whether `Part.left_out` is wanted.
+            sensitivities: whether `Part.sensitivities` is wanted.
             backend: the kind of device to compile for; by default that of the devices.
         """
         self.dtype = np.dtype("float64" if jax.config.values["jax_enable_x64"] else "float32")
@@ -219,6 +224,7 @@ class Engine:
                 panel=placed[device],
                 drawing=drawing,
                 keep_left_out=keep_left_out,
+                sensitivities=sensitivities,
                 room=Room(),
             )
             for device in self.devices
@@ -294,10 +300,10 @@ class Engine:
     ) -> Part | None:
         with jax.enable_x64(self.dtype == np.float64):  # a thread has settings of its own
             try:
-                results, left_out = PartRun(self.works[device], items, part, settings, stop, progress).compute()
+                made = PartRun(self.works[device], items, part, settings, stop, progress).compute()
             except StoppedError:
                 return None
-        return Part(count=part.stop - part.start, device=self.devices[device], left_out=left_out, results=results)
+        return Part(count=part.stop - part.start, device=self.devices[device], **made._asdict())
 
     def _settings(self, numbers: dict[str, np.ndarray], count: int) -> dict[str, np.ndarray]:
         """Every number of the settings, (C,) each."""

@@ -13,6 +13,7 @@ see                 `Estimates`                                         `Posed`:
 weigh               `Estimates`                                         `Solution` of a profile by formula
 solve               a problem: covariance, rewards, bounds              `State`, of which a part is the `Solution`
 describe            `Estimates`, `Clustered`, four solutions            `Allocation` of four portfolios
+sense               `Estimates`, the sleeve, a profile's solutions      `Sensitivities` of that profile
 ==================  ==================================================  ================================================
 
 All but "solve" are of a *group* of universes, padded to a canonical number of assets, and go through the group a few
@@ -40,6 +41,7 @@ from jaxalloc.kernels.lanes.backend import Backend
 from jaxalloc.kernels.moments.panel import SharedPanel
 from jaxalloc.kernels.solvers.problem import Solution
 from jaxalloc.kernels.solvers.steps import Problem, State, Step
+from jaxalloc.portfolios.barbell import Sleeve
 from jaxalloc.portfolios.describing import Kind, describe
 from jaxalloc.portfolios.estimates import (
     Estimates,
@@ -54,6 +56,7 @@ from jaxalloc.portfolios.estimates import (
 from jaxalloc.portfolios.posing import Clustered, Posed, pose_assets, pose_clusters, see_assets
 from jaxalloc.portfolios.profiles import weigh
 from jaxalloc.portfolios.result import Allocation
+from jaxalloc.portfolios.sensitivity import Sensitivities, sensitivities
 from jaxalloc.settings.config import AllocationConfig
 from jaxalloc.universes.universe import Draw, Drawn, Kernel, draw_universe
 
@@ -255,6 +258,29 @@ def describe_group(
         return describe(estimates, clustered, config, kinds, solutions, backend)
 
     return _in_steps(one, few, count, estimates, clustered, config, solutions)
+
+
+def sense_group(
+    estimates: Estimates,
+    sleeve: Sleeve,
+    config: AllocationConfig,
+    solved: Array,
+    altered: Array,
+    n_observations: Array,
+    count: Array,
+    *,
+    name: str,
+    few: int,
+    backend: Backend,
+) -> Sensitivities:
+    """What the portfolios of a profile hang on, from solutions (U, N), (U,) and numbers of observations (U,)."""
+
+    def one(
+        estimates: Estimates, sleeve: Sleeve, config: AllocationConfig, solved: Array, altered: Array, n: Array
+    ) -> Sensitivities:
+        return sensitivities(estimates, sleeve, config, solved, altered, n, name, backend)
+
+    return _in_steps(one, few, count, estimates, sleeve, config, solved, altered, n_observations)
 
 
 def needs_room(universes: int, few: int) -> bool:

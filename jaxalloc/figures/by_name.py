@@ -14,6 +14,7 @@ from jaxalloc.figures.bagging import bagged_weights
 from jaxalloc.figures.choice import cuts
 from jaxalloc.figures.clusters import cluster_counts, co_association, correlation, dendrogram
 from jaxalloc.figures.comparisons import differences, path_boxes
+from jaxalloc.figures.paths import path_wealth
 from jaxalloc.figures.portfolios import boxes, distributions, risks, sleeve, treemap, weights
 from jaxalloc.figures.selection import logits
 from jaxalloc.figures.sweeps import sweep_heatmap, walk_heatmap
@@ -42,7 +43,7 @@ _FIGURES: dict[type, dict[str, Callable[..., Any]]] = {
         (WalkForward, _OF_WALKS),
         (ClusterChoice, (cuts,)),
         (BaggedAllocation, (bagged_weights,)),
-        (CrossValidation, (path_boxes,)),
+        (CrossValidation, (path_boxes, path_wealth)),
     )
 }
 

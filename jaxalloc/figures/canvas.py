@@ -23,7 +23,6 @@ _COLOURS = (
     *("#8f7a5a", "#c2a21f", "#4aa8c0", "#c95b8b", "#6d78c9", "#7fa33a", "#b5543c", "#3f8f8f", "#b48ad0", "#5f7f9f"),
 )
 _PROFILE_COLOURS: dict[str, str] = dict(zip(PROFILE_NAMES, itertools.cycle(_COLOURS), strict=False))
-_INITIALS = ("hrp", "herc", "nco")  # profiles whose names are initials
 ACCENT = "#2f7fd6"
 MUTED = "#8a94a3"
 
@@ -140,11 +139,6 @@ def label(symbol: object, longest: int | None = None) -> str:
     if longest is not None and len(text) > longest:
         text = text[: longest - 1] + "…"
     return html.escape(text, quote=False)
-
-
-def plain_name(name: str) -> str:
-    """Return the name of a profile or a setting in words; initials are in capitals."""
-    return name.upper() if name in _INITIALS else name.replace("_", " ")
 
 
 def point_of(study: Study, at: int | None) -> int:

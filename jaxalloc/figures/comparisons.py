@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 
 from jaxalloc.arguments.errors import InputError
-from jaxalloc.arguments.words import literal, value_text
+from jaxalloc.arguments.words import literal, plain_name, point_name
 from jaxalloc.backtest.performance import COMPARED
-from jaxalloc.figures.canvas import colour_of, faded, graph_objects, plain_name, style
+from jaxalloc.figures.canvas import colour_of, faded, graph_objects, style
 from jaxalloc.settings.measures import WALK_MEASURE
 
 if TYPE_CHECKING:
@@ -217,15 +217,12 @@ def difference_table(walk: WalkForward, base: str | None, number: int) -> pd.Dat
     return table.loc[point[0] if len(point) == 1 else point]
 
 
-def series_name(walk: WalkForward, key: tuple[Any, ...], profile: bool = False) -> str:
-    """Return the name of a series: the point of a sweep, if its key has one, else the profile.
+def series_name(walk: WalkForward, key: tuple[Any, ...]) -> str:
+    """Return the name of a series that is compared: the point of a sweep, if its key has one, else the profile.
 
     Args:
         walk: the walk-forward.
         key: values of the settings swept, or none of them, and the profile.
-        profile: whether the profile is named in either case.
     """
-    *point, name = key
-    values = zip(walk.settings.names, point, strict=True) if point else ()
-    words = [f"{plain_name(setting)} {value_text(value)}" for setting, value in values]
-    return ", ".join([plain_name(str(name)), *words] if profile or not words else words)
+    *point, profile = key
+    return point_name(walk.settings.names, point) if point else plain_name(str(profile))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from jaxalloc.arguments.errors import InputError
-from jaxalloc.arguments.words import literal
+from jaxalloc.arguments.words import literal, plain_name
 from jaxalloc.figures.canvas import (
     MUTED,
     canvas,
@@ -18,7 +18,6 @@ from jaxalloc.figures.canvas import (
     faded,
     graph_objects,
     label,
-    plain_name,
     point_of,
     style,
 )

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from jaxalloc.arguments.errors import InputError
-from jaxalloc.arguments.words import literal, value_text
-from jaxalloc.figures.canvas import canvas, check_profile, graph_objects, plain_name
+from jaxalloc.arguments.words import literal, plain_name, point_name, value_text
+from jaxalloc.figures.canvas import canvas, check_profile, graph_objects
 from jaxalloc.figures.comparisons import comparable
 from jaxalloc.settings.measures import FIGURES, MEASURES, OF_CLUSTERS, UNIVERSE_MEASURE, WALK_MEASURE, Measure
 
@@ -92,7 +92,8 @@ def _heat_map(settings: Points, profiles: Sequence[str], values: np.ndarray, mea
     *others, (last, columns) = settings.grid
     combinations = list(itertools.product(*(values for _, values in others)))
     values = values.reshape(len(profiles) * len(combinations), len(columns))
-    rows = [_row_name(name, [key for key, _ in others], chosen) for name in profiles for chosen in combinations]
+    names = [name for name, _ in others]
+    rows = [point_name(names, chosen) or plain_name(profile) for profile in profiles for chosen in combinations]
     figure = canvas(110 + 34 * len(rows))
     finite = values[np.isfinite(values)]
     both = len(finite) and finite.min() < 0 < finite.max()
@@ -133,8 +134,3 @@ def _value(study: Study, measure: str, profile: str, number: int) -> float:
         return float(known.mean()) if len(known) else np.nan
     p, m = study.profiles.index(profile), MEASURES.index(measure)
     return float(totals.measures.mean[p, m]) if totals.measures.count[p, m] else np.nan
-
-
-def _row_name(profile: str, names: list[str], values: tuple[Any, ...]) -> str:
-    parts = [f"{plain_name(name)} {value_text(value)}" for name, value in zip(names, values, strict=True)]
-    return ", ".join(parts) or plain_name(profile)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from jaxalloc.arguments.errors import InputError
-from jaxalloc.figures.canvas import canvas, colour_of, graph_objects, plain_name
+from jaxalloc.arguments.words import plain_name
+from jaxalloc.figures.canvas import canvas, colour_of, graph_objects
 from jaxalloc.figures.comparisons import point_number, short
 from jaxalloc.settings.measures import FIGURES, WALK_MEASURE
 

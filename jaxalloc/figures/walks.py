@@ -11,8 +11,8 @@ import pandas as pd
 
 from jaxalloc.arguments.errors import InputError
 from jaxalloc.arguments.numbers import whole_number
-from jaxalloc.arguments.words import literal
-from jaxalloc.figures.canvas import MUTED, canvas, colour_of, faded, graph_objects, label, plain_name
+from jaxalloc.arguments.words import literal, plain_name
+from jaxalloc.figures.canvas import MUTED, canvas, colour_of, faded, graph_objects, label
 from jaxalloc.figures.comparisons import point_number, short
 from jaxalloc.markets.dates import label_text
 
@@ -155,7 +155,7 @@ def holdings(
     order = order[sums.mean(axis=0)[order] > 0]
     shown = np.unique(np.linspace(0, len(weights) - 1, min(len(weights), _MOST_REBALANCES)).astype(int))
     figure = canvas(340, hovermode="x unified")
-    dates = _labels(walk.rebalance_dates[shown])
+    dates = row_labels(walk.rebalance_dates[shown])
     for place, k in enumerate(order[:top]):
         members = groups[k]
         first = members[int(weights[:, members].mean(axis=0).argmax())]
@@ -216,7 +216,7 @@ def _lines(walk: WalkForward, values: np.ndarray, shape: str, index: pd.Index | 
         kept = thinned(series, _MOST_POINTS)
         figure.add_trace(
             go.Scatter(
-                x=_labels(index[kept]),
+                x=row_labels(index[kept]),
                 y=[short(value) for value in series[kept]],
                 mode="lines",
                 line={"color": colour, "width": 1.6},
@@ -250,8 +250,8 @@ def thinned(values: np.ndarray, most: int) -> np.ndarray:
     return np.unique([0, *places, n - 1])
 
 
-def _labels(index: pd.Index) -> list[Any]:
-    """Row labels for an axis: dates as text, numbers as they are."""
+def row_labels(index: pd.Index) -> list[Any]:
+    """Return row labels for an axis: dates as text, numbers as they are."""
     if pd.api.types.is_numeric_dtype(index.dtype):
         return index.tolist()
     return [label(label_text(value)) for value in index]

@@ -12,7 +12,7 @@ from jax import Array
 
 from jaxalloc.kernels.clusters.distance import correlation_distance
 from jaxalloc.kernels.clusters.hierarchy import cluster_distance, herc_weights, hrp_weights, leaf_order
-from jaxalloc.kernels.clusters.linkage import linkage_matrix, merge_tree
+from jaxalloc.kernels.clusters.linkage import MergeTree, linkage_matrix, merge_tree
 from jaxalloc.kernels.clusters.partition import distance_of
 from jaxalloc.kernels.clusters.within import Synthetic, synthesize
 from jaxalloc.kernels.lanes.backend import Backend
@@ -78,13 +78,17 @@ def herc(assets: Assets) -> Solution:
     by ``config.linkage`` from where they are.
     """
     n, clusters = assets.active.shape[0], synthetic_clusters(assets)
-    distance = distance_of(assets.covariance, assets.active, assets.config)
-    between = cluster_distance(distance, assets.labels, clusters.sizes, assets.config.linkage, assets.backend)
-    sizes = jnp.maximum(clusters.sizes, 1)
-    tree = merge_tree(between, clusters.sizes > 0, assets.config.linkage, sizes=sizes)
-    of_cluster = herc_weights(tree, jnp.diagonal(clusters.covariance))
+    of_cluster = herc_weights(tree_above(assets, clusters.sizes), jnp.diagonal(clusters.covariance))
     weights = clusters.inner * of_cluster[jnp.clip(assets.labels, 0, n - 1)]
     return _by_formula(weights)._replace(altered=jnp.any(clusters.riskless))
+
+
+def tree_above(assets: Assets, sizes: Array) -> MergeTree:
+    """The merges of the clusters, of so many assets (N,) each, 0 where there is none."""
+    config = assets.config
+    distance = distance_of(assets.covariance, assets.active, config)
+    between = cluster_distance(distance, assets.labels, sizes, config.linkage, assets.backend)
+    return merge_tree(between, sizes > 0, config.linkage, sizes=jnp.maximum(sizes, 1))
 
 
 def _in_inverse_proportion(assets: Assets, risk: Array) -> Array:

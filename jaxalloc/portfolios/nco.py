@@ -76,7 +76,7 @@ def _nested_turn(assets: Assets, state: _Nested) -> _Nested:
     index = jnp.arange(n, dtype=jnp.int32)
     same = index[:, None] == index[None, :]
     blocks = jnp.where((labels[:, None] == labels[None, :]) | same, assets.covariance, 0)
-    mixed, sizes, riskless = _portfolios(assets, state.inner)
+    mixed, sizes, riskless = mixed_portfolios(assets, state.inner)
     covariance = jnp.where(across, mixed, blocks / state.scale[:, None])
     upper = jnp.where(across, sizes > 0, state.open).astype(blocks.dtype)
     result = mean_variance(covariance, jnp.zeros_like(upper), upper, assets.backend)
@@ -108,7 +108,7 @@ def _nested_turn(assets: Assets, state: _Nested) -> _Nested:
     )
 
 
-def _portfolios(assets: Assets, inner: Array) -> tuple[Array, Array, Array]:
+def mixed_portfolios(assets: Assets, inner: Array) -> tuple[Array, Array, Array]:
     """Covariances (K, K) of the clusters' portfolios, the clusters' sizes, and which of them have no variance."""
     n, dtype = inner.shape[0], inner.dtype
     index = jnp.arange(n, dtype=jnp.int32)

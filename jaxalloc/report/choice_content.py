@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
-from jaxalloc.figures.comparisons import series_name
+from jaxalloc.arguments.words import trial_name
 from jaxalloc.figures.selection import logits
 from jaxalloc.report.drawings import Drawings
 from jaxalloc.report.text_table import TextTable
@@ -55,20 +55,16 @@ def choice(walk: WalkForward, drawings: Drawings) -> Choice | None:
         f"chosen, and of {after} on the other half; in {percent(found.loss, 0)} of the splits it was below 0 there."
     )
     return Choice(
-        verdict=found.verdict_on(_name(walk, found.winner)),
+        verdict=found.verdict,
         how=how,
         figure=drawings.add("logits", lambda: logits(walk)),
         alt=f"ranks of the chosen trial on the other half: {percent(found.pbo, 0)} no better than the median",
         best=TextTable(
             ("", "the best in"),
             [
-                (_name(walk, label), percent(count / found.n_halves))
+                (trial_name(label, walk.settings.names), percent(count / found.n_halves))
                 for label, count in found.best.sort_values(ascending=False, kind="stable").head(_SHOWN).items()
                 if count
             ],
         ),
     )
-
-
-def _name(walk: WalkForward, label: Any) -> str:
-    return series_name(walk, label if isinstance(label, tuple) else (label,), profile=True)

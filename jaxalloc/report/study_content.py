@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from jaxalloc.arguments.words import counted, listing
-from jaxalloc.figures.canvas import plain_name
+from jaxalloc.arguments.words import counted, listing, plain_name
 from jaxalloc.figures.names import cluster_colours
 from jaxalloc.figures.portfolios import heaviest
 from jaxalloc.portfolios.profiles import PROFILES

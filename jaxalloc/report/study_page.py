@@ -7,8 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from jaxalloc import figures
-from jaxalloc.arguments.words import counted, value_text
-from jaxalloc.figures.canvas import plain_name
+from jaxalloc.arguments.words import counted, plain_name, point_name
 from jaxalloc.figures.sweeps import sweep_heatmap
 from jaxalloc.portfolios.profiles import PROFILES
 from jaxalloc.report import again, study_content
@@ -38,13 +37,12 @@ def study_context(study: Study, drawings: Drawings) -> dict[str, Any]:
     """Return what the template takes, and add the page's figures to ``drawings``."""
     at = study.settings.home
     n_universes = study.n * len(study.settings)
-    point = dict(zip(study.settings.names, study.settings.points[at], strict=True))
     left_out = int((study.estimate(at).cluster_labels < 0).sum())
     barbell = any(PROFILES[profile].sleeve for profile in study.profiles)
     return {
         "heading": f"{counted(len(study.symbols), 'asset')}, {counted(n_universes, 'universe')}",
         "subtitle": _subtitle(study),
-        "point": ", ".join(f"{plain_name(name)} {value_text(value)}" for name, value in point.items()),
+        "point": point_name(study.settings.names, study.settings.points[at]),
         "n_points": len(study.settings),
         "n_invalid": n_universes - study.n_valid,
         "n_universes": n_universes,

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from jaxalloc.arguments.words import counted
-from jaxalloc.figures.canvas import plain_name
+from jaxalloc.arguments.words import counted, plain_name
 from jaxalloc.figures.names import cluster_colours
 from jaxalloc.portfolios.result import valid_universes
 from jaxalloc.portfolios.tables import asset_table, cluster_table

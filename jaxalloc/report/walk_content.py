@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from jaxalloc.arguments.words import counted, decimal, value_text
+from jaxalloc.arguments.words import counted, decimal, plain_name, trial_name
 from jaxalloc.backtest.agreement import agreement_words
-from jaxalloc.figures.canvas import plain_name
 from jaxalloc.figures.comparisons import comparable, difference_table, series_name
 from jaxalloc.markets.dates import label_text
 from jaxalloc.portfolios.profiles import PROFILES
@@ -62,11 +61,7 @@ def advice(walk: WalkForward) -> Advice:
     found = walk.recommendation()
     if found.profile is None:
         return Advice(head="Nothing to judge by", why=found.why)
-    values = ", ".join(
-        f"{plain_name(name)} {value_text(value)}"
-        for name, value in zip(walk.settings.names, walk.settings.points[found.at], strict=True)
-    )
-    name = plain_name(found.profile) + (f" at {values}" if values else "")
+    name = trial_name((*walk.settings.points[found.at], found.profile), walk.settings.names)
     return Advice(
         head=f"Hold {name}" if found.recommended else "No portfolio is recommended", why=sentence(found.why[:-1])
     )
@@ -200,7 +195,7 @@ def chance(walk: WalkForward) -> tuple[TextTable | None, str]:
     table = table.sort_values("sharpe", ascending=False, kind="stable")
     rows = []
     for key, row in table.head(_SHOWN_TRIALS).to_dict(orient="index").items():
-        name = series_name(walk, key if isinstance(key, tuple) else (key,), profile=True)
+        name = trial_name(key, walk.settings.names)
         cells = f"{row['sharpe']:.4f}", ratio(row["skewness"]), ratio(row["kurtosis"])
         judged = [decimal(row[column], 3, NONE) for column in ("deflated_sharpe", "probabilistic")]
         needed = f"{math.ceil(row['needed']):,}" if math.isfinite(row["needed"]) else NONE

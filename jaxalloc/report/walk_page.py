@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from jaxalloc import figures
-from jaxalloc.arguments.words import counted, value_text
-from jaxalloc.figures.canvas import plain_name
+from jaxalloc.arguments.words import counted, plain_name, point_name
 from jaxalloc.figures.sweeps import walk_heatmap
 from jaxalloc.markets.dates import label_text
 from jaxalloc.report import again, walk_content
@@ -37,14 +36,13 @@ def walk_context(walk: WalkForward, drawings: Drawings, base: str | None) -> dic
     """
     base, at = base or walk.base, walk.settings.home
     walk.number(base)
-    point = dict(zip(walk.settings.names, walk.settings.points[at], strict=True))
     chance, chance_sentence = walk_content.chance(walk)
     s = walk.schedule
     by = "assets" if len(walk.symbols) <= _FEW_ASSETS else "clusters"
     return {
         "heading": f"{counted(len(walk.symbols), 'asset')}, {counted(s.n_held, 'rebalance')} out of sample",
         "subtitle": _subtitle(walk),
-        "point": ", ".join(f"{plain_name(name)} {value_text(value)}" for name, value in point.items()),
+        "point": point_name(walk.settings.names, walk.settings.points[at]),
         "n_points": len(walk.settings),
         "warnings": walk_content.warnings(walk),
         "costs": _cost_words(walk.settings.cost(at)),

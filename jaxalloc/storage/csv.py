@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import unicodedata
-from typing import Any
+from typing import Any, BinaryIO
 
 import pandas as pd
 
@@ -13,7 +13,7 @@ _FORMULA_STARTS = ("=", "+", "-", "@", "\u2212")  # the last is a minus, which a
 _LINE_BREAKS = str.maketrans("\r\n", "  ")
 
 
-def write_csv(frame: pd.DataFrame, path: str | os.PathLike[str]) -> None:
+def write_csv(frame: pd.DataFrame, path: str | os.PathLike[str] | BinaryIO) -> None:
     """Write a frame as UTF-8 CSV in which a spreadsheet finds no formula.
 
     An index with names is written as columns; an index without names is left out. Text that begins like a formula (with

@@ -6,31 +6,44 @@ import contextlib
 import dataclasses
 import hashlib
 import json
-import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from jaxalloc.arguments.errors import InputError
-from jaxalloc.arguments.words import reason, unquoted
+from jaxalloc.arguments.words import unquoted
+from jaxalloc.storage.names import COPY, MANIFEST, MOST_CHUNKS, RESULTS
+from jaxalloc.storage.place import FileRecord
+from jaxalloc.storage.schema import (
+    SHA256,
+    TRUTH,
+    MisfitError,
+    anything,
+    entries,
+    fields,
+    from_json,
+    one_of,
+    or_null,
+    whole,
+)
 
-MANIFEST, LOCK, CHUNKS, STATE = "manifest.json", "lock", "chunks", "state"
 FORMAT, VERSION = "jaxalloc study", 1
 
+_FILE = fields({"count": whole(0, MOST_CHUNKS), "size": whole(), "sha256": SHA256})
+_CHECK = fields(
+    {
+        "format": one_of(FORMAT),
+        "version": one_of(VERSION),
+        "identity": entries(anything),
+        "finished": TRUTH,
+        "state": or_null(_FILE),
+        "results": entries(or_null(_FILE), RESULTS.__contains__, "a file of results"),
+        "chunks": entries(_FILE, lambda name: name in map(str, _numbers(name)), "a chunk"),
+    }
+)
 
-@dataclasses.dataclass(frozen=True)
-class FileRecord:
-    """What a manifest says of a finished file.
 
-    Attributes:
-        count: the rows of a chunk; the number of chunks that a state covers; 0 for a result.
-        size: its length in bytes.
-        sha256: the SHA-256 of its bytes, in hexadecimal.
-    """
-
-    count: int
-    size: int
-    sha256: str
+class DamagedManifestError(InputError):
+    """A manifest is not as it was written, or another program's."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,87 +78,61 @@ class Manifest:
         return (json.dumps(content | {"sha256": _checksum(content)}, indent=1) + "\n").encode()
 
     @classmethod
-    def from_bytes(cls, data: bytes, folder: str) -> Manifest:
-        """Return the manifest that `to_bytes` wrote; ``folder`` is the folder's name in messages.
+    def from_bytes(cls, data: bytes, folder: str, name: str = MANIFEST) -> Manifest:
+        """Return the manifest that `to_bytes` wrote.
+
+        Args:
+            data: of the file.
+            folder: the folder, as messages show it.
+            name: of the file.
 
         Raises:
-            InputError: it is damaged, another program's, or in another format.
+            DamagedManifestError: its checksum does not fit, or it is another program's.
+            InputError: its checksum fits, but it is in another format, or a field is not as this package writes it.
         """
         content = None
         with contextlib.suppress(ValueError):
-            content = json.loads(data)
-        if isinstance(content, dict) and content.get("format") == FORMAT and content.get("version") != VERSION:
-            raise InputError(
+            content = from_json(data)
+        damaged = f"{folder}: its {name} is damaged, or another program's; choose another folder, or delete it"
+        if not isinstance(content, dict):
+            raise DamagedManifestError(damaged)
+        fits = content.pop("sha256", None) == _checksum(content)
+        if content.get("format") == FORMAT and content.get("version") != VERSION:
+            raise (InputError if fits else DamagedManifestError)(
                 f"{folder} is a study in format {unquoted(content.get('version'))}, and this version of jaxalloc "
                 f"reads format {VERSION}: use the version that wrote it, or another folder"
             )
-        damaged = f"{folder}: its {MANIFEST} is damaged, or another program's; choose another folder, or delete it"
-        if not isinstance(content, dict) or content.pop("sha256", None) != _checksum(content):
-            raise InputError(damaged)
+        if not fits:
+            raise DamagedManifestError(damaged)
         try:
-            return cls(
-                identity=dict(content["identity"]),
-                chunks={int(number): FileRecord(**file) for number, file in content["chunks"].items()},
-                state=content["state"] and FileRecord(**content["state"]),
-                results={name: file and FileRecord(**file) for name, file in content["results"].items()},
-                finished=content["finished"],
-            )
-        except (KeyError, TypeError, ValueError, AttributeError):
-            raise InputError(damaged) from None
+            _CHECK(content, "")
+        except MisfitError as misfit:
+            raise unfit(folder, name, misfit) from None
+        chunks = {int(number): FileRecord(**file) for number, file in content["chunks"].items()}
+        return cls(
+            identity=content["identity"],
+            chunks=dict(sorted(chunks.items())),
+            state=content["state"] and FileRecord(**content["state"]),
+            results={name: file and FileRecord(**file) for name, file in content["results"].items()},
+            finished=content["finished"],
+        )
 
 
-def read_manifest(folder: str | os.PathLike[str]) -> Manifest | None:
-    """Return a folder's manifest; None if it has none, because it holds no study.
+def unfit(folder: str, name: str, misfit: MisfitError) -> InputError:
+    """Return the error to raise where a field of a file is not as this package writes it."""
+    if name in (MANIFEST, COPY):
+        other = COPY if name == MANIFEST else MANIFEST
+        remedy = f"undo the edit, delete {name} to go by {other}, or choose another folder"
+    else:
+        remedy = "run the study again with fresh=True, or choose another folder"
+    return InputError(f"{folder}: its {name} is not as jaxalloc writes it: {misfit}; {remedy}")
 
-    Raises:
-        InputError: it is damaged, another program's, in another format, or cannot be read.
-    """
-    path = Path(folder) / MANIFEST
-    try:
-        data = path.read_bytes()
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except OSError as error:
-        raise InputError(f"{unquoted(path)}: cannot be read ({reason(error)})") from None
-    return Manifest.from_bytes(data, unquoted(folder))
+
+def _numbers(text: str) -> list[int]:
+    """The number of a chunk that a text is, if it is one."""
+    digits = text.isascii() and text.isdigit() and len(text) <= len(str(MOST_CHUNKS))
+    return [int(text)] if digits and int(text) < MOST_CHUNKS else []
 
 
 def _checksum(content: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-
-
-# ---- files ----------------------------------------------------------------------------------------------------------
-
-
-def file_name(number: int) -> str:
-    """Return the name of the file of a chunk, or of the state after that many chunks."""
-    return f"{number:06d}.parquet"
-
-
-def file_record(data: bytes, count: int = 0) -> FileRecord:
-    """Return the record of a file with these bytes."""
-    return FileRecord(count=count, size=len(data), sha256=hashlib.sha256(data).hexdigest())
-
-
-def measured(path: Path, count: int = 0) -> FileRecord:
-    """Return the `file_record` of a file without reading all of it into memory."""
-    with path.open("rb") as stream:
-        size = os.fstat(stream.fileno()).st_size
-        return FileRecord(count=count, size=size, sha256=hashlib.file_digest(stream, "sha256").hexdigest())
-
-
-def matches(path: Path, file: FileRecord) -> bool:
-    """Tell whether a file is as it was written."""
-    try:
-        return path.stat().st_size == file.size and measured(path, file.count) == file
-    except OSError:
-        return False
-
-
-def read_verified(path: Path, file: FileRecord) -> bytes | None:
-    """Return a file's bytes; None if they are not as they were written."""
-    try:
-        data = path.read_bytes()
-    except OSError:
-        return None
-    return data if file_record(data, file.count) == file else None

@@ -11,6 +11,10 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
+class UnreadableError(ValueError):
+    """Bytes are no Parquet file, or not one that this package writes."""
+
+
 def to_parquet(table: pa.Table, **options: Any) -> bytes:
     """Return a table as the bytes of a Parquet file."""
     import pyarrow as pa
@@ -19,6 +23,40 @@ def to_parquet(table: pa.Table, **options: Any) -> bytes:
     sink = pa.BufferOutputStream()
     pq.write_table(table, sink, compression="zstd", **options)
     return sink.getvalue().to_pybytes()
+
+
+def from_parquet(data: bytes, columns: list[str] | None = None) -> pa.Table:
+    """Return the table of a Parquet file, or these columns of it in this order.
+
+    Raises:
+        UnreadableError: the bytes are no such file.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        table = pq.ParquetFile(pa.BufferReader(data)).read(columns=columns)
+        table.validate(full=True)
+        # users' tables have no mark
+        return (table if columns is None else table.select(columns)).replace_schema_metadata(None)
+    except Exception as error:  # of bytes that anybody may have written the parser raises anything
+        raise _unreadable(error) from None
+
+
+def read_footer(data: bytes) -> tuple[dict[bytes, bytes], int]:
+    """Return the metadata of a Parquet file's schema, and how many rows it has.
+
+    Raises:
+        UnreadableError: the bytes are no such file.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        file = pq.ParquetFile(pa.BufferReader(data))
+        return dict(file.schema_arrow.metadata or {}), file.metadata.num_rows
+    except Exception as error:  # as in `from_parquet`
+        raise _unreadable(error) from None
 
 
 def arrays_to_table(arrays: Mapping[str, np.ndarray]) -> pa.Table:
@@ -39,13 +77,28 @@ def arrays_to_table(arrays: Mapping[str, np.ndarray]) -> pa.Table:
 
 
 def arrays_from_parquet(data: bytes) -> dict[str, np.ndarray]:
-    """Return the arrays that `arrays_to_table` was given, from the bytes of its Parquet file."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
+    """Return the arrays that `arrays_to_table` was given, from the bytes of its Parquet file.
 
-    columns = pq.ParquetFile(pa.BufferReader(data)).read().to_pydict()
-    rows = zip(columns["name"], columns["dtype"], columns["shape"], columns["data"], strict=True)
-    return {
-        name: np.frombuffer(numbers, kind).reshape(shape).astype(np.dtype(kind).newbyteorder("="))
-        for name, kind, shape, numbers in rows
-    }
+    Raises:
+        UnreadableError: the bytes are no such file.
+    """
+    columns = from_parquet(data, ["name", "dtype", "shape", "data"]).to_pydict()
+    try:
+        return {
+            name: _array(kind, shape, numbers) for name, kind, shape, numbers in zip(*columns.values(), strict=True)
+        }
+    except (TypeError, ValueError) as error:
+        raise UnreadableError(f"it holds no arrays of jaxalloc's ({type(error).__name__})") from None
+
+
+def _array(kind: str, shape: list[int], numbers: bytes) -> np.ndarray:
+    dtype = np.dtype(kind)
+    if dtype.kind not in "biuf":
+        raise TypeError(f"{kind!r} is no type of numbers")
+    if any(size < 0 for size in shape):  # NumPy would fill it in
+        raise ValueError("a size below 0")
+    return np.frombuffer(numbers, dtype).reshape(shape).astype(dtype.newbyteorder("="))
+
+
+def _unreadable(error: Exception) -> UnreadableError:
+    return UnreadableError(f"it is no Parquet file of jaxalloc's ({type(error).__name__})")

@@ -4,14 +4,19 @@ The folder holds
 
 - ``manifest.json``: what the study is made from and with (its identity), the size and SHA-256 of every finished file,
   whether the study is finished, and a SHA-256 of the manifest itself;
+- ``manifest-copy.json``: the same, but for chunks and states that were finished since results were last written;
 - ``chunks/000000.parquet`` ...: one table per finished chunk;
 - ``state/000123.parquet``: the running summary after 123 chunks, one row per array; only the newest is kept;
 - ``lock``: the writer's lock. There is one writer at a time, and the lock ends with its process;
-- files of results, which the caller names.
+- files of results, by the names of `jaxalloc.storage.names`.
 
 A file is written under a temporary name (``.NAME.jaxalloc.partial``), synced to disk and renamed; then its folder is
 synced. Only then does the manifest, which is written in the same way, name it. So a file that the manifest names was
-complete when it was named, a file that it does not name does not count, and later damage shows in the checksum.
+complete when it was named, and later damage shows in the checksum. Chunks and states are marked with the identity of
+their study (`jaxalloc.storage.marks`): one that the manifest does not name counts if it is whole, and a manifest that
+is lost is put together again (`jaxalloc.storage.recovery`).
+
+No file but these is read, written or removed, and none of them through a link (`jaxalloc.storage.place`).
 """
 
 from __future__ import annotations
@@ -20,43 +25,28 @@ import contextlib
 import dataclasses
 import json
 import os
-import re
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from jaxalloc.arguments.errors import InputError
-from jaxalloc.arguments.paths import no_folder, sync_folder, write_whole
+from jaxalloc.arguments.paths import as_path, no_folder, real_path
 from jaxalloc.arguments.words import reason, unquoted
 from jaxalloc.storage.identity import check_identity
-from jaxalloc.storage.manifest import (
-    CHUNKS,
-    LOCK,
-    MANIFEST,
-    STATE,
-    Manifest,
-    file_name,
-    file_record,
-    matches,
-    measured,
-    read_manifest,
-)
+from jaxalloc.storage.lock import FolderLock
+from jaxalloc.storage.manifest import Manifest
+from jaxalloc.storage.marks import marked
+from jaxalloc.storage.names import CHUNKS, COPY, LOCK, MANIFEST, RESULTS, STATE, file_name
+from jaxalloc.storage.opening import check_folder, discard_empty, discard_unnamed, make_and_lock, prepare
 from jaxalloc.storage.parquet import arrays_to_table, to_parquet
+from jaxalloc.storage.place import Place, file_record
 from jaxalloc.storage.reader import StoredStudy
 
 if TYPE_CHECKING:
     import pyarrow as pa
-    from filelock import BaseFileLock
-
-PARTIAL = ".jaxalloc.partial"
-
-_NUMBERED = re.compile(r"\d{6,}\.parquet", re.ASCII)
-
-
-# ---- writing --------------------------------------------------------------------------------------------------------
 
 
 class Store:
@@ -71,17 +61,23 @@ class Store:
             again. A state that covers them is still valid.
     """
 
-    def __init__(self, folder: Path, manifest: Manifest, damaged: tuple[int, ...], lock: BaseFileLock) -> None:
+    def __init__(self, folder: Path, manifest: Manifest, damaged: tuple[int, ...], lock: FolderLock) -> None:
         """Take over a folder that `open` has prepared and locked."""
         self.folder = folder
         self.damaged = damaged
         self._manifest = manifest
-        self._lock: BaseFileLock | None = lock
+        self._lock: FolderLock | None = lock
         self._guard = threading.RLock()
 
     @classmethod
     def open(
-        cls, folder: str | os.PathLike[str], identity: dict[str, Any], *, resume: bool = False, fresh: bool = False
+        cls,
+        folder: str | os.PathLike[str],
+        identity: dict[str, Any],
+        *,
+        resume: bool = False,
+        fresh: bool = False,
+        inside: bool = False,
     ) -> Store:
         """Open a folder to write, and lock it.
 
@@ -90,6 +86,7 @@ class Store:
             identity: what the study is made from and with: plain JSON values, which may be nested.
             resume: go on with the study that is there, if there is one; its identity must be the same.
             fresh: first remove the files of the study that is there, if there is one, and no other files.
+            inside: whether it lies in a folder of ours, where it must be no link; else links are followed.
 
         Raises:
             InputError: the folder cannot be used, another process writes to it, or its study has another identity.
@@ -97,21 +94,18 @@ class Store:
         if resume and fresh:
             raise InputError("resume=True goes on and fresh=True starts again: choose one of them")
         identity = json.loads(json.dumps(identity, allow_nan=False))
-        target = Path(os.path.realpath(folder))
-        name = unquoted(target)
+        target = as_path(folder) if inside else real_path(folder)
         with contextlib.ExitStack() as undo:
             try:
-                _check_folder(target, resume or fresh)  # before anything is touched ...
-                for new in _missing_folders(target):
-                    new.mkdir(exist_ok=True)
-                    undo.callback(_discard_empty, new)
-                    sync_folder(new.parent)
-                lock = _acquire(target / LOCK, name)
-                undo.callback(lock.release)
-                manifest = _check_folder(target, resume or fresh)  # ... and once nobody else can write
+                check_folder(target, resume or fresh)  # before anything is touched ...
+                lock = make_and_lock(target, undo)
+                manifest = check_folder(target, resume or fresh)  # ... and once nobody else can write
                 if manifest is not None and resume:
-                    check_identity(manifest.identity, identity, name)
-                manifest, damaged = _prepare(target, manifest, identity, fresh)
+                    check_identity(manifest.identity, identity, unquoted(target))
+                for name in (CHUNKS, STATE):
+                    if Place(target, name).make():
+                        undo.callback(discard_empty, target / name)
+                manifest, damaged = prepare(target, manifest, identity, fresh)
             except OSError as error:
                 raise no_folder(target, error) from None
             store = cls(target, manifest, damaged, lock)
@@ -153,11 +147,11 @@ class Store:
             OSError: it could not be written; what was finished before is kept.
             ValueError: it is finished already, or the number is negative.
         """
-        data = to_parquet(table)
         with self._guard:
             if number < 0 or number in self._manifest.chunks:
                 raise ValueError(f"chunk {number} is finished already, or no chunk's number")
-            self._put(self.folder / CHUNKS / file_name(number), lambda partial: partial.write_bytes(data))
+            data = to_parquet(marked(table, "chunk", number, self._manifest.identity))
+            self._put(Place(self.folder, CHUNKS), file_name(number), data)
             chunks = {**self._manifest.chunks, number: file_record(data, table.num_rows)}
             self._enter(chunks=dict(sorted(chunks.items())))
 
@@ -171,165 +165,90 @@ class Store:
         Raises:
             OSError: it could not be written; the earlier one is kept.
         """
-        data = to_parquet(arrays_to_table(arrays), use_dictionary=False, write_statistics=False)
-        file = file_record(data, n_chunks)
-        path = self.folder / STATE / file_name(n_chunks)
+        table, place = arrays_to_table(arrays), Place(self.folder, STATE)
         with self._guard:
-            self._put(path, lambda partial: partial.write_bytes(data))
-            self._enter(state=file)
+            table = marked(table, "state", n_chunks, self._manifest.identity)
+            data = to_parquet(table, use_dictionary=False, write_statistics=False)
+            self._put(place, file_name(n_chunks), data)
+            self._enter(state=file_record(data, n_chunks))
             with contextlib.suppress(OSError):  # what is left is removed when the folder is opened again
-                _discard_unnamed(path.parent, {path.name})
+                discard_unnamed(place, {file_name(n_chunks)})
 
     def load_state(self) -> tuple[int, dict[str, np.ndarray]] | None:
         """Return the newest state, as `StoredStudy.state` reads it."""
         return self.stored.state()
 
-    def write_result(self, name: str, write: Callable[[Path], object]) -> None:
+    def write_result(self, name: str, data: bytes) -> None:
         """Write a file of results; a file of that name that the study wrote before is replaced.
 
         Args:
-            name: the file's name in the folder.
-            write: writes the file to the path that it is given, which is temporary.
+            name: one of the names of results, a file of the folder.
+            data: its bytes.
 
         Raises:
             InputError: there is a file of that name that the study did not write.
             OSError: it could not be written; what was finished before is kept.
         """
-        if not name or Path(name).name != name or name.startswith(".") or name in (MANIFEST, LOCK, CHUNKS, STATE):
+        if name not in RESULTS:
             raise ValueError(f"{name!r} is no name for a result")
-        path = self.folder / name
+        top, file = Place(self.folder), file_record(data)
         with self._guard:
+            if self._manifest.results.get(name) == file and top.read_verified(name, file) is not None:
+                return  # a study that is resumed when all was done writes the same again
             if name not in self._manifest.results:
-                if os.path.lexists(path):
-                    raise InputError(f"{unquoted(path)} is not the study's; nothing is overwritten: move it away")
+                if top.has(name):
+                    path = unquoted(top.path / name)
+                    raise InputError(f"{path} is not the study's; nothing is overwritten: move it away")
                 # from now on the file is the study's own: whatever happens next, it may be replaced or removed
                 self._enter(results={**self._manifest.results, name: None})
-            self._put(path, write)
-            self._enter(results={**self._manifest.results, name: measured(path)})
+            self._put(top, name, data)
+            self._enter(results={**self._manifest.results, name: file})
 
     def finish(self) -> None:
         """Mark the study as finished."""
         with self._guard:
             self._enter(finished=True)
 
+    def remove(self) -> None:
+        """Remove the study's files, and its folders if they hold no others; and close the store."""
+        with self._guard:
+            lock, self._lock = self._lock, None
+            if lock is None:
+                return
+            with contextlib.ExitStack() as stack:
+                stack.callback(lock.release)  # last: until then nobody else writes here
+                top = Place(self.folder)
+                for name in self._manifest.results:
+                    top.remove(name)
+                # chunks and states tell of a study, so that they go before the manifests that name them
+                for place in (Place(self.folder, CHUNKS), Place(self.folder, STATE)):
+                    discard_unnamed(place, set())
+                    discard_empty(place.path)
+                for name in (MANIFEST, COPY):
+                    top.remove(name)
+                with contextlib.suppress(PermissionError):  # Windows keeps a file that is open
+                    top.remove(LOCK)
+                discard_empty(self.folder)
+
     def _enter(self, **changes: Any) -> None:
         """Change the manifest, first on the disk and then here."""
         manifest = dataclasses.replace(self._manifest, **changes)
-        self._put(self.folder / MANIFEST, lambda partial: partial.write_bytes(manifest.to_bytes()))
+        data, top = manifest.to_bytes(), Place(self.folder)
+        self._put(top, MANIFEST, data)
+        if not changes.keys() <= {"chunks", "state"}:  # which are found by their marks
+            self._put(top, COPY, data)
         self._manifest = manifest
 
-    def _put(self, path: Path, write: Callable[[Path], object]) -> None:
+    def _put(self, place: Place, name: str, data: bytes) -> None:
         if self._lock is None:
             raise ValueError(f"{self.folder} is closed")
         try:
-            _write_file(path, write)
+            place.write(name, data)
         except OSError as error:
             n = len(self._manifest.chunks)
             failure = OSError(
-                f"{unquoted(path)}: could not be written ({reason(error)}); all finished chunks ({n}) are kept: "
-                "correct that, then run the study again with resume=True"
+                f"{unquoted(place.path / name)}: could not be written ({reason(error)}); all finished chunks ({n}) are "
+                "kept: correct that, then run the study again with resume=True"
             )
             failure.errno = error.errno
             raise failure from error
-
-
-# ---- opening --------------------------------------------------------------------------------------------------------
-
-
-def _check_folder(folder: Path, may_be_store: bool) -> Manifest | None:
-    """The manifest of the study in a folder, None if there is none; raise if the folder cannot be used."""
-    name = unquoted(folder)
-    if folder.exists() and not folder.is_dir():
-        raise InputError(f"{name} is a file; nothing is overwritten: choose another folder, or delete it")
-    manifest = read_manifest(folder)
-    if manifest is not None and not may_be_store:
-        state = "a finished" if manifest.finished else "an unfinished"
-        raise InputError(
-            f"{name} holds {state} study: go on with it with resume=True, replace it with fresh=True, "
-            "or choose another folder"
-        )
-    if manifest is None and folder.exists() and not _is_blank(folder):
-        raise InputError(
-            f"{name} is a folder with files in it; nothing is overwritten: choose another folder, or delete it"
-        )
-    return manifest
-
-
-def _is_blank(folder: Path) -> bool:
-    """Whether the folder is empty, or holds only what a writer leaves if it is killed before its first manifest."""
-    for path in folder.iterdir():
-        if path.is_dir():
-            if path.name not in (CHUNKS, STATE) or not all(_is_partial(inner) for inner in path.iterdir()):
-                return False
-        elif path.name != LOCK and not _is_partial(path):
-            return False
-    return True
-
-
-def _missing_folders(folder: Path) -> list[Path]:
-    """The folders that are missing, from the outermost inwards."""
-    return [path for path in (*reversed(folder.parents), folder, folder / CHUNKS, folder / STATE) if not path.exists()]
-
-
-def _acquire(path: Path, name: str) -> BaseFileLock:
-    """The lock, held."""
-    from filelock import FileLock, Timeout
-
-    lock = FileLock(path, thread_local=False)  # it may be released in another thread
-    try:
-        lock.acquire(blocking=False)
-    except Timeout:
-        raise InputError(f"another process is writing to {name}; wait for it, or choose another folder") from None
-    except NotImplementedError:
-        raise InputError(f"{name}: cannot write there (its file system has no locks); choose another folder") from None
-    return lock
-
-
-def _prepare(
-    folder: Path, manifest: Manifest | None, identity: dict[str, Any], fresh: bool
-) -> tuple[Manifest, tuple[int, ...]]:
-    """Verify the folder's files and remove leftovers; return the manifest, and which chunks were damaged."""
-    if manifest is None or fresh:
-        for name in () if manifest is None else manifest.results:
-            (folder / name).unlink(missing_ok=True)
-        current = Manifest(identity)
-    else:
-        files = {n: file for n, file in manifest.chunks.items() if matches(folder / CHUNKS / file_name(n), file)}
-        results = {
-            name: file and (file if matches(folder / name, file) else None) for name, file in manifest.results.items()
-        }
-        whole = len(files) == len(manifest.chunks) and None not in results.values()
-        current = dataclasses.replace(manifest, chunks=files, results=results, finished=manifest.finished and whole)
-    if current != manifest:
-        _write_file(folder / MANIFEST, lambda partial: partial.write_bytes(current.to_bytes()))
-    # these files are removed only now that the manifest on the disk does not name them
-    _discard_unnamed(folder / CHUNKS, {file_name(number) for number in current.chunks})
-    _discard_unnamed(folder / STATE, set() if current.state is None else {file_name(current.state.count)})
-    for path in filter(_is_partial, list(folder.iterdir())):
-        path.unlink()
-    damaged = () if manifest is None or fresh else tuple(n for n in manifest.chunks if n not in current.chunks)
-    return current, damaged
-
-
-# ---- files ----------------------------------------------------------------------------------------------------------
-
-
-def _write_file(path: Path, write: Callable[[Path], object]) -> None:
-    """Write a file whole, under a temporary name that `_is_partial` knows; the lock keeps other processes off it."""
-    write_whole(path, write, path.with_name(f".{path.name}{PARTIAL}"))
-
-
-def _is_partial(path: Path) -> bool:
-    return path.name.startswith(".") and path.name.endswith(PARTIAL)
-
-
-def _discard_unnamed(folder: Path, names: set[str]) -> None:
-    """Remove partial files, and numbered files whose names are not among ``names``."""
-    for path in list(folder.iterdir()):
-        if _is_partial(path) or (_NUMBERED.fullmatch(path.name) and path.name not in names):
-            path.unlink()
-
-
-def _discard_empty(folder: Path) -> None:
-    with contextlib.suppress(OSError):
-        folder.rmdir()

@@ -15,15 +15,19 @@ from jaxalloc.arguments.plotting import Drawable
 from jaxalloc.arguments.words import counted, cut
 from jaxalloc.markets.holes import MAX_MISSING, weigh_gaps
 from jaxalloc.markets.panel import Panel, as_panel, panel_of_frame
+from jaxalloc.markets.periods import resolve_periods, rows_a_year
 from jaxalloc.portfolios.means import by_cluster, lead_assets, over_cap
 from jaxalloc.portfolios.result import Allocation, valid_universes
 from jaxalloc.settings.config import AllocationConfig, check_config
 from jaxalloc.settings.status import Status
-from jaxalloc.settings.sweep import plain_config
+from jaxalloc.settings.sweep import Sweep, as_sweep, plain_config
 from jaxalloc.studies.risk import Universe, risks_of
 from jaxalloc.studies.run import run_study
 from jaxalloc.studies.study import Study
 from jaxalloc.universes.bootstrap import Bootstrap
+from jaxalloc.universes.samplers import block_of_rows
+
+_RESAMPLES = 200  # by default
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
@@ -104,8 +108,8 @@ def allocate_bagged(
     Args:
         panel: returns per period, as `read_returns` makes them, or a frame of them, in which gaps are kept.
         config: settings; `AllocationConfig()` by default.
-        bagging: how the rows are resampled, ``Bootstrap(200, "circular", 21)`` by default, with blocks of at most half
-            the rows.
+        bagging: how the rows are resampled; by default 200 times in circular blocks of a month of rows (21 of business
+            days, three at least), or of half the rows if these are fewer.
         seed: of the draws, 0 to 2**32 - 1.
         max_missing: as `run_study` takes it, like all that follow. There is a study of the resamples, of which
             summaries are kept.
@@ -135,7 +139,7 @@ def allocate_bagged(
     """
     panel = panel_of_frame(panel, missing="mask") if isinstance(panel, pd.DataFrame) else as_panel(panel)
     if bagging is None:
-        bagging = Bootstrap(200, method="circular", block_length=min(21, max(1, panel.n_observations // 2)))
+        bagging = monthly_blocks(_RESAMPLES, panel, as_sweep(config))
     elif not isinstance(bagging, Bootstrap):
         raise InputError(f"bagging must be a Bootstrap, such as Bootstrap(200, 'circular', 21), not {bagging!r}")
     study = run_study(
@@ -155,6 +159,22 @@ def allocate_bagged(
         progress=progress,
     )
     return bagged_of(study, panel, max_missing)
+
+
+def monthly_blocks(n: int, panel: Panel, settings: Sweep) -> Bootstrap:
+    """Return how bagging resamples by default: in circular blocks of a month of rows, at most half of a panel's.
+
+    Args:
+        n: number of resamples.
+        panel: the returns, whose dates say how many rows a month has.
+        settings: likewise, if they say it.
+
+    Raises:
+        InputError: neither says it.
+    """
+    resolved, _ = resolve_periods(settings, panel.dates)
+    month = block_of_rows(rows_a_year(resolved.config.periods_per_year, panel.dates))
+    return Bootstrap(n, method="circular", block_length=max(1, min(month, panel.n_observations // 2)))
 
 
 def bagged_of(study: Study, panel: Panel, max_missing: float) -> BaggedAllocation:

@@ -13,6 +13,8 @@ from collections.abc import Mapping
 import numpy as np
 
 from jaxalloc.arguments.errors import InputError
+from jaxalloc.storage.arrays import check_arrays
+from jaxalloc.storage.schema import MisfitError
 from jaxalloc.studies.chunks import ChunkResult
 from jaxalloc.studies.plan import Plan
 from jaxalloc.universes.bootstrap import Bags as BagsOf
@@ -116,7 +118,13 @@ class Bags:
         return {name: getattr(self, name) for name in _SUMS}
 
     def take(self, arrays: Mapping[str, np.ndarray]) -> None:
-        """Go on from sums that `arrays` gave."""
+        """Go on from sums that `arrays` gave; raise `InputError` where they are none of these groups'."""
+        try:
+            check_arrays(arrays, {name: ("i" if name == "count" else "f", getattr(self, name).shape) for name in _SUMS})
+        except MisfitError as misfit:
+            raise InputError(
+                f"the sums of the resamples are not as jaxalloc writes them: {misfit}; run it again with fresh=True"
+            ) from None
         for name in _SUMS:
             setattr(self, name, np.array(arrays[name]))
 

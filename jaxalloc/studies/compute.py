@@ -14,11 +14,11 @@ import jax
 import numpy as np
 
 from jaxalloc.arguments.errors import InputError
-from jaxalloc.arguments.paths import make_folder
+from jaxalloc.arguments.paths import as_path, make_folder
 from jaxalloc.arguments.words import unquoted
 from jaxalloc.markets.source import Source
 from jaxalloc.portfolios.result import Allocation
-from jaxalloc.storage.manifest import read_manifest
+from jaxalloc.storage.recovery import manifest_of, read_manifest
 from jaxalloc.storage.writer import Store
 from jaxalloc.studies.bags import Bags
 from jaxalloc.studies.chunks import ChunkResult, Computer
@@ -52,6 +52,7 @@ class RunOptions:
         dask: a `distributed.Client`, the address of a scheduler, or None for this process.
         profile_dir: folder for a trace of JAX's profiler, or None.
         progress: called with the number of universes done since the last call, or None.
+        inside: whether ``out`` lies in a folder of ours, where it must be no link.
     """
 
     out: str | os.PathLike[str] | None = None
@@ -60,6 +61,7 @@ class RunOptions:
     dask: Any = None
     profile_dir: str | os.PathLike[str] | None = None
     progress: Callable[[int], None] | None = None
+    inside: bool = False
 
     def check(self, kind: str) -> RunOptions:
         """Return itself; raise `InputError` where a choice is about a folder that is not given."""
@@ -153,14 +155,16 @@ def _with_size_of_store(plan: Plan, options: RunOptions) -> Plan:
     """The plan, with the chunk size of the study that is resumed where it names none."""
     if plan.chunk_size is not None or options.out is None or not options.resume:
         return plan
-    stored = read_manifest(options.out)
-    return plan if stored is None else dataclasses.replace(plan, chunk_size=stored.identity.get("chunk_size"))
+    stored = manifest_of(as_path(options.out)) if options.inside else read_manifest(options.out)
+    size = None if stored is None else stored.identity.get("chunk_size")
+    possible = isinstance(size, int) and 1 <= size < 2**31  # `check_identity` says what is wrong with another one
+    return dataclasses.replace(plan, chunk_size=size) if possible else plan
 
 
 def _store(identity: dict[str, Any], options: RunOptions) -> contextlib.AbstractContextManager[Store | None]:
     if options.out is None:
         return contextlib.nullcontext()
-    return Store.open(options.out, identity, resume=options.resume, fresh=options.fresh)
+    return Store.open(options.out, identity, resume=options.resume, fresh=options.fresh, inside=options.inside)
 
 
 @contextlib.contextmanager
@@ -225,7 +229,8 @@ class _Summaries:
         self.correlation = self.computer.correlation()
 
     def take(self, arrays: dict[str, np.ndarray]) -> None:
-        self.estimates, self.totals = unpack(arrays)
+        sizes = (len(self.plan.settings), len(self.plan.settings.config.profiles), self.plan.returns.shape[1])
+        self.estimates, self.totals = unpack(arrays, sizes, "the study")
 
     def add_chunk(self, start: int, result: ChunkResult) -> None:
         for point, partial in result.partials:
@@ -251,6 +256,7 @@ class _Summaries:
             tables=tables,
             correlation=self.correlation,
             truth=_truth_of(self.plan),
+            plan=self.plan,
         )
 
 

@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from jaxalloc.arguments.words import joined
+from jaxalloc.arguments.words import joined, plain_name
 from jaxalloc.portfolios.result import Allocation
 from jaxalloc.settings.config import AllocationConfig
 from jaxalloc.settings.measures import MEASURES, UNIVERSE_MEASURE, Measure
@@ -182,7 +182,7 @@ def _there(study: Evidence) -> list[str]:
 
 
 def _named(names: Sequence[str]) -> str:
-    return joined([name.replace("_", " ") for name in names])
+    return joined(list(map(plain_name, names)))
 
 
 def _steadiest(frame: pd.DataFrame, names: Sequence[str], said: str) -> Recommendation:

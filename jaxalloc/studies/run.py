@@ -1,7 +1,7 @@
 """run_study(): how far an allocation moves when its data or its settings change.
 
-A study's folder is a store (`jaxalloc.storage.writer`). While the study runs it holds chunks, a running summary and a
-manifest, and at the end
+A study's folder is a store (`jaxalloc.storage.writer`). While the study runs it holds chunks, a running summary and
+manifests, and at the end
 
 - ``summary.csv``, ``profiles.csv``: `Study.summary` and `Study.profile_summary`;
 - ``stability.csv``: `Study.cluster_stability`; ``co_association.parquet``: `Study.co_association` (of a sweep neither);

@@ -11,15 +11,18 @@ import numpy as np
 import pandas as pd
 
 from jaxalloc.arguments.errors import InputError
+from jaxalloc.arguments.numbers import whole_number
 from jaxalloc.arguments.plotting import Drawable
 from jaxalloc.arguments.words import counted, cut
 from jaxalloc.portfolios.result import Allocation, universe_of
 from jaxalloc.settings.config import AllocationConfig
 from jaxalloc.settings.measures import UNIVERSE_MEASURE
-from jaxalloc.settings.sweep import Sweep
+from jaxalloc.settings.sweep import Sweep, as_sweep
 from jaxalloc.studies import regret, tables
 from jaxalloc.studies.measures import measure_estimate
+from jaxalloc.studies.plan import Plan
 from jaxalloc.studies.recommendation import Evidence, Recommendation, compare, recommend
+from jaxalloc.studies.sensitivity import Sensitivity, sensitivity_of
 from jaxalloc.studies.totals import Totals
 from jaxalloc.universes.scenarios import Truth
 
@@ -57,6 +60,7 @@ class Study(Drawable):
         correlation: (N, N) of the whole panel, as the settings at the point `Sweep.home` estimate it; NaN for an asset
             with a gap.
         truth: the distribution that the universes were drawn from, where `Parametric` drew them; else None.
+        plan: what its universes are drawn from, where it was run in this process; None where it was loaded.
     """
 
     symbols: list[str]
@@ -70,6 +74,7 @@ class Study(Drawable):
     tables: Tables | None
     correlation: np.ndarray
     truth: Truth | None = None
+    plan: Plan | None = None
 
     def __repr__(self) -> str:
         """At most five lines: sizes, data, profiles and settings that vary."""
@@ -288,6 +293,29 @@ class Study(Drawable):
             return regret.regret(truth, self.settings.at(g), chunks)
 
         return self.over_points(one, at)
+
+    def sensitivity(self, n: int | None = 200, at: int = 0) -> Sensitivity:
+        """Measure which estimates the portfolios hang on, over the first universes of the study.
+
+        Args:
+            n: how many universes, at most all of them; None for the panel itself.
+            at: number of a point of a sweep's grid.
+
+        Returns:
+            `Sensitivity`, as `jaxalloc.sensitivity` makes it.
+
+        Raises:
+            InputError: the study was loaded from a folder, which does not hold the panel; ``n`` is no count; or there
+                is no such point.
+        """
+        if self.plan is None:
+            raise InputError(
+                "a study that was loaded has no panel: call ja.sensitivity(panel, config, sampler, seed=...) instead"
+            )
+        settings = as_sweep(self.settings.at(self._point(at)))
+        plan = dataclasses.replace(self.plan, settings=settings)
+        count = None if n is None else min(whole_number("n", n, 1), self.n)
+        return sensitivity_of(plan, self.symbols, count)
 
     def status_counts(self, at: int | None = None) -> pd.DataFrame:
         """Count the universes with each `Status` bit: index "profile", a column a bit."""

@@ -25,6 +25,8 @@ from jax import Array, lax
 from jaxalloc.portfolios.result import Allocation
 from jaxalloc.settings.measures import MEASURES
 from jaxalloc.settings.status import Status
+from jaxalloc.storage.arrays import Wanted, check_arrays
+from jaxalloc.storage.schema import MisfitError
 from jaxalloc.studies.histogram import MEASURE_BINS, WEIGHT_BINS, Bins, Histogram, bin_edges, bin_of
 
 POSITIVE_WEIGHT = 1e-6  # an asset with a larger weight counts as held
@@ -286,16 +288,35 @@ class Totals:
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> Totals:
-        """Make totals of what `arrays` gave."""
-        totals = cls(*arrays["counts.positive"].shape)
+        """Make totals of what `arrays` gave; raise `MisfitError` where they are not such."""
+        check_arrays(arrays, {"counts.positive": ("i", (None, None))})
+        sizes = arrays["counts.positive"].shape
+        check_arrays(arrays, _array_shapes(*sizes))
+        totals = cls(*sizes)
         tallies: dict[str, Any] = {name: arrays[f"counts.{name}"] for name in _PLAIN_COUNTS}
         for name in _HISTOGRAMS:
             bins, held = arrays[f"counts.{name}.bins"], arrays[f"counts.{name}.held"]
-            tallies[name] = Histogram(getattr(totals.tallies, name).shape, bins, held)
+            shape = getattr(totals.tallies, name).shape
+            inside = not len(bins) or (bins[0] >= 0 and bins[-1] < np.prod(shape) and np.all(np.diff(bins) > 0))
+            if len(held) != len(bins) or not inside:
+                raise MisfitError(f"counts.{name} must have its bins in ascending order")
+            tallies[name] = Histogram(shape, bins, held)
         totals.tallies = Counts(**tallies)
         for part in ("weights", "measures"):
             setattr(totals, part, Spread(**{name: arrays[f"{part}.{name}"] for name in Spread._fields}))
         return totals
+
+
+def _array_shapes(n_profiles: int, n_assets: int) -> dict[str, Wanted]:
+    """Kinds and shapes of what `Totals.arrays` gives."""
+    shapes = _count_shapes(n_profiles, n_assets)
+    wanted: dict[str, Wanted] = {f"counts.{name}": ("i", shapes[name]) for name in _PLAIN_COUNTS}
+    for name in _HISTOGRAMS:
+        wanted |= {f"counts.{name}.{part}": ("i", (None,)) for part in ("bins", "held")}
+    for part, width in (("weights", n_assets), ("measures", len(MEASURES))):
+        for name in Spread._fields:
+            wanted[f"{part}.{name}"] = ("i" if name == "count" else "f", (n_profiles, width))
+    return wanted
 
 
 def _nothing(shape: tuple[int, ...]) -> Spread:

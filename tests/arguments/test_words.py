@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from jaxalloc.arguments.words import quote, reason, unquoted
+from jaxalloc.arguments.words import point_name, quote, reason, trial_name, unquoted
 
 HOSTILE = "a\nb\r\x1b[31m\u2028\u202ec'd\"e\\"
 
@@ -37,3 +37,13 @@ def test_a_reason_is_the_operating_systems_or_the_errors_or_the_errors_name() ->
     assert reason(ValueError("first line\n  second line.")) == "first line second line"
     assert reason(TimeoutError()) == "TimeoutError"
     assert len(reason(ValueError("x" * 1000))) == 120
+
+
+def test_a_trial_is_its_profile_at_its_point() -> None:
+    assert [trial_name(name) for name in ("hrp", "max_sharpe")] == ["HRP", "max sharpe"]
+    names, values = ("cluster_cap", "detone"), (0.25, True)
+    assert trial_name((*values, "nco"), names) == f"NCO at {point_name(names, values)}"
+    assert point_name(names, values) == "cluster cap 0.25, detone True"
+    assert point_name((), ()) == ""
+    with pytest.raises(ValueError, match="zip"):
+        trial_name(("a", "hrp"))

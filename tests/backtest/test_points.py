@@ -15,7 +15,8 @@ import jaxalloc as ja
 from jaxalloc.arguments.errors import InputError
 from jaxalloc.backtest.points import walk_settings
 from jaxalloc.settings.sweep import as_sweep
-from jaxalloc.storage.manifest import MANIFEST, read_manifest
+from jaxalloc.storage.names import MANIFEST
+from jaxalloc.storage.recovery import read_manifest
 
 N, T = 6, 130
 MARKET = ja.datasets.synthetic_market(n_assets=N, n_observations=T, seed=3)

@@ -93,9 +93,9 @@ def test_the_rule_is_more_than_one_half(walk: WalkForward) -> None:
     found = walk.overfitting()
     assert dataclasses.replace(found, pbo=0.5).recommended
     assert not dataclasses.replace(found, pbo=np.nextafter(0.5, 1)).recommended
-    assert dataclasses.replace(found, pbo=0.62).verdict_on("X") == (
+    assert dataclasses.replace(found, pbo=0.62, winner="hrp").verdict == (
         "Choosing the best of 3 trials by its past Sharpe ratio was no better than the median of them out of sample in "
-        "62 % of 12,870 splits, more than half of them: X, the best on all days, is not recommended."
+        "62 % of 12,870 splits, more than half of them: HRP, the best on all days, is not recommended."
     )
 
 
@@ -132,12 +132,12 @@ def test_overfitting_in_text_and_in_a_notebook(swept: WalkForward) -> None:
     assert len(lines) == 5
     assert lines[0] == f"Overfitting: PBO {found.pbo:.3f} over 6 trials"
     assert lines[1] == "12,870 halves of 16 blocks of 5 rows"
-    assert "asset_cap 0." in lines[4]
+    assert " at asset cap 0." in lines[4]
     hostile = dataclasses.replace(found, winner=(0.3, "<b>x</b>"))
     html = hostile._repr_html_()
     assert html.startswith("<table")
     assert "<b>" not in html
-    assert "&lt;b&gt;x&lt;/b&gt;, asset_cap 0.3" in html
+    assert "&lt;b&gt;x&lt;/b&gt; at asset cap 0.3" in html
     figures = found.figures()
     assert figures["recommended"] == found.recommended
     assert figures["in_sample"] == found.in_sample.mean()
@@ -148,7 +148,7 @@ def test_overfitting_in_text_and_in_a_notebook(swept: WalkForward) -> None:
 @pytest.mark.parametrize(
     ("returns", "n_blocks", "message"),
     [
-        ((1, 90), 16, "one trial alone leaves nothing to choose: give walk_forward another profile, or a sweep"),
+        ((1, 90), 16, "one trial alone leaves nothing to choose: add another profile, or a sweep"),
         ((3, 90), 15, "n_blocks must be even, so that the blocks have halves, not 15"),
         ((3, 90), 0, "n_blocks must be a whole number from 2 to 20, not 0"),
         ((3, 90), 22, "n_blocks must be a whole number from 2 to 20, not 22"),

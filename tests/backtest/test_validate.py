@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import functools
 import pickle
 from collections.abc import Callable
@@ -13,6 +14,7 @@ import jax
 import numpy as np
 import pandas as pd
 import pytest
+import selection_oracles as selection_oracle
 import split_oracles as oracle
 
 import jaxalloc as ja
@@ -257,6 +259,38 @@ def test_it_travels(carry: Callable[[Any], Any]) -> None:
     assert found.splits == validated(GRID).splits
 
 
+def test_losses_are_shares_of_the_paths() -> None:
+    found = validated(costs_bps=25.0)
+    table = found.paths()
+    for name in ("annual_return", "sharpe"):
+        shares = (table[name].unstack("profile") < 0).mean()
+        assert found.losses()[name].to_dict() == shares.to_dict()
+    middle = float(table["sharpe"].median())
+    shifted = found.path_figures - np.where(np.arange(len(FIGURES)) == FIGURES.index("sharpe"), middle, 0)
+    lost = dataclasses.replace(found, path_figures=shifted).losses()["sharpe"]
+    assert lost.to_dict() == (table["sharpe"].unstack("profile") < middle).mean().to_dict()
+    assert 0 < lost.mean() < 1
+    assert list(validated(GRID).losses().index.names) == ["cluster_cap", "profile"]
+
+
+def test_the_choice_is_judged_on_every_path() -> None:
+    found = validated(GRID)
+    judged = found.overfitting(8)
+    assert found.can_validate
+    assert list(judged.index) == list(range(5))
+    for path in range(5):
+        returns = found.net[:, path].reshape(4, T)
+        wanted = selection_oracle.overfitting(returns, 8, [0.0] * 4)
+        assert (judged.loc[path, "pbo"], judged.loc[path, "loss"]) == (wanted.pbo, wanted.loss)
+        sharpe = found.paths().xs(path, level="path")["sharpe"]
+        cap, profile = sharpe.idxmax()
+        assert judged.loc[path, "winner"] == f"{profile.replace('_', ' ')} at cluster cap {cap}"
+    alone = ja.cross_validate(MARKET, ja.AllocationConfig(profiles=("equal_weight",)), groups=4)
+    assert not alone.can_validate
+    with pytest.raises(ja.InputError, match="one trial alone leaves nothing to choose: add another profile"):
+        alone.overfitting()
+
+
 def test_boxes_are_the_quantiles() -> None:
     pytest.importorskip("plotly")
     found = validated()
@@ -271,6 +305,22 @@ def test_boxes_are_the_quantiles() -> None:
         ja.figures.path_boxes(validated(GRID), at=2)
     with pytest.raises(ja.InputError, match="there is no measure 'kept'"):
         found.plot("path_boxes", ["kept"])
+
+
+def test_the_growth_of_the_paths_has_its_median_lowest_and_highest() -> None:
+    pytest.importorskip("plotly")
+    found = validated(GRID)
+    figure = found.plot("path_wealth", at=1)
+    assert len(figure.data) == 4
+    for p, (shade, line) in enumerate(zip(figure.data[::2], figure.data[1::2], strict=True)):
+        grown = np.stack([(1 + found.net[1, q, p]).cumprod() for q in range(5)])
+        np.testing.assert_allclose(line.y, np.median(grown, axis=0), rtol=1e-4)
+        np.testing.assert_allclose(shade.y[:T], grown.max(axis=0), rtol=1e-4)
+        np.testing.assert_allclose(shade.y[T:], grown.min(axis=0)[::-1], rtol=1e-4)
+        assert line.name == ("risk parity", "max sharpe")[p]
+        assert line.x[0] == str(MARKET.index[0].date())
+    with pytest.raises(ja.InputError, match="has points 0 to 1, not 2"):
+        found.plot("path_wealth", at=2)
 
 
 def test_a_folder_keeps_the_study_and_a_run_goes_on(tmp_path: Path) -> None:

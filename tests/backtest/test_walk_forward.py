@@ -938,7 +938,8 @@ def test_a_schedule_from_before_live_windows_is_what_it_was() -> None:
 def test_files_say_what_the_frames_say(tmp_path: Path) -> None:
     found = walk(LATE, out=tmp_path, execution="lead", costs_bps=5, paths=PATHS, command="a command")
     assert {path.name for path in tmp_path.iterdir() if path.is_file()} == {
-        *("manifest.json", "lock", "summary.csv", "rebalances.csv", "returns.csv", "target.csv", "paths.csv"),
+        *("manifest.json", "manifest-copy.json", "lock", "summary.csv", "rebalances.csv", "returns.csv"),
+        *("target.csv", "paths.csv"),
         *("weights.parquet", "dates.parquet", "history.parquet", "walk_forward.json"),
     }
     summary = pd.read_csv(tmp_path / "summary.csv", index_col="profile")

@@ -22,6 +22,8 @@ _NAMES = sorted({name for entry in _ENTRIES for name in inspect.signature(entry)
 # an argument of Python's, which is an option of another name here; not in a path or in quotes
 IN_PYTHON = re.compile(rf"(?<![\w/.'\"-])({'|'.join(_NAMES)})(?![\w/'\"-]|\.\w)|(?<!['\"])\b[a-z_]+=(['\"]|True|False)")
 
+OPTIONAL = {"benchmark_summary", "path_quantiles", "beats", "orders", "cash", "stability", "study", "sweep"}  # keys
+
 N, T = 12, 120  # one shape, so that the engine is compiled once for most tests
 
 
@@ -50,6 +52,22 @@ def run(file: Path, capsys: pytest.CaptureFixture[str]) -> Run:
         return out, err
 
     return run
+
+
+@pytest.fixture
+def undocumented() -> Callable[[str, dict[str, object], dict[str, object]], set[str]]:
+    """Return those keys of a command's document, beside its record's, that docs/cli.md does not list."""
+
+    def undocumented(command: str, document: dict[str, object], record: dict[str, object]) -> set[str]:
+        page = (Path(__file__).parents[2] / "docs/cli.md").read_text(encoding="utf-8")
+        (row,) = (
+            line for line in page.splitlines() if re.match(rf"\| `{command}`[^|]*\|", line) and "`folder`" in line
+        )
+        listed = set(re.findall(r"`(\w+)`", row))
+        assert listed - {"sampler", "CrossValidation"} - set(document) <= OPTIONAL
+        return set(document) - set(record) - {"command"} - listed
+
+    return undocumented
 
 
 @pytest.fixture

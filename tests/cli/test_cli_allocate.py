@@ -35,14 +35,16 @@ def test_allocate_prints_the_weights_of_every_asset(run: Run, file: Path, market
     weights = expected(market, profiles=("risk_parity",)).weights[0]
     for symbol, weight in zip(market.columns, weights, strict=True):
         assert re.search(rf"^{re.escape(symbol)} .* {100 * weight:.2f} % ", out, re.MULTILINE), symbol
-    assert "risk_parity: volatility" in out
+    assert "risk parity: volatility" in out
     assert err == DAYS_NOTE
     assert max(map(len, out.splitlines())) <= 80
 
 
 def test_allocate_names_each_profile_and_the_sleeve(run: Run, file: Path, market: pd.DataFrame) -> None:
     out, _ = run("allocate", file, *(f"--profile={profile}" for profile in DEFAULT_PROFILES))
-    assert [line.split(":")[0] for line in out.splitlines() if ": volatility" in line] == list(DEFAULT_PROFILES)
+    assert [line.split(":")[0] for line in out.splitlines() if ": volatility" in line] == [
+        profile.replace("_", " ") for profile in DEFAULT_PROFILES
+    ]
     aggressors = market.columns[expected(market).aggressors]
     (sleeve,) = (line for line in out.splitlines() if line.startswith("sleeve, "))
     assert set(sleeve.removeprefix("sleeve, 10.00 %: ").split(", ")) == set(aggressors)
@@ -333,3 +335,24 @@ def test_orders_that_cannot_be_are_one_line(
     assert out == ""
     assert message in err.splitlines()[-1]
     assert not Path("orders.csv").exists()
+
+
+def test_what_the_portfolios_hang_on_is_shown_and_told(run: Run, file: Path, market: pd.DataFrame) -> None:
+    words = ("allocate", file, "--profile=risk_parity", "--sensitivity")
+    config = ja.AllocationConfig(profiles=("risk_parity",))
+    wanted = ja.sensitivity(market, config)
+    out, err = run(*words)
+    assert err == DAYS_NOTE
+    shown = out.split("what it hangs on")[1].splitlines()[2:12]
+    for line, row in zip(shown, wanted.largest("risk_parity").itertuples(), strict=True):
+        assert line.startswith(f"{row.estimate} of {row.asset} "), line
+        assert line.split()[-2] == f"{100 * row.turnover:.2f}"
+    told = json.loads(run(*words, "--json")[0])["profiles"]["risk_parity"]["sensitivity"]
+    own = wanted.frame.loc["risk_parity"]
+    assert [row["asset"] for row in told] == list(own.index)
+    np.testing.assert_allclose([row["mean_turnover"] for row in told], own["mean_turnover"], atol=1e-12)
+    assert "sensitivity" not in json.loads(run("allocate", file, "--json")[0])["profiles"]["risk_parity"]
+
+
+def test_bagged_portfolios_have_no_sensitivity(refused: Callable[..., str], file: Path) -> None:
+    assert "choose one" in refused("allocate", file, "--sensitivity", "--bag", "5")

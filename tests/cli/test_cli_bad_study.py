@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +14,8 @@ import filelock
 import pytest
 
 from jaxalloc.cli import main
-from jaxalloc.storage.manifest import LOCK, MANIFEST, STATE, _checksum
+from jaxalloc.storage.manifest import _checksum
+from jaxalloc.storage.names import CHUNKS, COPY, LOCK, MANIFEST, STATE
 
 STUDY = ("study", "market.csv", "--n", "5", "--profile", "risk_parity", "--quiet", "--out", "study")
 
@@ -42,6 +45,14 @@ def rewrite(folder: Path, **changes: Any) -> None:
     path.write_text(json.dumps(content | {"sha256": _checksum(content)}))
 
 
+def lose(folder: Path, text: str) -> None:
+    """Put another manifest there, and leave nothing that it could be replaced from."""
+    (folder / MANIFEST).write_text(text)
+    (folder / COPY).unlink()
+    for place in (CHUNKS, STATE):
+        shutil.rmtree(folder / place)
+
+
 def spoil(folder: Path) -> None:
     """Cut every file of a folder short."""
     for path in folder.iterdir():
@@ -51,10 +62,13 @@ def spoil(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda f: (f / MANIFEST).write_text("{}"), "manifest.json is damaged, or another program's; choose another"),
+        (lambda f: lose(f, "{}"), "manifest.json is damaged, or another program's; choose another"),
         (lambda f: rewrite(f, version=10**6), "format 1000000, and this version of jaxalloc reads format"),
-        (lambda f: rewrite(f, chunks=3), "manifest.json is damaged"),
-        (lambda f: ((f / MANIFEST).unlink(), (f / MANIFEST).mkdir()), "manifest.json: cannot be read"),
+        (lambda f: rewrite(f, chunks=3), "manifest.json is not as jaxalloc writes it: chunks must be an object, not 3"),
+        (
+            lambda f: ((f / MANIFEST).unlink(), (f / MANIFEST).mkdir()),
+            "manifest.json is no plain file, where a file",
+        ),
         (lambda f: rewrite(f, finished=False), "is not finished; run it again with --resume"),
         (lambda f: spoil(f / STATE), "is damaged; run the study again with --resume to redo it"),
         (lambda f: (f / "study.json").write_text("{}"), "is damaged; run the study again with --resume to write it"),
@@ -75,9 +89,9 @@ def test_another_writer(refused: Callable[..., str], folder: Path, monkeypatch: 
     assert "study; wait for it, or choose another folder" in said
 
     def no_locks(*_: Any, **__: Any) -> None:
-        raise NotImplementedError
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
 
-    monkeypatch.setattr(filelock.FileLock, "acquire", no_locks)
+    monkeypatch.setattr("fcntl.flock", no_locks)
     assert "its file system has no locks); choose another folder" in refused(*STUDY, "--resume")
 
 

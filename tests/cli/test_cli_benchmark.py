@@ -42,7 +42,7 @@ def shown(walk: ja.WalkForward, profile: str, at: int = 0) -> str:
     """A line of the table of a profile beside the benchmark, as a pattern."""
     row = walk.summary(at).loc[profile]
     cells = [re.escape(written(WALK_MEASURE[name])(row[name])) for name in BENCHMARK_MEASURES]
-    return rf"^{profile} +{' +'.join(cells)}$"
+    return rf"^{profile.replace('_', ' ')} +{' +'.join(cells)}$"
 
 
 def test_portfolios_are_printed_beside_the_benchmark(run: Run, both: pd.DataFrame, market: pd.DataFrame) -> None:

@@ -118,7 +118,10 @@ ALLOWED = "choose from aggressor-weight, all, asset-cap, bag, bag-block, band, b
     ("text", "message"),
     [
         ("clustr-cap = 0.3", f"there is no setting 'clustr-cap'; {ALLOWED}"),
-        ("clustr-cap = 0.3", "window; or the tables [allocate], [clusters], [study], [sweep], [walk-forward]"),
+        (
+            "clustr-cap = 0.3",
+            "window; or the tables [allocate], [clusters], [study], [sweep], [walk-forward], [cross-validate]",
+        ),
         ("[stdy]\nn = 3", f"there is no setting 'stdy'; {ALLOWED}"),
         ("[allocate]\nn = 3", "there is no setting 'n' in [allocate]; choose from aggressor-weight, "),
         ("[study]\nvary = 'slack=1.1'", "there is no setting 'vary' in [study]; choose from "),
@@ -183,5 +186,5 @@ def test_every_flag_is_a_key(run: Run, command: str, monkeypatch: pytest.MonkeyP
 def test_help_says_how_the_file_is_laid_out(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "300")
     out, _ = run("study", "--help")
-    places = "[allocate], [clusters], [study], [sweep] or [walk-forward]"
+    places = "[allocate], [clusters], [study], [sweep], [walk-forward] or [cross-validate]"
     assert f"Its keys are the flags: at the top for every command, under {places} for" in out

@@ -25,10 +25,12 @@ import jaxalloc as ja
 from jaxalloc import cli
 from jaxalloc.cli import commands, options, portfolios
 from jaxalloc.portfolios.profiles import PROFILES
-from jaxalloc.storage.manifest import read_manifest
+from jaxalloc.storage.recovery import read_manifest
 from jaxalloc.studies.choice import DEFAULT
 
 Run = Callable[..., tuple[str, str]]
+
+HELD = ("walk-forward", "cross-validate")  # commands that hold portfolios out of sample
 
 # ---- how it ends -----------------------------------------------------------------------------------------------------
 
@@ -88,7 +90,7 @@ def test_every_setting_is_an_option() -> None:
     assert list(options._SETTINGS) == [field.name for field in dataclasses.fields(ja.AllocationConfig)]
 
 
-@pytest.mark.parametrize("command", ["allocate", "clusters", "study", "sweep", "walk-forward"])
+@pytest.mark.parametrize("command", ["allocate", "clusters", "study", "sweep", *HELD])
 def test_help_shows_defaults_choices_and_an_example(run: Run, command: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "500")
     out, _ = run(command, "--help")
@@ -101,7 +103,7 @@ def test_help_shows_defaults_choices_and_an_example(run: Run, command: str, monk
             default = f"{'' if default else 'no-'}{flag.removeprefix('--')}"
         assert f"[default: {default}]" in lines[flag]
         assert isinstance(takes, str) or all(choice in lines[flag] for choice in takes)
-    assert f"[default: {'mask' if command == 'walk-forward' else 'error'}]" in lines["--missing"]
+    assert f"[default: {'mask' if command in HELD else 'error'}]" in lines["--missing"]
     assert "[default: 64]" in lines["--precision"]
 
 
@@ -205,7 +207,7 @@ def in_bash(script: str, **environment: str) -> str:
 @pytest.mark.parametrize(
     ("words", "wanted"),
     [
-        ("jaxalloc ", ["allocate", "clusters", "study", "sweep", "walk-forward", "report", "bench", "doctor"]),
+        ("jaxalloc ", ["allocate", "clusters", "study", "sweep", *HELD, "report", "bench", "doctor"]),
         ("jaxalloc sw", ["sweep"]),
         ("jaxalloc walk-forward --exec", ["--execution"]),
         ("jaxalloc study prices.csv --conf", ["--config"]),
@@ -240,7 +242,7 @@ def test_completion_is_installed_for_the_shell_that_asks(tmp_path: Path) -> None
 # ---- what is loaded and kept -----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("command", ["allocate", "clusters", "study", "sweep", "walk-forward"])
+@pytest.mark.parametrize("command", ["allocate", "clusters", "study", "sweep", *HELD])
 def test_choices_are_completed(command: str) -> None:
     group = typer.main.get_command(cli.app)
     context = group.make_context("jaxalloc", [command, "x"], resilient_parsing=True)

@@ -59,7 +59,9 @@ def test_how_well_clusters_hold_together_is_one_line(run: Run, file: Path, marke
     assert "\nclusters hold together in 100 % of universes\n" in calm
 
 
-def test_study_takes_a_new_name_unless_told_one(run: Run, file: Path, refused: Callable[..., str]) -> None:
+def test_study_takes_a_new_name_unless_told_one(
+    run: Run, file: Path, refused: Callable[..., str], undocumented: Callable[..., set[str]]
+) -> None:
     for name in ("market-study", "market-study-2"):
         out, _ = run("study", file, *STUDY, "--json")
         document = json.loads(out)
@@ -69,6 +71,7 @@ def test_study_takes_a_new_name_unless_told_one(run: Run, file: Path, refused: C
         assert sum(row["universes"] for row in document["cluster_counts"]) == 5
         assert sum(row["size"] for row in document["stability"]) == 12
         assert (Path(name) / RECORD).is_file()
+        assert undocumented("study", document, ja.load_study(name).record) == set()
     message = refused("study", file, *STUDY, "--out", "market-study")
     assert "holds a finished study: go on with it with --resume, replace it with --fresh, or choose" in message
 

@@ -24,6 +24,7 @@ from jaxalloc.cli.render_walk import signed
 Run = Callable[..., tuple[str, str]]
 
 PROFILES = ("equal_weight", "risk_parity")  # one shape and one set of profiles, so that little is compiled
+NAMES = {"equal_weight": "equal weight", "risk_parity": "risk parity"}
 CONFIG = ja.AllocationConfig(profiles=PROFILES)
 ROLL = ("--window", "60", "--step", "20", *(f"--profile={profile}" for profile in PROFILES))
 WALK = ("walk-forward", "market.csv", *ROLL, "--quiet")
@@ -48,7 +49,7 @@ def test_a_walk_is_printed_and_kept(run: Run, file: Path, market: pd.DataFrame) 
         row = summary.loc[profile]
         shown = [percent(row["annual_return"]), percent(row["volatility"]), f"{row['sharpe']:.2f}"]
         shown += [percent(row[name]) for name in ("max_drawdown", "turnover", "cost")]
-        assert re.search(rf"^{profile} +{' +'.join(map(re.escape, shown))}$", out, re.MULTILINE)
+        assert re.search(rf"^{NAMES[profile]} +{' +'.join(map(re.escape, shown))}$", out, re.MULTILINE)
     apart = wanted.differences().loc[("risk_parity", "sharpe")]
     shown = [signed(apart[name], lambda value: f"{value:.2f}") for name in ("difference", "low", "high")]
     assert re.search(rf"Sharpe +{' +'.join(map(re.escape, shown))} +{100 * apart['share_above']:.0f} %\n", out)
@@ -64,13 +65,15 @@ def test_a_walk_is_printed_and_kept(run: Run, file: Path, market: pd.DataFrame) 
     assert f"PBO {found.pbo:.2f}: c{found.verdict[1:]}" in said
     target = wanted.target("risk_parity").sort_values("target", ascending=False)
     turnover = target["trade"].abs().sum() / 2
-    assert f"risk_parity: target decided on 2021-06-18; a turnover of {percent(turnover)}" in " ".join(out.split())
+    assert f"risk parity: target decided on 2021-06-18; a turnover of {percent(turnover)}" in " ".join(out.split())
     for symbol, row in target.head(5).iterrows():
         shown = [percent(row["target"]), percent(row["current"]), signed(row["trade"], percent)]
         assert re.search(rf"^{symbol} +{' +'.join(map(re.escape, shown))}$", out, re.MULTILINE)
 
 
-def test_a_machine_gets_one_document(run: Run, file: Path, market: pd.DataFrame) -> None:
+def test_a_machine_gets_one_document(
+    run: Run, file: Path, market: pd.DataFrame, undocumented: Callable[..., set[str]]
+) -> None:
     out, err = run(*WALK, "--json", "--paths", "4", "--base", "risk_parity", "--gap", "1")
     assert err == ""
     found = json.loads(out)
@@ -78,6 +81,7 @@ def test_a_machine_gets_one_document(run: Run, file: Path, market: pd.DataFrame)
     assert (found["folder"], found["report"], found["base"]) == ("market-walk-forward", None, "risk_parity")
     assert [row["profile"] for row in found["summary"]] == list(PROFILES)
     assert found["summary"][1]["sharpe"] == wanted.summary().loc["risk_parity", "sharpe"]
+    assert undocumented("walk-forward", found, wanted.record) == set()
     assert {row["profile"] for row in found["differences"]} == {"equal_weight"}
     assert found["differences"][0]["low"] == wanted.differences("risk_parity")["low"].iloc[0]
     assert len(found["rebalances"]) == 6
@@ -197,7 +201,7 @@ def test_nothing_held_yet_is_a_target_alone(run: Run, file: Path, market: pd.Dat
     market.tail(60).to_csv(file)
     out, _ = run(*WALK)
     assert "0 rebalances of 12 assets, held on 0 rows" in out
-    assert "risk_parity: target decided on 2021-06-18; a turnover of 100.00 %" in " ".join(out.split())
+    assert "risk parity: target decided on 2021-06-18; a turnover of 100.00 %" in " ".join(out.split())
 
 
 def test_one_profile_leaves_nothing_to_choose(run: Run, file: Path) -> None:
@@ -319,7 +323,7 @@ def test_a_capital_is_placed_at_the_last_prices(run: Run, file: Path, market: pd
         frame = wanted.frame[wanted.frame[["held", "shares", "target"]].max(axis=1) > 0]
         pd.testing.assert_frame_equal(table.loc[profile], frame, rtol=1e-12)
         n_trades = int((frame["trade"] != 0).sum())
-        assert f"{profile}: {n_trades} orders, {wanted.cash:,.2f} left in cash" in out
+        assert f"{NAMES[profile]}: {n_trades} orders, {wanted.cash:,.2f} left in cash" in out
         row = frame.loc[a]
         shown = [re.escape(f"{row['trade']:+,.0f}"), f"{row['shares']:,.0f}"]
         assert re.search(rf"^{a} +{' +'.join(shown)} ", out, re.MULTILINE)

@@ -95,6 +95,21 @@ def test_a_folder_that_is_not_the_demos_is_left_alone(tmp_path: Path) -> None:
         tour.run(link, 3)
 
 
+@pytest.mark.parametrize("name", ["note.txt", "study/notes/a.csv", "study/chunks/mine.parquet", "weights.csv"])
+def test_a_list_of_files_makes_none_the_demos_own(name: str, tmp_path: Path) -> None:
+    folder, target = Path("jaxalloc-demo"), Path("mine")
+    (folder / name).parent.mkdir(parents=True)
+    target.write_text("mine")
+    if name == "weights.csv":  # a link to what is mine
+        (folder / name).symlink_to(target.absolute())
+    else:
+        (folder / name).write_text("mine")
+    (folder / tour._MARKER).write_text(json.dumps({"files": [name]}))
+    with pytest.raises(InputError, match=f"also holds what the demo did not write, such as {name}; move it away"):
+        tour.run(folder, 3)
+    assert (folder / name).read_text() == target.read_text() == "mine"
+
+
 def test_a_failure_leaves_the_earlier_folder(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

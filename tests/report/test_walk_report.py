@@ -347,7 +347,7 @@ def test_a_sweeps_page(swept: WalkForward, tmp_path: Path) -> None:
     assert "at distance threshold 0.4, cluster cap 0.25" in read.text
     assert "ja.sweep(config, distance_threshold=[0.3, 0.4], cluster_cap=[0.2, 0.25, 0.3])" in read.text
     best = swept.deflated_sharpe()["sharpe"].idxmax()
-    named = f"{best[2].replace('_', ' ')}, distance threshold {best[0]:g}, cluster cap {best[1]:g}"
+    named = f"{best[2].replace('_', ' ')} at distance threshold {best[0]:g}, cluster cap {best[1]:g}"
     assert f"The best Sharpe ratio of the 18 tried is that of {named}. After allowing for that choice" in read.text
 
 

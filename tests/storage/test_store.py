@@ -27,9 +27,12 @@ import pytest
 from helpers import make_file, make_file_with_line_break, make_full_folder, make_link, make_path_through_file
 
 from jaxalloc.arguments.errors import InputError
-from jaxalloc.storage.manifest import read_manifest
+from jaxalloc.storage.manifest import _checksum
+from jaxalloc.storage.names import PARTIAL
+from jaxalloc.storage.parquet import to_parquet
 from jaxalloc.storage.reader import StoredStudy
-from jaxalloc.storage.writer import PARTIAL, Store
+from jaxalloc.storage.recovery import read_manifest
+from jaxalloc.storage.writer import Store
 
 IDENTITY = {
     "data": {"sha256": "ab12cd34" * 8, "n_assets": 4},
@@ -38,7 +41,7 @@ IDENTITY = {
 }
 N_CHUNKS = 3
 FILES = {
-    *("manifest.json", "lock", "summary.csv", "state/000003.parquet"),
+    *("manifest.json", "manifest-copy.json", "lock", "summary.csv", "state/000003.parquet"),
     *(f"chunks/{number:06d}.parquet" for number in range(N_CHUNKS)),
 }
 
@@ -66,8 +69,7 @@ def summary(n_chunks: int) -> dict[str, np.ndarray]:
     return {"sum": np.arange(4.0) / 3 * n_chunks, "count": np.array(n_chunks)}
 
 
-def write_summary(path: Path) -> None:
-    path.write_bytes(b"asset,mean\nA,0.5\n")
+SUMMARY = b"asset,mean\nA,0.5\n"
 
 
 def work(folder: Path, identity: dict[str, Any] = IDENTITY, /, **how: bool) -> None:
@@ -79,7 +81,7 @@ def work(folder: Path, identity: dict[str, Any] = IDENTITY, /, **how: bool) -> N
             state = store.load_state()
             if state is None or state[0] <= number:
                 store.save_state(number + 1, summary(number + 1))
-        store.write_result("summary.csv", write_summary)
+        store.write_result("summary.csv", SUMMARY)
         store.finish()
 
 
@@ -173,12 +175,12 @@ def test_a_tables_bytes_depend_on_its_rows_alone(tmp_path: Path) -> None:
     long = table(0, 100_000)  # several pages
     part = long.slice(10, 60_000)
     pieces = pa.concat_tables([long.slice(10, 33_333), long.slice(33_343, 7), long.slice(33_350, 26_660)])
-    with Store.open(tmp_path / "study", IDENTITY) as store:
-        store.write_chunk(0, part)
-        store.write_chunk(1, pieces)
-        store.write_chunk(2, part.take(np.arange(part.num_rows)))
-    first, *others = (data for name, data in contents(tmp_path / "study").items() if name.startswith("chunks"))
+    for number, same in enumerate((part, pieces, part.take(np.arange(part.num_rows)))):
+        with Store.open(tmp_path / str(number), IDENTITY) as store:
+            store.write_chunk(5, same)
+    first, *others = (contents(tmp_path / str(number))["chunks/000005.parquet"] for number in range(3))
     assert others == [first, first]
+    assert to_parquet(part) == to_parquet(pieces)
 
 
 def test_chunks_in_any_order_are_read_in_theirs(tmp_path: Path) -> None:
@@ -260,8 +262,8 @@ def test_a_reader_gets_the_newer_state_if_the_one_it_knows_is_gone(tmp_path: Pat
 
 def test_results_come_back(folder: Path) -> None:
     assert StoredStudy.open(folder).result("summary.csv") == (folder / "summary.csv").read_bytes()
-    with pytest.raises(InputError, match=r"other\.csv of .* is not there yet; run the study again") as error:
-        StoredStudy.open(folder).result("other.csv")
+    with pytest.raises(InputError, match=r"profiles\.csv of .* is not there yet; run the study again") as error:
+        StoredStudy.open(folder).result("profiles.csv")
     one_line(error)
     (folder / "summary.csv").write_text("edited")
     with pytest.raises(InputError, match=r"summary\.csv of .* is damaged; run the study again"):
@@ -279,21 +281,21 @@ def test_a_damaged_result_is_written_again(undisturbed: dict[str, bytes], folder
 
 
 @pytest.mark.parametrize(
-    "name", ["", ".", "..", ".hidden", "a/b", "/tmp/x", "manifest.json", "lock", "chunks", "state"]
+    "name", ["", ".", "..", ".hidden", "a/b", "/tmp/x", "manifest.json", "lock", "chunks", "state", "other.csv"]
 )
 def test_a_results_name_is_a_files_name(name: str, tmp_path: Path) -> None:
     with Store.open(tmp_path / "study", IDENTITY) as store, pytest.raises(ValueError, match="is no name for a result"):
-        store.write_result(name, write_summary)
+        store.write_result(name, SUMMARY)
 
 
 def test_a_result_does_not_overwrite_what_others_put_there(tmp_path: Path) -> None:
     with Store.open(tmp_path / "study", IDENTITY) as store:
         (tmp_path / "study/summary.csv").write_text("mine")
         with pytest.raises(InputError, match=r"summary\.csv is not the study's; nothing is overwritten: move it away"):
-            store.write_result("summary.csv", write_summary)
+            store.write_result("summary.csv", SUMMARY)
         assert (tmp_path / "study/summary.csv").read_text() == "mine"
         (tmp_path / "study/summary.csv").unlink()
-        store.write_result("summary.csv", write_summary)
+        store.write_result("summary.csv", SUMMARY)
 
 
 def test_a_closed_store_writes_nothing(tmp_path: Path) -> None:
@@ -376,20 +378,40 @@ def test_a_damaged_state_is_none(damage: Callable[[Path], None], undisturbed: di
     assert contents(folder) == undisturbed
 
 
-def test_every_flipped_bit_of_a_manifest_is_seen(folder: Path) -> None:
+def mended(content: dict[str, Any]) -> str:
+    """A manifest with these entries, and the checksum that fits them."""
+    content = {name: value for name, value in content.items() if name != "sha256"}
+    return json.dumps(content | {"sha256": _checksum(content)})
+
+
+def bare(folder: Path) -> None:
+    """Leave nothing that a manifest could be made from: no copy, no chunk and no state."""
+    (folder / "manifest-copy.json").unlink()
+    for path in (*folder.glob("chunks/*"), *folder.glob("state/*")):
+        path.unlink()
+
+
+@pytest.mark.parametrize("alone", [False, True])
+def test_every_flipped_bit_of_a_manifest_is_seen(alone: bool, folder: Path) -> None:
     path = folder / "manifest.json"
-    data = path.read_bytes()
-    assert read_manifest(folder) is not None
+    data, manifest = path.read_bytes(), read_manifest(folder)
+    assert manifest is not None
+    if alone:
+        bare(folder)
     for i in range(len(data) - 1):  # the last byte ends the line
         for bit in range(8):
             path.write_bytes(data[:i] + bytes([data[i] ^ 1 << bit]) + data[i + 1 :])
-            with pytest.raises(InputError):
-                read_manifest(folder)
+            if alone:
+                with pytest.raises(InputError):
+                    read_manifest(folder)
+            else:
+                assert read_manifest(folder) == manifest
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", "7", "{}", '{"name": "web page"}', "\x00", "\ufeff{}"])
 @pytest.mark.parametrize("how", [{}, {"resume": True}, {"fresh": True}])
 def test_a_manifest_that_is_none_is_refused_and_nothing_touched(text: str, how: dict[str, bool], folder: Path) -> None:
+    bare(folder)
     (folder / "manifest.json").write_text(text)
     before = contents(folder)
     message = r"its manifest\.json is damaged, or another program's; choose another folder, or delete it"
@@ -400,8 +422,12 @@ def test_a_manifest_that_is_none_is_refused_and_nothing_touched(text: str, how: 
     assert contents(folder) == before
 
 
-def test_a_truncated_manifest_is_refused(folder: Path) -> None:
-    data = (folder / "manifest.json").read_bytes()
+def test_a_truncated_manifest_is_seen(folder: Path) -> None:
+    data, manifest = (folder / "manifest.json").read_bytes(), read_manifest(folder)
+    for length in range(0, len(data) - 1, 7):
+        (folder / "manifest.json").write_bytes(data[:length])
+        assert read_manifest(folder) == manifest
+    bare(folder)
     for length in range(0, len(data) - 1, 7):
         (folder / "manifest.json").write_bytes(data[:length])
         with pytest.raises(InputError, match="is damaged"):
@@ -411,7 +437,7 @@ def test_a_truncated_manifest_is_refused(folder: Path) -> None:
 @pytest.mark.parametrize("how", [{}, {"resume": True}, {"fresh": True}])
 def test_a_newer_format_is_refused(how: dict[str, bool], folder: Path) -> None:
     content = json.loads((folder / "manifest.json").read_text())
-    (folder / "manifest.json").write_text(json.dumps(content | {"version": 2, "news": []}))
+    (folder / "manifest.json").write_text(mended(content | {"version": 2, "news": []}))
     before = contents(folder)
     with pytest.raises(
         InputError, match="is a study in format 2, and this version of jaxalloc reads format 1"
@@ -423,7 +449,7 @@ def test_a_newer_format_is_refused(how: dict[str, bool], folder: Path) -> None:
 
 def test_no_store_is_none(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("mine")
-    for path in (tmp_path, tmp_path / "not there", tmp_path / "file"):
+    for path in (tmp_path, tmp_path / "not there", tmp_path / "file", tmp_path / "file/below"):
         assert read_manifest(path) is None
         with pytest.raises(InputError, match="no study is stored there"):
             StoredStudy.open(path)
@@ -541,7 +567,10 @@ def make_lock_folder(folder: Path) -> Path:
         (make_file_with_line_break, r"a\\nb\\u2028 is a file"),
         (make_path_through_file, r"below: cannot write there \(Not a directory\); choose another folder"),
         (make_chunks_without_manifest, "study is a folder with files in it"),
-        (make_lock_folder, "study is a folder with files in it"),
+        (
+            make_lock_folder,
+            "lock is no plain file, where a file of jaxalloc.s must be; move it away, or choose another",
+        ),
         (lambda folder: folder / "new" / ("x" * 300), r"cannot write there \(File name too long\); choose another"),
     ],
 )
@@ -563,12 +592,12 @@ def test_an_unwritable_place_is_refused() -> None:
         Store.open("/proc/study", IDENTITY)
 
 
-@pytest.mark.parametrize("call", ["mkdir", "write_bytes"])
+@pytest.mark.parametrize("call", ["mkdir", "write", "replace", "fsync"])
 def test_a_forbidden_place_is_refused(call: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: Any, **__: Any) -> None:
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
-    monkeypatch.setattr(Path, call, refuse)
+    monkeypatch.setattr(os, call, refuse)
     with pytest.raises(InputError, match=r"a/study: cannot write there \(Permission denied\); choose another") as error:
         Store.open(tmp_path / "a/study", IDENTITY)
     one_line(error)
@@ -591,7 +620,7 @@ def test_a_store_behind_a_link(undisturbed: dict[str, bytes], tmp_path: Path) ->
 
 def test_leftovers_of_a_dead_writer_are_removed(undisturbed: dict[str, bytes], folder: Path) -> None:
     leftovers = [
-        *(f".manifest.json{PARTIAL}", f".other.csv{PARTIAL}", f"chunks/.000007.parquet{PARTIAL}"),
+        *(f".manifest.json{PARTIAL}", f".profiles.csv{PARTIAL}", f"chunks/.000007.parquet{PARTIAL}"),
         *("chunks/000007.parquet", "state/000002.parquet", f"state/.000004.parquet{PARTIAL}"),
     ]
     mine = ["notes.txt", ".download.partial", "chunks/mine.parquet", "chunks/7.parquet", "state/mine"]
@@ -604,7 +633,7 @@ def test_leftovers_of_a_dead_writer_are_removed(undisturbed: dict[str, bytes], f
 def test_fresh_removes_what_the_store_wrote_and_nothing_else(undisturbed: dict[str, bytes], folder: Path) -> None:
     with Store.open(folder, IDENTITY, resume=True) as store:
         store.write_chunk(17, table(17))
-        store.write_result("other.csv", write_summary)
+        store.write_result("profiles.csv", SUMMARY)
         store.save_state(18, {})
     (folder / f".summary.csv{PARTIAL}").write_text("left")
     mine = ["notes.txt", "study.json", "report/index.html", "chunks/mine.parquet", "state/mine", ".x.partial"]
@@ -615,12 +644,15 @@ def test_fresh_removes_what_the_store_wrote_and_nothing_else(undisturbed: dict[s
         assert store.done == frozenset()
         assert not store.finished
         assert store.load_state() is None
-    assert set(contents(folder)) == {"manifest.json", "lock", *mine}
+    assert set(contents(folder)) == {"manifest.json", "manifest-copy.json", "lock", *mine}
     work(folder, fresh=True)
     assert contents(folder) == undisturbed | dict.fromkeys(mine, b"mine")
 
 
 # Interrupted, killed, out of space
+
+
+CHANGES = ("mkdir", "rmdir", "write", "fsync", "replace", "unlink")  # of `os`: all that changes the disk
 
 
 class Stopped(BaseException):
@@ -644,14 +676,15 @@ def stop_at(monkeypatch: pytest.MonkeyPatch, at: int, dead: bool, after: bool) -
             if count != at:
                 return call(*args, **kwargs)
             if after:
-                call(*args, **kwargs)
+                with contextlib.suppress(FileExistsError):
+                    call(*args, **kwargs)
             raise Stopped
 
         return called
 
     with monkeypatch.context() as patch:
-        for owner, name in ((os, "fsync"), (os, "replace"), (Path, "write_bytes"), (Path, "unlink"), (Path, "rmdir")):
-            patch.setattr(owner, name, stopping(getattr(owner, name)))
+        for name in CHANGES:
+            patch.setattr(os, name, stopping(getattr(os, name)))
         yield
 
 
@@ -736,7 +769,7 @@ with Store.open(folder, {"seed": 1}, resume=True) as store:
             store.write_chunk(number, pa.table({"x": np.arange(100.0) * number}))
             store.save_state(number + 1, {"number": np.full(1000, number)})
             print(number, flush=True)
-    store.write_result("summary.csv", lambda path: path.write_text("done"))
+    store.write_result("summary.csv", b"done")
     store.finish()
 """
 
@@ -826,7 +859,7 @@ big = np.random.default_rng(1).random(100_000)
 tasks = {
     "chunk": lambda store: store.write_chunk(1, pa.table({"x": big})),
     "state": lambda store: store.save_state(2, {"x": big}),
-    "result": lambda store: store.write_result("summary.csv", lambda path: path.write_bytes(big.tobytes())),
+    "result": lambda store: store.write_result("summary.csv", big.tobytes()),
 }
 with Store.open(sys.argv[1], {"seed": 1}) as store:
     store.write_chunk(0, pa.table({"x": big[:10]}))
@@ -852,14 +885,16 @@ def test_a_file_that_does_not_fit_is_an_error_and_the_rest_is_kept(what: str, pa
         f"{folder / path}: could not be written (File too large); all finished chunks (1) are kept: "
         "correct that, then run the study again with resume=True\n"
     )
-    assert set(contents(folder)) == {"manifest.json", "lock", "chunks/000000.parquet", "state/000001.parquet"}
+    assert set(contents(folder)) == {
+        *("manifest.json", "manifest-copy.json", "lock", "chunks/000000.parquet", "state/000001.parquet"),
+    }
     with Store.open(folder, {"seed": 1}, resume=True) as store:
         assert store.done == {0}
         assert store.damaged == ()
         assert (store.load_state() or pytest.fail("no state"))[0] == 1
         store.write_chunk(1, table(1))
         store.save_state(2, summary(2))
-        store.write_result("summary.csv", write_summary)
+        store.write_result("summary.csv", SUMMARY)
 
 
 @pytest.mark.parametrize("name", ["000001.parquet", "manifest.json", "summary.csv", "000003.parquet"])
@@ -872,28 +907,29 @@ def test_any_failed_write_leaves_the_old_files_and_the_run_goes_on(
         store.write_chunk(0, table(0))
     before = contents(folder)
     partial = f".{name}{PARTIAL}"
-    write_bytes, fsync, replace = Path.write_bytes, os.fsync, os.replace
+    calls = {"write": os.write, "fsync": os.fsync, "replace": os.replace}
 
     def fail() -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    def write_half(self: Path, data: bytes) -> None:
-        write_bytes(self, data[: len(data) // 2] if self.name == partial else data)
-        if self.name == partial:
+    def is_it(descriptor: int) -> bool:
+        return any(path.stat().st_ino == os.fstat(descriptor).st_ino for path in folder.rglob(partial))
+
+    def write_half(descriptor: int, data: memoryview) -> int:
+        if is_it(descriptor):
+            calls["write"](descriptor, data[: len(data) // 2])
             fail()
+        return calls["write"](descriptor, data)
 
     def failing_fsync(descriptor: int) -> None:
-        here = [path for path in folder.rglob(partial) if path.stat().st_ino == os.fstat(descriptor).st_ino]
-        fail() if here else fsync(descriptor)
+        fail() if is_it(descriptor) else calls["fsync"](descriptor)
 
-    def failing_replace(source: Path, target: Path) -> None:
-        fail() if Path(source).name == partial else replace(source, target)
+    def failing_replace(source: str, target: str, **places: Any) -> None:
+        fail() if source == partial else calls["replace"](source, target, **places)
 
+    failing = {"write": write_half, "fsync": failing_fsync, "replace": failing_replace}
     with monkeypatch.context() as patch:
-        if call == "write":
-            patch.setattr(Path, "write_bytes", write_half)
-        else:
-            patch.setattr(os, call, {"fsync": failing_fsync, "replace": failing_replace}[call])
+        patch.setattr(os, call, failing[call])
         with pytest.raises(OSError, match=rf"{name}: could not be written \(No space left on device\)") as error:
             work(folder)
     assert error.value.errno == errno.ENOSPC
@@ -906,18 +942,6 @@ def test_any_failed_write_leaves_the_old_files_and_the_run_goes_on(
         assert after["manifest.json"] == before["manifest.json"]
     work(folder)
     assert contents(folder) == undisturbed
-
-
-def test_what_a_callers_writer_raises_is_raised(tmp_path: Path) -> None:
-    def write(path: Path) -> None:
-        path.write_text("half")
-        raise RuntimeError("stop")
-
-    with Store.open(tmp_path / "study", IDENTITY) as store:
-        with pytest.raises(RuntimeError, match="stop"):
-            store.write_result("summary.csv", write)
-        assert set(contents(tmp_path / "study")) == {"manifest.json", "lock"}
-        store.write_result("summary.csv", write_summary)
 
 
 def test_files_are_synced_before_they_are_named_and_named_before_the_manifest_says_so(
@@ -933,9 +957,11 @@ def test_files_are_synced_before_they_are_named_and_named_before_the_manifest_sa
         events.append(("sync", str(path.relative_to(folder))))
         fsync(descriptor)
 
-    def recording_replace(source: Path, target: Path) -> None:
-        events.append((str(Path(source).relative_to(folder)), str(Path(target).relative_to(folder))))
-        replace(source, target)
+    def recording_replace(source: str, target: str, src_dir_fd: int, dst_dir_fd: int) -> None:
+        assert src_dir_fd == dst_dir_fd
+        (place,) = (path for path in (folder, *folder.rglob("*")) if path.stat().st_ino == os.fstat(src_dir_fd).st_ino)
+        events.append(tuple(str((place / name).relative_to(folder)) for name in (source, target)))
+        replace(source, target, src_dir_fd=src_dir_fd, dst_dir_fd=dst_dir_fd)
 
     def expected(path: str) -> list[tuple[str, str]]:
         parent, _, name = path.rpartition("/")
@@ -954,11 +980,12 @@ def test_files_are_synced_before_they_are_named_and_named_before_the_manifest_sa
             write()
             assert events == expected(path) + manifest
         events.clear()
-        store.write_result("summary.csv", write_summary)
-        assert events == manifest + expected("summary.csv") + manifest  # owned, written, finished
+        store.write_result("summary.csv", SUMMARY)
+        both = manifest + expected("manifest-copy.json")
+        assert events == both + expected("summary.csv") + both  # owned, written, finished
         events.clear()
         store.finish()
-        assert events == manifest
+        assert events == both
 
 
 # Threads

@@ -192,3 +192,8 @@ def test_a_panel_without_a_portfolio_is_named() -> None:
 def test_by_default_two_hundred_resamples_in_blocks_of_a_month() -> None:
     bagged = ja.allocate_bagged(MARKET, ja.AllocationConfig(profiles=("equal_weight",)))
     assert bagged.study.record["sampler"] == ja.Bootstrap(200, "circular", 21).settings()
+    months = pd.date_range("2001-01-31", periods=len(MARKET), freq="ME")
+    monthly = ja.allocate_bagged(MARKET.set_axis(months), ja.AllocationConfig(profiles=("equal_weight",)))
+    assert monthly.study.record["sampler"] == ja.Bootstrap(200, "circular", 3).settings()  # three rows at least
+    few = ja.allocate_bagged(MARKET.tail(20), ja.AllocationConfig(profiles=("equal_weight",)))
+    assert few.study.record["sampler"] == ja.Bootstrap(200, "circular", 10).settings()  # half of the rows

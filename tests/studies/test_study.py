@@ -46,7 +46,8 @@ from jaxalloc.settings.config import AllocationConfig
 from jaxalloc.settings.status import Status
 from jaxalloc.settings.sweep import sweep
 from jaxalloc.storage import writer as store_module
-from jaxalloc.storage.manifest import read_manifest
+from jaxalloc.storage.place import Place
+from jaxalloc.storage.recovery import read_manifest
 from jaxalloc.studies import compute as compute_module
 from jaxalloc.studies.chunks import Runner
 from jaxalloc.studies.folder import load_study
@@ -66,7 +67,8 @@ SAMPLER = Bootstrap(2 * CHUNK + 88, "circular", 21)
 LONGER = Bootstrap(4 * CHUNK + 176, "circular", 21)  # five chunks
 TINY = Bootstrap(3, "circular", 21)
 FILES = {
-    *("manifest.json", "lock", "chunks", "state", "summary.csv", "profiles.csv", "stability.csv"),
+    *("manifest.json", "manifest-copy.json", "lock", "chunks", "state"),
+    *("summary.csv", "profiles.csv", "stability.csv"),
     *("co_association.parquet", "correlation.parquet", "point_assets.csv", "point_clusters.csv", "study.json"),
 }
 SUMMARIES = (*("summary", "profile_summary", "status_counts", "cluster_counts", "co_association", "cluster_stability"),)
@@ -597,7 +599,8 @@ def contents(folder: Path) -> dict[str, Any]:
     assert manifest.finished
     assert set(manifest.chunks) == set(range(len(manifest.chunks)))
     assert None not in manifest.results.values()
-    del found["manifest.json"], found["lock"]
+    assert found["manifest.json"] == found["manifest-copy.json"]
+    del found["manifest.json"], found["manifest-copy.json"], found["lock"]
     return found | {"study.json": record, "identity": manifest.identity}
 
 
@@ -738,12 +741,38 @@ def test_what_is_no_study_cannot_be_loaded(tmp_path: Path) -> None:
             load_study(tmp_path / name)
 
 
-def test_a_damaged_manifest_cannot_be_loaded_or_resumed(copied: Path) -> None:
-    spoil(copied / "manifest.json")
-    for go in (load_study, resume):
-        with pytest.raises(InputError, match=r"manifest\.json is damaged") as error:
-            go(copied)
-        assert "\n" not in str(error.value)
+@pytest.mark.parametrize("name", ["manifest.json", "manifest-copy.json"])
+@pytest.mark.parametrize("damage", [spoil, Path.unlink, lambda path: path.write_bytes(b"")])
+def test_one_manifest_that_is_damaged_or_lost_costs_nothing(
+    name: str,
+    damage: Callable[[Path], object],
+    saved: tuple[Study, Path],
+    copied: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    damage(copied / name)
+    assert_same_study(load_study(copied), saved[0])
+    with chunks_computed(monkeypatch) as computed:
+        again = resume(copied)
+    assert computed == []
+    assert_same_study(again, saved[0])
+    assert contents(copied) == contents(saved[1])
+
+
+def test_both_manifests_lost_cost_no_chunk(
+    saved: tuple[Study, Path], copied: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = chunk_files(copied)
+    for name in ("manifest.json", "manifest-copy.json"):
+        (copied / name).unlink()
+    with pytest.raises(InputError, match=r"is not finished; run it again with resume=True"):
+        load_study(copied)
+    with chunks_computed(monkeypatch) as computed:
+        again = resume(copied)
+    assert computed == []
+    assert_same_study(again, saved[0])
+    assert contents(copied) == contents(saved[1])
+    assert chunk_files(copied) == before
 
 
 def test_a_damaged_chunk_is_noticed_when_it_is_read(
@@ -792,14 +821,19 @@ def test_a_damaged_state_is_summed_up_again(
     assert chunk_files(copied) == before
 
 
-@pytest.mark.parametrize("name", ["study.json", "summary.csv", "co_association.parquet"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("study.json", "summary.csv", "profiles.csv", "stability.csv", "point_assets.csv", "point_clusters.csv"),
+        *("co_association.parquet", "correlation.parquet"),
+    ],
+)
 def test_a_damaged_result_is_written_again(
     name: str, saved: tuple[Study, Path], copied: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spoil(copied / name)
-    if name == "study.json":
-        with pytest.raises(InputError, match=r"study\.json of .* is damaged; .* resume=True"):
-            load_study(copied)
+    with pytest.raises(InputError, match=rf"{name} of .* is damaged; .* resume=True"):
+        load_study(copied)
     with chunks_computed(monkeypatch) as computed:
         resume(copied)
     assert computed == []
@@ -1022,15 +1056,15 @@ def test_resume_and_fresh_need_a_folder_and_each_other_s_absence(
 def test_a_full_disk_costs_nothing_that_was_finished(
     full_at: str, finished: int, saved: tuple[Study, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write, folder = store_module._write_file, tmp_path / "study"
+    write, folder = Place.write, tmp_path / "study"
 
-    def full(path: Path, content: Callable[[Path], object]) -> None:
-        if path == folder / full_at:
+    def full(self: Place, name: str, data: bytes) -> None:
+        if self.path / name == folder / full_at:
             raise OSError(28, "No space left on device")
-        write(path, content)
+        write(self, name, data)
 
     with monkeypatch.context() as patch:
-        patch.setattr(store_module, "_write_file", full)
+        patch.setattr(Place, "write", full)
         message = rf"{Path(full_at).name}: could not be written \(No space left on device\); all finished chunks"
         with pytest.raises(OSError, match=rf"{message} \({finished}\) are kept") as error:
             resume(folder)

@@ -10,6 +10,9 @@ what is above the cut is split branch by branch, in inverse proportion to the br
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import NamedTuple
+
 import jax.numpy as jnp
 from jax import Array, lax
 
@@ -18,6 +21,7 @@ from jaxalloc.kernels.clusters.within import sum_by_pair
 from jaxalloc.kernels.lanes.adapter import lanes_last
 from jaxalloc.kernels.lanes.backend import Backend
 from jaxalloc.kernels.lanes.precision import is_negligible, jitter
+from jaxalloc.kernels.lanes.products import dot
 
 
 def leaf_order(tree: Array) -> Array:
@@ -101,6 +105,15 @@ def hrp_weights(covariance: Array, order: Array, active: Array | None = None) ->
         >>> hrp_weights(jnp.diag(jnp.array([1.0, 2.0, 2.0])), jnp.array([0, 1, 2])).tolist()
         [0.5, 0.25, 0.25]
     """
+    return _bisect_by(covariance, order, active, _bisect)
+
+
+def bisection_near(covariance: Array, order: Array, active: Array) -> Array:
+    """`hrp_weights` in plain operations, for derivatives with respect to the covariance; its gradients are finite."""
+    return _bisect_by(covariance, order, active, _bisect_lanes)
+
+
+def _bisect_by(covariance: Array, order: Array, active: Array | None, bisect: Callable[[Array], Array]) -> Array:
     n = covariance.shape[0]
     depth = (n - 1).bit_length()
     count = jnp.int32(n) if active is None else jnp.sum(active, dtype=jnp.int32)
@@ -118,7 +131,7 @@ def hrp_weights(covariance: Array, order: Array, active: Array | None = None) ->
     asset = order.astype(jnp.int32)[jnp.minimum(low, n - 1)]
     # row by row, which materialises the table and takes less time than to gather it at once
     table = lax.map(lambda row: jnp.where(row[1] & used, covariance[row[0]][asset], 0), (asset, used))
-    return jnp.zeros(n, covariance.dtype).at[jnp.where(used, asset, n)].set(_bisect(table), mode="drop")
+    return jnp.zeros(n, covariance.dtype).at[jnp.where(used, asset, n)].set(bisect(table), mode="drop")
 
 
 def _bisect_lanes(covariance: Array) -> Array:
@@ -225,3 +238,49 @@ def herc_weights(tree: MergeTree, risk: Array) -> Array:
         return jnp.where(now, weights[tree.parent] * goes, weights * kept)
 
     return lax.fori_loop(0, rounds, descend, (index == 0).astype(risk.dtype))
+
+
+class Branches(NamedTuple):
+    """The branchings of a tree of K clusters, each known by the cluster that it absorbs.
+
+    Attributes:
+        goes: (K, K) 1 where a branching absorbs a cluster with others, else 0.
+        stays: (K, K) likewise, on the side that absorbs.
+    """
+
+    goes: Array
+    stays: Array
+
+
+def branches_of(tree: MergeTree) -> Branches:
+    """The branchings of a tree, from `merge_tree`."""
+    size = tree.parent.shape[0]
+    index = jnp.arange(size, dtype=jnp.int32)
+    merged = tree.parent != index
+    rounds = jnp.max(jnp.where(merged, tree.round, 0)) + 1
+
+    def climb(number: Array, state: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
+        held, goes, stays = state  # held: which clusters each one's is made of by now
+        now = merged & (tree.round == number)
+        goes = jnp.where(now[:, None], held, goes)
+        stays = jnp.where(now[:, None], held[tree.parent], stays)
+        into = jnp.where(now, tree.parent, size)
+        return held.at[into].max(held, mode="drop"), goes, stays
+
+    nothing = jnp.zeros((size, size), bool)
+    _, goes, stays = lax.fori_loop(0, rounds, climb, (index[:, None] == index[None, :], nothing, nothing))
+    dtype = tree.height.dtype
+    return Branches(goes=goes.astype(dtype), stays=stays.astype(dtype))
+
+
+def split_by_branches(branches: Branches, risk: Array) -> Array:
+    """`herc_weights` in plain operations, for derivatives with respect to the risks (K,)."""
+    goes, stays = (dot(side, risk) for side in branches)
+    merges = goes > 0
+    both = jnp.where(merges, goes + stays, 1)
+    # a side gets the share of the other's risk; logarithms turn the products along a cluster's path into sums
+    share_goes, share_stays = (jnp.log(jnp.where(merges, other / both, 1)) for other in (stays, goes))
+    path = dot(share_goes, branches.goes) + dot(share_stays, branches.stays)
+    in_tree = jnp.any(branches.goes + branches.stays > 0, axis=0)
+    alone = ~jnp.any(in_tree) & (jnp.arange(risk.shape[0], dtype=jnp.int32) == 0)
+    return jnp.where(in_tree | alone, jnp.exp(path), 0)

@@ -103,13 +103,7 @@ def synthesize(
     dtype = covariance.dtype
     index = jnp.arange(n_clusters, dtype=jnp.int32)
     variance = jnp.diagonal(covariance)
-    safe = jnp.where(active, variance, 1)
-    smallest = jnp.full(n_clusters, jnp.inf, dtype)  # of each cluster: v is scale-free in it
-    smallest = smallest.at[_places(labels, n_clusters)].min(safe, mode="drop")
-    of_asset = jnp.clip(labels, 0, n_clusters - 1)
-    raw = jnp.where(active, smallest[of_asset] / safe, 0)
-    total = sum_by_cluster(raw, labels, n_clusters, backend)
-    inner = jnp.where(active, raw / jnp.where(total > 0, total, 1)[of_asset], 0)
+    inner = weights_within(variance, active, labels, n_clusters, backend)
     synthetic = sum_by_pair(covariance, inner, labels, n_clusters, backend)
     synthetic = (synthetic + synthetic.T) / 2
     sizes = sum_by_cluster((labels >= 0).astype(dtype), labels, n_clusters, backend)
@@ -128,6 +122,26 @@ def synthesize(
         excess=jnp.where(exists, means - risk_free_rate, 0),
         riskless=riskless,
     )
+
+
+def weights_within(variance: Array, active: Array, labels: Array, n_clusters: int, backend: Backend) -> Array:
+    """(N,) inverse-variance weights, sum 1 in each cluster; 0 for an inactive asset.
+
+    Args:
+        variance: (N,).
+        active: (N,) bool.
+        labels: (N,) int32, -1 for an inactive asset.
+        n_clusters: static size that clusters are padded to.
+        backend: static.
+    """
+    safe = jnp.where(active, variance, 1)
+    # of each cluster; the weights do not depend on it, and neither does their derivative
+    smallest = jnp.full(n_clusters, jnp.inf, variance.dtype)
+    smallest = smallest.at[_places(labels, n_clusters)].min(lax.stop_gradient(safe), mode="drop")
+    of_asset = jnp.clip(labels, 0, n_clusters - 1)
+    raw = jnp.where(active, smallest[of_asset] / safe, 0)
+    total = sum_by_cluster(raw, labels, n_clusters, backend)
+    return jnp.where(active, raw / jnp.where(total > 0, total, 1)[of_asset], 0)
 
 
 def share_out(cluster_weights: Array, inner: Array, labels: Array, asset_bound: Array, backend: Backend) -> Array:

@@ -40,13 +40,13 @@ def sum_tolerance(dtype: Any) -> float:
 
 
 def inverse_power_of_two(values: Array) -> Array:
-    """1 over the largest power of 2 up to each value; 1 where that is 0, or no normal number.
+    """1 over the largest power of 2 up to each value, a constant; 1 where that is 0, or no normal number.
 
     To multiply by it loses no digit. (XLA makes a / s * b / s into a b / (s s), which may be no number.)
     """
     dtype = values.dtype
     width, mantissa, bias = (jnp.int64, 52, 1023) if dtype == jnp.float64 else (jnp.int32, 23, 127)
-    exponent = 2 * bias - (lax.bitcast_convert_type(jnp.abs(values), width) >> mantissa)
+    exponent = 2 * bias - (lax.bitcast_convert_type(jnp.abs(lax.stop_gradient(values)), width) >> mantissa)
     normal = (exponent > 0) & (exponent < 2 * bias)
     return lax.bitcast_convert_type(jnp.where(normal, exponent, bias) << mantissa, dtype)
 

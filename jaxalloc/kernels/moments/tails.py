@@ -63,6 +63,11 @@ def shocked_tail(tail: Tail, mean: Array, periods_per_year: Array, shock: Shock)
 
 
 def sample_tail_gain(returns: Array, weights: Array, mask: Array, n_rows: Array | int | None = None) -> Tail:
+    """Upper tail of each asset's returns, of one universe's own returns; see `sample_tail`."""
+    return sample_tail(returns, weights, mask, n_rows)[0]
+
+
+def sample_tail(returns: Array, weights: Array, mask: Array, n_rows: Array | int | None = None) -> tuple[Tail, Array]:
     """Mean of each asset's returns strictly above its 95 % quantile, 0 if there is none; of one universe's own returns.
 
     With h = 0.95 (n - 1) and k = floor(h) the quantile is x(k) + (h - k) (x(k+1) - x(k)), where x(k) is the smallest
@@ -78,7 +83,7 @@ def sample_tail_gain(returns: Array, weights: Array, mask: Array, n_rows: Array 
         n_rows: as in `jaxalloc.kernels.moments.sample.over_rows`.
 
     Returns:
-        `Tail`.
+        `Tail`, and (N,) the quantiles.
     """
     c = jnp.where(weights > 0, weights, 0)
     dtype = returns.dtype
@@ -182,7 +187,7 @@ def sample_tail_gain(returns: Array, weights: Array, mask: Array, n_rows: Array 
     nothing = jnp.zeros(mask.shape, dtype)
     weight, total = over_rows(add, (nothing, nothing), n_rows, returns, c)
     exists = weight > 0
-    return Tail(mean=jnp.where(exists, total / jnp.where(exists, weight, 1), 0), exists=exists)
+    return Tail(mean=jnp.where(exists, total / jnp.where(exists, weight, 1), 0), exists=exists), quantile
 
 
 class _Bracket(NamedTuple):
