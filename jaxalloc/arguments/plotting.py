@@ -20,7 +20,8 @@ class Drawable:
         Args:
             name: of a function there that takes such a result, as in ``study.plot("weights", "risk_parity")``. By
                 default a study draws its ``"boxes"``, a walk-forward its ``"wealth"``, a cross-validation its
-                ``"path_boxes"``, a choice of clusters its ``"cuts"``, bagged portfolios their ``"bagged_weights"``.
+                ``"path_boxes"``, a choice of clusters its ``"cuts"``, bagged portfolios their ``"bagged_weights"``, a
+                sensitivity its ``"estimates"``.
             arguments: what the function takes after the result.
             options: likewise, by name.
 

@@ -17,11 +17,13 @@ from jaxalloc.figures.comparisons import differences, path_boxes
 from jaxalloc.figures.paths import path_wealth
 from jaxalloc.figures.portfolios import boxes, distributions, risks, sleeve, treemap, weights
 from jaxalloc.figures.selection import logits
+from jaxalloc.figures.sensitivities import estimates
 from jaxalloc.figures.sweeps import sweep_heatmap, walk_heatmap
 from jaxalloc.figures.trading import bands
 from jaxalloc.figures.walks import drawdowns, holdings, rolling_volatility, turnovers, wealth
 from jaxalloc.studies.bagged import BaggedAllocation
 from jaxalloc.studies.choice import ClusterChoice
+from jaxalloc.studies.sensitivity import Sensitivity
 from jaxalloc.studies.study import Study
 
 if TYPE_CHECKING:
@@ -43,12 +45,13 @@ _FIGURES: dict[type, dict[str, Callable[..., Any]]] = {
         (WalkForward, _OF_WALKS),
         (ClusterChoice, (cuts,)),
         (BaggedAllocation, (bagged_weights,)),
+        (Sensitivity, (estimates,)),
         (CrossValidation, (path_boxes, path_wealth)),
     )
 }
 
 
-Result = Study | WalkForward | ClusterChoice | BaggedAllocation | CrossValidation
+Result = Study | WalkForward | ClusterChoice | BaggedAllocation | Sensitivity | CrossValidation
 
 
 def draw(result: Result, name: str | None, *arguments: Any, **options: Any) -> go.Figure:

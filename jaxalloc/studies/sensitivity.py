@@ -13,6 +13,7 @@ import pandas as pd
 from jaxalloc.arguments.arrays import as_array
 from jaxalloc.arguments.errors import InputError
 from jaxalloc.arguments.numbers import whole_number
+from jaxalloc.arguments.plotting import Drawable
 from jaxalloc.arguments.processes import check_process
 from jaxalloc.arguments.words import counted, cut, lowered, per_cent
 from jaxalloc.engine.scheduler import Engine
@@ -36,7 +37,7 @@ _SHOWN = 3  # of each profile, in a line
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
-class Sensitivity:
+class Sensitivity(Drawable):
     """What portfolios hang on: for each profile and asset, what one standard error of its mean or volatility trades.
 
     Attributes:

@@ -9,6 +9,7 @@ from typing import Any
 
 import cuts
 import first
+import gradients
 import growth
 import jax
 import numpy as np
@@ -19,7 +20,7 @@ from panels import embedded
 from jaxalloc.engine.calls import Calls
 
 
-@pytest.mark.parametrize("script", [cuts, first, growth])
+@pytest.mark.parametrize("script", [cuts, first, gradients, growth])
 def test_a_page_is_made_of_the_results_beside_it(script: ModuleType) -> None:
     file = script.RESULTS / f"{script.__name__}.json"
     page = script.render(json.loads(file.read_text(encoding="utf-8")))
