@@ -43,6 +43,7 @@ import numpy as np
 import pandas as pd
 
 from jaxalloc.arguments.errors import InputError
+from jaxalloc.arguments.numbers import MOST_RETURNS
 from jaxalloc.arguments.words import literal
 
 __all__ = ["describe_market", "synthetic_market"]
@@ -229,6 +230,11 @@ def synthetic_market(
     n_assets = _integer("n_assets", n_assets, 1)
     n_observations = _integer("n_observations", n_observations, 2)
     seed = _integer("seed", seed, 0)
+    if n_assets * n_observations > MOST_RETURNS:
+        raise InputError(
+            f"n_assets={literal(n_assets)} times n_observations={literal(n_observations)} must be at most "
+            f"{MOST_RETURNS:,} returns"
+        )
     dates = _business_days(start, n_observations)
 
     assets = _assets(n_assets)

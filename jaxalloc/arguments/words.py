@@ -35,7 +35,10 @@ def unquoted(value: object, longest: int | None = _LONGEST_TEXT) -> str:
 
 def literal(value: object, longest: int = _LONGEST_QUOTE) -> str:
     """Return a value as Python writes it, such as ``5``, ``'average'`` or ``[1, 2]``: on one line, and cut if long."""
-    text = " ".join(repr(value).split())
+    try:
+        text = " ".join(repr(value).split())
+    except ValueError:  # Python writes out no number of more than some thousand digits
+        return f"{type(value).__name__} of too many digits"
     return text if len(text) <= longest else text[: longest - 3] + "..."
 
 

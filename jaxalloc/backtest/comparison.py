@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from jaxalloc.arguments.errors import InputError
-from jaxalloc.arguments.numbers import one_number, whole_number
+from jaxalloc.arguments.numbers import MOST_COUNT, one_number, whole_number
 from jaxalloc.backtest import performance
 from jaxalloc.backtest.performance import COMPARED
 from jaxalloc.settings.measures import FIGURES, WALK_MEASURE
@@ -98,7 +98,7 @@ def differences(
     days, level = trials.check_days(), one_number("level", level)
     if not 0 < level < 1:
         raise InputError(f"level must be between 0 and 1, not {level!r}")
-    n = whole_number("n, the number of resamples,", n, 1)
+    n = whole_number("n, the number of resamples,", n, 1, MOST_COUNT // days)
     length = block_length
     if block_length is None and method != "iid":
         length = min(block_of_rows(float(trials.periods_per_year[0])), days)

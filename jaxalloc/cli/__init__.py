@@ -1,8 +1,8 @@
 """The command line: `jaxalloc allocate`, `study`, `sweep`, `walk-forward`, `cross-validate`, `report`, `bench` ...
 
 Exit status: 0 success; 1 failure while running; 2 error in the input, whether an option, a file or its content; 130
-interrupted. An error is one line on stderr, ``jaxalloc: error: ...``. With JAXALLOC_TRACEBACK=1 in the environment, the
-traceback stands above it.
+interrupted by Ctrl-C; 143 by SIGTERM. An error is one line on stderr, ``jaxalloc: error: ...``. With
+JAXALLOC_TRACEBACK=1 in the environment, the traceback stands above it.
 
 Each command is a module of this package. It loads, and JAX and pandas with it, when it is called: `jaxalloc --help`
 answers at once.
@@ -13,20 +13,24 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import signal
 import sys
+import threading
 import traceback
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Annotated, Any
 
 import typer
 import typer.core
 
 import jaxalloc
+from jaxalloc.arguments import private
 from jaxalloc.arguments.errors import AllocationWarning, InputError
 from jaxalloc.cli.commands import COMMANDS, EXIT_STATUS, UsageError, module_of, without_pydantic
+from jaxalloc.engine.kept import folder_of_jax
 
-DONE, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
+DONE, FAILED, BAD_INPUT, INTERRUPTED, TERMINATED = 0, 1, 2, 130, 143
 
 
 class _Commands(typer.core.TyperGroup):
@@ -144,19 +148,50 @@ def own_process(run: Callable[[], int]) -> int:
     """`report_errors` for a process of its own; call it before JAX is imported.
 
     JAX keeps on disk what it compiles besides the programs of `jaxalloc.engine.kept`: in the folder that
-    JAX_COMPILATION_CACHE_DIR names, else in ``$XDG_CACHE_HOME/jaxalloc`` (``~/.cache/jaxalloc``), or nowhere if that
-    cannot be written. Characters that stdout's encoding lacks are escaped.
+    JAX_COMPILATION_CACHE_DIR names, else in ``$XDG_CACHE_HOME/jaxalloc/xla`` (``~/.cache/jaxalloc/xla``), or nowhere if
+    that cannot be written, or others can write to it. Characters that stdout's encoding lacks are escaped.
     """
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
     _keep_compiled_programs()
-    status = report_errors(run)
-    if status in (FAILED, INTERRUPTED):  # XLA's threads may still run, and would crash the interpreter's shutdown
+    with _ended_by_sigterm() as ended:
+        status = report_errors(run)
+    if status == INTERRUPTED and ended:
+        status = TERMINATED
+    if status in (
+        FAILED,
+        INTERRUPTED,
+        TERMINATED,
+    ):  # XLA's threads may still run, and would crash the interpreter's shutdown
         with contextlib.suppress(OSError):
             sys.stdout.flush()
         sys.stderr.flush()
         os._exit(status)
     return status
+
+
+@contextlib.contextmanager
+def _ended_by_sigterm() -> Iterator[list[int]]:
+    """Within it SIGTERM, by which `kill`, queues and service managers end a process, does what Ctrl-C does.
+
+    Yields:
+        The signals that came.
+    """
+    came: list[int] = []
+
+    def interrupt(number: int, frame: object) -> None:
+        came.append(number)
+        raise KeyboardInterrupt
+
+    # whoever started the process may have it ignore the signal; and only the main thread may say what signals do
+    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
+        yield came
+        return
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield came
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _keep_compiled_programs() -> None:
@@ -166,9 +201,6 @@ def _keep_compiled_programs() -> None:
     # a cache that cannot be read or written, on a full disk for instance, costs time only
     warnings.filterwarnings("ignore", message="Error (reading|writing) persistent compilation cache")
     if "JAX_COMPILATION_CACHE_DIR" not in settings:
-        home = settings.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
-        folder = os.path.join(home, "jaxalloc", "xla")
-        with contextlib.suppress(OSError):
-            os.makedirs(folder, exist_ok=True)
-        if os.access(folder, os.W_OK | os.X_OK):
-            settings["JAX_COMPILATION_CACHE_DIR"] = folder
+        folder = folder_of_jax()
+        if private.objection(folder, make=True) is None:
+            settings["JAX_COMPILATION_CACHE_DIR"] = str(folder)

@@ -7,7 +7,7 @@ from typing import Any
 
 import typer
 
-EXIT_STATUS = "Exit status: 0 success; 1 failure while running; 2 error in the input; 130 interrupted."
+EXIT_STATUS = "Exit status: 0 success; 1 failure while running; 2 error in the input; 130 or 143 interrupted."
 
 # name of the command, and of its module with _ for - -> what `jaxalloc --help` says of it
 COMMANDS = {

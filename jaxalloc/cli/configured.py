@@ -57,6 +57,15 @@ def read_config(file: Path, context: typer.Context) -> dict[str, Any]:
     Raises:
         InputError: the file cannot be read, is no TOML, or has a key or a value that no option takes.
     """
+    try:
+        return _read(file, context)
+    except RecursionError:
+        raise InputError(
+            f"{file}: --config is nested too deeply; a setting is a number, a text or a list of them"
+        ) from None
+
+
+def _read(file: Path, context: typer.Context) -> dict[str, Any]:
     content = _load(file)
     tables = {name: content.pop(name, {}) for name in COMMANDS}
     options = {name: options_of(name) for name in COMMANDS}

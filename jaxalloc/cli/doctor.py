@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 import uuid
 from pathlib import Path
@@ -12,11 +13,12 @@ import jax.numpy as jnp
 import numpy as np
 import typer
 
+from jaxalloc.arguments import private
 from jaxalloc.arguments.words import counted, reason, unquoted
 from jaxalloc.cli import machine, render
 from jaxalloc.cli.documents import to_json
 from jaxalloc.cli.options import Json, example, expand
-from jaxalloc.engine.kept import MOST_BYTES, folder_in_use, programs_kept_in
+from jaxalloc.engine.kept import MOST_BYTES, folder_in_use, folder_of_jax, programs_kept_in
 from jaxalloc.engine.making import Stage
 from jaxalloc.engine.programs import Registry
 from jaxalloc.engine.scheduler import compute_devices
@@ -64,8 +66,19 @@ def document() -> dict[str, Any]:
         "device": machine.devices(),
         "programs": kept,
         "test": test,
-        "advice": advice or failure,
+        "advice": advice or failure or _advice_on_jax(),
     }
+
+
+def _advice_on_jax() -> str | None:
+    """What to do where the command line cannot have JAX keep its small programs."""
+    objection = None if "JAX_COMPILATION_CACHE_DIR" in os.environ else private.objection(folder_of_jax())
+    if objection is None:
+        return None
+    return (
+        f"JAX's small programs are not kept in {unquoted(folder_of_jax())}: {objection}; name a folder "
+        "of your own in JAX_COMPILATION_CACHE_DIR"
+    )
 
 
 def _small(x: jax.Array) -> jax.Array:

@@ -8,14 +8,13 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import stat
 import struct
 import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
-from jaxalloc.arguments.words import reason
+from jaxalloc.arguments import private
 
 MOST_BYTES = 2**30  # of all entries of a folder: some 500 programs
 _SUFFIX, _PARTIAL = ".program", ".partial"
@@ -32,9 +31,7 @@ class Folder:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         """Take the folder's path; it may begin with ``~``."""
-        self.path = Path(os.path.expanduser(path))
-        with contextlib.suppress(OSError):  # there may be no current folder
-            self.path = self.path.absolute()
+        self.path = private.absolute(path)
 
     def read(self, key: bytes) -> bytes | None:
         """Return what is kept under a key; None if there is nothing, or nothing whole, or the folder is not safe."""
@@ -43,8 +40,10 @@ class Folder:
         path = self._path(key)
         try:
             with path.open("rb") as file:
-                if hasattr(os, "getuid") and os.fstat(file.fileno()).st_uid != os.getuid():
-                    return None
+                if hasattr(os, "getuid"):
+                    status = os.fstat(file.fileno())
+                    if status.st_uid != os.getuid() or private.others_can_write(status):
+                        return None
                 content = file.read()
         except OSError:
             return None
@@ -70,7 +69,7 @@ class Folder:
         partial = path.with_name(f".{path.stem}.{uuid.uuid4().hex[:12]}{_PARTIAL}")
         header = _HEADER.pack(_MAGIC, _FORMAT, key, len(payload), hashlib.sha256(payload).digest())
         try:  # not synced to the disk: an entry that a power cut leaves broken is compiled anew
-            with partial.open("xb") as file:
+            with open(partial, "xb", opener=_for_the_user_alone) as file:
                 file.write(header)
                 file.write(payload)
             partial.replace(path)
@@ -101,29 +100,12 @@ class Folder:
     def objection(self, make: bool = False) -> str | None:
         """Say why entries of this folder are not used; None if they are, or if the folder is not there yet.
 
-        An entry is loaded by pickle and then run as machine code: whoever can write one can do as this user does. So
-        only a folder of the user's own that no one else can write is read or written.
+        An entry is loaded by pickle and then run as machine code, so that only a private folder is read or written.
 
         Args:
             make: whether to make the folder if it is missing.
         """
-        try:
-            if make:
-                self.path.parent.mkdir(parents=True, exist_ok=True)
-                self.path.mkdir(mode=0o700, exist_ok=True)
-            status = self.path.stat()
-        except FileNotFoundError:
-            return "it cannot be made" if make else None
-        except (OSError, ValueError) as error:  # a path may also have characters that no path has
-            return reason(error)
-        if not stat.S_ISDIR(status.st_mode):
-            return "it is no folder"
-        if hasattr(os, "getuid"):  # not on Windows, where the folder of a user is the user's own
-            if status.st_uid != os.getuid():
-                return "it belongs to another user"
-            if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-                return "other users can write to it"
-        return None if os.access(self.path, os.R_OK | os.W_OK | os.X_OK) else "it cannot be read and written"
+        return private.objection(self.path, make)
 
     def _path(self, key: bytes) -> Path:
         return self.path / f"{key.hex()}{_SUFFIX}"
@@ -140,6 +122,11 @@ class Folder:
                             os.unlink(file.path)
         except OSError:
             return
+
+
+def _for_the_user_alone(path: str, flags: int) -> int:
+    """Open a file that is made for its owner alone, whatever the umask."""
+    return os.open(path, flags, 0o600)
 
 
 class _Choice:
@@ -191,7 +178,17 @@ def folder_in_use() -> Folder | None:
     named = os.environ.get("JAXALLOC_PROGRAMS", "")
     if named == _OFF:
         return None
-    if named:
-        return Folder(named)
+    return Folder(named or _cache("programs"))
+
+
+def folder_of_jax() -> Path:
+    """Return where the command line has JAX keep what it compiles besides, unless the environment names a folder.
+
+    What is there is run, too, so that the folder is used only if it is private.
+    """
+    return private.absolute(_cache("xla"))
+
+
+def _cache(name: str) -> str:
     caches = os.environ.get("XDG_CACHE_HOME") or os.path.join("~", ".cache")
-    return Folder(os.path.join(caches, "jaxalloc", "programs"))
+    return os.path.join(caches, "jaxalloc", name)

@@ -39,6 +39,8 @@ CHUNK_BYTES = 2**28  # of the covariances of a part of a chunk
 _MOST_UNIVERSES = 2048  # of a part of a chunk
 _GROUPS = ((20, 512), (52, 256), (160, 128), (508, 64), (1004, 16))  # universes of a group, by the most assets
 _LEAST_GROUP = 8
+WEIGHTS_BYTES = 2**26  # of the weights of the rows in a group's universes: at N = 20, up to 16,384 rows in float64
+_MEASURED_BYTES = 2**26  # of the returns of portfolios that are measured at once
 _SIMULATED_BYTES = 2**27  # of the returns of a group's universes, where they are drawn
 _OWN_FEW = 4  # universes with returns of their own that are observed at once
 # a universe that holds less than so much of its panel, of so many assets, is observed as one with returns of its own:
@@ -107,8 +109,9 @@ def sizes_of(
     """Choose the sizes: groups large enough for a matrix product, steps small enough for the cache.
 
     A part of a chunk holds as many groups as keep its covariances, N^2 numbers a universe, within 256 MiB, and at most
-    2,048 universes. On an accelerator a group has as many universes as keep its covariances within a 64th of the
-    memory, a power of two.
+    2,048 universes; of more rows than N^2 numbers have bytes, as few as keep a byte for each row within it. A group of
+    very many rows has as few universes as keep the weights of these within 64 MiB. On an accelerator a group has as
+    many universes as keep its covariances, and its weights, within a 64th of the memory, a power of two.
 
     Args:
         shape: (T, N).
@@ -128,12 +131,16 @@ def sizes_of(
         # table of outer products hardly does, and is fetched and packed anew for the products of each group
         few = 64 if assets <= 52 else 16 if assets <= 128 else 8 if assets <= 252 else 4 if assets <= 508 else 2
         group = next((universes for most, universes in _GROUPS if assets <= most), _LEAST_GROUP)
+        # returns of their own are padded by memory that nobody touches, unless they are drawn
+        weighed = shape[0] if own_returns and not simulated else rows
+        group = _power_of_two(WEIGHTS_BYTES // (weighed * size), 1, group)
         if simulated:
-            group = max(few, min(group, _power_of_two(_SIMULATED_BYTES // (rows * assets * size), 1, group)))
-        capacity = group * int(np.clip(CHUNK_BYTES // (group * each), 1, _MOST_UNIVERSES // group))
+            group = _power_of_two(_SIMULATED_BYTES // (rows * assets * size), 1, group)
+        few = min(few, group)
+        capacity = group * int(np.clip(CHUNK_BYTES // (group * max(each, weighed)), 1, _MOST_UNIVERSES // group))
     else:
         budget = 2**30 if memory is None else memory // 8
-        few = group = _power_of_two(budget // (8 * each), _FEWEST_LANES, _MOST_LANES)
+        few = group = _power_of_two(budget // (8 * max(each, rows * size)), _FEWEST_LANES, _MOST_LANES)
         results = 16 * assets * size  # of a universe with four profiles, about
         capacity = group * int(np.clip(min(budget // each, _HOST_BYTES // results) // group, 1, _MOST_TILES))
     most, held = (min(few, _OWN_FEW), shape[0]) if on_cpu else (few, rows)
@@ -165,6 +172,12 @@ def lanes_of(width: int, backend: Backend, sizes: Sizes) -> int:
 def turns_of(clusters: int, backend: Backend) -> int:
     """Tiles of a call: many where they take no time, few where an interruption would have to wait for them."""
     return 1 if backend is not Backend.CPU else int(np.clip(1000 // clusters, 1, 8))
+
+
+def measured_at_once(sizes: Sizes, n_profiles: int, n_rows: int, dtype: Any) -> int:
+    """Universes whose P portfolios are held over T rows at once, to be measured; a divisor of a group."""
+    each = max(n_profiles * n_rows, 1) * np.dtype(dtype).itemsize
+    return _power_of_two(_MEASURED_BYTES // each, 1, sizes.group)
 
 
 def link_few(rows: int, backend: Backend) -> int:

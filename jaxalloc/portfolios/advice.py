@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from jaxalloc.arguments.words import counted, joined, listing, per_cent, quote
+from jaxalloc.kernels.lanes.precision import is_computable
 from jaxalloc.markets.dates import label_text
 from jaxalloc.markets.holes import MAX_MISSING, weigh_gaps
 from jaxalloc.markets.panel import Panel
@@ -242,7 +243,7 @@ def why_invalid(
         return f"The returns of every asset are all equal {rows}: {listing(map(quote, symbols))}."
     with np.errstate(over="ignore", invalid="ignore"):
         variance = (float(config.periods_per_year) * seen.astype(dtype).var(axis=0)).astype(dtype)
-    extreme = varying & ~(np.isfinite(variance) & (variance > 0))
+        extreme = varying & ~np.asarray(is_computable(variance))
     if extreme.any():
         k = int(np.argmax(extreme))
         row = int(np.abs(seen[:, k]).argmax())
@@ -255,7 +256,7 @@ def why_invalid(
         "mean": None if mean is None else ~np.isfinite(mean),
         "covariance": None
         if covariance is None
-        else ~(np.isfinite(covariance).all(axis=0) & (np.diag(covariance) > 0)),
+        else ~(np.isfinite(covariance).all(axis=0) & is_computable(np.diag(covariance))),
         "clusters": None if clusters is None else np.asarray(clusters) < 0,
     }
     for name, wrong in given.items():

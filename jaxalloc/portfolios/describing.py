@@ -17,6 +17,7 @@ from jaxalloc.kernels.lanes.precision import is_negligible
 from jaxalloc.kernels.lanes.products import dot
 from jaxalloc.kernels.solvers.problem import Solution
 from jaxalloc.portfolios.estimates import Estimates
+from jaxalloc.portfolios.mending import mended
 from jaxalloc.portfolios.posing import CORE, WHOLE, Clustered, asset_bound
 from jaxalloc.portfolios.profiles import PROFILES
 from jaxalloc.portfolios.result import Allocation
@@ -71,6 +72,13 @@ def describe(
     """
     valid, labels, n_assets = estimates.valid, estimates.labels, estimates.active.shape[0]
     limits = jax.tree.map(lambda leaf: jnp.where(_like(kinds.core, leaf), leaf[CORE], leaf[WHOLE]), clustered.limits)
+    bound = jnp.where(kinds.bounded, asset_bound(estimates, config), 1)
+    with jax.named_scope("mending"):
+        variance = jnp.diagonal(estimates.covariance)
+        members = sum_by_cluster(clustered.inner**2 * variance, labels, n_assets, backend)
+        of_assets = kinds.assets[:, None]
+        upper = jnp.where(of_assets, jnp.where(estimates.active, bound[:, None], 0), limits.upper)
+        solutions = mended(solutions, jnp.where(of_assets, variance, members), upper)
     with jax.named_scope("asset_weights"):
         of_clusters = jnp.where(kinds.assets[:, None], 0, solutions.weights)
         share = functools.partial(share_out, backend=backend)
@@ -78,7 +86,6 @@ def describe(
         weights = jnp.where(kinds.assets[:, None], solutions.weights, shared)
         summed = jax.vmap(lambda w: sum_by_cluster(w, labels, n_assets, backend))(weights)
         cluster_weights = jnp.where(kinds.assets[:, None], summed, of_clusters)
-    bound = jnp.where(kinds.bounded, asset_bound(estimates, config), 1)
     asset_bounds = jnp.where(kinds.assets, bound, limits.asset)
     cluster_bounds = jnp.where(kinds.assets, 1, limits.cluster)
 

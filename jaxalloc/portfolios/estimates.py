@@ -17,6 +17,7 @@ from jaxalloc.kernels.clusters.partition import (
     label_by_first,
 )
 from jaxalloc.kernels.lanes.backend import Backend, materialise
+from jaxalloc.kernels.lanes.precision import is_computable
 from jaxalloc.kernels.moments.panel import SharedPanel, panel_moments, weighted_products
 from jaxalloc.kernels.moments.sample import Moments, sample_moments
 from jaxalloc.kernels.moments.shock import Shock, shocked_moments
@@ -166,9 +167,9 @@ def annual_estimates(observed: Observed, config: AllocationConfig, given: Given,
     moments, tail = materialise(observed)
     active = moments.active
     both = active[:, None] & active[None, :]
-    valid = moments.valid
     mean = config.periods_per_year * moments.mean
     covariance = config.periods_per_year * moments.covariance
+    valid = moments.valid & _computable(covariance, active)
     if given.mean is not None:
         mean = jnp.where(active, given.mean, 0)
         valid = valid & jnp.all(jnp.isfinite(mean))
@@ -242,4 +243,8 @@ def with_partition(estimates: Estimates, partition: Partition) -> Estimates:
 
 
 def _usable(covariance: Array, active: Array) -> Array:
-    return jnp.all(jnp.isfinite(covariance)) & jnp.all(~active | (jnp.diagonal(covariance) > 0))
+    return jnp.all(jnp.isfinite(covariance)) & _computable(covariance, active)
+
+
+def _computable(covariance: Array, active: Array) -> Array:
+    return jnp.all(~active | is_computable(jnp.diagonal(covariance)))

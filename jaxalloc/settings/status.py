@@ -20,8 +20,8 @@ class Status(IntFlag):
         1,
         (
             "no allocation: a return in use is missing or infinite, there are fewer than two observations, an "
-            "observation weight is negative or missing, a variance is not positive, or there is no active asset; clean "
-            "or mask the data"
+            "observation weight is negative or missing, a variance is not positive or past what the precision computes "
+            "with, or there is no active asset; clean or mask the data"
         ),
     )
     ASSET_DROPPED = 2, "an asset whose returns are all equal in this universe got weight 0; remove or mask it"

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import unicodedata
 from typing import Any, BinaryIO
 
 import pandas as pd
 
 # a spreadsheet may take a cell that starts with one of these for a formula (OWASP, "CSV injection")
-_FORMULA_STARTS = ("=", "+", "-", "@")
+_FORMULA_STARTS = ("=", "+", "-", "@", "\u2212")  # the last is a minus, which a raised or lowered one becomes
 _LINE_BREAKS = str.maketrans("\r\n", "  ")
 
 
@@ -16,8 +17,8 @@ def write_csv(frame: pd.DataFrame, path: str | os.PathLike[str] | BinaryIO) -> N
     """Write a frame as UTF-8 CSV in which a spreadsheet finds no formula.
 
     An index with names is written as columns; an index without names is left out. Text that begins like a formula (with
-    = + - @, a tab or a line break) gets an apostrophe in front: it may be a symbol from a user's file. Line breaks
-    become spaces. The same holds for column names.
+    = + - @ of any width, a tab or a line break) gets an apostrophe in front: it may be a symbol from a user's file.
+    Line breaks become spaces. The same holds for column names.
     """
     named = all(name is not None for name in frame.index.names)
     # a symbol may have the name of the index
@@ -35,5 +36,12 @@ def _harmless(cell: Any) -> Any:
         return cell
     # for some readers a lone carriage return ends the row, and what follows it begins a cell
     text = cell.translate(_LINE_BREAKS)
-    formula = cell.startswith(("\t", "\r", "\n")) or cell.lstrip().startswith(_FORMULA_STARTS)
-    return f"'{text}" if formula else text
+    return f"'{text}" if cell.startswith(("\t", "\r", "\n")) or _is_formula(cell) else text
+
+
+def _is_formula(text: str) -> bool:
+    """Whether the first character that shows begins a formula, or, of another width, is taken for one that does."""
+    if text.isascii():
+        return text.lstrip().startswith(_FORMULA_STARTS)
+    plain = (c for c in unicodedata.normalize("NFKC", text) if not c.isspace() and unicodedata.category(c) != "Cf")
+    return next(plain, "").startswith(_FORMULA_STARTS)

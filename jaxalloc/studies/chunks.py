@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxalloc.engine.scheduler import Chunk, Device, Engine, compute_devices
+from jaxalloc.engine.shapes import measured_at_once
 from jaxalloc.engine.stages import Items
 from jaxalloc.kernels.moments.sample import Moments
 from jaxalloc.markets.holes import weigh_gaps
@@ -193,8 +194,9 @@ class Runner:
         measures, partials, first = [], [], 0
         for part in pending.chunk.parts:
             points = np.resize(all_points[first : first + part.count], self.engine.sizes.capacity).astype(np.int32)
-            reference = self._references[part.device]
-            measured = measure_universes(block, part.results, part.left_out, points, reference, backend)
+            reference, n_rows = self._references[part.device], part.left_out.shape[1]
+            at_once = measured_at_once(self.engine.sizes, len(self._sleeves), n_rows, self.engine.dtype)
+            measured = measure_universes(at_once, part.results, part.left_out, points, reference, backend)
             for point in np.unique(points[: part.count]):
                 low, high = np.searchsorted(points[: part.count], [point, point + 1]).astype(np.int32)
                 partial = reduce_universes(block, self._sleeves, part.results, measured, low, high)

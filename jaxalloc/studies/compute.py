@@ -15,13 +15,14 @@ import numpy as np
 
 from jaxalloc.arguments.errors import InputError
 from jaxalloc.arguments.paths import as_path, make_folder
+from jaxalloc.arguments.words import unquoted
 from jaxalloc.markets.source import Source
 from jaxalloc.portfolios.result import Allocation
 from jaxalloc.storage.recovery import manifest_of, read_manifest
 from jaxalloc.storage.writer import Store
 from jaxalloc.studies.bags import Bags
 from jaxalloc.studies.chunks import ChunkResult, Computer
-from jaxalloc.studies.dask import dask_workers
+from jaxalloc.studies.dask import SchedulerLostError, dask_workers
 from jaxalloc.studies.folder import BAGS, InFolder, pack, unpack, write_results
 from jaxalloc.studies.identity import identity_of
 from jaxalloc.studies.local import LocalDevices
@@ -34,8 +35,10 @@ from jaxalloc.universes.scenarios import Parametric, Truth
 if TYPE_CHECKING:
     import pyarrow as pa
 
-_SECONDS_BETWEEN_STATES = 10.0  # at least; a crash costs the work since the last state
-_SHARE_OF_SAVING = 0.05  # of the time, at most, goes into saving states
+_SHARE_OF_SAVING = 0.05  # of the time, at most, goes into saving states; a crash costs the work since the last one
+
+
+_AGAIN = "start a scheduler and workers, and run it again with resume=True"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -273,7 +276,8 @@ class _Run:
         if state is not None:
             self.covered = state[0]
             sums.take(state[1])
-        self._save_at = time.monotonic() + _SECONDS_BETWEEN_STATES
+        self._saved = self.covered  # chunks in the last state
+        self._save_at = time.monotonic()  # after the first chunk already: the run may be killed before the next
 
     @property
     def tables(self) -> Tables | None:
@@ -292,15 +296,24 @@ class _Run:
         skipped = set(range(self.n_chunks)) - set(numbers)
         if skipped:
             progress(sum(self._size(number) for number in skipped))
-        self.sums.begin()
-        covered = self.covered
         try:
+            self.sums.begin()
             self.computer.run(numbers, self._consume, progress)
+        except SchedulerLostError as error:
+            raise SchedulerLostError(f"{error}; {self._what_is_kept()}") from None
         finally:
             # after a failed write another attempt would fail too, and hide the first error
-            if self.store is not None and self.covered > covered:
+            if self.store is not None and self.covered > self._saved:
                 with contextlib.suppress(OSError) if self.covered < self.n_chunks else contextlib.nullcontext():
                     self._save()
+
+    def _what_is_kept(self) -> str:
+        """What a run that stops here leaves, and how to go on with it."""
+        if self.store is None:
+            return "nothing is kept; give a folder as out to be able to resume"
+        done = self.store.done if self.plan.keep == "weights" else range(self.covered)
+        kept = sum(map(self._size, done))
+        return f"{kept:,} of {self.plan.n_universes:,} universes are kept in {unquoted(self.store.folder)}; {_AGAIN}"
 
     def _size(self, number: int) -> int:
         size = self.computer.chunk_size
@@ -317,12 +330,13 @@ class _Run:
             return
         self.sums.add_chunk(number * self.computer.chunk_size, result)
         self.covered = number + 1
-        if self.store is not None and time.monotonic() > self._save_at:
+        if self.store is not None and time.monotonic() >= self._save_at:
             self._save()
 
     def _save(self) -> None:
         assert self.store is not None
         start = time.monotonic()
         self.store.save_state(self.covered, self.sums.arrays())
+        self._saved = self.covered
         end = time.monotonic()
-        self._save_at = end + max(_SECONDS_BETWEEN_STATES, (end - start) / _SHARE_OF_SAVING)
+        self._save_at = end + (end - start) / _SHARE_OF_SAVING

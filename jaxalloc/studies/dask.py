@@ -18,7 +18,7 @@ import jax
 import numpy as np
 
 from jaxalloc.arguments.errors import InputError
-from jaxalloc.arguments.words import reason
+from jaxalloc.arguments.words import reason, unquoted
 from jaxalloc.portfolios.result import Allocation
 from jaxalloc.studies.chunks import ChunkResult, Runner, device_name
 from jaxalloc.studies.plan import Plan
@@ -27,7 +27,12 @@ if TYPE_CHECKING:
     from distributed import Client
 
 _TIMEOUT = 30.0  # seconds to reach a scheduler, and to wait for its first worker
+_LOST = ("FutureCancelledError", "CommClosedError", "ClosedClientError")  # what clients raise then, by version
 _AHEAD = 2  # chunks given out to each worker: one in work, and the next one
+
+
+class SchedulerLostError(ConnectionError):
+    """The scheduler does not answer any more, or has forgotten the study's tasks."""
 
 
 @contextlib.contextmanager
@@ -74,42 +79,57 @@ class DaskWorkers:
         """Ask a worker for the chunk size that suits its device."""
         self._client = client
         self._run = uuid.uuid4().hex  # no run takes the tasks of another one, even of the same plan
-        self.chunk_size, self.device = self._submit(_device_of, plan, "describe").result()
+        with self._connected():
+            self.chunk_size, self.device = self._submit(_device_of, plan, "describe").result()
         self._plan = dataclasses.replace(plan, chunk_size=self.chunk_size)
 
     def estimate(self) -> Allocation:
         """Return the panel's own portfolios, leading axis G."""
-        return self._submit(_estimate, self._shared(), "estimate").result()
+        with self._connected():
+            return self._submit(_estimate, self._shared(), "estimate").result()
 
     def correlation(self) -> np.ndarray:
         """Return the whole panel's correlations."""
-        return self._submit(_correlation, self._shared(), "correlation").result()
+        with self._connected():
+            return self._submit(_correlation, self._shared(), "correlation").result()
 
     def run(
         self, numbers: list[int], consume: Callable[[int, ChunkResult], None], progress: Callable[[int], None]
     ) -> None:
         """Compute chunks and hand them over, in this order."""
-        plan, waiting = self._shared(), deque[tuple[int, Any]]()
-        todo = iter(numbers)
+        waiting, todo, plan = deque[tuple[int, Any]](), iter(numbers), None
         try:
             while True:
-                # counted anew each time, because workers come and go
-                ahead = _AHEAD * max(1, len(self._client.scheduler_info(n_workers=-1)["workers"]))
-                for number in todo:
-                    task = self._submit(_chunk, plan, number, number, self.chunk_size, self.device)
-                    waiting.append((number, task))
-                    if len(waiting) >= ahead:
-                        break
-                if not waiting:
-                    return
-                number, task = waiting.popleft()
-                result = task.result()
+                with self._connected():
+                    plan = self._shared() if plan is None else plan
+                    # counted anew each time, because workers come and go
+                    ahead = _AHEAD * max(1, len(self._client.scheduler_info(n_workers=-1)["workers"]))
+                    for number in todo:
+                        task = self._submit(_chunk, plan, number, number, self.chunk_size, self.device)
+                        waiting.append((number, task))
+                        if len(waiting) >= ahead:
+                            break
+                    if not waiting:
+                        return
+                    number, task = waiting.popleft()
+                    result = task.result()
                 consume(number, result)
                 progress(min(self.chunk_size, self._plan.n_universes - number * self.chunk_size))
         finally:
             if waiting:
                 with contextlib.suppress(Exception):  # the scheduler itself may be gone
                     self._client.cancel([task for _, task in waiting])
+
+    @contextlib.contextmanager
+    def _connected(self) -> Iterator[None]:
+        """Within it, an error that comes of a lost scheduler says so; one of a worker is raised as it is."""
+        try:
+            yield
+        except Exception as error:
+            if type(error).__name__ not in _LOST and self._client.status == "running":
+                raise
+            where = unquoted(self._client.scheduler.address if self._client.scheduler else "its address")
+            raise SchedulerLostError(f"dask: the scheduler at {where} is lost ({type(error).__name__})") from None
 
     def _shared(self) -> Any:
         """The plan as a task of its own: sent once, and sent again where the worker that held it is lost."""

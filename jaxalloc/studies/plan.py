@@ -13,6 +13,7 @@ from jaxalloc.markets.holes import MAX_MISSING, check_max_missing
 from jaxalloc.markets.panel import Panel
 from jaxalloc.settings.sweep import Sweep
 from jaxalloc.universes.samplers import Product, Sampler
+from jaxalloc.universes.universe import MOST_UNIVERSES
 
 Keep = Literal["weights", "summary"]
 
@@ -87,6 +88,12 @@ def make_plan(
     product = Product(() if sampler is None else sampler.parts).prepare(panel, len(returns), config.periods_per_year)
     if "periods_per_year" in settings.names and any(part.first for part in product.parts):
         raise InputError("periods_per_year cannot be swept over simulated returns, whose moments it scales")
+    total = product.count(len(returns)) * len(settings)
+    if total > MOST_UNIVERSES:
+        raise InputError(
+            f"{total:,} universes, with every point of the grid, are too many for one study; it takes "
+            f"{MOST_UNIVERSES:,}"
+        )
     _check_room(settings, returns.shape[1])
     if precision not in (32, 64):
         raise InputError(f"precision must be 32 or 64 bits, not {precision!r}")

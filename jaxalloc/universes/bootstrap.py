@@ -14,7 +14,7 @@ import numpy as np
 from jax import Array
 
 from jaxalloc.arguments.errors import InputError
-from jaxalloc.arguments.numbers import check_seed, plain, whole_number
+from jaxalloc.arguments.numbers import check_counts, check_seed, plain, whole_number
 from jaxalloc.arguments.words import literal
 from jaxalloc.universes.samplers import Product, Sampler, steps
 from jaxalloc.universes.universe import MOST_UNIVERSES, Draw, Kernel, Universe, draw_universe, seed_key, whole_panel
@@ -59,6 +59,10 @@ class Bootstrap(Sampler):
     n: int | None
     method: Method = "iid"
     block_length: float | Literal["auto"] | None = None
+
+    def __post_init__(self) -> None:
+        """Raise `InputError` for more resamples than a study takes."""
+        check_counts(n=self.n)
 
     def count(self, n_rows: int) -> int | None:
         """Return the number of resamples."""

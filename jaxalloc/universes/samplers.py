@@ -1,7 +1,8 @@
 """The ways to draw universes from a panel, and their products.
 
-A sampler is a record of settings; nothing is checked on construction. `Sampler.prepare` checks it against a panel and
-settles what depends on the panel. `Sampler.draw` gives the traced code that the engine runs (see
+A sampler is a record of settings. On construction nothing is checked but that no count is larger than any study's, as
+counts are multiplied before they meet a panel. `Sampler.prepare` checks the settings against a panel and settles what
+depends on it. `Sampler.draw` gives the traced code that the engine runs (see
 `jaxalloc.universes.universe`). ``a * b * c`` is a product: every universe of ``a``, changed in every way of ``b``, and
 so on; the last factor changes fastest. A sampler with ``n=None`` draws anew for each universe of the samplers before
 it.
@@ -20,7 +21,7 @@ import numpy as np
 from jax import Array
 
 from jaxalloc.arguments.errors import InputError
-from jaxalloc.arguments.numbers import plain, whole_number
+from jaxalloc.arguments.numbers import check_counts, plain, whole_number
 from jaxalloc.arguments.words import literal
 from jaxalloc.markets.periods import CALENDAR, period_ends, rows_a_year
 from jaxalloc.universes.universe import MOST_UNIVERSES, Draw, Kernel, Universe
@@ -221,6 +222,10 @@ class RollingWindows(Sampler):
     live: bool = False
     _period_ends: tuple[int, ...] | None = dataclasses.field(default=None, repr=False)
 
+    def __post_init__(self) -> None:
+        """Raise `InputError` for numbers of rows that no panel has."""
+        check_counts(window=self.window, step=self.step)
+
     def ends(self, n_rows: int) -> np.ndarray:
         """Return the last row of each window, ascending.
 
@@ -297,8 +302,10 @@ def block_of_rows(rows_of_year: float) -> int:
 
 def _window(numbers: tuple[Array, Array, Array], key: Array, index: Array, universe: Universe) -> Universe:
     window, step, expanding = numbers
-    # a live window ends on the last row, before its step does
-    return _window_to(jnp.minimum(index * step + window, universe.rows.shape[0]), window, expanding, universe)
+    n_rows = universe.rows.shape[0]
+    # a live window ends on the last row, before its step does; a longer step than the panel would overflow
+    stop = jnp.minimum(index * jnp.minimum(step, n_rows) + window, n_rows)
+    return _window_to(stop, window, expanding, universe)
 
 
 def _calendar_window(numbers: tuple[Array, Array, Array], key: Array, index: Array, universe: Universe) -> Universe:
@@ -330,6 +337,10 @@ class RandomSubsets(Sampler):
 
     size: int
     n: int | None = None
+
+    def __post_init__(self) -> None:
+        """Raise `InputError` for more subsets or assets than a study takes."""
+        check_counts(size=self.size, n=self.n)
 
     def count(self, n_rows: int) -> int | None:
         """Return the number of subsets."""

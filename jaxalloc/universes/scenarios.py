@@ -15,7 +15,7 @@ import numpy as np
 from jax import Array
 
 from jaxalloc.arguments.errors import InputError
-from jaxalloc.arguments.numbers import finite_array, one_number, plain, whole_number
+from jaxalloc.arguments.numbers import MOST_RETURNS, check_counts, finite_array, one_number, plain, whole_number
 from jaxalloc.arguments.words import literal
 from jaxalloc.kernels.moments.shock import Shock
 from jaxalloc.universes.samplers import Sampler
@@ -78,6 +78,10 @@ class Parametric(Sampler):
     covariance: Any = None
     _factor: Any = dataclasses.field(default=None, repr=False)  # L, per period; set by `prepare`
 
+    def __post_init__(self) -> None:
+        """Raise `InputError` for more panels or rows than a study takes."""
+        check_counts(n=self.n, n_observations=self.n_observations)
+
     def count(self, n_rows: int) -> int | None:
         """Return the number of simulated panels."""
         return None if self.n is None else int(self.n)
@@ -98,6 +102,11 @@ class Parametric(Sampler):
             raise InputError(f"degrees_of_freedom must be greater than 2, not {literal(self.degrees_of_freedom)}")
         rows = panel.n_observations if self.n_observations is None else self.n_observations
         whole_number("n_observations", rows, 2)
+        if rows * panel.n_assets > MOST_RETURNS:
+            raise InputError(
+                f"{rows:,} simulated rows of {panel.n_assets:,} assets are too many for one universe; it takes "
+                f"{MOST_RETURNS:,} returns"
+            )
         x, n_assets = panel.values, panel.n_assets
         if (self.mean is None or self.covariance is None) and not np.isfinite(x).all():
             raise InputError(

@@ -12,7 +12,7 @@ import numpy as np
 from jax import Array
 
 from jaxalloc.arguments.errors import InputError
-from jaxalloc.arguments.numbers import plain, whole_number
+from jaxalloc.arguments.numbers import check_counts, plain, whole_number
 from jaxalloc.arguments.words import counted, literal
 from jaxalloc.universes.samplers import Sampler
 from jaxalloc.universes.universe import Kernel, Universe
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 MOST_SPLITS = 20_000
 
 _FEWEST_ROWS = 2  # to decide on
+_BLOCK_BYTES = 2**24  # of a table of the rows of many splits
 _EMBARGO = 100  # one row of this many, by default
 
 
@@ -66,6 +67,10 @@ class CombinatorialSplits(Sampler):
     purge: int = 0
     embargo: int | None = None
 
+    def __post_init__(self) -> None:
+        """Raise `InputError` for numbers of rows or groups that no panel has."""
+        check_counts(groups=self.groups, test_groups=self.test_groups, purge=self.purge, embargo=self.embargo)
+
     def count(self, n_rows: int) -> int:
         """Return the number of splits, C(groups, test_groups)."""
         return math.comb(int(self.groups), int(self.test_groups))
@@ -86,15 +91,24 @@ class CombinatorialSplits(Sampler):
         Args:
             n_rows: T.
         """
+        return self._kept(n_rows, self.tested())
+
+    def _kept(self, n_rows: int, tested: np.ndarray) -> np.ndarray:
+        """(S, T) bool, the rows that splits decide on which hold out the groups ``tested`` (S, test_groups)."""
         bounds, position = self.bounds(n_rows), np.arange(n_rows)
         embargo = self._embargo(n_rows)
-        # what holding out a group puts out: (groups, T)
-        first, stop = bounds[:-1, None] - self.purge, bounds[1:, None] + self.purge + embargo
-        out = (first <= position) & (position < stop)
-        training = np.ones((self.count(n_rows), n_rows), bool)
-        for groups in self.tested().T:
-            training &= ~out[groups]
-        return training
+        # what holding out a group puts out
+        first, stop = bounds[:-1] - self.purge, bounds[1:] + self.purge + embargo
+        kept = np.ones((len(tested), n_rows), bool)
+        for groups in tested.T:
+            kept &= (position < first[groups, None]) | (stop[groups, None] <= position)
+        return kept
+
+    def _lengths(self, n_rows: int) -> np.ndarray:
+        """(splits,) how many rows each split decides on; the table of the rows is made a block of splits at a time."""
+        tested, block = self.tested(), max(1, _BLOCK_BYTES // n_rows)
+        starts = range(0, len(tested), block)
+        return np.concatenate([self._kept(n_rows, tested[i : i + block]).sum(axis=1) for i in starts])
 
     def path_splits(self) -> np.ndarray:
         """Return which split holds each group on each path: (paths, groups) int.
@@ -108,7 +122,7 @@ class CombinatorialSplits(Sampler):
 
     def rows_after(self, n_rows: int) -> int:
         """Return the most rows that a split decides on."""
-        return int(self.training(n_rows).sum(axis=1).max())
+        return int(self._lengths(n_rows).max())
 
     def prepare(self, panel: Panel, n_rows: int, periods_per_year: float) -> CombinatorialSplits:
         """Check the settings, and settle the embargo; see `Sampler.prepare`."""
@@ -128,7 +142,7 @@ class CombinatorialSplits(Sampler):
             raise InputError(
                 f"{test_groups} of {groups} groups are chosen in more than {MOST_SPLITS:,} ways; take fewer groups"
             )
-        fewest = int(self.training(n_rows).sum(axis=1).min())
+        fewest = int(self._lengths(n_rows).min())
         if fewest < _FEWEST_ROWS:
             raise InputError(
                 f"a split has {counted(fewest, 'row')} left to decide on, {_FEWEST_ROWS} are needed; take fewer "

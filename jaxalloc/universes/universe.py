@@ -17,11 +17,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from jaxalloc.arguments.numbers import MOST_COUNT
 from jaxalloc.kernels.lanes.products import dot
 from jaxalloc.kernels.moments.shock import Shock
 from jaxalloc.markets.holes import most_holes
 
-MOST_UNIVERSES = 2**31 - 1  # universes are numbered in int32
+MOST_UNIVERSES = MOST_COUNT  # universes are numbered in int32
 WHOLE_PANEL = -1  # the number of the universe for which nothing is drawn
 
 

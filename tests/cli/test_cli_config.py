@@ -163,9 +163,13 @@ def test_a_bad_file_is_one_line_whichever_command_reads_it(
         ("nowhere.toml", "nowhere.toml: there is no such file; check the path after --config"),
         (".", ".: --config cannot be read (Is a directory); give a file of TOML"),
         ("latin.toml", "latin.toml: --config is not in UTF-8 text; save it so"),
+        ("deep.toml", "deep.toml: --config is nested too deeply; a setting is a number, a text or a list of them"),
+        ("dotted.toml", "dotted.toml: "),
     ],
 )
 def test_an_unreadable_file_is_one_line(refused: Callable[..., str], file: Path, name: str, message: str) -> None:
+    file.with_name("deep.toml").write_text(f"vary = {'[' * 1000}{']' * 1000}")
+    file.with_name("dotted.toml").write_text(f"{'.'.join(['kind'] * 5000)} = 1")
     file.with_name("latin.toml").write_bytes("out = 'M\xfc'".encode("latin-1"))
     assert message in refused("study", file, "--config", name)
 

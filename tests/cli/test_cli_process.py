@@ -9,8 +9,10 @@ import pty
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,7 @@ import jaxalloc as ja
 from jaxalloc import cli
 from jaxalloc.cli import commands, options, portfolios
 from jaxalloc.portfolios.profiles import PROFILES
+from jaxalloc.storage.recovery import read_manifest
 from jaxalloc.studies.choice import DEFAULT
 
 Run = Callable[..., tuple[str, str]]
@@ -110,7 +113,7 @@ def test_every_help_has_an_example_that_parses_and_the_exit_statuses(
 ) -> None:
     monkeypatch.setenv("COLUMNS", "300")
     out, _ = run(*command.split(), "--help")
-    assert "Exit status: 0 success; 1 failure while running; 2 error in the input; 130 interrupted." in out
+    assert "Exit status: 0 success; 1 failure while running; 2 error in the input; 130 or 143 interrupted." in out
     (words,) = re.findall(r"^ Example: jaxalloc (.*)$", out, re.MULTILINE)
     name, *rest = shlex.split(words)
     assert name == (command or "allocate")
@@ -306,6 +309,48 @@ def test_an_interrupted_process_ends_without_the_interpreters_shutdown() -> None
     code = "import atexit; from jaxalloc import cli; atexit.register(print, 'shutdown'); cli.own_process({})"
     done = python(code.format("lambda: (_ for _ in ()).throw(KeyboardInterrupt)"))
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "jaxalloc: interrupted\n")
+
+
+def test_sigterm_is_said_and_ends_the_process_as_ctrl_c_does() -> None:
+    code = "import os, signal; from jaxalloc import cli; cli.own_process(lambda: os.kill(os.getpid(), signal.SIGTERM))"
+    done = python(code)
+    assert (done.returncode, done.stdout, done.stderr) == (143, "", "jaxalloc: interrupted\n")
+
+
+def test_nobody_else_s_handler_of_sigterm_is_replaced() -> None:
+    code = (
+        "import signal, threading; from jaxalloc import cli; seen = []\n"
+        "ask = lambda: seen.append(signal.getsignal(signal.SIGTERM)) or 0\n"
+        "cli.own_process(ask); assert seen[-1] is not signal.SIG_DFL; assert ask() or seen[-1] is signal.SIG_DFL\n"
+        "thread = threading.Thread(target=lambda: cli.own_process(ask)); thread.start(); thread.join()\n"
+        "assert seen[-1] is signal.SIG_DFL\n"
+        "for own in (signal.SIG_IGN, lambda *_: None):\n"
+        "    signal.signal(signal.SIGTERM, own); cli.own_process(ask); assert seen[-1] is own is signal.getsignal(15)\n"
+    )
+    done = python(code)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_study_ended_by_sigterm_has_kept_its_state(file: Path, tmp_path: Path) -> None:
+    command = ["study", str(file), "--n", "2000000", "--out", str(tmp_path / "study"), "--keep", "summary"]
+    command += ["--profile", "equal_weight", "--chunk-size", "512"]
+    process = subprocess.Popen(
+        [sys.executable, "-W", "error", "-m", "jaxalloc", *command], stderr=subprocess.PIPE, text=True
+    )
+    deadline = time.monotonic() + 120
+    while not list(tmp_path.glob("study/state/*.parquet")):  # it has finished a chunk
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 143
+    last = err.splitlines()[-1]
+    assert re.fullmatch(r"jaxalloc: interrupted; [\d,]+ of 2,000,000 universes are kept in .*; resume with: .*", last)
+    state = read_manifest(tmp_path / "study")
+    assert state is not None
+    assert state.state is not None
+    assert f"{state.state.count * 512:,} of" in last
 
 
 def test_a_reader_that_leaves_is_no_error(file: Path) -> None:

@@ -26,6 +26,7 @@ from jaxalloc.engine.shapes import (
     chunk_bytes,
     lanes_of,
     link_few,
+    measured_at_once,
     sizes_of,
     turns_of,
 )
@@ -79,6 +80,30 @@ def test_parts_are_whole_groups_within_their_memory(backend: Backend, memory: in
                 of_returns = chosen.own * held * chosen.assets * np.dtype(kind).itemsize
                 assert chosen.own == 1 or of_returns <= 2**24
                 assert backend is Backend.CPU or chosen.few == chosen.group >= 512
+
+
+@pytest.mark.parametrize("backend", [Backend.CPU, Backend.ACCELERATOR])
+def test_a_long_panel_lowers_the_universes_of_a_group(backend: Backend) -> None:
+    for n_assets in (5, 20, 60, 160, 500):
+        for n_rows in (20_000, 100_000, 1_000_000):
+            for simulated in (False, True):
+                chosen = sizes_of((n_rows, n_assets), np.float64, backend, 2**36, simulated, simulated)
+                assert chosen.capacity % chosen.group == chosen.group % chosen.few == chosen.few % chosen.own == 0
+                of_weights = chosen.group * chosen.rows * 8
+                if backend is Backend.ACCELERATOR:  # a program that does not fill it takes as long
+                    assert chosen.group == 512 or of_weights <= 2**36 // 64
+                    continue
+                assert chosen.group == 1 or of_weights <= 2**26
+                assert chosen.capacity == chosen.group or chosen.capacity * chosen.rows <= 2**28  # rows left out
+                assert not simulated or chosen.group == 1 or of_weights * chosen.assets <= 2**27
+                measured = measured_at_once(chosen, 4, n_rows, np.float64)
+                assert chosen.group % measured == 0
+                assert measured == 1 or measured * 4 * n_rows * 8 <= 2**26
+
+
+def test_a_group_of_ten_years_is_as_large_as_of_one() -> None:
+    for n_assets in (20, 60, 431):
+        assert sizes_of((252, n_assets), np.float64).group == sizes_of((2520, n_assets), np.float64).group
 
 
 def test_solvers_go_through_tiles_of_bounded_size() -> None:

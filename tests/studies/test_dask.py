@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -20,7 +21,7 @@ import jaxalloc as ja
 from jaxalloc.arguments.errors import InputError
 from jaxalloc.datasets import synthetic_market
 from jaxalloc.storage.writer import Store
-from jaxalloc.studies.dask import dask_workers
+from jaxalloc.studies.dask import SchedulerLostError, dask_workers
 from jaxalloc.studies.study import Study
 
 distributed = pytest.importorskip("distributed")
@@ -34,6 +35,7 @@ pytestmark = [
 MARKET = synthetic_market(n_assets=8, n_observations=126)
 SAMPLER = ja.Bootstrap(1400, "circular", 21)
 GRID = ja.sweep(ja.AllocationConfig(profiles=("risk_parity", "barbell")), cluster_cap=[0.25, 0.4])
+COMM = {"distributed.comm.timeouts.connect": "2s"}  # that a client waits for a scheduler to come back
 PATIENCE = 300  # seconds until a process that should have come up counts as lost
 
 
@@ -171,6 +173,31 @@ def test_stopped_and_resumed(client: Any, alone: Study, tmp_path: Path, monkeypa
     study = ja.run_study(*arguments, dask=client, resume=True)
     assert sorted(written) == written == list(range(-(-2 * SAMPLER.n // 512)))
     assert_same(study, alone)
+
+
+@pytest.mark.parametrize("keep", ["weights", "summary"])
+def test_a_lost_scheduler_is_an_error_of_one_line(
+    alone: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, keep: Any
+) -> None:
+    import dask
+
+    arguments: Any = (MARKET, SAMPLER, GRID, 3, tmp_path / "study")
+    with contextlib.closing(LocalCluster(tmp_path)) as cluster, dask.config.set(COMM):
+        cluster.worker()
+        address = json.loads(cluster.scheduler_file.read_text())["address"]
+
+        def lose_it(count: int) -> None:
+            cluster.processes[0].kill()
+
+        with pytest.raises(SchedulerLostError) as error:
+            ja.run_study(*arguments, keep=keep, chunk_size=512, dask=address, progress=lose_it)
+    said = str(error.value)
+    assert "\n" not in said
+    kept = re.search(r"is lost \(\w+\); ([\d,]+) of 2,800 universes are kept in .*study; .* with resume=True$", said)
+    assert kept is not None
+    assert int(kept[1].replace(",", "")) in (512, 1024)  # the second may have been on its way
+    study = ja.run_study(*arguments, keep=keep, chunk_size=512, resume=True)
+    assert study.profile_summary().equals(alone.profile_summary())
 
 
 def test_bad_clusters_are_errors_of_one_line(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,6 +17,8 @@ import pytest
 
 import jaxalloc as ja
 from jaxalloc.storage.reader import StoredStudy
+from jaxalloc.storage.writer import Store
+from jaxalloc.studies import compute
 
 # Everything is small but the number of universes: the process must not be done before it is killed.
 STUDY = """
@@ -120,6 +122,32 @@ def test_killed_twice_and_resumed_is_as_if_nothing_had_been(
 def test_killed_twenty_times(tmp_path: Path, programs: dict[str, str], keep: str) -> None:
     n = {"weights": 240_000, "summary": 600_000}[keep]  # enough that none of the 20 runs gets to the end
     assert killed_over_and_over(tmp_path, programs, keep, kills=20, n=n) == 20
+
+
+@pytest.mark.parametrize(("seconds", "saved"), [(0.0, [1, 2, 3, 4, 5, 6]), (0.06, [1, 3, 5, 6])])
+def test_the_summary_is_saved_by_work_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seconds: float, saved: list[int]
+) -> None:
+    """A chunk takes a second here; a state is saved as soon as that takes no more than a twentieth of the time."""
+    market = ja.datasets.synthetic_market(n_assets=6, n_observations=64)
+    config = ja.AllocationConfig(profiles=("risk_parity", "barbell"))
+    whole = ja.run_study(market, None, config)
+    clock, states = [0.0], []
+
+    def save(self: Store, count: int, arrays: dict[str, np.ndarray]) -> None:
+        states.append(count)
+        clock[0] += seconds
+
+    def add(self: object, start: int, result: object) -> None:
+        clock[0] += 1
+
+    monkeypatch.setattr(Store, "save_state", save)
+    monkeypatch.setattr(compute._Summaries, "add_chunk", add)
+    monkeypatch.setattr(compute.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(compute, "write_results", lambda study, store: None)
+    monkeypatch.setattr(compute._Summaries, "study", lambda *_: whole)
+    ja.run_study(market, ja.Bootstrap(6 * 512), config, 7, tmp_path / "study", chunk_size=512, keep="summary")
+    assert states == saved
 
 
 @pytest.mark.parametrize("damage", ["truncated", "flipped", "gone"])

@@ -536,8 +536,11 @@ def test_counts_are_those_of_pandas(drawn: Study) -> None:
 # symbol -> its cell
 HOSTILE = {
     **{symbol: f"'{symbol}" for symbol in ("=1+1", "+1", "-BTC", "@x", "\t=1", " =1", '=a,"b')},
+    # of full width, small, raised, behind spaces and marks that do not show; and the true minus
+    **{symbol: f"'{symbol}" for symbol in ("\uff1d1+1", "\uff0b1", "\uff0d1", "\uff201", "\ufe66\u00e9", "\u207a1")},
+    **{symbol: f"'{symbol}" for symbol in ("\u3000\uff1d1", "\u200b=1", "\ufeff=1", "\u22121", "\u00ad-\u00e9")},
     **{"\r=1": "' =1", "a\r=1": "a =1", "line\nbreak": "line break"},
-    **{symbol: symbol for symbol in ("a,b", 'say "x"', "universe", "plain", "é", "1.5", "a=b")},
+    **{symbol: symbol for symbol in ("a,b", 'say "x"', "universe", "plain", "é", "1.5", "a=b", "a\uff1db", "\u5bcc=")},
 }
 
 

@@ -122,7 +122,7 @@ def test_windows_are_those_of_a_loop(window: int, step: int, expanding: bool) ->
 
 
 @pytest.mark.parametrize("expanding", [False, True])
-@pytest.mark.parametrize(("window", "step"), [(7, 3), (5, 21), (22, 1), (23, 4)])
+@pytest.mark.parametrize(("window", "step"), [(7, 3), (5, 21), (22, 1), (23, 4), (7, 2**31 - 1)])
 def test_a_live_window_ends_on_the_last_row(window: int, step: int, expanding: bool) -> None:
     before = draw(RollingWindows(window, step, expanding)).weights
     found = draw(RollingWindows(window, step, expanding, live=True)).weights

@@ -148,7 +148,7 @@ def _bisect_lanes(covariance: Array) -> Array:
         spread = _diagonal(table)
         spread = jnp.where(is_negligible(spread, members), jitter(dtype) * members, spread)
         exists = total > 0
-        spread = jnp.where(exists, spread / jnp.where(exists, total, 1) ** 2, 0)
+        spread = jnp.where(exists, spread / jnp.where(exists, total, 1) / jnp.where(exists, total, 1), 0)
         first, second = spread[::2], spread[1::2]
         both = first + second
         shares.append(jnp.stack([second, first], axis=1) / jnp.where(both > 0, both, 1)[:, None])

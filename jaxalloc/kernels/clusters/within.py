@@ -178,6 +178,8 @@ def _share_out_bounded(
     """`share_out` where some member reaches the bound: the set of those grows until theta is right for the rest."""
     of_asset = jnp.clip(labels, 0, cluster_weights.shape[0] - 1)
     member = labels >= 0
+    # of members whose share has underflowed beside a full one's, each can still be given some
+    inner = jnp.maximum(inner, jnp.finfo(inner.dtype).tiny / jnp.finfo(inner.dtype).eps)
 
     def by_cluster(values: Array) -> Array:
         return sum_by_cluster(values, labels, cluster_weights.shape[0], backend)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import jax.numpy as jnp
-from jax import Array
+from jax import Array, lax
 
 NEGLIGIBLE = 32  # units in the last place
 _OFF = 8  # likewise
@@ -32,6 +32,29 @@ def is_negligible(variance: Array, gross: Array) -> Array:
 def is_off(total: Array) -> Array:
     """Whether a sum of weights differs from 1 by more than rounding: by more than 8 units in the last place."""
     return jnp.abs(total - 1) > _OFF * jnp.finfo(total.dtype).eps
+
+
+def sum_tolerance(dtype: Any) -> float:
+    """How far from 1 the weights of a portfolio may sum: 1e-12 in float64, 1e-6 in float32."""
+    return 1e-12 if jnp.dtype(dtype) == jnp.float64 else 1e-6
+
+
+def inverse_power_of_two(values: Array) -> Array:
+    """1 over the largest power of 2 up to each value, a constant; 1 where that is 0, or no normal number.
+
+    To multiply by it loses no digit. (XLA makes a / s * b / s into a b / (s s), which may be no number.)
+    """
+    dtype = values.dtype
+    width, mantissa, bias = (jnp.int64, 52, 1023) if dtype == jnp.float64 else (jnp.int32, 23, 127)
+    exponent = 2 * bias - (lax.bitcast_convert_type(jnp.abs(lax.stop_gradient(values)), width) >> mantissa)
+    normal = (exponent > 0) & (exponent < 2 * bias)
+    return lax.bitcast_convert_type(jnp.where(normal, exponent, bias) << mantissa, dtype)
+
+
+def is_computable(variance: Any) -> Any:
+    """Whether a variance is neither so small nor so large that sums of its products are no numbers."""
+    limits = jnp.finfo(variance.dtype)
+    return (variance >= limits.tiny / limits.eps) & (variance <= limits.max * limits.eps)
 
 
 def flat_below(largest: Any, dtype: Any) -> Any:

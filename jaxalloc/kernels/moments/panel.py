@@ -28,7 +28,8 @@ class SharedPanel(NamedTuple):
         centred: (T, N) returns minus ``centre``; 0 where missing.
         centre: (N,) the median of each column. Sums of squares are taken about it; unlike the mean it cannot be
             dragged so far by one wild row that a universe without that row loses its digits.
-        cubed: (T, N) their cubes.
+        inverse_scale: (N,) a power of 2, 1 over about the usual size of each column.
+        cubed: (T, N) the cubes of the centred returns times ``inverse_scale``.
         missing: (T, N) 1.0 where a return is not finite, or too large to compute with, else 0.
         outer: (T, N (N + 1) / 2) products of the centred columns, upper triangle by rows; or (T, 0) where that table
             would not fit its memory budget, and the covariance is then computed from ``centred``.
@@ -40,6 +41,7 @@ class SharedPanel(NamedTuple):
 
     centred: Any
     centre: Any
+    inverse_scale: Any
     cubed: Any
     missing: Any
     outer: Any
@@ -65,10 +67,11 @@ def share_panel(
     """
     (length, count), dtype = returns.shape, returns.dtype
     rows, assets = n_rows or length, n_assets or count
-    # A finite return whose cube overflows would spoil the universes that do not even use it, as 0 times infinity is
+    limits = np.finfo(dtype)
+    # A finite return whose square overflows would spoil the universes that do not even use it, as 0 times infinity is
     # NaN; in those that do it makes the moments infinite, which is as bad as missing.
     with np.errstate(invalid="ignore"):
-        finite = np.abs(returns) < 0.25 * float(np.finfo(dtype).max) ** (1 / 3)
+        finite = np.abs(returns) < 0.25 * float(limits.max) ** 0.5
     centre = _medians(returns, finite)
     filled = np.where(finite, returns, 0)
 
@@ -78,6 +81,7 @@ def share_panel(
         return table
 
     centred = padded(np.where(finite, filled - centre[None, :], 0))
+    inverse_scale = _inverse_scales(centred)
     order = np.empty((rows, assets), np.int32)
     order[:] = np.arange(rows, dtype=np.int32)[:, None]
     order[:length, :count] = np.argsort(-filled, axis=0, kind="stable")
@@ -85,7 +89,8 @@ def share_panel(
     return SharedPanel(
         centred=centred,
         centre=np.pad(centre, (0, assets - count)),
-        cubed=centred**3,
+        inverse_scale=inverse_scale,
+        cubed=(centred * inverse_scale) ** 3,
         missing=padded((~finite).astype(dtype)),
         outer=_outer_products(centred, max_outer_bytes),
         returns=padded(filled),
@@ -102,6 +107,20 @@ def _medians(returns: np.ndarray, usable: np.ndarray) -> np.ndarray:
     low = ordered[np.maximum(count - 1, 0) // 2, column]
     high = ordered[np.minimum(count // 2, len(returns) - 1), column]
     return np.where(some, np.where(some, low, 0) / 2 + np.where(some, high, 0) / 2, 0).astype(returns.dtype)
+
+
+def _inverse_scales(centred: np.ndarray) -> np.ndarray:
+    """(N,) powers of 2, times which a column's cubes are numbers and, but for its smallest values, not 0.
+
+    That is 1 over about the median size of what is not 0, so that a universe without a column's wild rows keeps its
+    digits; or less, where the wildest row needs it.
+    """
+    limits, ordered = np.finfo(centred.dtype), np.sort(np.abs(centred), axis=0)
+    zeros = np.sum(ordered == 0, axis=0)
+    middle = ordered[np.minimum((len(ordered) + zeros) // 2, len(ordered) - 1), np.arange(centred.shape[1])]
+    wanted = np.maximum(middle, ordered[-1] / (float(limits.max) ** (1 / 3) / 4))
+    _, exponent = np.frexp(wanted)
+    return np.ldexp(np.ones_like(wanted), -np.maximum(exponent, limits.minexp + 1))
 
 
 def _outer_products(centred: np.ndarray, max_bytes: int) -> np.ndarray:
@@ -190,9 +209,10 @@ def panel_moments(
         mean, plain_mean = mean_of(recent_first), mean_of(first)
         plain_variance = jnp.where(active, (squares - n * first**2) / divisor(n - 1), 0)
         weights_ok = weights_ok & ~in_one_row(recent)
-    raw_second = squares / divisor(n)
     raw_third = dot(c, panel.cubed) / divisor(n)
-    third = jnp.where(active, raw_third - 3 * first * raw_second + 2 * first**3, 0)
+    centre = first * panel.inverse_scale
+    raw_second = squares / divisor(n) * panel.inverse_scale * panel.inverse_scale
+    third = jnp.where(active, raw_third - 3 * centre * raw_second + 2 * centre**3, 0)
     return judged_moments(
         weights_ok & ~missing,
         mask,
@@ -202,6 +222,7 @@ def panel_moments(
         plain_mean=plain_mean,
         plain_variance=plain_variance,
         third=third,
+        inverse_scale=panel.inverse_scale,
         active=active,
     )
 

@@ -8,6 +8,7 @@ from typing import NamedTuple, TypeVar
 import jax.numpy as jnp
 from jax import Array, lax
 
+from jaxalloc.kernels.lanes.precision import inverse_power_of_two, is_computable
 from jaxalloc.kernels.lanes.products import divisor, dot
 
 State = TypeVar("State")
@@ -24,7 +25,9 @@ class Moments(NamedTuple):
         covariance: (N, N) weighted covariance with divisor n - 1; likewise.
         plain_mean: (N,) mean of the observation weights themselves, whatever the decay.
         plain_variance: (N,) variance of those, divisor n - 1.
-        third: (N,) mean cubed deviation of those from ``plain_mean``, divisor n.
+        third: (N,) mean cubed deviation of those from ``plain_mean``, divisor n, each times
+            ``inverse_scale``: of small or large returns the cube itself would be no number.
+        inverse_scale: (N,) a power of 2, 1 over about the usual size of the deviations.
         active: (N,) bool, the assets that take part.
         dropped: () bool, an asset of the mask left because its returns are all equal.
         valid: () bool, False where the universe has no moments (see `Status.INVALID`).
@@ -36,6 +39,7 @@ class Moments(NamedTuple):
     plain_mean: Array
     plain_variance: Array
     third: Array
+    inverse_scale: Array
     active: Array
     dropped: Array
     valid: Array
@@ -125,6 +129,7 @@ def sample_moments(
     nothing = _Sums(plain=zero, recent=zero, highest=zero - jnp.inf, lowest=zero + jnp.inf, missing=jnp.bool_(False))
     sums = over_rows(look, nothing, n_rows, returns, *own)
     active = mask & ~(sums.highest <= sums.lowest)
+    inverse_scale = inverse_power_of_two(jnp.where(active, sums.highest - sums.lowest, 1))
     plain_mean, mean = (jnp.where(active, total / divisor(n), 0) for total in (sums.plain, sums.recent))
 
     def deviate(state: tuple[Array, Array, Array], x: Array, *own: Array) -> tuple[Array, Array, Array]:
@@ -135,7 +140,7 @@ def sample_moments(
         about_mean = jnp.where(inside, values - mean[None, :], 0)
         return (
             squares + dot(own[0], deviation**2),
-            cubes + dot(own[0], deviation**3),
+            cubes + dot(own[0], (deviation * inverse_scale[None, :]) ** 3),
             products + dot((own[-1][:, None] * about_mean).T, about_mean),
         )
 
@@ -154,6 +159,7 @@ def sample_moments(
         plain_mean=plain_mean,
         plain_variance=jnp.diagonal(covariance) if decay is None else squares / divisor(n - 1),
         third=cubes / divisor(n),
+        inverse_scale=inverse_scale,
         active=active,
     )
 
@@ -191,7 +197,7 @@ def judged_moments(readable: Array, mask: Array, **moments: Array) -> Moments:
         moments: the other fields of `Moments`, by name.
     """
     active, variance = moments["active"], jnp.diagonal(moments["covariance"])
-    usable = jnp.all(jnp.where(active, (variance > 0) & jnp.isfinite(variance), True))
+    usable = jnp.all(jnp.where(active, is_computable(variance), True))
     usable = usable & jnp.all(jnp.isfinite(moments["third"]))
     valid = readable & (moments["count"] >= 2) & jnp.any(active) & usable
     return Moments(**moments, dropped=jnp.any(mask & ~active), valid=valid)

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from jaxalloc.kernels.lanes.precision import inverse_power_of_two
 from jaxalloc.kernels.lanes.products import divisor, dot
 from jaxalloc.kernels.moments.sample import Moments, decayed_weights
 from jaxalloc.kernels.moments.shrinkage import shrink_sample
@@ -35,6 +36,7 @@ def smooth_moments(returns: Array, weights: Array, active: Array, decay: Array |
     deviation = jnp.where(used, x - plain_mean[None, :], 0)
     about_mean = jnp.where(used, x - mean[None, :], 0)
     covariance = dot((recent[:, None] * about_mean).T, about_mean) / divisor(n - 1)
+    inverse_scale = inverse_power_of_two(jnp.max(jnp.abs(deviation), axis=0))
     true = jnp.bool_(True)
     moments = Moments(
         count=n,
@@ -42,7 +44,8 @@ def smooth_moments(returns: Array, weights: Array, active: Array, decay: Array |
         covariance=(covariance + covariance.T) / 2,
         plain_mean=plain_mean,
         plain_variance=dot(c, deviation**2) / divisor(n - 1),
-        third=dot(c, deviation**3) / divisor(n),
+        third=dot(c, (deviation * inverse_scale[None, :]) ** 3) / divisor(n),
+        inverse_scale=inverse_scale,
         active=active,
         dropped=~true,
         valid=true,

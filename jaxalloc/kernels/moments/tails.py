@@ -39,7 +39,7 @@ def skewness(moments: Moments) -> Array:
     n = moments.count
     second = moments.plain_variance * (n - 1) / divisor(n)
     usable = moments.active & (second > 0) & (n >= 3)
-    deviation = jnp.sqrt(jnp.where(usable, second, 1))
+    deviation = jnp.sqrt(jnp.where(usable, second, 1)) * moments.inverse_scale
     # divided one factor at a time: the cube of a small deviation would underflow in float32
     standardised = moments.third / deviation / deviation / deviation
     correction = jnp.sqrt(jnp.maximum(n * (n - 1), 0)) / jnp.where(n > 2, n - 2, 1)
