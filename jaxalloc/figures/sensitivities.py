@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from jaxalloc.arguments.words import per_cent
 from jaxalloc.figures.canvas import ACCENT, canvas, graph_objects, label
 
 if TYPE_CHECKING:
@@ -58,17 +57,3 @@ def estimates(sensitivity: Sensitivity, profile: str | None = None, *, top: int 
     figure.update_yaxes(range=[-0.6, max(n, 1) - 0.4], tickvals=rows, ticktext=ticks, showgrid=False, zeroline=False)
     figure.update_xaxes(tickformat=".2~%", rangemode="tozero", title="turnover")
     return figure
-
-
-def described(sensitivity: Sensitivity, profile: str | None = None) -> str:
-    """What is seen on the figure, in words, for those who do not see it."""
-    profile = sensitivity.profiles[0] if profile is None else profile
-    worst = sensitivity.largest(profile, 1)
-    named = profile.replace("_", " ")
-    if worst.empty:
-        return f"no error of a mean or a volatility would change the portfolio of {named}"
-    asset, estimate, turnover = worst.loc[0, ["asset", "estimate", "turnover"]]
-    return (
-        f"the estimates that {named} hangs on most, led by the {estimate} of {asset}: one standard error of it "
-        f"trades {per_cent(float(turnover), 1, '-')}"
-    )
