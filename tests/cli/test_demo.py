@@ -15,6 +15,7 @@ import pytest
 import jaxalloc as ja
 from jaxalloc import datasets
 from jaxalloc.arguments.errors import InputError
+from jaxalloc.arguments.words import plain_name
 from jaxalloc.cli import tour
 from jaxalloc.settings.config import DEFAULT_PROFILES
 
@@ -42,7 +43,7 @@ def test_demo_prints_writes_and_runs_again(small_market: pd.DataFrame, capsys: p
         assert err == ""
         assert max(map(len, out.split("4. Written")[0].splitlines())) <= 80
         for text in (
-            *DEFAULT_PROFILES,
+            *map(plain_name, DEFAULT_PROFILES),
             "lead asset",
             f"{n_resamples} universes",
             "Written to jaxalloc-demo",

@@ -926,7 +926,6 @@ def test_chunks_without_a_running_summary_are_summed_up_again(
 def test_a_running_summary_is_saved_on_the_way(
     saved: tuple[Study, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(compute_module, "_SECONDS_BETWEEN_STATES", 0.0)
     monkeypatch.setattr(compute_module, "_SHARE_OF_SAVING", np.inf)
     counts: list[int] = []
     save = store_module.Store.save_state
