@@ -21,7 +21,7 @@ from jaxalloc.portfolios.smooth_formulas import SMOOTH_FORMULAS
 from jaxalloc.settings.config import ASSET_PROFILES
 
 N, T, B = 8, 40, 128
-STEP = 1e-6
+STEPS = 1e-6, 5e-6  # the shorter crosses fewer kinks, the longer magnifies less of what a solver leaves unsolved
 # by how much a number of the settings goes with a step of 1
 NUMBERS = {
     "cluster_cap": 0.1,
@@ -139,24 +139,27 @@ def sets(made: ja.Allocation) -> list[np.ndarray]:
 
 
 def check(config: ja.AllocationConfig, seed: int, given: bool = False, least: float = 0.9) -> None:
-    """Compare derivatives of universes with central differences."""
+    """Compare derivatives of universes with central differences, by the better of two steps."""
     at, mask, to = universes(seed, given)
     with jax.enable_x64(True):
-        (here, values, _), (ahead, *_), (behind, *_) = (
-            find(config, moved(at, to, by), mask, to) for by in (0, STEP, -STEP)
-        )
-    tangents = dict(zip(SMOOTH, values, strict=True))
-    valid = here.status[:, 0] & ja.Status.INVALID.value == 0
-    same = np.broadcast_to(valid[:, None], (B, len(config.profiles)))
-    for one, two, three in zip(sets(here), sets(ahead), sets(behind), strict=True):
-        same = same & ((one == two) & (one == three)).all(axis=-1)
-    assert same.mean() > least
-    for name, tangent in tangents.items():
-        assert np.isfinite(tangent[valid]).all(), name
-        differences = (getattr(ahead, name) - getattr(behind, name)) / (2 * STEP)
-        error = np.abs(differences - tangent) / (1 + np.abs(differences))
-        comparable = same.all(axis=1) if name == "antifragility" else same if tangent.ndim == 2 else same[..., None]
-        worst = np.where(comparable if name != "antifragility" else comparable[:, None], error, 0).max()
+        here = find(config, at, mask, to)
+        ends = [[find(config, moved(at, to, by), mask, to).made for by in (step, -step)] for step in STEPS]
+    valid = here.made.status[:, 0] & ja.Status.INVALID.value == 0
+    errors: dict[str, list[np.ndarray]] = {name: [] for name in SMOOTH}
+    for step, (ahead, behind) in zip(STEPS, ends, strict=True):
+        same = np.broadcast_to(valid[:, None], (B, len(config.profiles)))
+        for one, two, three in zip(sets(here.made), sets(ahead), sets(behind), strict=True):
+            same = same & ((one == two) & (one == three)).all(axis=-1)
+        assert same.mean() > least
+        for name, tangent in zip(SMOOTH, here.tangents, strict=True):
+            assert np.isfinite(tangent[valid]).all(), name
+            differences = (getattr(ahead, name) - getattr(behind, name)) / (2 * step)
+            error = np.abs(differences - tangent) / (1 + np.abs(differences))
+            of_universe = same.all(axis=1, keepdims=True)
+            comparable = of_universe if name == "antifragility" else same if tangent.ndim == 2 else same[..., None]
+            errors[name].append(np.where(comparable, error, 0))
+    for name, found in errors.items():
+        worst = np.minimum(*found).max()
         assert worst <= 1e-6, (name, worst)
 
 
