@@ -35,7 +35,7 @@ from jaxalloc.storage.schema import (
     or_null,
     whole,
 )
-from jaxalloc.studies.contents import SHARED, sampler, settings_of, symbols_of
+from jaxalloc.studies.contents import SHARED, sampler, settings_of, shared_record
 
 
 def _one_or_more(value: Any, path: str) -> None:
@@ -98,18 +98,7 @@ def check_walk(identity: dict[str, Any]) -> None:
 
 def walk_record_of(n_assets: int) -> Check:
     """Return the check of a walk-forward's record."""
-    return fields(
-        {
-            "symbols": symbols_of(n_assets),
-            "notes": list_of(TEXT),
-            "started": TEXT,
-            "seconds": NUMBER,
-            "command": TEXT,
-            "figures": anything,
-        },
-        optional=("command", "figures"),
-        others=True,
-    )
+    return fields(shared_record(n_assets) | {"figures": anything}, optional=("command", "figures"), others=True)
 
 
 class Sizes(NamedTuple):

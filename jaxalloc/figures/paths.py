@@ -9,14 +9,12 @@ import numpy as np
 from jaxalloc.arguments.words import plain_name
 from jaxalloc.figures.canvas import canvas, colour_of, faded, graph_objects
 from jaxalloc.figures.comparisons import short
-from jaxalloc.figures.walks import row_labels, thinned
+from jaxalloc.figures.walks import MOST_POINTS, row_labels, thinned
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
     from jaxalloc.backtest.validation import CrossValidation
-
-_MOST_POINTS = 400  # of a line; a screen shows no more
 
 
 def path_wealth(validation: CrossValidation, *, log: bool = False, at: int | None = None) -> go.Figure:
@@ -41,7 +39,7 @@ def path_wealth(validation: CrossValidation, *, log: bool = False, at: int | Non
     grown = np.cumprod(1 + validation.net[number], axis=2)
     low, middle, high = grown.min(axis=0), np.median(grown, axis=0), grown.max(axis=0)
     for p, profile in enumerate(validation.profiles):
-        kept, colour = thinned(middle[p], _MOST_POINTS), colour_of(profile)
+        kept, colour = thinned(middle[p], MOST_POINTS), colour_of(profile)
         labels = row_labels(validation.dates[kept])
         shared: dict[str, Any] = {"name": plain_name(profile), "legendgroup": profile, "mode": "lines"}
         shade = go.Scatter(

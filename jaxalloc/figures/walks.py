@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from jaxalloc.backtest.walk import WalkForward
 
-_MOST_POINTS = 400  # points of a line; a screen shows no more
+MOST_POINTS = 400  # points of a line; a screen shows no more
 _MOST_REBALANCES = 150  # rebalances at which areas are drawn
 _LONGEST = 18
 # colours of stacked areas, from the bottom up
@@ -213,7 +213,7 @@ def _lines(walk: WalkForward, values: np.ndarray, shape: str, index: pd.Index | 
     if walk.benchmark is not None and len(values) > len(lines):
         lines.append((label(walk.benchmark.name, _LONGEST), MUTED))
     for (name, colour), series in zip(lines, values, strict=True):
-        kept = thinned(series, _MOST_POINTS)
+        kept = thinned(series, MOST_POINTS)
         figure.add_trace(
             go.Scatter(
                 x=row_labels(index[kept]),

@@ -72,7 +72,7 @@ def describe(
     """
     valid, labels, n_assets = estimates.valid, estimates.labels, estimates.active.shape[0]
     limits = jax.tree.map(lambda leaf: jnp.where(_like(kinds.core, leaf), leaf[CORE], leaf[WHOLE]), clustered.limits)
-    bound = jnp.where(kinds.bounded, asset_bound(estimates, config), 1)
+    bound = jnp.where(kinds.bounded, asset_bound(estimates.active, config), 1)
     with jax.named_scope("mending"):
         variance = jnp.diagonal(estimates.covariance)
         members = sum_by_cluster(clustered.inner**2 * variance, labels, n_assets, backend)

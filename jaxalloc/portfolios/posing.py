@@ -96,7 +96,7 @@ def see_assets(estimates: Estimates, config: AllocationConfig, backend: Backend)
         excess=jnp.where(active, estimates.mean - config.risk_free_rate, 0),
         active=active,
         labels=estimates.labels,
-        upper=jnp.where(active, asset_bound(estimates, config), 0),
+        upper=jnp.where(active, asset_bound(active, config), 0),
         config=config,
         backend=backend,
     )
@@ -109,7 +109,7 @@ def pose_assets(assets: Assets) -> Posed:
     return Posed(covariance=assets.covariance, rewards=rewards, uppers=assets.upper[None])
 
 
-def asset_bound(estimates: Estimates, config: AllocationConfig) -> Array:
+def asset_bound(active: Array, config: AllocationConfig) -> Array:
     """() the bound on an asset of a profile over assets: max(asset cap, slack / active assets)."""
-    count = jnp.sum(estimates.active, dtype=config.slack.dtype)
+    count = jnp.sum(active, dtype=config.slack.dtype)
     return jnp.maximum(config.asset_cap, config.slack / jnp.maximum(count, 1))

@@ -35,7 +35,7 @@ from jaxalloc.kernels.solvers.risk_parity.solve import RISK_PARITY
 from jaxalloc.portfolios.barbell import Sleeve, antifragility
 from jaxalloc.portfolios.baselines import Assets
 from jaxalloc.portfolios.estimates import Given
-from jaxalloc.portfolios.posing import VOLATILITY
+from jaxalloc.portfolios.posing import VOLATILITY, asset_bound
 from jaxalloc.portfolios.profiles import PROFILES, Profile
 from jaxalloc.portfolios.smooth_formulas import SMOOTH_FORMULAS
 from jaxalloc.settings.config import AllocationConfig
@@ -206,10 +206,11 @@ def portfolios_near(
     here = _view(mean, Scaled(covariance), config, kept, given, backend)
     profiles = [PROFILES[name] for name in config.profiles]
     near = [_near(name, place, here, synthetic, kept) for place, name in enumerate(config.profiles)]
-    full = [
-        _at_bound(kept.solved[place], here.limits[profile.upper], synthetic.inner, labels)
+    full = {
+        place: _at_bound(kept.solved[place], here.limits[profile.upper], synthetic.inner, labels)
         for place, profile in enumerate(profiles)
-    ]
+        if profile.clustered
+    }
 
     def smooth(mean: Array, covariance: Scaled, config: AllocationConfig) -> Smooth:
         view = _view(mean, covariance, config, kept, given, backend)
@@ -217,9 +218,8 @@ def portfolios_near(
         for place, profile in enumerate(profiles):
             solved, one = near[place](view), jnp.ones_like(config.asset_cap)
             if profile.clustered:
-                limits = view.limits[profile.upper]
-                weights = _shared_out(solved, view.inner, labels, limits.asset, full[place], backend)
-                of_clusters, bound = solved, _Limits(upper=limits.upper, cluster=limits.cluster, asset=limits.asset)
+                of_clusters, bound = solved, view.limits[profile.upper]
+                weights = _shared_out(solved, view.inner, labels, bound.asset, full[place], backend)
             else:
                 weights, of_clusters = solved, sum_by_cluster(solved, labels, n, backend)
                 at_most = jnp.max(view.assets.upper) if profile.over_assets else one
@@ -248,14 +248,13 @@ def _view(
     excess = sum_by_cluster(inner * mean, labels, n, backend) - config.risk_free_rate
     index = jnp.arange(n, dtype=jnp.int32)
     absent = (index[:, None] == index[None, :]) & ~active[:, None]
-    count = jnp.maximum(jnp.sum(active, dtype=mean.dtype), 1)
     assets = Assets(
         covariance=jnp.where(absent, 1, covariance.dense()),
         mean=mean,
         excess=jnp.where(active, mean - config.risk_free_rate, 0),
         active=active,
         labels=labels,
-        upper=jnp.where(active, jnp.maximum(config.asset_cap, config.slack / count), 0),
+        upper=jnp.where(active, asset_bound(active, config), 0),
         config=config,
         backend=backend,
     )

@@ -133,18 +133,18 @@ def symbols_of(n_assets: int) -> Check:
     return check
 
 
+def shared_record(n_assets: int) -> dict[str, Check]:
+    """Return the checks of what the records of studies and walk-forwards have in common."""
+    return {
+        "symbols": symbols_of(n_assets),
+        "notes": list_of(TEXT),
+        "started": TEXT,
+        "seconds": NUMBER,
+        "command": TEXT,
+    }
+
+
 def record_of(n_assets: int) -> Check:
     """Return the check of a study's record."""
-    return fields(
-        {
-            "symbols": symbols_of(n_assets),
-            "notes": list_of(TEXT),
-            "started": TEXT,
-            "seconds": NUMBER,
-            "command": TEXT,
-            "status_counts": anything,
-            "point_status": anything,
-        },
-        optional=("command",),
-        others=True,
-    )
+    own = {"status_counts": anything, "point_status": anything}
+    return fields(shared_record(n_assets) | own, optional=("command",), others=True)
