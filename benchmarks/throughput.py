@@ -36,7 +36,15 @@ from jaxalloc.cli.timing import TimedEngine, allocations, engine_of
 from jaxalloc.engine import scheduler
 from jaxalloc.engine.calls import Calls, Stage
 from jaxalloc.engine.programs import settle
+from jaxalloc.engine.scalar import Scalar
 
+# methods of `Scalar`, as the tables call them
+SCALAR = {
+    "cluster": "clusters (scalar)",
+    "solve_clusters": "problems across clusters (scalar)",
+    "solve_assets": "problems over assets (scalar)",
+    "describe": "describe (scalar)",
+}
 HOST = "the host, between the stages"
 
 
@@ -53,9 +61,9 @@ def median_seconds(call: Callable[[], Any], repeats: int) -> float:
 
 @contextlib.contextmanager
 def clocked() -> Iterator[dict[str, list[float]]]:
-    """Within it every call of a program is waited for: the seconds of each call, by the program's name."""
+    """Within it every call of a program is waited for: the seconds of each call, by the program's or kernel's name."""
     found: dict[str, list[float]] = collections.defaultdict(list)
-    run = Calls.run
+    run, kernels = Calls.run, {name: getattr(Scalar, name) for name in SCALAR}
 
     def timed(self: Calls, stage: Stage, *arguments: Any) -> Any:
         start = time.perf_counter()
@@ -63,11 +71,24 @@ def clocked() -> Iterator[dict[str, list[float]]]:
         found[stage.name].append(time.perf_counter() - start)
         return made
 
+    def timed_kernel(name: str) -> Callable[..., Any]:
+        def compute(*arguments: Any) -> Any:
+            start = time.perf_counter()
+            made = kernels[name](*arguments)
+            found[SCALAR[name]].append(time.perf_counter() - start)
+            return made
+
+        return compute
+
     Calls.run = timed  # type: ignore[method-assign]
+    for name in kernels:
+        setattr(Scalar, name, timed_kernel(name))
     try:
         yield found
     finally:
         Calls.run = run  # type: ignore[method-assign]
+        for name, kernel in kernels.items():
+            setattr(Scalar, name, kernel)
 
 
 @contextlib.contextmanager

@@ -57,6 +57,7 @@ ORDER: tuple[frozenset[str], ...] = tuple(
 LATE = {
     *("pyarrow", "plotly", "jinja2", "scipy", "jaxopt", "filelock", "distributed", "arch", "skfolio", "sklearn"),
     *("openpyxl", "jaxlib.version", "resource"),
+    "jaxalloc.kernels.scalar",  # numba
 }
 LATE_FOR_JAX = {"cli": {"jaxalloc.cli.options"}}  # the command line answers a wrong word without loading JAX
 

@@ -63,8 +63,8 @@ def identity_of(plan: WalkPlan, source: Source) -> dict[str, Any]:
         "precision": plan.precision,
         **({} if plan.bagging is None else {"bagging": plan.bagging.settings()}),
         **({} if plan.benchmark is None else plan.benchmark.identity()),
-        # portfolios are held in NumPy; the studies have the version of jaxlib
-        "versions": {name: version for name, version in versions_entry().items() if name != "jaxlib"},
+        # portfolios are held in NumPy; the studies have the versions of what compiles kernels
+        "versions": {name: version for name, version in versions_entry().items() if name not in ("jaxlib", "numba")},
     }
 
 

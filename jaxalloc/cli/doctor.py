@@ -18,6 +18,7 @@ from jaxalloc.arguments.words import counted, reason, unquoted
 from jaxalloc.cli import machine, render
 from jaxalloc.cli.documents import to_json
 from jaxalloc.cli.options import Json, example, expand
+from jaxalloc.engine import scalar
 from jaxalloc.engine.kept import MOST_BYTES, folder_in_use, folder_of_jax, programs_kept_in
 from jaxalloc.engine.making import Stage
 from jaxalloc.engine.programs import Registry
@@ -53,11 +54,12 @@ def document() -> dict[str, Any]:
     kept: dict[str, Any] = {"folder": None, "entries": 0, "bytes": 0, "most_bytes": MOST_BYTES}
     advice = None
     if folder is not None:
-        objection = folder.objection(make=True)
-        sizes = [] if objection else folder.sizes()
+        unsafe = folder.objection(make=True)
+        sizes = [] if unsafe else folder.sizes()
         kept |= {"folder": str(folder.path), "entries": len(sizes), "bytes": sum(sizes)}
-        if objection:
-            advice = f"programs are not kept in {unquoted(folder.path)}: {objection}; {_ELSEWHERE}"
+        if unsafe:
+            advice = f"programs are not kept in {unquoted(folder.path)}: {unsafe}; {_ELSEWHERE}"
+    objection = scalar.objection() if machine.devices()["platform"] == "cpu" else "the device is not a CPU"
     test, failure = _test(None if folder is None or advice is not None else folder.path)
     return {
         "format": FORMAT,
@@ -65,6 +67,7 @@ def document() -> dict[str, Any]:
         "machine": machine.machine(),
         "device": machine.devices(),
         "programs": kept,
+        "scalar_kernels": {"used": objection is None, "objection": objection},
         "test": test,
         "advice": advice or failure or _advice_on_jax(),
     }
@@ -135,12 +138,15 @@ def _print(found: dict[str, Any]) -> None:
     if kept["folder"] is not None:
         size = f"{kept['bytes'] / 2**20:,.1f} of at most {kept['most_bytes'] / 2**20:,.0f} MiB"
         folder = f"in {unquoted(kept['folder'])}: {counted(kept['entries'], 'program')}, {size}"
+    refused = found["scalar_kernels"]["objection"]
+    kernels = "scalar kernels, compiled by numba" if refused is None else f"no scalar kernels ({refused})"
     loaded = "not kept" if test["load_seconds"] is None else f"loaded again in {test['load_seconds']:.3f} s"
     for line in (
         versions,
         f"{host['processor']}, {counted(host['cores'], 'core')}, {host['system']}",
         f"{counted(device['count'], 'device')}: {device['platform']}{kind}",
         f"compiled programs are kept {folder}",
+        f"many assets on a CPU: {kernels}",
         f"test: a small program compiled in {test['compile_seconds']:.3f} s, {loaded}",
         "all is well" if found["advice"] is None else "see the error",
     ):

@@ -12,7 +12,7 @@ from typing import Any
 from jaxalloc.engine.identity import available_cores
 from jaxalloc.engine.scheduler import compute_devices
 
-PACKAGES = ("jaxalloc", "jax", "jaxlib", "jaxopt", "numpy", "scipy", "pandas")  # as pip calls them
+PACKAGES = ("jaxalloc", "jax", "jaxlib", "jaxopt", "numpy", "numba", "scipy", "pandas")  # as pip calls them
 
 
 def machine() -> dict[str, Any]:

@@ -97,10 +97,11 @@ def allocate_batch(
     for start in range(0, len(masks), engine.chunk_size):
         part = slice(start, min(start + engine.chunk_size, len(masks)))
         items = Items(weights=weights[part], mask=masks[part], returns=x[part] if x.ndim == 3 else None)
-        allocation = engine.start(items, progress=progress).allocation()
+        allocation = engine.finish(items, progress=progress)
         for name in RESULT_FIELDS:
             values = getattr(allocation, name)
             results.setdefault(name, np.empty((len(masks), *values.shape[1:]), values.dtype))[part] = values
+    engine.leave()
     result = _named(Allocation(**results), symbols, config)
     if panel is not None and not valid_universes(result.status).any():
         why = why_invalid(panel, config, x.dtype, weights[0], masks[0])

@@ -12,9 +12,9 @@ from jaxalloc.engine.making import Stage
 from jaxalloc.engine.programs import prefetch, program
 from jaxalloc.engine.room import Room
 from jaxalloc.engine.shapes import Sizes
+from jaxalloc.engine.shared import Shared
 from jaxalloc.engine.stages import DrawNumbers, needs_room
 from jaxalloc.kernels.lanes.backend import Backend
-from jaxalloc.kernels.moments.panel import SharedPanel
 from jaxalloc.settings.config import AllocationConfig
 from jaxalloc.universes.universe import Kernel
 
@@ -48,10 +48,11 @@ class Work(NamedTuple):
         n_rows: T.
         n_assets: N.
         sizes: canonical sizes.
-        panel: on the device; None where every universe has returns of its own.
+        panel: what universes share; None where every one has returns of its own.
         drawing: None where universes are not drawn.
         keep_left_out: whether the rows that a universe does not hold are wanted.
         sensitivities: whether what the portfolios hang on is wanted.
+        scalar: whether scalar kernels compute what they can.
         room: memory that parts use one after the other.
     """
 
@@ -62,10 +63,11 @@ class Work(NamedTuple):
     n_rows: int
     n_assets: int
     sizes: Sizes
-    panel: SharedPanel | None
+    panel: Shared | None
     drawing: Drawing | None
     keep_left_out: bool
     sensitivities: bool
+    scalar: bool
     room: Room
 
     def shape_of_covariances(self) -> jax.ShapeDtypeStruct | None:
@@ -99,9 +101,17 @@ class Calls:
         Raises:
             StoppedError: the event was set.
         """
+        self.check()
+        return program(stage, arguments, self._device)(*arguments)
+
+    def check(self) -> None:
+        """Go on, unless the event was set.
+
+        Raises:
+            StoppedError: it was.
+        """
         if self._stop.is_set():
             raise StoppedError
-        return program(stage, arguments, self._device)(*arguments)
 
     def prefetch(self, stage: Stage, *arguments: Any) -> None:
         """Have a stage's program made, which is needed soon; of the arguments the shapes count."""

@@ -21,7 +21,8 @@ from jaxalloc.engine.linking import link_group
 from jaxalloc.engine.making import Stage
 from jaxalloc.engine.observing import Observing, Universes
 from jaxalloc.engine.problems import Problems
-from jaxalloc.engine.shapes import CLUSTERS, PORTFOLIOS, canonical, canonical_each
+from jaxalloc.engine.scalar import Scalar, Unsolved
+from jaxalloc.engine.shapes import CLUSTERS, PORTFOLIOS, canonical, canonical_each, lengthened
 from jaxalloc.engine.solving import SECOND, Batch, Solutions, Solving, batches
 from jaxalloc.engine.stages import Items
 from jaxalloc.kernels.lanes.compiling import Emitter
@@ -98,6 +99,8 @@ class PartRun:
         self._over_clusters = Problems(self._calls, work, capacity)
         self._over_assets = Problems(self._calls, work, capacity)
         self._solutions = Solutions(work, self._sizes.group * -(-self._count // self._sizes.group))
+        self._scalar = Scalar(work, self._solutions) if work.scalar else None
+        self._wanted = np.full((len(self._names), self._count), self._scalar is None)  # problems left to the lanes
 
     def compute(self) -> Made:
         """Return the results.
@@ -108,7 +111,7 @@ class PartRun:
         # no attribute: what refers to this object, and is referred to by it, stays until Python looks for such circles
         solving = Solving(self._calls, self._work, self._over_clusters, self._over_assets, self._solutions, self._tell)
         groups = [self._pose(start, solving) for start in range(0, self._count, self._sizes.group)]
-        wanted = self._batches(solving, *(group.estimates for group in groups))
+        wanted = self._batches(solving, self._wanted, *(group.estimates for group in groups))
         for place, name in enumerate(self._names):
             if PROFILES[name].formula is not None:
                 for group in groups:
@@ -119,35 +122,32 @@ class PartRun:
         self._over_assets.release()
         return self._describe(groups)
 
-    def _batches(self, solving: Solving, *estimates: Estimates) -> list[Batch]:
-        """The problems of the first groups. Their programs are made from now on."""
+    def _batches(self, solving: Solving, wanted: np.ndarray, *estimates: Estimates) -> list[Batch]:
+        """The problems of the first groups that are left to the lanes. Their programs are made from now on."""
         n_clusters = np.concatenate([np.asarray(some.n_clusters) for some in estimates])[: self._count]
-        wanted = batches(self._names, n_clusters, self._work.n_assets)
-        for batch in wanted:
+        left = batches(self._names, n_clusters, self._work.n_assets, wanted[:, : len(n_clusters)])
+        for batch in left:
             solving.prefetch(batch)
         if self._count >= _MANY:  # of so many problems some want a second step
-            for batch in wanted:
+            for batch in left:
                 solving.prefetch(batch, SECOND)
-        return wanted
+        return left
 
     # ---- from items to problems -------------------------------------------------------------------------------------
 
     def _pose(self, start: int, solving: Solving) -> Group:
         """Take the group of universes that begins at slot ``start`` through the stages up to their problems."""
-        sizes, few, choices = self._sizes, self._sizes.few, self._work.config
+        sizes, choices = self._sizes, self._work.config
         count, is_first = min(sizes.group, self._count - start), start == 0
         # the padding repeats a universe, so that it computes what is harmless
         source = self._part.start + start + np.minimum(np.arange(sizes.group), count - 1)
-        steps = np.int32(-(-count // few))
+        steps = self._steps(count)
         # the numbers of the universes, and no more choices than a stage asks for
         config = AllocationConfig(profiles=()).replace(
             **{name: values[source] for name, values in self._settings.items()}
         )
         given = jax.tree.map(lambda values: _padded(values[source], sizes.assets), self._items.given)
-        clustering = config.replace(**{name: getattr(choices, name) for name in CLUSTER_CHOICES})
-        cluster = self._of_group("cluster", stages.cluster_group)
-        pose = self._of_group("pose", stages.pose_group, donate=(3,))._replace(emitter=Emitter.FUSIONS)
-        drawn = self._draw(source)
+        drawn = self._draw(source, count)
         universes = Universes(
             drawn=drawn,
             source=source,
@@ -155,24 +155,20 @@ class PartRun:
             given=given._replace(clusters=None),
             count=count,
         )
+        cluster, pose = self._clustering(), self._posing()
         if is_first:  # programs are made in the order in which they are needed, as many at once as there are cores
-            self._observing.prefetch(universes)
+            if self._scalar is None or not self._scalar.observes(universes):
+                self._observing.prefetch(universes)
             shapes = stages.shapes_of_estimates(sizes.group, sizes.assets, self._work.dtype)
-            self._calls.prefetch(cluster, shapes, clustering, given.clusters, steps)
-            self._calls.prefetch(pose, shapes, config, steps, self._work.shape_of_covariances())
-        estimates = self._observing.observe(universes)
-        partition, pieces = self._calls.run(cluster, estimates, clustering, given.clusters, steps)
-        estimates = with_partition(estimates, partition)
-        stop = np.asarray(config.distance_threshold)
-        estimates = link_group(self._calls, self._work, estimates, pieces, stop, count)
-        if is_first:
-            self._batches(solving, estimates)
-        clustered, posed = self._calls.run(pose, estimates, config, steps, self._work.room_for_covariances())
-        self._over_clusters.put(posed, start, canonical_each(np.asarray(estimates.n_clusters)[:count], CLUSTERS))
-        self._work.give_back(posed.covariance)
-        if any(PROFILES[name].over_assets for name in self._names):
-            seen = self._calls.run(self._of_group("see", stages.see_group), estimates, config, steps)
-            self._over_assets.put(seen, start, np.full(count, canonical(self._work.n_assets, CLUSTERS)))
+            if self._scalar is None or not self._scalar.finds_clusters(given.clusters):
+                self._calls.prefetch(cluster, shapes, self._choices(config), given.clusters, steps)
+            if self._scalar is None:
+                self._calls.prefetch(pose, shapes, config, steps, self._work.shape_of_covariances())
+        estimates = self._observe(universes)
+        estimates = self._cluster(estimates, config, given.clusters, count)
+        if is_first and self._scalar is None:
+            self._batches(solving, self._wanted, estimates)
+        clustered = self._solve_or_pose(estimates, config, start, count)
         left_out = None
         if self._work.keep_left_out:
             left_out = np.asarray(drawn.weights)[:count, : self._work.n_rows] == 0
@@ -186,15 +182,68 @@ class PartRun:
             n_observations=self._observations(drawn, source) if self._work.sensitivities else None,
         )
         if is_first:
-            self._calls.prefetch(*self._description(group, 0))
+            if self._scalar is None:
+                self._calls.prefetch(*self._description(group, 0))
             if self._work.sensitivities:
                 for place in range(len(self._names)):
                     self._calls.prefetch(*self._sensing(group, place))
         return group
 
+    def _observe(self, universes: Universes) -> Estimates:
+        """Estimates of a group, not yet clustered."""
+        if self._scalar is None or not self._scalar.observes(universes):
+            return self._observing.observe(universes)
+        self._calls.check()
+        return self._scalar.observe(universes)
+
+    def _cluster(self, estimates: Estimates, config: AllocationConfig, labels: Any, count: int) -> Estimates:
+        """The estimates of a group with their clusters, unless a caller gives the ``labels``."""
+        if self._scalar is not None and self._scalar.finds_clusters(labels):
+            self._calls.check()
+            return self._scalar.cluster(estimates, config, count)
+        stage, steps = self._clustering(), self._steps(count)
+        partition, pieces = self._calls.run(stage, estimates, self._choices(config), labels, steps)
+        estimates = with_partition(estimates, partition)
+        return link_group(self._calls, self._work, estimates, pieces, np.asarray(config.distance_threshold), count)
+
+    def _solve_or_pose(self, estimates: Estimates, config: AllocationConfig, start: int, count: int) -> Clustered:
+        """Solve the problems of a group by scalar kernels, or pose them; keep those that are left to the lanes."""
+        slots, steps = np.arange(start, start + count), self._steps(count)
+        over_assets = any(PROFILES[name].over_assets for name in self._names)
+        see = self._of_group("see", stages.see_group), estimates, config, steps
+        rows = canonical_each(np.asarray(estimates.n_clusters)[:count], CLUSTERS)
+        n_assets = np.full(count, canonical(self._work.n_assets, CLUSTERS))
+        if self._scalar is None:
+            clustered, posed = self._calls.run(
+                self._posing(), estimates, config, steps, self._work.room_for_covariances()
+            )
+            self._over_clusters.put(posed, slots, rows)
+            self._work.give_back(posed.covariance)
+            if over_assets:
+                self._over_assets.put(self._calls.run(*see), slots, n_assets)
+            return clustered
+        self._calls.check()
+        clustered, left = self._scalar.solve_clusters(estimates, config, start, count)
+        if left.posed is not None and len(left.which):
+            self._over_clusters.put(left.posed, slots[left.which], rows[left.which])
+        self._leave(left, start, count)
+        if over_assets:
+            left = self._scalar.solve_assets(estimates, config, start, count)
+            if len(left.which):
+                seen = jax.tree.map(lambda leaf: np.asarray(leaf)[left.which], self._calls.run(*see))
+                self._over_assets.put(seen, slots[left.which], n_assets[left.which])
+            self._leave(left, start, count)
+        return clustered
+
+    def _leave(self, left: Unsolved, start: int, count: int) -> None:
+        """Leave problems of a group to the lanes; the others are solved."""
+        self._wanted[:, start + left.which] |= left.wanted
+        if left.n_problems:
+            self._tell(left.n_problems * count - int(np.count_nonzero(left.wanted)))
+
     def _observations(self, drawn: Drawn, source: np.ndarray) -> np.ndarray:
         """(U,) numbers of observations: the sum of the weights; of decayed ones, Kish's effective size."""
-        c = np.asarray(drawn.weights).astype(float)
+        c = lengthened(np.asarray(drawn.weights).astype(float), len(source))
         c = np.where(np.isfinite(c) & (c > 0), c, 0)
         n = c.sum(axis=1)
         if self._work.config.covariance == "ewma":
@@ -205,17 +254,34 @@ class PartRun:
             n = recent.sum(axis=1) ** 2 / np.where(squares > 0, squares, 1)
         return n.astype(self._work.dtype)
 
+    def _steps(self, count: int) -> np.int32:
+        """How many steps of a few universes each go through so many."""
+        return np.int32(-(-count // self._sizes.few))
+
+    def _choices(self, config: AllocationConfig) -> AllocationConfig:
+        """The settings of a group with the choices that make clusters."""
+        return config.replace(**{name: getattr(self._work.config, name) for name in CLUSTER_CHOICES})
+
+    def _clustering(self) -> Stage:
+        return self._of_group("cluster", stages.cluster_group)
+
+    def _posing(self) -> Stage:
+        return self._of_group("pose", stages.pose_group, donate=(3,))._replace(emitter=Emitter.FUSIONS)
+
     def _of_group(self, name: str, function: Callable[..., Any], donate: tuple[int, ...] = ()) -> Stage:
         """A stage of a group of universes."""
         few, backend = self._sizes.few, self._backend
         run = functools.partial(function, few=few, backend=backend)
         return Stage(name=name, function=run, static=(few, backend), donate=donate)
 
-    def _draw(self, source: np.ndarray) -> Drawn:
-        """Weights and masks of universes of the items, of canonical sizes; returns only where they are drawn."""
+    def _draw(self, source: np.ndarray, count: int) -> Drawn:
+        """Weights and masks of universes of the items, of canonical sizes; returns only where they are drawn.
+
+        Weights that a caller gave are not padded: the windows of a long panel hold few of them.
+        """
         items, sizes, dtype = self._items, self._sizes, self._work.dtype
         if items.index is None:
-            weights = _padded(np.asarray(items.weights)[source].astype(dtype), sizes.rows)
+            weights = np.asarray(items.weights)[source[0] : source[0] + count].astype(dtype, copy=False)
             mask = _padded(np.asarray(items.mask)[source].astype(bool), sizes.assets)
             return Drawn(weights=weights, mask=mask, returns=None, shock=None)  # type: ignore[arg-type]
         assert self._work.drawing is not None
@@ -233,7 +299,7 @@ class PartRun:
         name, choices = self._names[place], self._work.config
         weigh = self._of_group(f"weigh by {name}", functools.partial(stages.weigh_group, name=name))
         config = group.config.replace(linkage=choices.linkage, distance=choices.distance, detone=choices.detone)
-        steps = np.int32(-(-group.count // self._sizes.few))
+        steps = self._steps(group.count)
         solution = self._calls.run(weigh, group.estimates, config, steps)
         self._solutions.put(slice(group.start, group.start + self._sizes.group), place, solution)
 
@@ -254,9 +320,8 @@ class PartRun:
         kinds = jax.tree.map(lambda leaf: np.pad(leaf, (0, PORTFOLIOS - len(names))), kinds_of(names))
         slots = slice(group.start, group.start + self._sizes.group)
         some = self._solutions.of(slots, first // PORTFOLIOS)
-        steps = np.int32(-(-group.count // self._sizes.few))
         universes = group.estimates, group.clustered, group.config
-        return self._of_group("describe", stages.describe_group), *universes, kinds, some, steps
+        return self._of_group("describe", stages.describe_group), *universes, kinds, some, self._steps(group.count)
 
     def _sensing(self, group: Group, place: int) -> tuple[Any, ...]:
         """The program that measures what the portfolios of a profile hang on, and its arguments."""
@@ -274,16 +339,34 @@ class PartRun:
 
     def _describe(self, groups: Sequence[Group]) -> Made:
         work, capacity = self._work, self._sizes.capacity
+        results = self._described_in_lanes(groups) if self._scalar is None else self._described(self._scalar, groups)
+        sensed = self._sensed(groups) if work.sensitivities else None
+        for group in groups:
+            work.give_back(group.estimates.covariance)
+        self._solutions.release()
+        left_out = np.zeros((capacity, work.n_rows if work.keep_left_out else 0), bool)
+        for group in groups:
+            if group.left_out is not None:
+                left_out[group.start : group.start + group.count] = group.left_out
+        self._report(self._count)
+        return Made(results=results, left_out=left_out, sensitivities=sensed)
+
+    def _described(self, scalar: Scalar, groups: Sequence[Group]) -> Allocation:
+        """The portfolios, by scalar kernels."""
+        made = scalar.portfolios(self._sizes.capacity)
+        for group in groups:
+            self._calls.check()
+            scalar.describe(group.estimates, group.clustered, group.config, group.start, group.count, made)
+        return Allocation(**made._asdict())
+
+    def _described_in_lanes(self, groups: Sequence[Group]) -> Allocation:
+        """The portfolios, by programs of up to four profiles."""
         results: dict[str, np.ndarray] = {}
-        sensed = None
-        if work.sensitivities:
-            shape = capacity, len(self._names), work.n_assets
-            sensed = Sensitivities(*(np.zeros(shape, work.dtype) for _ in Sensitivities._fields))  # type: ignore[arg-type]
 
         def room(name: str, values: np.ndarray) -> np.ndarray:
             if name not in results:
                 shape = (len(self._names), *values.shape[2:]) if name in PROFILE_FIELDS else values.shape[1:]
-                results[name] = np.zeros((capacity, *shape), values.dtype)
+                results[name] = np.zeros((self._sizes.capacity, *shape), values.dtype)
             return results[name]
 
         for group in groups:
@@ -294,7 +377,7 @@ class PartRun:
                 for name in RESULT_FIELDS:
                     values = np.asarray(getattr(made, name))[: group.count]
                     if name in BY_ASSET_FIELDS:
-                        values = values[..., : work.n_assets]
+                        values = values[..., : self._work.n_assets]
                     into = room(name, values)
                     if name in PROFILE_FIELDS:
                         into[at, places] = values[:, : places.stop - first]
@@ -302,18 +385,18 @@ class PartRun:
                         into[at] |= values
                     else:
                         into[at] = values
-            if sensed is not None:
-                for place in range(len(self._names)):
-                    for into, values in zip(sensed, self._calls.run(*self._sensing(group, place)), strict=True):
-                        into[at, place] = np.asarray(values)[: group.count, : work.n_assets]
-            self._work.give_back(group.estimates.covariance)
-        self._solutions.release()
-        left_out = np.zeros((capacity, work.n_rows if work.keep_left_out else 0), bool)
+        return Allocation(**results)
+
+    def _sensed(self, groups: Sequence[Group]) -> Sensitivities:
+        """What the portfolios hang on."""
+        shape = self._sizes.capacity, len(self._names), self._work.n_assets
+        sensed = Sensitivities(*(np.zeros(shape, self._work.dtype) for _ in Sensitivities._fields))  # type: ignore[arg-type]
         for group in groups:
-            if group.left_out is not None:
-                left_out[group.start : group.start + group.count] = group.left_out
-        self._report(self._count)
-        return Made(results=Allocation(**results), left_out=left_out, sensitivities=sensed)
+            at = slice(group.start, group.start + group.count)
+            for place in range(len(self._names)):
+                for into, values in zip(sensed, self._calls.run(*self._sensing(group, place)), strict=True):
+                    into[at, place] = np.asarray(values)[: group.count, : self._work.n_assets]
+        return sensed
 
 
 def _padded(values: Any, *sizes: int) -> np.ndarray:

@@ -11,8 +11,10 @@ import numpy as np
 from jaxalloc.engine import stages
 from jaxalloc.engine.calls import Calls, Work
 from jaxalloc.engine.making import Stage
-from jaxalloc.engine.shapes import most_window_rows
+from jaxalloc.engine.shapes import ROWS, canonical, canonical_each, lengthened, windows_at_once
 from jaxalloc.engine.stages import Items
+from jaxalloc.kernels.moments.tails import Tail
+from jaxalloc.kernels.moments.windows import Facts, facts_of
 from jaxalloc.portfolios.estimates import Estimates, Given
 from jaxalloc.settings.config import AllocationConfig
 from jaxalloc.universes.universe import Drawn
@@ -24,7 +26,7 @@ class Universes(NamedTuple):
     """A group of universes to observe.
 
     Attributes:
-        drawn: weights and masks, of canonical sizes.
+        drawn: masks of canonical size, and weights: either likewise, or only those that there are, (count, T).
         source: the universes' numbers among the items.
         config: settings, leading axis of the group.
         given: what takes the place of an estimate, likewise.
@@ -42,22 +44,22 @@ class _Windows(NamedTuple):
     """Which universes of a group hold a small piece of their panel.
 
     Attributes:
-        first: (U,) the first row in use.
-        length: (U,) rows from there to the last one in use.
-        small: (U,) bool.
+        first: (count,) the first row in use.
+        length: (count,) rows from there to the last one in use.
+        rows: (count,) canonical number of these; 0 where the piece is not small.
     """
 
     first: np.ndarray
     length: np.ndarray
-    small: np.ndarray
+    rows: np.ndarray
 
 
 class Observing:
     """The stages that observe.
 
     Universes of a shared panel are observed by one product of all their weights with the panel's table. That reads
-    every row of the panel. A universe whose rows are a small piece of a long panel is therefore observed as one with
-    returns of its own. Which way a universe goes depends on its own rows, and never on its neighbours.
+    every row of the panel. A universe whose rows are a small piece of a long panel is therefore observed from these
+    rows alone. Which way a universe goes depends on its own rows, and never on its neighbours.
     """
 
     def __init__(self, calls: Calls, work: Work, items: Items) -> None:
@@ -66,101 +68,131 @@ class Observing:
 
     def prefetch(self, group: Universes) -> None:
         """Have the program that `observe` runs first made."""
-        sizes, dtype = self._sizes, self._work.dtype
-        own, rows = sizes.own, sizes.rows
-        if self._work.panel is not None:
-            if not self._windows(group).small.any():
-                self._calls.prefetch(*self._observation(group), self._work.shape_of_covariances())
-                return
-            own, rows = sizes.window, sizes.window_rows
-        returns, weights = (jax.ShapeDtypeStruct((own, *shape), dtype) for shape in ((rows, sizes.assets), (rows,)))
-        rest = group.drawn.mask, group.config, group.given, group.drawn.shock
-        some = jax.tree.map(lambda leaf: leaf[:own], rest)
-        self._calls.prefetch(OBSERVE_OWN, returns, weights, *some, np.int32(self._work.n_rows))
+        sizes, dtype, room = self._sizes, self._work.dtype, self._work.shape_of_covariances()
+        of = jax.ShapeDtypeStruct
+        if self._work.panel is None:
+            returns, weights = (of((sizes.own, sizes.rows, *axes), dtype) for axes in ((sizes.assets,), ()))
+            rest = group.drawn.mask, group.config, group.given, group.drawn.shock
+            some = jax.tree.map(lambda leaf: leaf[: sizes.own], rest)
+            self._calls.prefetch(OBSERVE_OWN, returns, weights, *some, np.int32(self._work.n_rows))
+            return
+        windows = self._windows(group)
+        if not windows.rows.any():
+            self._calls.prefetch(*self._observation(group, of((sizes.group, sizes.rows), dtype)), room)
+            return
+        rows, by_asset = int(windows.rows.max()), (sizes.group, sizes.assets)
+        tail = Tail(mean=of(by_asset, dtype), exists=of(by_asset, bool))  # type: ignore[arg-type]
+        facts = Facts(tail=tail, constant=of(by_asset, bool))
+        first, weights = of((sizes.group,), np.int32), of((sizes.group, rows), dtype)
+        self._calls.prefetch(*self._window_observation(group, first, weights, facts), room)
 
     def observe(self, group: Universes) -> Estimates:
         """Estimates of a group, not yet clustered."""
         if self._work.panel is None:
             return self._own(group)
         windows = self._windows(group)
-        if not windows.small.any():
-            return self._shared(group)
-        alone = self._of_windows(group, windows)
-        if windows.small.all():
-            return alone
-
-        def choose(some: np.ndarray, others: Any) -> np.ndarray:
-            small = windows.small.reshape(-1, *[1] * (some.ndim - 1))
-            return np.where(small, some, others)
-
-        return jax.tree.map(choose, alone, self._shared(group))
+        kinds = np.unique(windows.rows).tolist()
+        if len(kinds) == 1:
+            return self._of_windows(group, windows) if kinds[0] else self._shared(group)
+        host, parts, slots = _on_host(group), [], []
+        for rows in kinds:
+            members = np.flatnonzero(windows.rows == rows)
+            some = _some(host, lengthened(members, len(group.source)))._replace(count=len(members))
+            own = jax.tree.map(lambda values, at=members: values[at], windows)
+            parts.append(self._of_windows(some, own) if rows else self._shared(some))
+            slots.append(members)
+        whole = self._joined([jax.tree.map(np.asarray, part) for part in parts], slots, len(group.source))
+        for part in parts:
+            self._work.give_back(part.covariance)
+        return whole
 
     # ---- of a shared panel ------------------------------------------------------------------------------------------
 
     def _shared(self, group: Universes) -> Estimates:
         """Estimates of universes by their panel's table."""
-        return self._calls.run(*self._observation(group), self._work.room_for_covariances())
+        weights = self._weights(group.drawn.weights, len(group.source))
+        return self._calls.run(*self._observation(group, weights), self._work.room_for_covariances())
 
-    def _observation(self, group: Universes) -> tuple[Any, ...]:
+    def _observation(self, group: Universes, weights: Any) -> tuple[Any, ...]:
         """The stage that observes universes of a shared panel together, and its arguments but for the room."""
-        few, drawn = self._sizes.few, group.drawn
+        few, drawn, panel = self._sizes.few, group.drawn, self._work.panel
+        assert panel is not None
         run = functools.partial(stages.observe_group, few=few)
         observe = Stage(name="observe", function=run, static=few, donate=(7,))
-        steps = np.int32(-(-group.count // few))
-        return observe, self._work.panel, drawn.weights, drawn.mask, group.config, group.given, drawn.shock, steps
+        table, steps = panel.table(self._work.device), np.int32(-(-group.count // few))
+        return observe, table, weights, drawn.mask, group.config, group.given, drawn.shock, steps
+
+    def _weights(self, weights: Any, count: int) -> Any:
+        """Weights of so many universes, of canonical sizes."""
+        if weights.shape == (count, self._sizes.rows):
+            return weights
+        padded = np.zeros((count, self._sizes.rows), self._work.dtype)
+        given, n_rows = np.asarray(weights), weights.shape[1]
+        padded[: len(given), :n_rows] = given
+        padded[len(given) :, :n_rows] = given[-1]
+        return padded
 
     # ---- of a small piece of it -------------------------------------------------------------------------------------
 
     def _windows(self, group: Universes) -> _Windows:
         """Find the universes that hold a small piece of their panel."""
-        if self._sizes.window == 0:
-            none = np.zeros(len(group.source), int)
-            return _Windows(first=none, length=none, small=none.astype(bool))
-        used = np.asarray(group.drawn.weights)[:, : self._work.n_rows] != 0  # one that is not a number counts as well
+        most, none = self._sizes.window, np.zeros(group.count, int)
+        if most == 0:
+            return _Windows(first=none, length=none, rows=none)
+        # one that is not a number counts as well
+        used = np.asarray(group.drawn.weights)[: group.count, : self._work.n_rows] != 0
         first = used.argmax(axis=1)
-        length = np.where(used.any(axis=1), used.shape[1] - used[:, ::-1].argmax(axis=1) - first, 0)
-        return _Windows(first=first, length=length, small=length <= most_window_rows(self._work.n_rows))
+        length = np.where(used[np.arange(group.count), first], used.shape[1] - used[:, ::-1].argmax(axis=1) - first, 0)
+        rows = np.where(length <= most, canonical_each(np.minimum(length, most), ROWS), 0)
+        return _Windows(first=first, length=length, rows=rows)
 
     def _of_windows(self, group: Universes, windows: _Windows) -> Estimates:
-        """Estimates of the universes that are small windows; of the others anything."""
-        host, at_once = _on_host(group), self._sizes.window
-        chosen = np.flatnonzero(windows.small[: group.count])
-        longest = np.int32(max(windows.length[chosen].max(), 1))
-        parts = []
-        for begin in range(0, len(chosen), at_once):
-            slots = chosen[np.minimum(np.arange(begin, begin + at_once), len(chosen) - 1)]
-            some = _some(host, slots)
-            rows = [slice(windows.first[slot], windows.first[slot] + windows.length[slot]) for slot in slots]
-            weights = np.zeros((at_once, self._sizes.window_rows), self._work.dtype)
-            for lane, own in enumerate(rows):
-                weights[lane, : own.stop - own.start] = some.drawn.weights[lane, own]
-            parts.append(self._alone(some, self._returns_of(rows), weights, longest))
-        return self._joined(parts, chosen, len(group.source))
+        """Estimates of universes that are small windows of one canonical number of rows."""
+        panel, rows, size = self._work.panel, int(windows.rows[0]), len(group.source)
+        assert panel is not None
+        # a window begins as late as its canonical number of rows fits the panel
+        first = np.minimum(windows.first, canonical(self._work.n_rows, ROWS) - rows)
+        weights = np.zeros((group.count, rows), self._work.dtype)
+        given = np.asarray(group.drawn.weights)
+        for own, start, values in zip(weights, first.tolist(), given, strict=False):
+            values = values[start : min(start + rows, self._work.n_rows)]
+            own[: len(values)] = values
+        facts = facts_of(panel.ranks(), first, weights, self._sizes.assets)
+        first, weights, facts = jax.tree.map(
+            lambda values: lengthened(values, size), (first.astype(np.int32), weights, facts)
+        )
+        return self._calls.run(
+            *self._window_observation(group, first, weights, facts), self._work.room_for_covariances()
+        )
 
-    def _returns_of(self, windows: list[slice]) -> np.ndarray:
-        """Returns of some windows of the panel, each from its first row on. What is past them is anything."""
-        sizes, work = self._sizes, self._work
-        assert work.panel is not None
-        returns, missing = np.asarray(work.panel.returns), np.asarray(work.panel.missing)
-        room = work.room.on_host((sizes.window, sizes.window_rows, sizes.assets), work.dtype)
-        for lane, rows in enumerate(windows):
-            own = room[lane, : rows.stop - rows.start]
-            np.copyto(own, returns[rows])
-            np.copyto(own, np.nan, where=missing[rows] > 0)
-        return room
+    def _window_observation(self, group: Universes, first: Any, weights: Any, facts: Facts) -> tuple[Any, ...]:
+        """The stage that observes windows, and its arguments but for the room."""
+        few, drawn, panel = (
+            windows_at_once(self._sizes, weights.shape[1], self._work.dtype),
+            group.drawn,
+            self._work.panel,
+        )
+        assert panel is not None
+        run = functools.partial(stages.observe_windows, few=few)
+        stage = Stage(name="observe windows", function=run, static=few, donate=(9,))
+        table, steps = panel.rows(self._work.device), np.int32(-(-group.count // few))
+        return stage, table, first, weights, drawn.mask, group.config, group.given, drawn.shock, facts, steps
 
     # ---- of returns of their own ------------------------------------------------------------------------------------
 
     def _own(self, group: Universes) -> Estimates:
         """Estimates of universes with returns of their own."""
         sizes, n_rows = self._sizes, np.int32(self._work.n_rows)
+        group = group._replace(
+            drawn=group.drawn._replace(weights=self._weights(group.drawn.weights, len(group.source)))
+        )
         if sizes.own == sizes.group:
             return self._alone(group, self._own_returns(group), group.drawn.weights, n_rows)
-        host, parts = _on_host(group), []
+        host, parts, slots = _on_host(group), [], np.arange(len(group.source))
         for begin in range(0, group.count, sizes.own):
-            some = _some(host, np.arange(begin, begin + sizes.own))
+            some = _some(host, slots[begin : begin + sizes.own])
             parts.append(self._alone(some, self._own_returns(some), some.drawn.weights, n_rows))
-        return self._joined(parts, np.arange(group.count), len(group.source))
+        return self._joined(parts, np.array_split(slots[: len(parts) * sizes.own], len(parts)), len(group.source))
 
     def _own_returns(self, group: Universes) -> Any:
         """Returns of some universes, of canonical sizes. What is past the panel's is 0 and stays untouched."""
@@ -182,20 +214,17 @@ class Observing:
             self._work.room.give_back(returns)
         return made
 
-    def _joined(self, parts: list[Estimates], slots: np.ndarray, size: int) -> Estimates:
-        """Estimates of a group, from parts that hold those of the universes ``slots``; of the others the first's."""
+    def _joined(self, parts: list[Estimates], slots: list[np.ndarray], size: int) -> Estimates:
+        """Estimates of a group, from parts that begin with those of some universes each; of the others the first's."""
+        rest = np.ones(size, bool)
+        rest[np.concatenate(slots)] = False
 
         def whole(*leaves: np.ndarray) -> np.ndarray:
             shape, dtype = (size, *leaves[0].shape[1:]), leaves[0].dtype
             is_covariance = len(shape) == 3
             joined = self._work.room.on_host(shape, dtype) if is_covariance else np.empty(shape, dtype)
-            done = 0
-            for leaf in leaves:
-                own = slots[done : done + len(leaf)]
+            for own, leaf in zip(slots, leaves, strict=True):
                 joined[own] = leaf[: len(own)]
-                done += len(own)
-            rest = np.ones(size, bool)
-            rest[slots] = False
             joined[rest] = leaves[0][0]
             return joined
 

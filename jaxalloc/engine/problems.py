@@ -39,13 +39,13 @@ class Problems:
         self._sized: dict[int, _Blocks] = {}  # on a CPU
         self._place = np.zeros(capacity, np.int32)  # a universe's among those of its size
 
-    def put(self, posed: Posed, start: int, sizes: np.ndarray) -> None:
-        """Take a group's problems.
+    def put(self, posed: Posed, slots: np.ndarray, sizes: np.ndarray) -> None:
+        """Take problems of a group.
 
         Args:
-            posed: of the group.
-            start: the slot of its first universe.
-            sizes: canonical sizes of its problems, without the padding.
+            posed: of the group; on a CPU, of some of its universes.
+            slots: the universes' slots, without the padding.
+            sizes: canonical sizes of their problems.
         """
         if self._work.backend is Backend.ACCELERATOR:
             self._groups.append(posed)
@@ -55,7 +55,7 @@ class Problems:
             if size not in self._sized:
                 self._sized[size] = _Blocks(self._work, size, posed)
             members = np.flatnonzero(sizes == size)
-            self._place[start + members] = self._sized[size].put(members, posed)
+            self._place[slots[members]] = self._sized[size].put(members, posed)
 
     def whole_blocks(self, size: int, reward: int, upper: int) -> Iterator[tuple[slice, Operands]]:
         """Yield problems of a size that fill whole tiles where they are, by their places among those of that size.
@@ -129,8 +129,11 @@ class _Blocks:
             rewards=self._room.on_host((rewards, *vectors), self._dtype),
             uppers=self._room.on_host((uppers, *vectors), self._dtype),
         )
-        padding = np.arange(n, size)  # where there are fewer assets than the canonical size
-        block.covariance[:, padding, padding] = 1
+        if n < size:  # fewer assets than the canonical size: the room holds what was there before
+            block.covariance[:, n:], block.covariance[:, :, n:] = 0, 0
+            padding = np.arange(n, size)
+            block.covariance[:, padding, padding] = 1
+            block.rewards[..., n:], block.uppers[..., n:] = 0, 0
         return block
 
     def put(self, places: np.ndarray, posed: Posed) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import jax
@@ -10,12 +11,25 @@ import numpy as np
 _ALIGNMENT = 64  # bytes: XLA copies what begins elsewhere, as NumPy's arrays do, and reads these where they are
 
 
+_KEPT_BYTES = 2**25  # of the spare arrays that a room keeps for the next call
+
+
 class Room:
     """Spare arrays of one stream of work."""
 
     def __init__(self) -> None:
         """Start with none."""
         self._spare: dict[Any, list[Any]] = {}
+
+    def shrink(self) -> None:
+        """Keep 32 MiB of the spare arrays, the large ones first."""
+        left, spare = _KEPT_BYTES, self._spare
+        self._spare = {}
+        for key, arrays in sorted(spare.items(), key=lambda item: -item[1][0].nbytes if item[1] else 0):
+            for array in arrays:
+                if array.nbytes <= left:
+                    left -= array.nbytes
+                    self._spare.setdefault(key, []).append(array)
 
     def on_host(self, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
         """An array of NumPy that a CPU's programs read without a copy; what it holds is old, or 0.
@@ -46,3 +60,23 @@ def _aligned(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
     room = np.zeros(size + _ALIGNMENT, np.uint8)
     first = -room.ctypes.data % _ALIGNMENT
     return room[first : first + size].view(dtype).reshape(shape)
+
+
+_IDLE: list[Room] = []  # of calls that have returned
+_MOST_IDLE = 4
+
+
+def idle_room() -> Room:
+    """A room that no call uses, with what the last one left in it."""
+    try:
+        return _IDLE.pop()
+    except IndexError:
+        return Room()
+
+
+def leave(rooms: Iterable[Room]) -> None:
+    """Let later calls have the rooms of one that has returned."""
+    for room in rooms:
+        room.shrink()
+        if len(_IDLE) < _MOST_IDLE:
+            _IDLE.append(room)

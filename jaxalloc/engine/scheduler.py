@@ -23,11 +23,12 @@ from jaxalloc.arguments.numbers import whole_number
 from jaxalloc.engine.calls import Drawing, StoppedError, Work
 from jaxalloc.engine.flow import PartRun
 from jaxalloc.engine.identity import available_cores
-from jaxalloc.engine.room import Room
-from jaxalloc.engine.shapes import MAX_OUTER_BYTES, ROWS, canonical, sizes_of
+from jaxalloc.engine.room import idle_room, leave
+from jaxalloc.engine.scalar import is_scalar
+from jaxalloc.engine.shapes import sizes_of
+from jaxalloc.engine.shared import keep, share
 from jaxalloc.engine.stages import DrawNumbers, Items, draw_group
 from jaxalloc.kernels.lanes.backend import Backend, backend_of
-from jaxalloc.kernels.moments.panel import share_panel
 from jaxalloc.markets.holes import Gaps, weigh_gaps
 from jaxalloc.portfolios.result import Allocation
 from jaxalloc.portfolios.sensitivity import Sensitivities
@@ -180,7 +181,7 @@ class Engine:
             backend: the kind of device to compile for; by default that of the devices.
         """
         self.dtype = np.dtype("float64" if jax.config.values["jax_enable_x64"] else "float32")
-        self.config = cast_config(config, self.dtype)
+        self.config = cast_config(config, self.dtype, np.asarray)
         self.n_rows, self.n_assets = shape
         self.devices = _streams(compute_devices())
         first = self.devices[0]
@@ -209,9 +210,8 @@ class Engine:
         self.chunk_size = self.sizes.group * -(-whole_number("chunk_size", wanted, 1) // self.sizes.group)
         shared = None
         if panel is not None:
-            rows = canonical(len(panel), ROWS)
-            shared = share_panel(cast(panel, float).astype(self.dtype), MAX_OUTER_BYTES, rows, self.sizes.assets)
-        placed = {device: jax.device_put(shared, device) for device in set(self.devices)}
+            shared = share(cast(panel, float).astype(self.dtype, copy=False), self.sizes.assets, self.devices)
+        scalar = is_scalar(self.backend)
         self.works = [
             Work(
                 device=device,
@@ -221,11 +221,12 @@ class Engine:
                 n_rows=self.n_rows,
                 n_assets=self.n_assets,
                 sizes=self.sizes,
-                panel=placed[device],
+                panel=shared,
                 drawing=drawing,
                 keep_left_out=keep_left_out,
                 sensitivities=sensitivities,
-                room=Room(),
+                scalar=scalar,
+                room=idle_room(),
             )
             for device in self.devices
         ]
@@ -235,7 +236,7 @@ class Engine:
     def with_choices(self, config: AllocationConfig) -> Engine:
         """Return an engine with the same panel, draws and devices, and with other settings of as many profiles."""
         other = copy.copy(self)
-        other.config = cast_config(config, self.dtype)
+        other.config = cast_config(config, self.dtype, np.asarray)
         other.works = [work._replace(config=other.config) for work in self.works]
         self._threads = self._threads or [ThreadPoolExecutor(1) for _ in self.devices]
         other._threads = self._threads  # a device's universes follow each other, whichever engine they are of
@@ -282,6 +283,25 @@ class Engine:
             parts.append(self._threads[device].submit(compute, device, slice(first, min(first + each, count))))
         self._first = (self._first + len(parts)) % n_devices  # small chunks, too, go to all devices in turn
         return Chunk(parts, stop)
+
+    def finish(
+        self, items: Items, numbers: dict[str, np.ndarray] | None = None, progress: Callable[[int], None] | None = None
+    ) -> Allocation:
+        """`start`, and wait. What one device computes at once is computed in this thread: to start one takes longer."""
+        count = len(jax.tree.leaves(items)[0])
+        if count > self.sizes.group or self._threads:
+            return self.start(items, numbers, progress).allocation()
+        settings = self._settings(numbers or {}, count)
+        part = self._compute(0, slice(0, count), items, settings, threading.Event(), progress or (lambda _: None))
+        assert part is not None
+        return jax.tree.map(lambda leaf: leaf[:count], part.results)
+
+    def leave(self) -> None:
+        """Let later engines have the memory of this one, whose work is done and which starts no other."""
+        leave(work.room for work in self.works)
+        shared = self.works[0].panel
+        if shared is not None:
+            keep(shared)
 
     def one(self, items: Items) -> Allocation:
         """Allocate a batch of one, in this thread."""

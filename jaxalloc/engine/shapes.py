@@ -43,9 +43,10 @@ WEIGHTS_BYTES = 2**26  # of the weights of the rows in a group's universes: at N
 _MEASURED_BYTES = 2**26  # of the returns of portfolios that are measured at once
 _SIMULATED_BYTES = 2**27  # of the returns of a group's universes, where they are drawn
 _OWN_FEW = 4  # universes with returns of their own that are observed at once
-# a universe that holds less than so much of its panel, of so many assets, is observed as one with returns of its own:
-# of 2,513 rows that takes half the time at 431 assets, a little less at 100, and twice as much at 20
-_WINDOW_SHARE, _WINDOW_ASSETS = 8, 100
+# a universe whose rows are no more than such a share of its panel is observed by these rows, where they can be fewer
+# than the smallest size of a program: 252 rows of 1,100 took 0.7 of the time at 20 assets, and 0.4 at 100
+_WINDOW_SHARE = 4
+_WINDOW_BYTES = 2**18  # of the returns of windows that are observed at once, where they are copied and cubed
 
 # on an accelerator
 _FEWEST_LANES = 512
@@ -83,8 +84,7 @@ class Sizes(NamedTuple):
         group: universes that pass through the stages of assets together.
         few: of those, how many a step of such a stage takes at once; a divisor of ``group``.
         own: universes with returns of their own that are observed at once; a divisor of ``few``.
-        window: universes that hold a small piece of a shared panel, likewise; 0 where they are observed as all others.
-        window_rows: canonical number of rows of such a piece; likewise.
+        window: rows up to which a universe's are a small piece of a shared panel; 0 where they never are.
         capacity: universes of a part, a multiple of ``group``.
     """
 
@@ -94,7 +94,6 @@ class Sizes(NamedTuple):
     few: int
     own: int
     window: int
-    window_rows: int
     capacity: int
 
 
@@ -145,23 +144,21 @@ def sizes_of(
         capacity = group * int(np.clip(min(budget // each, _HOST_BYTES // results) // group, 1, _MOST_TILES))
     most, held = (min(few, _OWN_FEW), shape[0]) if on_cpu else (few, rows)
     own = _power_of_two(_OWN_BYTES // (held * assets * size), 1, most)
-    by_windows = on_cpu and not own_returns and assets >= _WINDOW_ASSETS
-    window_rows = canonical(most_window_rows(shape[0]), OWN_ROWS) if by_windows else 0
+    window = shape[0] // _WINDOW_SHARE if on_cpu and not own_returns else 0
     return Sizes(
         rows=rows,
         assets=assets,
         group=group,
         few=few,
         own=own,
-        window=min(few, _OWN_FEW) if by_windows else 0,
-        window_rows=window_rows,
+        window=window if window >= ROWS[0] else 0,
         capacity=capacity,
     )
 
 
-def most_window_rows(n_rows: int) -> int:
-    """Rows of a panel of T up to which a universe's are a small piece of it."""
-    return n_rows // _WINDOW_SHARE
+def windows_at_once(sizes: Sizes, rows: int, dtype: Any) -> int:
+    """Windows of so many rows that are observed at once; a divisor of a group."""
+    return _power_of_two(_WINDOW_BYTES // (rows * sizes.assets * np.dtype(dtype).itemsize), 1, sizes.few)
 
 
 def lanes_of(width: int, backend: Backend, sizes: Sizes) -> int:

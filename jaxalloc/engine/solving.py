@@ -76,14 +76,27 @@ class Solutions:
         """The solutions of some universes (U, 4, ...) for the profiles of a number of four, where they are."""
         return Solution(*(values[number, slots] for values in self._fields))
 
+    def fields(self) -> Solution:
+        """All solutions (G, C, 4, ...), those of G times four profiles; whoever writes to them keeps solutions."""
+        return self._fields
+
     def release(self) -> None:
         """Give back the memory; no solution can be read any more."""
         for values in self._fields:
             self._work.room.give_back(values)
 
 
-def batches(profiles: Sequence[str], n_clusters: np.ndarray, n_assets: int) -> list[Batch]:
-    """All problems of universes that have so many clusters (C,): by solver, then by size, the small ones first."""
+def batches(
+    profiles: Sequence[str], n_clusters: np.ndarray, n_assets: int, wanted: np.ndarray | None = None
+) -> list[Batch]:
+    """The problems of universes that have so many clusters (C,): by solver, then by size, the small ones first.
+
+    Args:
+        profiles: P names.
+        n_clusters: (C,).
+        n_assets: N.
+        wanted: (P, C) bool, which problems; by default all.
+    """
     kinds: dict[tuple[Solver, bool], list[int]] = {}
     for place, name in enumerate(profiles):
         profile = PROFILES[name]
@@ -95,18 +108,22 @@ def batches(profiles: Sequence[str], n_clusters: np.ndarray, n_assets: int) -> l
         rows = np.full(len(slots), n_assets) if over_assets else n_clusters
         sizes = canonical_each(rows, CLUSTERS)
         for size in np.unique(sizes).tolist():
-            members = slots[sizes == size]
-            made.append(
-                Batch(
-                    solver=solver,
-                    size=size,
-                    over_assets=over_assets,
-                    places=tuple(places),
-                    slot=np.tile(members, len(places)),
-                    profile=np.repeat(places, len(members)),
-                    rows=np.tile(rows[members], len(places)),
+            chosen = np.tile(sizes == size, (len(places), 1))
+            if wanted is not None:
+                chosen &= wanted[places]
+            which, members = np.nonzero(chosen)
+            if len(members):
+                made.append(
+                    Batch(
+                        solver=solver,
+                        size=size,
+                        over_assets=over_assets,
+                        places=tuple(places),
+                        slot=slots[members],
+                        profile=np.array(places)[which],
+                        rows=rows[members],
+                    )
                 )
-            )
     return made
 
 
@@ -162,6 +179,8 @@ class Solving:
     def _whole_blocks(self, batch: Batch) -> tuple[list[tuple[np.ndarray, State]], np.ndarray]:
         """Begin the problems that fill whole tiles where they are; return what is not solved, and which they were."""
         unsolved, begun = [], np.zeros(len(batch.slot), bool)
+        if self._work.scalar:  # few problems are left, and not the same of each profile
+            return unsolved, begun
         members = len(batch.slot) // len(batch.places)
         each, _ = self._tile(batch, FIRST)
         state = _blank(batch.solver, batch.size, each, self._work.dtype)

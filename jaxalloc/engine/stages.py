@@ -39,6 +39,7 @@ from jax import Array, lax
 from jaxalloc.kernels.clusters.components import Pieces, link
 from jaxalloc.kernels.lanes.backend import Backend
 from jaxalloc.kernels.moments.panel import SharedPanel
+from jaxalloc.kernels.moments.windows import Facts, Rows, pieces_of
 from jaxalloc.kernels.solvers.problem import Solution
 from jaxalloc.kernels.solvers.steps import Problem, State, Step
 from jaxalloc.portfolios.barbell import Sleeve
@@ -51,6 +52,7 @@ from jaxalloc.portfolios.estimates import (
     begin_partition,
     observe,
     observe_shared,
+    observe_window,
     products_shared,
 )
 from jaxalloc.portfolios.posing import Clustered, Posed, pose_assets, pose_clusters, see_assets
@@ -169,6 +171,46 @@ def observe_group(
 
     arguments = weights, mask, config, given, shock, products
     return _in_steps(one, few, count, *arguments, into=lambda made: made._replace(covariance=room))
+
+
+def observe_windows(
+    panel: Rows,
+    first: Array,
+    weights: Array,
+    mask: Array,
+    config: AllocationConfig,
+    given: Given,
+    shock: Any,
+    facts: Facts,
+    count: Array,
+    room: Array | None,
+    *,
+    few: int,
+) -> Estimates:
+    """Estimates of universes that hold a small piece of a long panel: weights (U, R) of the rows from ``first`` on.
+
+    In ``room`` go the covariances, as for `observe_group`.
+    """
+
+    def one(
+        piece: tuple[Array, Array | None],
+        c: Array,
+        a: Array,
+        config: AllocationConfig,
+        given: Given,
+        shock: Any,
+        facts: Facts,
+    ) -> Estimates:
+        rows = panel._replace(centred=piece[0], missing=piece[1])
+        return annual_estimates(observe_window(rows, config, c, a, facts), config, given, shock)
+
+    def some(first: Array, weights: Array, *rest: Any) -> Estimates:
+        return jax.vmap(one)(pieces_of(panel, first, weights.shape[1]), weights, *rest)
+
+    arguments = first, weights, mask, config, given, shock, facts
+    if not needs_room(len(first), few):
+        return some(*arguments)
+    return _by_parts(jax.jit(some), few, count, arguments, lambda made: made._replace(covariance=room))
 
 
 def observe_own(

@@ -23,6 +23,7 @@ from jaxalloc.kernels.moments.sample import Moments, sample_moments
 from jaxalloc.kernels.moments.shock import Shock, shocked_moments
 from jaxalloc.kernels.moments.shrinkage import shrink_panel, shrink_sample
 from jaxalloc.kernels.moments.tails import Tail, panel_tail_gain, sample_tail_gain, shocked_tail, skewness
+from jaxalloc.kernels.moments.windows import Facts, Rows, panel_of_rows
 from jaxalloc.portfolios.barbell import antifragility
 from jaxalloc.settings.config import AllocationConfig
 
@@ -141,6 +142,15 @@ def observe_shared(
         moments = shrink_panel(moments, panel, weights, config.covariance)
     with jax.named_scope("antifragility"):
         return Observed(moments=moments, tail=panel_tail_gain(panel, weights))
+
+
+def observe_window(rows: Rows, config: AllocationConfig, weights: Array, mask: Array, facts: Facts) -> Observed:
+    """`observe` for a universe that holds a small piece of a panel, from that piece and what the host found out."""
+    panel = panel_of_rows(rows)
+    with jax.named_scope("moments"):
+        moments = panel_moments(panel, weights, mask, _decay(config), constant=facts.constant)
+    with jax.named_scope("shrinkage"):
+        return Observed(moments=shrink_panel(moments, panel, weights, config.covariance), tail=facts.tail)
 
 
 def _decay(config: AllocationConfig) -> Array | None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.core import Tracer
 
 from jaxalloc.arguments.errors import InputError
@@ -150,16 +151,23 @@ jax.tree_util.register_pytree_with_keys(
 )
 
 
-def cast_config(config: AllocationConfig, dtype: Any) -> AllocationConfig:
+def cast_config(
+    config: AllocationConfig, dtype: Any, asarray: Callable[[Any, Any], Any] = jnp.asarray
+) -> AllocationConfig:
     """Return ``config`` with every number as an array: counts int32, the rest ``dtype``; no number is "auto".
 
     A Python float, a NumPy scalar and a JAX scalar then trace alike, so that none of them compiles a second program.
+
+    Args:
+        config: settings.
+        dtype: float32 or float64.
+        asarray: makes an array of a value and a dtype, by default one of JAX, which takes much longer than NumPy.
     """
     if is_auto(config.periods_per_year):
         config = config.replace(periods_per_year=PERIODS_WITHOUT_DATES)
     config = config.replace(max_clusters=most_clusters(config))
     leaves = {
-        name: jnp.asarray(getattr(config, name), jnp.int32 if name in COUNTS else dtype) for name in NUMERIC_FIELDS
+        name: asarray(getattr(config, name), np.dtype(np.int32) if name in COUNTS else dtype) for name in NUMERIC_FIELDS
     }
     return config.replace(**leaves)
 

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.metadata
 from typing import Any
 
 import jax
 import numpy as np
 
 from jaxalloc._version import __version__
+from jaxalloc.engine.scalar import is_scalar
+from jaxalloc.engine.scheduler import compute_devices
+from jaxalloc.kernels.lanes.backend import backend_of
 from jaxalloc.markets.source import Source
 from jaxalloc.settings.sweep import Sweep
 from jaxalloc.studies.plan import Plan
@@ -23,15 +27,18 @@ def settings_entry(settings: Sweep) -> dict[str, Any]:
 
 
 def versions_entry() -> dict[str, str]:
-    """Return the versions that bits depend on: jaxalloc, jax, jaxlib and numpy."""
+    """Return the versions that bits depend on: jaxalloc, jax, jaxlib, numpy, and numba where it compiles kernels."""
     import jaxlib.version
 
-    return {
+    versions = {
         "jaxalloc": __version__,
         "jax": jax.__version__,
         "jaxlib": jaxlib.version.__version__,
         "numpy": np.__version__,
     }
+    if is_scalar(backend_of(compute_devices()[0].platform)):
+        versions["numba"] = importlib.metadata.version("numba")
+    return versions
 
 
 def identity_of(plan: Plan, source: Source, device: str) -> dict[str, Any]:

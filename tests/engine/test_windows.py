@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import jax
 import numpy as np
 import pytest
 from helpers import pick, same_bits
 
 import jaxalloc as ja
-from jaxalloc.engine.shapes import most_window_rows, sizes_of
+from jaxalloc.engine.shapes import sizes_of
 from jaxalloc.kernels.lanes.backend import Backend
 
 LENGTH, ASSETS = 2000, 84
@@ -46,10 +47,9 @@ def weights_of() -> np.ndarray:
 
 
 def test_windows_go_their_own_way() -> None:
-    sizes = sizes_of((LENGTH, ASSETS), np.float64)
-    assert sizes.window > 0
-    assert sizes.window_rows >= most_window_rows(LENGTH) == 250
-    assert sizes_of((LENGTH, 20), np.float64).window == 0
+    assert sizes_of((LENGTH, ASSETS), np.float64).window == 500
+    assert sizes_of((LENGTH, 20), np.float64).window == 500
+    assert sizes_of((250, 20), np.float64).window == 0  # no size of a program is smaller than a quarter of it
     assert sizes_of((LENGTH, ASSETS), np.float64, Backend.ACCELERATOR).window == 0
     assert sizes_of((LENGTH, ASSETS), np.float64, own_returns=True).window == 0
 
@@ -75,9 +75,41 @@ def test_a_window_has_the_portfolio_of_its_rows_alone(name: str, x64: Any) -> No
     assert np.any(batch.status[6] & ja.Status.ASSET_DROPPED)
 
 
+def test_a_window_has_the_portfolio_of_a_panel_that_is_cut_to_it(x64: Any) -> None:
+    x = ja.datasets.synthetic_market(20, LENGTH).to_numpy()
+    weights = np.zeros((3, LENGTH))
+    for own, first in zip(weights, FIRST[1:], strict=True):
+        own[first : first + 250] = 1
+    batch = ja.allocate_batch(x, SETTINGS["plain"], observation_weights=weights)
+    for i, first in enumerate(FIRST[1:]):
+        alone = ja.allocate_batch(x[first : first + 250], SETTINGS["plain"], observation_weights=np.ones((1, 250)))
+        np.testing.assert_array_equal(batch.cluster_labels[i], alone.cluster_labels[0])
+        np.testing.assert_allclose(batch.antifragility[i], alone.antifragility[0], rtol=1e-12)
+        np.testing.assert_allclose(batch.weights[i], alone.weights[0], rtol=0, atol=1e-12)
+
+
 def test_a_window_does_not_notice_its_neighbours(x64: Any) -> None:
     x, weights, config = market(), weights_of(), SETTINGS["plain"]
     together = ja.allocate_batch(x, config, observation_weights=weights)
-    for part in (slice(1, 2), slice(3, 4), slice(2, 9)):
+    # some with windows of other lengths only, some with windows alone, some with resamples alone
+    for part in (slice(1, 2), slice(3, 4), slice(2, 9), slice(4, 8), slice(9, 11)):
         alone = ja.allocate_batch(x, config, observation_weights=weights[part])
         assert same_bits(alone, pick(together, part)) == []
+
+
+def test_a_call_does_not_notice_the_ones_before(x64: Any) -> None:
+    """The memory and the panel that a call leaves behind are used by the next one."""
+    config = SETTINGS["plain"]
+    x = ja.datasets.synthetic_market(ASSETS, 250).to_numpy().copy()
+    few = x[:, :7].copy()
+    counts = np.random.default_rng(0).multinomial(250, np.full(250, 1 / 250), size=20)
+    first = ja.allocate_batch(few, config, observation_weights=counts)
+    ja.allocate_batch(x, config, observation_weights=counts)
+    assert same_bits(ja.allocate_batch(few, config, observation_weights=counts), first) == []
+    few[3, 2] += 0.05  # in place: what is kept is of the panel as it was
+    changed = ja.allocate_batch(few, config, observation_weights=counts)
+    ja.allocate_batch(x, config, observation_weights=counts)
+    assert same_bits(ja.allocate_batch(few.copy(), config, observation_weights=counts), changed) == []
+    assert same_bits(changed, first) != []
+    with jax.enable_x64(False):
+        assert ja.allocate_batch(few, config, observation_weights=counts).weights.dtype == np.float32

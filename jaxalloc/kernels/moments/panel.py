@@ -20,6 +20,8 @@ from jaxalloc.kernels.moments.sample import (
     judged_moments,
 )
 
+_BLOCK = 64  # rows whose outer products are made together
+
 
 class SharedPanel(NamedTuple):
     """What universes that share one panel have in common, computed once.
@@ -30,7 +32,7 @@ class SharedPanel(NamedTuple):
             dragged so far by one wild row that a universe without that row loses its digits.
         inverse_scale: (N,) a power of 2, 1 over about the usual size of each column.
         cubed: (T, N) the cubes of the centred returns times ``inverse_scale``.
-        missing: (T, N) 1.0 where a return is not finite, or too large to compute with, else 0.
+        missing: (T, N) 1.0 where a return is not finite, or too large to compute with, else 0; None where none is.
         outer: (T, N (N + 1) / 2) products of the centred columns, upper triangle by rows; or (T, 0) where that table
             would not fit its memory budget, and the covariance is then computed from ``centred``.
         returns: (T, N) the returns themselves; 0 where missing.
@@ -67,12 +69,8 @@ def share_panel(
     """
     (length, count), dtype = returns.shape, returns.dtype
     rows, assets = n_rows or length, n_assets or count
-    limits = np.finfo(dtype)
-    # A finite return whose square overflows would spoil the universes that do not even use it, as 0 times infinity is
-    # NaN; in those that do it makes the moments infinite, which is as bad as missing.
-    with np.errstate(invalid="ignore"):
-        finite = np.abs(returns) < 0.25 * float(limits.max) ** 0.5
-    centre = _medians(returns, finite)
+    finite = computable(returns)
+    centre = medians(returns, finite)
     filled = np.where(finite, returns, 0)
 
     def padded(values: np.ndarray) -> np.ndarray:
@@ -81,7 +79,7 @@ def share_panel(
         return table
 
     centred = padded(np.where(finite, filled - centre[None, :], 0))
-    inverse_scale = _inverse_scales(centred)
+    inverse_scale = inverse_scales(centred)
     order = np.empty((rows, assets), np.int32)
     order[:] = np.arange(rows, dtype=np.int32)[:, None]
     order[:length, :count] = np.argsort(-filled, axis=0, kind="stable")
@@ -100,27 +98,44 @@ def share_panel(
     )
 
 
-def _medians(returns: np.ndarray, usable: np.ndarray) -> np.ndarray:
+def computable(returns: np.ndarray) -> np.ndarray:
+    """Where returns are finite, and not too large to compute with.
+
+    A finite return whose square overflows would spoil the universes that do not even use it, as 0 times infinity is
+    NaN; in those that do it makes the moments infinite, which is as bad as missing.
+    """
+    with np.errstate(invalid="ignore"):
+        return np.abs(returns) < 0.25 * float(np.finfo(returns.dtype).max) ** 0.5
+
+
+def medians(returns: np.ndarray, usable: np.ndarray) -> np.ndarray:
     """(N,) median of each column's usable values; 0 where it has none."""
-    ordered, count = np.sort(np.where(usable, returns, np.inf), axis=0), np.sum(usable, axis=0)
+    ordered, count = _sorted_columns(np.where(usable, returns, np.inf)), np.sum(usable, axis=0)
     column, some = np.arange(returns.shape[1]), count > 0
-    low = ordered[np.maximum(count - 1, 0) // 2, column]
-    high = ordered[np.minimum(count // 2, len(returns) - 1), column]
+    low = ordered[column, np.maximum(count - 1, 0) // 2]
+    high = ordered[column, np.minimum(count // 2, len(returns) - 1)]
     return np.where(some, np.where(some, low, 0) / 2 + np.where(some, high, 0) / 2, 0).astype(returns.dtype)
 
 
-def _inverse_scales(centred: np.ndarray) -> np.ndarray:
+def inverse_scales(centred: np.ndarray) -> np.ndarray:
     """(N,) powers of 2, times which a column's cubes are numbers and, but for its smallest values, not 0.
 
     That is 1 over about the median size of what is not 0, so that a universe without a column's wild rows keeps its
     digits; or less, where the wildest row needs it.
     """
-    limits, ordered = np.finfo(centred.dtype), np.sort(np.abs(centred), axis=0)
-    zeros = np.sum(ordered == 0, axis=0)
-    middle = ordered[np.minimum((len(ordered) + zeros) // 2, len(ordered) - 1), np.arange(centred.shape[1])]
-    wanted = np.maximum(middle, ordered[-1] / (float(limits.max) ** (1 / 3) / 4))
+    limits, ordered = np.finfo(centred.dtype), _sorted_columns(np.abs(centred))
+    zeros, length = np.sum(ordered == 0, axis=1), len(centred)
+    middle = ordered[np.arange(len(ordered)), np.minimum((length + zeros) // 2, length - 1)]
+    wanted = np.maximum(middle, ordered[:, -1] / (float(limits.max) ** (1 / 3) / 4))
     _, exponent = np.frexp(wanted)
     return np.ldexp(np.ones_like(wanted), -np.maximum(exponent, limits.minexp + 1))
+
+
+def _sorted_columns(values: np.ndarray) -> np.ndarray:
+    """(N, T) the columns of (T, N), each in ascending order: side by side they are sorted in a fraction of the time."""
+    ordered = np.ascontiguousarray(values.T)
+    ordered.sort(axis=1)
+    return ordered
 
 
 def _outer_products(centred: np.ndarray, max_bytes: int) -> np.ndarray:
@@ -128,10 +143,12 @@ def _outer_products(centred: np.ndarray, max_bytes: int) -> np.ndarray:
     n_rows, n_assets = centred.shape
     if not fits_outer(n_rows, n_assets, centred.dtype, max_bytes):
         return np.zeros((n_rows, 0), centred.dtype)
-    outer, start = np.empty((n_rows, n_assets * (n_assets + 1) // 2), centred.dtype), 0
-    for i in range(n_assets):
-        np.multiply(centred[:, i : i + 1], centred[:, i:], out=outer[:, start : start + n_assets - i])
-        start += n_assets - i
+    outer = np.empty((n_rows, n_assets * (n_assets + 1) // 2), centred.dtype)
+    for first in range(0, n_rows, _BLOCK):  # whose products fit a cache: the table is written a page after the other
+        z, into, start = centred[first : first + _BLOCK], outer[first : first + _BLOCK], 0
+        for i in range(n_assets):
+            np.multiply(z[:, i : i + 1], z[:, i:], out=into[:, start : start + n_assets - i])
+            start += n_assets - i
     return outer
 
 
@@ -164,7 +181,12 @@ def weighted_products(panel: SharedPanel, weights: Array, decay: Array | None = 
 
 
 def panel_moments(
-    panel: SharedPanel, weights: Array, mask: Array, decay: Array | None = None, products: Array | None = None
+    panel: SharedPanel,
+    weights: Array,
+    mask: Array,
+    decay: Array | None = None,
+    products: Array | None = None,
+    constant: Array | None = None,
 ) -> Moments:
     """Moments of one universe of a shared panel: the same quantities as `sample_moments`, in one pass.
 
@@ -174,16 +196,17 @@ def panel_moments(
         mask: (N,) bool, the assets of the universe.
         decay: () lambda of `decayed_weights`, or None.
         products: `weighted_products` of the same arguments, if they are at hand.
+        constant: (N,) bool, the columns whose rows of positive weight all hold one value, if they are at hand.
 
     Returns:
         `Moments`, as `sample_moments`.
     """
     c, weights_ok = clean_weights(weights)
     n = jnp.sum(c)
-    missing = jnp.any(mask & (dot(c, panel.missing) > 0))
+    missing = jnp.bool_(False) if panel.missing is None else jnp.any(mask & (dot(c, panel.missing) > 0))
     # A masked column or an unused row may hold anything. Both count for nothing here: they were set to 0 or meet a
     # weight of 0, and the columns' sums do not mix.
-    active = mask & ~_constant_columns(panel, c > 0)
+    active = mask & ~(_constant_columns(panel, c > 0) if constant is None else constant)
     z = panel.centred
     both = active[:, None] & active[None, :]
 

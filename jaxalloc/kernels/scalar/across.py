@@ -1,0 +1,445 @@
+"""From a universe's estimates to the weights of its clusters, one universe after the other, compiled by numba.
+
+What `jaxalloc.portfolios.posing` and the solvers do for many universes in lanes is done here for one, whose matrices
+stay in the cache from the first step to the last: the covariances of assets are read once, the correlations of clusters
+are made of them row by row, and every profile is solved on these. Symbols as there: v weights inside the clusters, S
+the clusters' covariance, C and sigma its correlations and volatilities, e excess returns, u bounds on the weights w.
+
+A solver says of each problem whether it has solved it. Those that it has not are left to the lanes.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from jaxalloc.kernels.scalar.compiling import inner, inner_sums, scalar
+from jaxalloc.kernels.scalar.mean_variance import mean_variance
+from jaxalloc.kernels.scalar.measuring import gap_of
+from jaxalloc.kernels.scalar.risk_parity import risk_parity
+
+Array = np.ndarray
+
+MEAN_VARIANCE, RISK_PARITY = 0, 1  # solvers
+WHOLE, CORE = 0, 1  # places of the bounds of all clusters, and of a barbell's core
+EXCESS, VOLATILITY = 0, 1  # places of the rewards
+_BLOCK = 16
+_ACCEPTED = 8e-6  # optimality gap that counts as solved in float32, as `jaxalloc.kernels.solvers.problem.accepted`
+_MOST_STEPS = 200  # of the search for the asset bound, which ends after a handful
+
+
+class Universes(NamedTuple):
+    """Estimates of U universes, in float32 or float64; not changed.
+
+    Attributes:
+        mean: (U, N) annual mean returns.
+        covariance: (U, N, N) annual, of which the lower triangle is read; 0 for an inactive asset.
+        active: (U, N) bool.
+        labels: (U, N) int32 clusters, -1 for an inactive asset.
+        n_clusters: (U,) int32.
+        scores: (U, N) antifragility.
+    """
+
+    mean: Any
+    covariance: Any
+    active: Any
+    labels: Any
+    n_clusters: Any
+    scores: Any
+
+
+class Settings(NamedTuple):
+    """Numbers of the settings, (U,) float64 each, and what arithmetic of the universes' precision can tell.
+
+    Attributes:
+        risk_free_rate: annual.
+        cluster_cap: largest weight of a cluster.
+        asset_cap: largest weight of an asset.
+        slack: at least 1.
+        n_aggressors: of a barbell.
+        negligible: share of its members' variance up to which a cluster's is rounding, a number.
+        jitter: share of it that such a cluster is given, a number.
+    """
+
+    risk_free_rate: Any
+    cluster_cap: Any
+    asset_cap: Any
+    slack: Any
+    n_aggressors: Any
+    negligible: float
+    jitter: float
+
+
+class Profiles(NamedTuple):
+    """Which problems to solve, (P,) int64 each.
+
+    Attributes:
+        solver: `MEAN_VARIANCE` or `RISK_PARITY`.
+        reward: place among the rewards, -1 for none.
+        upper: place among the bounds.
+        place: of the profile among the solutions.
+    """
+
+    solver: Any
+    reward: Any
+    upper: Any
+    place: Any
+
+
+class Posed(NamedTuple):
+    """What universes look like across clusters, padded to N clusters; 0 past the last one. Written here.
+
+    Attributes:
+        inner: (U, N) v of each asset.
+        upper: (U, 2, N) u of all clusters and of a barbell's core.
+        cluster: (U, 2) cluster cap in force, likewise.
+        asset: (U, 2) asset bound in force.
+        cap_relaxed: (U, 2) bool, the cap is above the setting.
+        asset_raised: (U, 2) bool, the asset bound had to rise.
+        riskless: (U, N) bool, a cluster had no variance.
+        aggressor_clusters: (U, N) bool.
+        aggressors: (U, N) bool, assets.
+        sleeve_size: (U,) int32 number of aggressors.
+        fewer: (U,) bool, fewer than wanted.
+    """
+
+    inner: Any
+    upper: Any
+    cluster: Any
+    asset: Any
+    cap_relaxed: Any
+    asset_raised: Any
+    riskless: Any
+    aggressor_clusters: Any
+    aggressors: Any
+    sleeve_size: Any
+    fewer: Any
+
+
+class Solutions(NamedTuple):
+    """Solutions of a part's universes, written here: those of up to four profiles side by side.
+
+    Attributes:
+        weights: (G, C, 4, N) of clusters or of assets; entries past the last are not touched.
+        gap: (G, C, 4).
+        iterations: (G, C, 4) int32.
+        altered: (G, C, 4) bool.
+        converged: (G, C, 4) bool.
+    """
+
+    weights: Any
+    gap: Any
+    iterations: Any
+    altered: Any
+    converged: Any
+
+
+class Scratch(NamedTuple):
+    """Room for the matrices of one universe.
+
+    Attributes:
+        correlation: (M,) float64, M at least the square of the number of clusters or assets.
+        float32_correlation: (M,) float32.
+    """
+
+    correlation: Any
+    float32_correlation: Any
+
+
+@inner
+def bounds(sizes: Array, cluster_cap: float, asset_cap: float, slack: float, upper: Array) -> tuple[Any, ...]:
+    """Bounds u, see `jaxalloc.kernels.solvers.capped_simplex.bounds`.
+
+    Args:
+        sizes: (K,) float64 number of assets of each cluster; 0 where a cluster takes no part.
+        cluster_cap: as in `Settings`.
+        asset_cap: likewise.
+        slack: likewise.
+        upper: (K,) written.
+
+    Returns:
+        Cluster cap and asset bound in force, whether the cap is relaxed, and whether the asset bound rose.
+    """
+    n_clusters, n_assets, held = 0.0, 0.0, 0.0
+    for size in sizes:
+        n_clusters += size > 0
+        n_assets += size
+    kappa = max(cluster_cap, slack / max(n_clusters, 1.0))
+    beta = max(asset_cap, slack / max(n_assets, 1.0))
+    for size in sizes:
+        held += min(kappa, size * beta)
+    raised = held < 1
+    if raised:  # Newton's method from the left, on a concave piecewise linear function
+        for _ in range(_MOST_STEPS):
+            free, capped = 0.0, 0.0
+            for size in sizes:
+                if size * beta >= kappa:
+                    capped += size > 0
+                else:
+                    free += size
+            target = (slack - kappa * capped) / max(free, 1.0)
+            if free == 0 or not target > beta:
+                break
+            beta = target
+    for k in range(len(sizes)):
+        upper[k] = min(kappa, sizes[k] * beta)
+    return kappa, beta, kappa > cluster_cap, raised
+
+
+@inner
+def _by_cluster(labels: Array, n_clusters: int) -> tuple[Array, Array]:
+    """Assets in the order of their clusters, (n,), and where each cluster begins, (K + 1,)."""
+    start = np.zeros(n_clusters + 1, np.intp)
+    for label in labels:
+        if label >= 0:
+            start[label + 1] += 1
+    for k in range(n_clusters):
+        start[k + 1] += start[k]
+    assets, place = np.empty(start[-1], np.intp), start[:-1].copy()
+    for i in range(len(labels)):
+        if labels[i] >= 0:
+            assets[place[labels[i]]] = i
+            place[labels[i]] += 1
+    return assets, start
+
+
+@inner
+def _within(
+    covariance: Array, assets: Array, start: Array, negligible: float, jitter: float, inner: Array, riskless: Array
+) -> tuple[Array, Array]:
+    """Weights inside the clusters, in place, and the clusters' volatilities (K,) and those weights by place (n,)."""
+    n_clusters = len(start) - 1
+    sigma, v = np.empty(n_clusters), np.empty(len(assets))
+    for k in range(n_clusters):
+        smallest, total = np.inf, 0.0
+        for p in range(start[k], start[k + 1]):
+            smallest = min(smallest, np.float64(covariance[assets[p], assets[p]]))
+        for p in range(start[k], start[k + 1]):
+            v[p] = smallest / covariance[assets[p], assets[p]]
+            total += v[p]
+        members, variance = 0.0, 0.0
+        for p in range(start[k], start[k + 1]):
+            v[p] /= total
+            inner[assets[p]] = v[p]
+            own = v[p] * v[p] * covariance[assets[p], assets[p]]
+            members += own
+            variance += own
+            for q in range(start[k], p):
+                variance += 2 * v[p] * v[q] * covariance[assets[p], assets[q]]
+        # an opposed pair may leave its cluster no variance
+        riskless[k] = variance <= negligible * members
+        sigma[k] = math.sqrt(jitter * members if riskless[k] else variance)
+    return sigma, v
+
+
+@inner_sums
+def _correlate(covariance: Array, labels: Array, inner: Array, sigma: Array, C: Array, float32_C: Array) -> None:
+    """Correlations of the clusters, in place: what assets below the diagonal add up to, and then both triangles."""
+    n_clusters, n_assets = len(sigma), len(labels)
+    own, v, inverse = np.zeros(n_assets, np.uintp), np.zeros(n_assets), 1 / sigma
+    for i in range(n_assets):
+        if labels[i] >= 0:  # others have no covariance
+            own[i], v[i] = labels[i], inner[i] * inverse[labels[i]]
+    for k in range(n_clusters):
+        for j in range(n_clusters):
+            C[k, j] = 0
+    for i in range(n_assets):
+        if v[i] == 0:
+            continue
+        row, line, factor = C[own[i]], covariance[i], v[i]
+        for j in range(i):
+            row[own[j]] += factor * v[j] * line[j]
+    for above in range(0, n_clusters, _BLOCK):  # in squares that the near cache holds
+        for left in range(0, above + 1, _BLOCK):
+            for k in range(above, min(above + _BLOCK, n_clusters)):
+                for j in range(left, min(left + _BLOCK, k)):
+                    rho = C[k, j] + C[j, k]
+                    C[k, j], C[j, k] = rho, rho
+                    float32_C[k, j], float32_C[j, k] = rho, rho
+    for k in range(n_clusters):
+        C[k, k] = 1
+        float32_C[k, k] = 1
+
+
+@inner
+def _choose_sleeve(scores: Array, labels: Array, n_clusters: int, wanted: int, clusters: Array, assets: Array) -> int:
+    """Mark the aggressor clusters and assets, and return their number; ties: first asset, then first cluster."""
+    best = np.full(n_clusters, -1, np.intp)
+    for i in range(len(labels)):
+        k = labels[i]
+        if k >= 0 and (best[k] < 0 or scores[i] > scores[best[k]]):
+            best[k] = i
+    size = min(wanted, max(1, n_clusters - 4), n_clusters - 1)
+    for _ in range(size):
+        highest = -1
+        for k in range(n_clusters):
+            if not clusters[k] and (highest < 0 or scores[best[k]] > scores[best[highest]]):
+                highest = k
+        clusters[highest] = True
+        assets[best[highest]] = True
+    return size
+
+
+@inner
+def _solve(
+    C: Array,
+    float32_C: Array,
+    sigma: Array,
+    rewards: Array,
+    uppers: Array,
+    profiles: Profiles,
+    slot: int,
+    solutions: Solutions,
+    unsolved: Array,
+) -> None:
+    """Solve the profiles of one universe; what is not solved is marked in ``unsolved`` (P,)."""
+    size, nothing = len(sigma), np.zeros(len(sigma))
+    w, is_rounded = np.empty(size), solutions.weights.itemsize == 4
+    for p in range(len(profiles.solver)):
+        upper = uppers[profiles.upper[p], :size]
+        excess = rewards[profiles.reward[p], :size] if profiles.reward[p] >= 0 else nothing
+        altered = False
+        if profiles.solver[p] == RISK_PARITY:
+            gap, iterations, solved = risk_parity(C, float32_C, sigma, upper, w)
+        else:
+            gap, iterations, altered, solved = mean_variance(C, sigma, excess, upper, w)
+        unsolved[p] = not solved
+        if not solved:
+            continue
+        group, column = profiles.place[p] // 4, profiles.place[p] % 4
+        kept = solutions.weights[group, slot, column]
+        for k in range(size):
+            kept[k] = w[k]
+        if is_rounded:  # the gap is that of the weights that come back
+            for k in range(size):
+                w[k] = kept[k]
+            reward = nothing if altered else excess
+            gap = gap_of(C, sigma, reward, upper, w, profiles.solver[p] == RISK_PARITY)
+            if not gap <= _ACCEPTED:  # hedges that rounded weights no longer balance: the lanes know what to do
+                unsolved[p] = True
+                continue
+        solutions.gap[group, slot, column] = gap
+        solutions.iterations[group, slot, column] = iterations
+        solutions.altered[group, slot, column] = altered
+        solutions.converged[group, slot, column] = True
+
+
+@scalar
+def solve_clusters(
+    universes: Universes,
+    settings: Settings,
+    profiles: Profiles,
+    first_slot: int,
+    count: int,
+    posed: Posed,
+    excess: Array,
+    solutions: Solutions,
+    unsolved: Array,
+    scratch: Scratch,
+) -> None:
+    """Weigh within the clusters of the first ``count`` universes, and solve the profiles across them.
+
+    Args:
+        universes: with their clusters.
+        settings: of each universe.
+        profiles: over clusters.
+        first_slot: place of the first universe among the solutions.
+        count: how many universes.
+        posed: written.
+        excess: (U, N) e of each cluster, written.
+        solutions: written where a problem is solved.
+        unsolved: (U, P) bool, written.
+        scratch: for as many clusters as any universe has.
+    """
+    most = 0
+    for b in range(count):
+        most = max(most, universes.n_clusters[b])
+    sizes, uppers, rewards = np.empty(most), np.empty((2, most)), np.empty((1, most))
+    for b in range(count):
+        size, labels, covariance = universes.n_clusters[b], universes.labels[b], universes.covariance[b]
+        assets, start = _by_cluster(labels, size)
+        C = scratch.correlation[: size * size].reshape((size, size))
+        float32_C = scratch.float32_correlation[: size * size].reshape((size, size))
+        sigma, v = _within(
+            covariance, assets, start, settings.negligible, settings.jitter, posed.inner[b], posed.riskless[b]
+        )
+        _correlate(covariance, labels, posed.inner[b], sigma, C, float32_C)
+        for k in range(size):
+            mean = 0.0
+            for p in range(start[k], start[k + 1]):
+                mean += v[p] * universes.mean[b, assets[p]]
+            excess[b, k] = rewards[0, k] = mean - settings.risk_free_rate[b]
+        clusters = posed.aggressor_clusters[b]
+        wanted = settings.n_aggressors[b]
+        n_aggressors = _choose_sleeve(universes.scores[b], labels, size, wanted, clusters, posed.aggressors[b])
+        posed.sleeve_size[b], posed.fewer[b] = n_aggressors, n_aggressors < wanted
+        for which in (WHOLE, CORE):  # the core's bounds are as if the aggressor clusters did not exist
+            for k in range(size):
+                sizes[k] = 0.0 if which == CORE and clusters[k] else start[k + 1] - start[k]
+            kappa, beta, relaxed, raised = bounds(
+                sizes[:size], settings.cluster_cap[b], settings.asset_cap[b], settings.slack[b], uppers[which]
+            )
+            posed.cluster[b, which], posed.asset[b, which] = kappa, beta
+            posed.cap_relaxed[b, which], posed.asset_raised[b, which] = relaxed, raised
+            for k in range(size):
+                posed.upper[b, which, k] = uppers[which, k]
+        _solve(C, float32_C, sigma, rewards, uppers, profiles, first_slot + b, solutions, unsolved[b])
+
+
+@scalar
+def covariances_of_clusters(universes: Universes, settings: Settings, which: Array, covariances: Array) -> None:
+    """S of some universes, (F, N, N), in place: unit diagonal where there is no cluster."""
+    inner, riskless = np.zeros(universes.labels.shape[1]), np.empty(universes.labels.shape[1], np.bool_)
+    for f in range(len(which)):
+        b, into = which[f], covariances[f]
+        size, covariance = universes.n_clusters[b], universes.covariance[b]
+        assets, start = _by_cluster(universes.labels[b], size)
+        C, float32_C = np.empty((size, size)), np.empty((size, size), np.float32)
+        sigma, _ = _within(covariance, assets, start, settings.negligible, settings.jitter, inner, riskless)
+        _correlate(covariance, universes.labels[b], inner, sigma, C, float32_C)
+        for k in range(len(into)):
+            for j in range(len(into)):
+                if k < size and j < size:
+                    into[k, j] = C[k, j] * sigma[k] * sigma[j]
+                else:
+                    into[k, j] = k == j
+
+
+@scalar
+def solve_assets(
+    universes: Universes,
+    settings: Settings,
+    profiles: Profiles,
+    first_slot: int,
+    count: int,
+    solutions: Solutions,
+    unsolved: Array,
+    scratch: Scratch,
+) -> None:
+    """`solve_clusters` for profiles over the assets, under the asset bound."""
+    n = universes.active.shape[1]
+    sigma, uppers, rewards = np.empty(n), np.empty((1, n)), np.empty((2, n))
+    C = scratch.correlation[: n * n].reshape((n, n))
+    float32_C = scratch.float32_correlation[: n * n].reshape((n, n))
+    for b in range(count):
+        active, covariance = universes.active[b], universes.covariance[b]
+        there = 0
+        for i in range(n):
+            there += active[i]
+        bound = max(settings.asset_cap[b], settings.slack[b] / max(there, 1))
+        for i in range(n):
+            sigma[i] = math.sqrt(covariance[i, i]) if active[i] else 1.0
+            uppers[0, i] = bound if active[i] else 0.0
+            rewards[EXCESS, i] = universes.mean[b, i] - settings.risk_free_rate[b] if active[i] else 0.0
+            rewards[VOLATILITY, i] = sigma[i] if active[i] else 0.0
+        for i in range(n):
+            factor = 1 / sigma[i]
+            for j in range(i):
+                rho = covariance[i, j] * (factor / sigma[j])
+                C[i, j] = C[j, i] = rho
+                float32_C[i, j] = float32_C[j, i] = rho
+            C[i, i] = 1
+            float32_C[i, i] = 1
+        _solve(C, float32_C, sigma, rewards, uppers, profiles, first_slot + b, solutions, unsolved[b])

@@ -1,0 +1,59 @@
+"""How scalar kernels are compiled: by numba, without the interpreter's lock, and kept on disk for the next process."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from numba import njit
+from numba.core.caching import FunctionCache
+
+# Sums may be reordered, so that they vectorise; infinities and what is no number keep their meaning.
+_INNER: dict[str, Any] = {"nogil": True, "error_model": "numpy", "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+_REORDERED = frozenset({"reassoc", "contract", "nsz"})
+
+
+def _sources() -> str:
+    total = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        total.update(path.read_bytes())
+    return total.hexdigest()
+
+
+class _Cache(FunctionCache):
+    """numba's cache of a function on disk. It is compiled anew if any of these kernels has changed.
+
+    By itself numba looks at a function's own file, and misses what has changed in those that it calls.
+    """
+
+    _of_sources = _sources()
+
+    def _index_key(self, sig: Any, codegen: Any) -> tuple[Any, ...]:
+        return (*super()._index_key(sig, codegen), self._of_sources)
+
+
+def scalar(function: Callable[..., Any]) -> Any:
+    """Compile a function, which Python calls, on its first call. Division by 0 gives what it gives in NumPy."""
+    return _kept(njit(nogil=True, error_model="numpy")(function), function)
+
+
+def inner(function: Callable[..., Any]) -> Any:
+    """`scalar` for a function that only such functions call: half as long to compile."""
+    return _kept(njit(**_INNER)(function), function)
+
+
+def inner_sums(function: Callable[..., Any]) -> Any:
+    """`inner` for a loop whose sums may be taken in another order: always the same one."""
+    return _kept(njit(**_INNER, fastmath=set(_REORDERED))(function), function)
+
+
+def inlined_sums(function: Callable[..., Any]) -> Any:
+    """`inner_sums` for what is short, and called so often that the call itself would count."""
+    return _kept(njit(**_INNER, fastmath=set(_REORDERED), forceinline=True)(function), function)
+
+
+def _kept(compiled: Any, function: Callable[..., Any]) -> Any:
+    compiled._cache = _Cache(function)  # what ``cache=True`` does, but for the key
+    return compiled

@@ -1,0 +1,216 @@
+"""Risk parity with bounds for one universe: equal risk contributions in the sense of Richard & Roncalli (2019).
+
+w(lambda) minimises w'Sw / 2 - lambda sum log w over 0 < w <= u, and lambda is such that sum w(lambda) = 1 (arXiv
+1902.05710). In the scale z = sigma w / sqrt(lambda) the problem reads: minimise z'Cz / 2 - sum log z over 0 < z <= b s,
+with C the correlation matrix, b = sigma u, a = 1 / sigma, and s = 1 / sqrt(lambda) such that a . z = s. Without bounds
+z does not depend on s.
+
+Newton's method in log z takes few steps, and in each of them its Hessian, I + diag(z) C diag(z), has eigenvalues
+between 1 and 2 but for the few that hedges make larger. So conjugate gradients in float32 (Hestenes & Stiefel 1952)
+find a step, at half the traffic in memory; its error shows in the next step's residual, which float64 measures. Where
+the solution without bounds crosses one, the clusters at their bound are fixed, lambda moves with the others, and a
+cluster leaves its bound when it contributes more than those below (a primal-dual active set, Hintermueller, Ito &
+Kunisch 2003).
+
+What does not converge so is not solved, and says so: `jaxalloc.kernels.solvers.risk_parity` has slower steps for it.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from jaxalloc.kernels.scalar.bounded import minimise_bounded
+from jaxalloc.kernels.scalar.compiling import inner, inner_sums, scalar
+from jaxalloc.kernels.scalar.log_newton import (
+    NEAR,
+    TOLERANCE,
+    Float32,
+    Matrix,
+    Vector,
+    grow,
+    multiply,
+    reduction,
+    solve,
+    spread,
+)
+
+_ACCEPTED = 5e-10  # largest gap where Newton's method gains nothing more, as lanes accept it
+_EPS = 2.0**-52
+_RISKLESS = 1e-12  # z'Cz of a portfolio in which the entries of z sum to 1, up to which it counts as riskless
+_STEPS = 80  # of Newton's method at most
+_EARLY = 8  # steps, for which a coarse direction does
+
+
+@inner_sums
+def _start(C32: Float32, member: Vector, z: Vector, work: Float32) -> None:
+    """Near the solution: each entry's best one while the others are equal, as large as the solution's on average."""
+    n = len(z)
+    x, product = work[0], work[1]
+    for i in range(n):
+        x[i] = member[i]
+    multiply(C32, x, product)
+    count, together = 0.0, 0.0
+    for i in range(n):
+        count += member[i]
+        together += member[i] * product[i]
+    level = math.sqrt(count / max(together, 1.0))
+    for i in range(n):
+        slope = level * (product[i] - 1)
+        root = math.sqrt(slope * slope + 4)
+        z[i] = member[i] * (2 / (slope + root) if slope > 0 else 0.5 * (root - slope))
+
+
+@inner_sums
+def _free(
+    C: Matrix, C32: Float32, a: Vector, u: Vector, member: Vector, work: Matrix, work32: Float32
+) -> tuple[float, int, bool]:
+    """Without bounds, from `_start`, into ``work[0]``.
+
+    Returns:
+        The gap, infinite where no solution is found; the steps; and whether a bound is certainly crossed, so that the
+        solution is near, and of no more use.
+    """
+    n = len(u)
+    z, product, error, change = work[0], work[1], work[2], work[3]
+    _start(C32, member, z, work32)
+    before = np.inf
+    gap, steps = np.inf, 1
+    while True:
+        multiply(C, z, product)
+        _, gap = spread(z, product, member)
+        count, together, length = 0.0, 0.0, 0.0
+        for i in range(n):
+            count += member[i]
+            together += z[i] * product[i]
+            length += z[i]
+        if not (gap < np.inf and steps <= _STEPS and together > _RISKLESS * length * length):
+            return np.inf, steps, False
+        if gap <= TOLERANCE or (gap < NEAR and gap > 0.5 * before):
+            return gap, steps, False
+        before = gap
+        level = math.sqrt(count / together)
+        squares, worst, s = 0.0, 0.0, 0.0
+        for i in range(n):
+            z[i] *= level
+            error[i] = member[i] - z[i] * product[i] * level
+            squares += error[i] * error[i]
+            worst = max(worst, abs(error[i]))
+            s += a[i] * z[i]
+        # the Hessian is at least 1, so that no entry of log z is farther from the solution's than the error is long
+        if squares < 0.01:
+            margin = s * (1 + 4 * math.sqrt(squares))
+            crossed = 0.0
+            for i in range(n):
+                crossed = max(crossed, a[i] * z[i] - u[i] * margin)
+            if crossed > 0:
+                return gap, steps, True
+        solve(C32, z, error, change, work32, reduction(worst, 0.1 if steps < _EARLY else 0.01))
+        for i in range(n):
+            z[i] *= grow(change[i])
+        steps += 1
+
+
+@inner_sums
+def _noise(C: Matrix, z: Vector) -> float:
+    """The largest of what z_i (Cz)_i is off by rounding: much where hedges cancel."""
+    n = len(z)
+    largest = 0.0
+    for i in range(n):
+        row, total = C[i], 0.0
+        for k in range(n):
+            total += abs(row[k]) * z[k]
+        largest = max(largest, z[i] * total)
+    return 2 * _EPS * largest
+
+
+@inner
+def _is_solved(C: Matrix, z: Vector, gap: float) -> bool:
+    """Whether the gap is within the tolerance, or rounding keeps Newton's method from that."""
+    if gap <= _ACCEPTED:
+        return True
+    return gap <= NEAR and gap <= 4 * _noise(C, z)
+
+
+@inner
+def _even_out(weights: Vector, u: Vector) -> None:
+    """Give the rounding left in sum w - 1 to the weights strictly between their bounds, in proportion.
+
+    The sums carry their own rounding along (Knuth 1969), for that of a thousand weights is what there is to give.
+    """
+    for _ in range(2):  # the first time a weight just below its bound may reach it, and leave the rest to the others
+        left, moving, lost, moving_lost = 1.0, 0.0, 0.0, 0.0
+        for i in range(len(u)):
+            if 0 < weights[i] < u[i]:
+                total = moving + weights[i]
+                part = total - moving
+                moving_lost += (moving - (total - part)) + (weights[i] - part)
+                moving = total
+            else:
+                total = left - weights[i]
+                part = total - left
+                lost += (left - (total - part)) - (weights[i] + part)
+                left = total
+        left, moving = left + lost, moving + moving_lost
+        scale = left / moving if moving > 0 and left > 0 else 1.0
+        for i in range(len(u)):
+            if weights[i] < u[i]:
+                weights[i] = min(weights[i] * scale, u[i])
+
+
+@scalar
+def risk_parity(C: Matrix, C32: Float32, sigma: Vector, u: Vector, weights: Vector) -> tuple[float, int, bool]:
+    """Equal risk contributions over {0 < w <= u, sum w = 1}: every cluster below its bound contributes the same.
+
+    Where the bounds leave no choice (sum u <= 1 + 1e-12) w = u.
+
+    Args:
+        C: (K, K) correlations, unit diagonal, C-contiguous.
+        C32: (K, K) the same, for directions.
+        sigma: (K,) volatilities, positive.
+        u: (K,) bounds with sum u >= 1; 0 for a cluster that takes no part.
+        weights: (K,) receives w: at least 0, within the bounds, sum 1.
+
+    Returns:
+        The gap, max of 1 - r_i / max r over the clusters below their bound with r_i = w_i (Sw)_i. The sweeps and Newton
+        steps. And whether it is solved: the gap is within 1e-11, or where rounding keeps it from that within 5e-10 or
+        its floor. Where some long-only mix has no variance, Newton's method does not converge, or there are NaN or
+        infinities, it is not: the gap is infinite, and w in proportion to the bounds.
+    """
+    n = len(u)
+    work, work32 = np.empty((11, n)), np.empty((7, n), np.float32)
+    z, product, held, below, a, member = work[0], work[1], work[4], work[8], work[9], work[10]
+    room = 0.0
+    for i in range(n):
+        room += u[i]
+        member[i] = 1.0 if u[i] > 0 else 0.0
+        a[i] = 1 / sigma[i] if u[i] > 0 else 0.0
+        held[i] = 0.0
+    if room <= 1 + 1e-12:
+        for i in range(n):
+            weights[i] = u[i]
+        return 0.0, 0, True
+    gap, steps, crossed = _free(C, C32, a, u, member, work, work32)
+    s = 0.0
+    for i in range(n):
+        s += a[i] * z[i]
+    for i in range(n):
+        crossed |= a[i] * z[i] > u[i] * s
+    if crossed and gap < np.inf:
+        gap, more = minimise_bounded(C, C32, a, u, member, work, work32)
+        steps += more
+        s = 0.0
+        for i in range(n):
+            s += a[i] * z[i]
+    if not gap < np.inf:
+        for i in range(n):
+            weights[i] = u[i] / room
+        return np.inf, steps, False
+    for i in range(n):
+        weights[i] = u[i] if held[i] > 0 else min(a[i] * z[i] / s, u[i])
+    _even_out(weights, u)
+    for i in range(n):
+        below[i] = member[i] if weights[i] < u[i] else 0.0
+    _, gap = spread(z, product, below)
+    return gap, steps, _is_solved(C, z, gap)
