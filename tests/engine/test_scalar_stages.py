@@ -37,7 +37,8 @@ def assert_same_portfolios(a: ja.Allocation, b: ja.Allocation, tolerance: float)
     """Equal but for rounding, in all that does not depend on how they were found."""
     for name in ("cluster_labels", "n_clusters", "aggressors", "status"):
         np.testing.assert_array_equal(getattr(a, name), getattr(b, name), name)
-    for name in ("weights", "cluster_weights", "volatility", "asset_bound", "cluster_bound", "antifragility"):
+    numbers = ("weights", "cluster_weights", "volatility", "expected_return", "risk_contributions", "antifragility")
+    for name in (*numbers, "asset_bound", "cluster_bound"):
         np.testing.assert_allclose(getattr(a, name), getattr(b, name), atol=tolerance, err_msg=name)
 
 
