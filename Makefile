@@ -10,7 +10,7 @@ PYTEST := -m pytest -q -n auto --dist loadfile --no-loadscope-reorder
 OF_VERSIONS := tests/cli/test_cli_allocate.py tests/cli/test_cli_config.py tests/cli/test_cli_process.py \
 	tests/cli/test_cli_report.py tests/portfolios/test_allocation.py tests/universes/test_bootstrap.py tests/markets
 
-.PHONY: help demo test test-slow test-gpu test-dist test-lowest test-newest lint docs screenshots dist bench accuracy throughput gpu growth gradients cuts studies reproduce out-of-sample clean
+.PHONY: help demo test test-slow test-gpu test-dist test-lowest test-newest lint docs screenshots dist bench accuracy throughput gpu growth limits gradients cuts studies reproduce out-of-sample clean
 help:
 	@echo "make demo        allocate the embedded market: tables, 1,000 bootstrap resamples, files, a report"
 	@echo "make test        tests (minutes); make test-slow: the rest; make test-gpu: those that need a GPU"
@@ -25,6 +25,7 @@ help:
 	@echo "make throughput  measure universes per second on this machine's device"
 	@echo "make gpu         rates, exactness and stages on a GPU: benchmarks/results/gpu-*.md (JAXALLOC_DATA)"
 	@echo "make growth      cost by universes and assets, memory, first results: benchmarks/results/growth.md, first.md"
+	@echo "make limits      scalar stages beside what one core can do: benchmarks/results/limits.md (JAXALLOC_DATA)"
 	@echo "make gradients   what derivatives cost: benchmarks/results/gradients.md (JAXALLOC_DATA; minutes)"
 	@echo "make cuts        what cuts of the tree make of single stocks: benchmarks/results/cuts.md (JAXALLOC_DATA; minutes)"
 	@echo "make studies     regenerate benchmarks/results/studies.md: memory, soak, kills (an hour)"
@@ -130,6 +131,9 @@ gpu: $(VENV)/.test
 growth: $(VENV)/.test
 	$(BIN)/python benchmarks/growth.py
 	$(BIN)/python benchmarks/first.py
+
+limits: $(VENV)/.bench
+	$(BIN)/python benchmarks/limits.py
 
 gradients: $(VENV)/.test
 	$(BIN)/python benchmarks/gradients.py

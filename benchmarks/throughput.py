@@ -40,6 +40,7 @@ from jaxalloc.engine.scalar import Scalar
 
 # methods of `Scalar`, as the tables call them
 SCALAR = {
+    "observe": "observe",
     "cluster": "clusters (scalar)",
     "solve_clusters": "problems across clusters (scalar)",
     "solve_assets": "problems over assets (scalar)",
