@@ -19,10 +19,10 @@ from jaxalloc.engine import stages
 from jaxalloc.engine.calls import Calls, Work
 from jaxalloc.engine.linking import link_group
 from jaxalloc.engine.making import Stage
-from jaxalloc.engine.observing import Observing, Universes
+from jaxalloc.engine.observing import Observing, Universes, count_observations
 from jaxalloc.engine.problems import Problems
 from jaxalloc.engine.scalar import Scalar, Unsolved
-from jaxalloc.engine.shapes import CLUSTERS, PORTFOLIOS, canonical, canonical_each, lengthened
+from jaxalloc.engine.shapes import CLUSTERS, PORTFOLIOS, canonical, canonical_each
 from jaxalloc.engine.solving import SECOND, Batch, Solutions, Solving, batches
 from jaxalloc.engine.stages import Items
 from jaxalloc.kernels.lanes.compiling import Emitter
@@ -35,7 +35,7 @@ from jaxalloc.portfolios.sensitivity import Sensitivities
 from jaxalloc.settings.config import CLUSTER_CHOICES, AllocationConfig
 from jaxalloc.universes.universe import Drawn
 
-_MANY = 100  # universes of a part
+_MANY = 100  # problems of a batch
 _DIRECTIONS = 8  # by how much fewer universes than of other stages are sensed at once
 
 
@@ -128,8 +128,8 @@ class PartRun:
         left = batches(self._names, n_clusters, self._work.n_assets, wanted[:, : len(n_clusters)])
         for batch in left:
             solving.prefetch(batch)
-        if self._count >= _MANY:  # of so many problems some want a second step
-            for batch in left:
+        for batch in left:
+            if len(batch.slot) >= _MANY:  # of so many problems some want a second step
                 solving.prefetch(batch, SECOND)
         return left
 
@@ -179,7 +179,7 @@ class PartRun:
             estimates=estimates,
             clustered=clustered,
             left_out=left_out,
-            n_observations=self._observations(drawn, source) if self._work.sensitivities else None,
+            n_observations=count_observations(universes, choices) if self._work.sensitivities else None,
         )
         if is_first:
             if self._scalar is None:
@@ -240,19 +240,6 @@ class PartRun:
         self._wanted[:, start + left.which] |= left.wanted
         if left.n_problems:
             self._tell(left.n_problems * count - int(np.count_nonzero(left.wanted)))
-
-    def _observations(self, drawn: Drawn, source: np.ndarray) -> np.ndarray:
-        """(U,) numbers of observations: the sum of the weights; of decayed ones, Kish's effective size."""
-        c = lengthened(np.asarray(drawn.weights).astype(float), len(source))
-        c = np.where(np.isfinite(c) & (c > 0), c, 0)
-        n = c.sum(axis=1)
-        if self._work.config.covariance == "ewma":
-            row = np.arange(c.shape[1])
-            age = np.maximum(np.max(np.where(c > 0, row, 0), axis=1, keepdims=True) - row, 0)
-            recent = c * self._settings["ewma_decay"][source][:, None].astype(float) ** age
-            squares = (recent * np.where(c > 0, recent / np.where(c > 0, c, 1), 0)).sum(axis=1)
-            n = recent.sum(axis=1) ** 2 / np.where(squares > 0, squares, 1)
-        return n.astype(self._work.dtype)
 
     def _steps(self, count: int) -> np.int32:
         """How many steps of a few universes each go through so many."""

@@ -231,6 +231,20 @@ class Observing:
         return jax.tree.map(whole, *jax.tree.map(np.asarray, parts))
 
 
+def count_observations(group: Universes, choices: AllocationConfig) -> np.ndarray:
+    """(U,) numbers of observations: the sum of the weights; of decayed ones, Kish's effective size."""
+    c = lengthened(np.asarray(group.drawn.weights).astype(float), len(group.source))
+    c = np.where(np.isfinite(c) & (c > 0), c, 0)
+    n = c.sum(axis=1)
+    if choices.covariance == "ewma":
+        row = np.arange(c.shape[1])
+        age = np.maximum(np.max(np.where(c > 0, row, 0), axis=1, keepdims=True) - row, 0)
+        recent = c * np.asarray(group.config.ewma_decay)[:, None].astype(float) ** age
+        squares = (recent * np.where(c > 0, recent / np.where(c > 0, c, 1), 0)).sum(axis=1)
+        n = recent.sum(axis=1) ** 2 / np.where(squares > 0, squares, 1)
+    return n.astype(np.asarray(group.drawn.weights).dtype)
+
+
 def _on_host(group: Universes) -> Universes:
     return jax.tree.map(np.asarray, group)
 
