@@ -1,10 +1,10 @@
 """The stages of a CPU's universes that scalar kernels compute: one universe after the other, compiled by numba.
 
 In lanes, as XLA computes, the matrices of many universes are gone through together, and fit no cache once they are
-large. Where numba is installed, three stages of a CPU's universes are scalar: clusters at a distance, the problems
-across them, and the problems over the assets. What the scalar solvers leave unsolved goes to the solvers in lanes, and
-so does everything where there is no numba. Which universes those are follows from each one alone, so that the same
-bits come out whatever its neighbours.
+large. Where numba is installed, a CPU's universes are observed, clustered, solved and described by scalar kernels, as
+far as there are such kernels: XLA draws, observes few assets and whatever is shocked or shrunk, finds clusters of
+detoned or scored trees, and weighs by formula. What the scalar solvers leave unsolved goes to the solvers in lanes.
+Which problems those are follows from each universe alone, so that the same bits come out whatever its neighbours.
 """
 
 from __future__ import annotations

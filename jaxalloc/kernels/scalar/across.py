@@ -15,9 +15,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxalloc.kernels.scalar.compiling import inner, inner_sums, scalar
+from jaxalloc.kernels.scalar.compiling import inner, scalar
 from jaxalloc.kernels.scalar.mean_variance import mean_variance
 from jaxalloc.kernels.scalar.measuring import gap_of
+from jaxalloc.kernels.scalar.posing import bounds, by_cluster, choose_sleeve, correlate, within
 from jaxalloc.kernels.scalar.risk_parity import risk_parity
 
 Array = np.ndarray
@@ -25,9 +26,7 @@ Array = np.ndarray
 MEAN_VARIANCE, RISK_PARITY = 0, 1  # solvers
 WHOLE, CORE = 0, 1  # places of the bounds of all clusters, and of a barbell's core
 EXCESS, VOLATILITY = 0, 1  # places of the rewards
-_BLOCK = 16
 _ACCEPTED = 8e-6  # optimality gap that counts as solved in float32, as `jaxalloc.kernels.solvers.problem.accepted`
-_MOST_STEPS = 200  # of the search for the asset bound, which ends after a handful
 
 
 class Universes(NamedTuple):
@@ -149,140 +148,6 @@ class Scratch(NamedTuple):
 
 
 @inner
-def bounds(sizes: Array, cluster_cap: float, asset_cap: float, slack: float, upper: Array) -> tuple[Any, ...]:
-    """Bounds u, see `jaxalloc.kernels.solvers.capped_simplex.bounds`.
-
-    Args:
-        sizes: (K,) float64 number of assets of each cluster; 0 where a cluster takes no part.
-        cluster_cap: as in `Settings`.
-        asset_cap: likewise.
-        slack: likewise.
-        upper: (K,) written.
-
-    Returns:
-        Cluster cap and asset bound in force, whether the cap is relaxed, and whether the asset bound rose.
-    """
-    n_clusters, n_assets, held = 0.0, 0.0, 0.0
-    for size in sizes:
-        n_clusters += size > 0
-        n_assets += size
-    kappa = max(cluster_cap, slack / max(n_clusters, 1.0))
-    beta = max(asset_cap, slack / max(n_assets, 1.0))
-    for size in sizes:
-        held += min(kappa, size * beta)
-    raised = held < 1
-    if raised:  # Newton's method from the left, on a concave piecewise linear function
-        for _ in range(_MOST_STEPS):
-            free, capped = 0.0, 0.0
-            for size in sizes:
-                if size * beta >= kappa:
-                    capped += size > 0
-                else:
-                    free += size
-            target = (slack - kappa * capped) / max(free, 1.0)
-            if free == 0 or not target > beta:
-                break
-            beta = target
-    for k in range(len(sizes)):
-        upper[k] = min(kappa, sizes[k] * beta)
-    return kappa, beta, kappa > cluster_cap, raised
-
-
-@inner
-def _by_cluster(labels: Array, n_clusters: int) -> tuple[Array, Array]:
-    """Assets in the order of their clusters, (n,), and where each cluster begins, (K + 1,)."""
-    start = np.zeros(n_clusters + 1, np.intp)
-    for label in labels:
-        if label >= 0:
-            start[label + 1] += 1
-    for k in range(n_clusters):
-        start[k + 1] += start[k]
-    assets, place = np.empty(start[-1], np.intp), start[:-1].copy()
-    for i in range(len(labels)):
-        if labels[i] >= 0:
-            assets[place[labels[i]]] = i
-            place[labels[i]] += 1
-    return assets, start
-
-
-@inner
-def _within(
-    covariance: Array, assets: Array, start: Array, negligible: float, jitter: float, inner: Array, riskless: Array
-) -> tuple[Array, Array]:
-    """Weights inside the clusters, in place, and the clusters' volatilities (K,) and those weights by place (n,)."""
-    n_clusters = len(start) - 1
-    sigma, v = np.empty(n_clusters), np.empty(len(assets))
-    for k in range(n_clusters):
-        smallest, total = np.inf, 0.0
-        for p in range(start[k], start[k + 1]):
-            smallest = min(smallest, np.float64(covariance[assets[p], assets[p]]))
-        for p in range(start[k], start[k + 1]):
-            v[p] = smallest / covariance[assets[p], assets[p]]
-            total += v[p]
-        members, variance = 0.0, 0.0
-        for p in range(start[k], start[k + 1]):
-            v[p] /= total
-            inner[assets[p]] = v[p]
-            own = v[p] * v[p] * covariance[assets[p], assets[p]]
-            members += own
-            variance += own
-            for q in range(start[k], p):
-                variance += 2 * v[p] * v[q] * covariance[assets[p], assets[q]]
-        # an opposed pair may leave its cluster no variance
-        riskless[k] = variance <= negligible * members
-        sigma[k] = math.sqrt(jitter * members if riskless[k] else variance)
-    return sigma, v
-
-
-@inner_sums
-def _correlate(covariance: Array, labels: Array, inner: Array, sigma: Array, C: Array, float32_C: Array) -> None:
-    """Correlations of the clusters, in place: what assets below the diagonal add up to, and then both triangles."""
-    n_clusters, n_assets = len(sigma), len(labels)
-    own, v, inverse = np.zeros(n_assets, np.uintp), np.zeros(n_assets), 1 / sigma
-    for i in range(n_assets):
-        if labels[i] >= 0:  # others have no covariance
-            own[i], v[i] = labels[i], inner[i] * inverse[labels[i]]
-    for k in range(n_clusters):
-        for j in range(n_clusters):
-            C[k, j] = 0
-    for i in range(n_assets):
-        if v[i] == 0:
-            continue
-        row, line, factor = C[own[i]], covariance[i], v[i]
-        for j in range(i):
-            row[own[j]] += factor * v[j] * line[j]
-    for above in range(0, n_clusters, _BLOCK):  # in squares that the near cache holds
-        for left in range(0, above + 1, _BLOCK):
-            for k in range(above, min(above + _BLOCK, n_clusters)):
-                for j in range(left, min(left + _BLOCK, k)):
-                    rho = C[k, j] + C[j, k]
-                    C[k, j], C[j, k] = rho, rho
-                    float32_C[k, j], float32_C[j, k] = rho, rho
-    for k in range(n_clusters):
-        C[k, k] = 1
-        float32_C[k, k] = 1
-
-
-@inner
-def _choose_sleeve(scores: Array, labels: Array, n_clusters: int, wanted: int, clusters: Array, assets: Array) -> int:
-    """Mark the aggressor clusters and assets, and return their number; ties: first asset, then first cluster."""
-    best = np.full(n_clusters, -1, np.intp)
-    for i in range(len(labels)):
-        k = labels[i]
-        if k >= 0 and (best[k] < 0 or scores[i] > scores[best[k]]):
-            best[k] = i
-    size = min(wanted, max(1, n_clusters - 4), n_clusters - 1)
-    for _ in range(size):
-        highest = -1
-        for k in range(n_clusters):
-            if not clusters[k] and (highest < 0 or scores[best[k]] > scores[best[highest]]):
-                highest = k
-        clusters[highest] = True
-        assets[best[highest]] = True
-    return size
-
-
-@inner
 def _solve(
     C: Array,
     float32_C: Array,
@@ -359,13 +224,13 @@ def solve_clusters(
     sizes, uppers, rewards = np.empty(most), np.empty((2, most)), np.empty((1, most))
     for b in range(count):
         size, labels, covariance = universes.n_clusters[b], universes.labels[b], universes.covariance[b]
-        assets, start = _by_cluster(labels, size)
+        assets, start = by_cluster(labels, size)
         C = scratch.correlation[: size * size].reshape((size, size))
         float32_C = scratch.float32_correlation[: size * size].reshape((size, size))
-        sigma, v = _within(
+        sigma, v = within(
             covariance, assets, start, settings.negligible, settings.jitter, posed.inner[b], posed.riskless[b]
         )
-        _correlate(covariance, labels, posed.inner[b], sigma, C, float32_C)
+        correlate(covariance, labels, posed.inner[b], sigma, C, float32_C)
         for k in range(size):
             mean = 0.0
             for p in range(start[k], start[k + 1]):
@@ -373,7 +238,7 @@ def solve_clusters(
             excess[b, k] = rewards[0, k] = mean - settings.risk_free_rate[b]
         clusters = posed.aggressor_clusters[b]
         wanted = settings.n_aggressors[b]
-        n_aggressors = _choose_sleeve(universes.scores[b], labels, size, wanted, clusters, posed.aggressors[b])
+        n_aggressors = choose_sleeve(universes.scores[b], labels, size, wanted, clusters, posed.aggressors[b])
         posed.sleeve_size[b], posed.fewer[b] = n_aggressors, n_aggressors < wanted
         for which in (WHOLE, CORE):  # the core's bounds are as if the aggressor clusters did not exist
             for k in range(size):
@@ -395,10 +260,10 @@ def covariances_of_clusters(universes: Universes, settings: Settings, which: Arr
     for f in range(len(which)):
         b, into = which[f], covariances[f]
         size, covariance = universes.n_clusters[b], universes.covariance[b]
-        assets, start = _by_cluster(universes.labels[b], size)
+        assets, start = by_cluster(universes.labels[b], size)
         C, float32_C = np.empty((size, size)), np.empty((size, size), np.float32)
-        sigma, _ = _within(covariance, assets, start, settings.negligible, settings.jitter, inner, riskless)
-        _correlate(covariance, universes.labels[b], inner, sigma, C, float32_C)
+        sigma, _ = within(covariance, assets, start, settings.negligible, settings.jitter, inner, riskless)
+        correlate(covariance, universes.labels[b], inner, sigma, C, float32_C)
         for k in range(len(into)):
             for j in range(len(into)):
                 if k < size and j < size:
