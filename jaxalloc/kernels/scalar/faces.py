@@ -159,7 +159,7 @@ def invert(problem: Problem, face: Face) -> None:
     """The inverse anew."""
     n = face.count[0]
     face.count[0] = 0
-    join(problem, face, face.free, n, True)
+    join(problem, face, face.free, n, np.bool_(True))
 
 
 @inner
@@ -178,7 +178,7 @@ def place(problem: Problem, face: Face, y: Array, order: Ints) -> None:
             face.y[k] = y[k]
             order[between] = k
             between += 1
-    join(problem, face, order, between, True)
+    join(problem, face, order, between, np.bool_(True))
 
 
 @inner_sums

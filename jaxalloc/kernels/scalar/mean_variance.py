@@ -96,7 +96,7 @@ def _refill(problem: Problem, face: Face, sharpe: bool, order: Ints) -> int:
     if chosen < 0:
         return 0
     order[0] = chosen
-    join(problem, face, order, 1, True)
+    join(problem, face, order, np.intp(1), np.bool_(True))
     return 2 if abs(total - 1) <= 1e-12 else 1
 
 
@@ -110,7 +110,7 @@ def _settle(problem: Problem, face: Face, sharpe: bool, ratio: float, order: Int
             if found == 0:
                 break
             vertex = found == 2
-        alpha, beta, terms, _ = solve(problem, face, sharpe, False, ratio)
+        alpha, beta, terms, _ = solve(problem, face, sharpe, np.bool_(False), ratio)
         if not (abs(beta) < math.inf and (not sharpe or 0 < alpha < math.inf)):
             break
         ratio = alpha
@@ -169,7 +169,7 @@ def _blocks(problem: Problem, face: Face, sharpe: bool, ratio: float, key: Array
         if not worst < 0:
             return True
         joining = smallest(key, _RELEASE * worst, max(_JOINING, face.count[0] // 2), order)
-        if join(problem, face, order, joining, False) == 0:
+        if join(problem, face, order, joining, np.bool_(False)) == 0:
             return False
     return False
 
@@ -217,7 +217,7 @@ def _singles(problem: Problem, face: Face, sharpe: bool, key: Array, order: Ints
             break
         gradient(problem, face)
         _, reward, risk = sums(problem, face)
-        alpha, beta, terms, to_best = solve(problem, face, sharpe, True, risk / reward)
+        alpha, beta, terms, to_best = solve(problem, face, sharpe, np.bool_(True), risk / reward)
         if not abs(alpha) + abs(beta) < math.inf:
             break
         if not to_best:
@@ -243,7 +243,7 @@ def _singles(problem: Problem, face: Face, sharpe: bool, key: Array, order: Ints
                 if key[k] == worst:
                     order[0] = k
                     break
-            join(problem, face, order, 1, True)
+            join(problem, face, order, np.intp(1), np.bool_(True))
             continue
         rest -= 1
         if rest == 0:
@@ -280,7 +280,7 @@ def _begin(problem: Problem, face: Face, sharpe: bool, richest: Array, key: Arra
         if count < most:
             break
         most *= 2
-    join(problem, face, order, first + count, False)
+    join(problem, face, order, first + count, np.bool_(False))
 
 
 @scalar
