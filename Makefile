@@ -10,10 +10,14 @@ PYTEST := -m pytest -q -n auto --dist loadfile --no-loadscope-reorder
 OF_VERSIONS := tests/cli/test_cli_allocate.py tests/cli/test_cli_config.py tests/cli/test_cli_process.py \
 	tests/cli/test_cli_report.py tests/portfolios/test_allocation.py tests/universes/test_bootstrap.py tests/markets
 
-.PHONY: help demo test test-slow test-gpu test-dist test-lowest test-newest lint docs screenshots dist bench accuracy throughput gpu growth limits gradients cuts studies reproduce out-of-sample clean
+# tests of the engine, whose kernels in lanes users without numba have
+OF_LANES := tests/engine tests/portfolios/test_allocation.py tests/studies/test_study.py
+
+.PHONY: help demo test test-lanes test-slow test-gpu test-dist test-lowest test-newest lint docs screenshots dist bench accuracy throughput gpu growth limits gradients cuts studies reproduce out-of-sample clean
 help:
 	@echo "make demo        allocate the embedded market: tables, 1,000 bootstrap resamples, files, a report"
 	@echo "make test        tests (minutes); make test-slow: the rest; make test-gpu: those that need a GPU"
+	@echo "make test-lanes  a selection of the tests without numba, as users have it who install no extra"
 	@echo "make test-dist   build, install the wheel into an empty environment elsewhere, run it there"
 	@echo "make test-lowest a selection of the tests with the lowest versions that pyproject.toml allows"
 	@echo "make test-newest the same selection with the newest Python that is found, and the newest versions"
@@ -68,6 +72,9 @@ demo: $(VENV)/.report
 
 test: $(VENV)/.test
 	$(BIN)/python $(PYTEST)
+
+test-lanes: $(VENV)/.test
+	JAXALLOC_NUMBA=off $(BIN)/python $(PYTEST) -p no:cacheprovider $(OF_LANES)
 
 test-slow: $(VENV)/.test
 	$(BIN)/python $(PYTEST) -m slow

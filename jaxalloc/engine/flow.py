@@ -94,12 +94,12 @@ class PartRun:
         self._names = work.config.profiles
         self._calls = Calls(work.device, stop)
         self._progress, self._solved, self._told = progress, 0, 0
-        self._observing = Observing(self._calls, work, items)
         capacity = self._sizes.capacity
         self._over_clusters = Problems(self._calls, work, capacity)
         self._over_assets = Problems(self._calls, work, capacity)
         self._solutions = Solutions(work, self._sizes.group * -(-self._count // self._sizes.group))
         self._scalar = Scalar(work, self._solutions) if work.scalar else None
+        self._observing = Observing(self._calls, work, items, self._scalar)
         self._wanted = np.full((len(self._names), self._count), self._scalar is None)  # problems left to the lanes
 
     def compute(self) -> Made:
@@ -157,14 +157,13 @@ class PartRun:
         )
         cluster, pose = self._clustering(), self._posing()
         if is_first:  # programs are made in the order in which they are needed, as many at once as there are cores
-            if self._scalar is None or not self._scalar.observes(universes):
-                self._observing.prefetch(universes)
+            self._observing.prefetch(universes)
             shapes = stages.shapes_of_estimates(sizes.group, sizes.assets, self._work.dtype)
             if self._scalar is None or not self._scalar.finds_clusters(given.clusters):
                 self._calls.prefetch(cluster, shapes, self._choices(config), given.clusters, steps)
             if self._scalar is None:
                 self._calls.prefetch(pose, shapes, config, steps, self._work.shape_of_covariances())
-        estimates = self._observe(universes)
+        estimates = self._observing.observe(universes)
         estimates = self._cluster(estimates, config, given.clusters, count)
         if is_first and self._scalar is None:
             self._batches(solving, self._wanted, estimates)
@@ -188,13 +187,6 @@ class PartRun:
                 for place in range(len(self._names)):
                     self._calls.prefetch(*self._sensing(group, place))
         return group
-
-    def _observe(self, universes: Universes) -> Estimates:
-        """Estimates of a group, not yet clustered."""
-        if self._scalar is None or not self._scalar.observes(universes):
-            return self._observing.observe(universes)
-        self._calls.check()
-        return self._scalar.observe(universes)
 
     def _cluster(self, estimates: Estimates, config: AllocationConfig, labels: Any, count: int) -> Estimates:
         """The estimates of a group with their clusters, unless a caller gives the ``labels``."""

@@ -11,6 +11,7 @@ import numpy as np
 from jaxalloc.engine import stages
 from jaxalloc.engine.calls import Calls, Work
 from jaxalloc.engine.making import Stage
+from jaxalloc.engine.scalar import Scalar
 from jaxalloc.engine.shapes import ROWS, canonical, canonical_each, lengthened, windows_at_once
 from jaxalloc.engine.stages import Items
 from jaxalloc.kernels.moments.tails import Tail
@@ -59,12 +60,13 @@ class Observing:
 
     Universes of a shared panel are observed by one product of all their weights with the panel's table. That reads
     every row of the panel. A universe whose rows are a small piece of a long panel is therefore observed from these
-    rows alone. Which way a universe goes depends on its own rows, and never on its neighbours.
+    rows alone, and so are all universes of many assets where scalar kernels observe them. Which way a universe goes
+    depends on its own rows, and never on its neighbours.
     """
 
-    def __init__(self, calls: Calls, work: Work, items: Items) -> None:
-        """Take what runs programs, what all parts have in common, and the universes."""
-        self._calls, self._work, self._items, self._sizes = calls, work, items, work.sizes
+    def __init__(self, calls: Calls, work: Work, items: Items, scalar: Scalar | None) -> None:
+        """Take what runs programs, what all parts have in common, universes, and scalar kernels if there are any."""
+        self._calls, self._work, self._items, self._sizes, self._scalar = calls, work, items, work.sizes, scalar
 
     def prefetch(self, group: Universes) -> None:
         """Have the program that `observe` runs first made."""
@@ -76,9 +78,14 @@ class Observing:
             some = jax.tree.map(lambda leaf: leaf[: sizes.own], rest)
             self._calls.prefetch(OBSERVE_OWN, returns, weights, *some, np.int32(self._work.n_rows))
             return
+        scalar = self._scalar_for(group)
+        if scalar is not None and scalar.observes_all():
+            return
         windows = self._windows(group)
         if not windows.rows.any():
             self._calls.prefetch(*self._observation(group, of((sizes.group, sizes.rows), dtype)), room)
+            return
+        if scalar is not None:
             return
         rows, by_asset = int(windows.rows.max()), (sizes.group, sizes.assets)
         tail = Tail(mean=of(by_asset, dtype), exists=of(by_asset, bool))  # type: ignore[arg-type]
@@ -90,6 +97,9 @@ class Observing:
         """Estimates of a group, not yet clustered."""
         if self._work.panel is None:
             return self._own(group)
+        scalar = self._scalar_for(group)
+        if scalar is not None and scalar.observes_all():
+            return self._observed(scalar, group)
         windows = self._windows(group)
         kinds = np.unique(windows.rows).tolist()
         if len(kinds) == 1:
@@ -105,6 +115,19 @@ class Observing:
         for part in parts:
             self._work.give_back(part.covariance)
         return whole
+
+    def _scalar_for(self, group: Universes) -> Scalar | None:
+        """The scalar kernels, if there are any, and if they observe such universes."""
+        drawn, given = group.drawn, group.given
+        moments = given.mean is None and given.covariance is None
+        usable = self._scalar is not None and self._scalar.observes() and drawn.shock is None and moments
+        return self._scalar if usable else None
+
+    def _observed(self, scalar: Scalar, group: Universes) -> Estimates:
+        """Estimates of universes by the rows that they hold."""
+        self._calls.check()
+        config = group.config
+        return scalar.observe(group.drawn.weights, group.drawn.mask, config, len(group.source), group.count)
 
     # ---- of a shared panel ------------------------------------------------------------------------------------------
 
@@ -144,10 +167,15 @@ class Observing:
         first = used.argmax(axis=1)
         length = np.where(used[np.arange(group.count), first], used.shape[1] - used[:, ::-1].argmax(axis=1) - first, 0)
         rows = np.where(length <= most, canonical_each(np.minimum(length, most), ROWS), 0)
+        if self._scalar_for(group) is not None:  # which take windows of any length together
+            rows = np.minimum(rows, 1)
         return _Windows(first=first, length=length, rows=rows)
 
     def _of_windows(self, group: Universes, windows: _Windows) -> Estimates:
         """Estimates of universes that are small windows of one canonical number of rows."""
+        scalar = self._scalar_for(group)
+        if scalar is not None:
+            return self._observed(scalar, group)
         panel, rows, size = self._work.panel, int(windows.rows[0]), len(group.source)
         assert panel is not None
         # a window begins as late as its canonical number of rows fits the panel

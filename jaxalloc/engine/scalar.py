@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from jaxalloc.engine.calls import Work
-from jaxalloc.engine.observing import Universes
 from jaxalloc.engine.solving import Solutions
 from jaxalloc.kernels.lanes.backend import Backend
 from jaxalloc.kernels.lanes.precision import NEGLIGIBLE, jitter, sum_tolerance
@@ -96,23 +95,27 @@ class Scalar:
 
     # ---- moments ----------------------------------------------------------------------------------------------------
 
-    def observes(self, group: Universes) -> bool:
-        """Whether these kernels observe a group: of a shared panel, without a shock, shrinkage or given moments."""
-        work, given = self._work, group.given
-        return (
-            work.panel is not None
-            and work.sizes.assets >= _OBSERVED_ASSETS
-            and work.config.covariance in ("sample", "ewma")
-            and group.drawn.shock is None
-            and given.mean is None
-            and given.covariance is None
-        )
+    def observes(self) -> bool:
+        """Whether these kernels observe universes: of a shared panel, whose covariances are not shrunk."""
+        return self._work.panel is not None and self._work.config.covariance in ("sample", "ewma")
 
-    def observe(self, group: Universes) -> Estimates:
-        """Estimates of a group, not yet clustered, from the rows that its universes hold."""
-        work, sizes, count = self._work, self._work.sizes, group.count
+    def observes_all(self) -> bool:
+        """Whether they should, whichever rows a universe holds; else where it holds few of its panel's."""
+        return self._work.sizes.assets >= _OBSERVED_ASSETS
+
+    def observe(self, weights: Any, masks: Any, config: AllocationConfig, universes: int, count: int) -> Estimates:
+        """Estimates of a group, not yet clustered, from the rows that its universes hold.
+
+        Args:
+            weights: of the rows, (count, T) or more.
+            masks: (U, A) bool.
+            config: settings, leading axis of the group.
+            universes: U, of the group.
+            count: those that are not padding.
+        """
+        work, sizes = self._work, self._work.sizes
         assert work.panel is not None
-        shared, dtype, universes = work.panel.columns(), work.dtype, len(group.source)
+        shared, dtype = work.panel.columns(), work.dtype
         fields = {name: getattr(shared, name) for name in self._moments.Panel._fields}
         covariance = work.room.on_host((universes, sizes.assets, sizes.assets), dtype)
         made = self._moments.Observed(
@@ -126,10 +129,10 @@ class Scalar:
         limits, rows = np.finfo(dtype), work.room.on_host((self._moments.ROWS, sizes.assets), dtype)
         self._moments.observe(
             self._moments.Panel(**fields),
-            _read(group.drawn.weights),
-            _read(group.drawn.mask),
-            _float64(group.config.periods_per_year),
-            _float64(group.config.ewma_decay),
+            _read(weights),
+            _read(masks),
+            _float64(config.periods_per_year),
+            _float64(config.ewma_decay),
             work.config.covariance == "ewma",
             float(limits.tiny / limits.eps),
             float(limits.max * limits.eps),
