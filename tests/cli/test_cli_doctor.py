@@ -19,6 +19,7 @@ SCHEMA: dict[str, Any] = {
     "machine": {"processor": str, "cores": int, "system": str},
     "device": {"platform": str, "kind": str, "count": int},
     "programs": {"folder": (str, type(None)), "entries": int, "bytes": int, "most_bytes": int},
+    "scalar_kernels": {"used": bool, "objection": (str, type(None))},
     "test": {"compile_seconds": float, "load_seconds": (float, type(None))},
     "advice": (str, type(None)),
 }
