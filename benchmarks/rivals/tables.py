@@ -74,7 +74,7 @@ def _accuracy(verdict: dict[str, Any]) -> list[str]:
 
 def ratio(value: dict[str, float]) -> tuple[str, str]:
     """The median of the pairs' ratios, and their range."""
-    low, middle, high = (f"{value[name]:.3g}" if value[name] < 1000 else rate(value[name]) for name in _SPREAD)
+    low, middle, high = (f"{value[name]:.3g}" if value[name] < 999.5 else rate(value[name]) for name in _SPREAD)
     return f"{middle} x", f"{low}-{high}"
 
 
