@@ -179,7 +179,8 @@ def test_a_cpu_alone_is_scalar_and_only_where_it_may_be(monkeypatch: pytest.Monk
     assert not scalar.is_scalar(Backend.CPU)
 
 
-def test_without_numba_all_is_done_in_lanes() -> None:
+def test_without_numba_all_is_done_in_lanes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("JAXALLOC_NUMBA", raising=False)
     code = """
 import sys
 sys.modules["numba"] = None  # as if it were not installed

@@ -145,7 +145,8 @@ def test_the_estimates_of_the_lanes(dtype: Any, kind: str, decays: bool) -> None
     scale = np.where(deviation > 0, deviation, 1)
     off = np.abs(found.covariance[valid] - expected.covariance[valid]) / scale[:, :, None] / scale[:, None, :]
     assert off.max() < (2000 if kind == "windows" else 200) * eps  # the mean of few rows is far from the centre
-    np.testing.assert_allclose(found.antifragility[valid], expected.antifragility[valid], atol=2000 * eps)
+    scores = (20_000 if kind == "windows" else 2000) * eps
+    np.testing.assert_allclose(found.antifragility[valid], expected.antifragility[valid], atol=scores)
 
 
 def test_the_estimates_of_numpy_and_pandas() -> None:
