@@ -143,15 +143,14 @@ def _marginal_risk(covariance: Array, weights: Array, marginal: Array) -> None:
         for i in range(weights.shape[1]):
             marginal[p, i] = 0
     for i in range(weights.shape[1]):
-        row = covariance[i]
         for p in range(len(weights)):
-            x, products, weight = weights[p], marginal[p], weights[p, i]
-            if weight != 0:
-                total = 0.0
+            weight, total = weights[p, i], 0.0
+            if weight != 0:  # by two indices: a slice would take longer than what is done with it
                 for j in range(i):
-                    total += row[j] * x[j]
-                    products[j] += weight * row[j]
-                products[i] += total + weight * row[i]
+                    total += covariance[i, j] * weights[p, j]
+                for j in range(i):
+                    marginal[p, j] += weight * covariance[i, j]
+                marginal[p, i] += total + weight * covariance[i, i]
 
 
 @inner
