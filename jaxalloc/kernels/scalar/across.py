@@ -20,13 +20,14 @@ from jaxalloc.kernels.scalar.mean_variance import mean_variance
 from jaxalloc.kernels.scalar.measuring import gap_of
 from jaxalloc.kernels.scalar.posing import bounds, by_cluster, choose_sleeve, correlate, within
 from jaxalloc.kernels.scalar.risk_parity import risk_parity
+from jaxalloc.kernels.solvers.problem import accepted
 
 Array = np.ndarray
 
 MEAN_VARIANCE, RISK_PARITY = 0, 1  # solvers
 WHOLE, CORE = 0, 1  # places of the bounds of all clusters, and of a barbell's core
 EXCESS, VOLATILITY = 0, 1  # places of the rewards
-_ACCEPTED = 8e-6  # optimality gap that counts as solved in float32, as `jaxalloc.kernels.solvers.problem.accepted`
+_ACCEPTED = accepted(np.float32)  # optimality gap of rounded weights
 
 
 class Universes(NamedTuple):

@@ -14,12 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jaxalloc.kernels.scalar.compiling import inlined_sums, inner, inner_sums
+from jaxalloc.kernels.solvers.problem import rounding
 
 Array = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 EPS = float(np.finfo(np.float64).eps)
-ROUNDING = 64 * EPS  # relative error that an entry of y may have
+ROUNDING = rounding(np.float64)  # relative error that an entry of y may have
 ZERO, FREE, FULL = -1.0, 0.0, 1.0  # sides: the sign with which a multiplier asks for a change
 LEAST_PIVOT = 1e-10  # of an entry that the others on the face span: what is added to C there bounds the steps
 TABLE_ROWS, STEP, GOES = 8, 2, 0  # rows of scratch for vectors on F; the row of the step, and of where entries go

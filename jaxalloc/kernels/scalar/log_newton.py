@@ -12,12 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jaxalloc.kernels.scalar.compiling import inner_sums
+from jaxalloc.kernels.solvers.problem import tolerance
 
 Vector = NDArray[np.float64]
 Matrix = NDArray[np.float64]
 Float32 = NDArray[np.float32]
 
-TOLERANCE = 1e-11  # gap at which a problem is solved
+TOLERANCE = tolerance(np.float64)  # gap at which a problem is solved
 NEAR = 1e-6  # largest error from which Newton's method converges fast, or rounding stops it
 
 _GRADIENTS = 80  # of a Newton step at most

@@ -11,8 +11,9 @@ import numpy as np
 
 from jaxalloc.kernels.scalar.compiling import inner, inner_sums
 from jaxalloc.kernels.scalar.faces import EPS, ROUNDING, Array, Face, Ints, Problem, product
+from jaxalloc.kernels.solvers.problem import tolerance
 
-TOLERANCE = 1e-11  # optimality gap at which a problem is solved
+TOLERANCE = tolerance(np.float64)  # optimality gap at which a problem is solved
 
 
 @inner

@@ -12,11 +12,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from jaxalloc.kernels.moments.tails import TAIL_QUANTILE
 from jaxalloc.kernels.scalar.compiling import inner, inner_sums, scalar
 
 Array = np.ndarray
 
-TAIL_QUANTILE = 0.95
 _ROWS = 3  # of the panel whose products are added together: with four assets they fill the registers
 _ASSETS = 4
 ROWS = 240  # that are copied side by side, a multiple of `_ROWS`

@@ -35,8 +35,9 @@ from jaxalloc.kernels.scalar.log_newton import (
     solve,
     spread,
 )
+from jaxalloc.kernels.solvers.problem import accepted
 
-_ACCEPTED = 5e-10  # largest gap where Newton's method gains nothing more, as lanes accept it
+_ACCEPTED = accepted(np.float64)  # largest gap where Newton's method gains nothing more, as lanes accept it
 _EPS = 2.0**-52
 _RISKLESS = 1e-12  # z'Cz of a portfolio in which the entries of z sum to 1, up to which it counts as riskless
 _STEPS = 80  # of Newton's method at most
