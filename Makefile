@@ -8,7 +8,8 @@ BIN    := $(VENV)/bin
 PYTEST := -m pytest -q -n auto --dist loadfile --no-loadscope-reorder
 # tests of what depends on others' versions: JAX, pandas, Parquet, the command line, the report, block lengths
 OF_VERSIONS := tests/cli/test_cli_allocate.py tests/cli/test_cli_config.py tests/cli/test_cli_process.py \
-	tests/cli/test_cli_report.py tests/portfolios/test_allocation.py tests/universes/test_bootstrap.py tests/markets
+	tests/cli/test_cli_report.py tests/portfolios/test_allocation.py tests/universes/test_bootstrap.py \
+	tests/kernels/scalar/test_scalar_draws.py tests/markets
 
 # tests of the engine, whose kernels in lanes users without numba have
 OF_LANES := tests/engine tests/portfolios/test_allocation.py tests/studies/test_study.py

@@ -256,7 +256,8 @@ class PartRun:
     def _draw(self, source: np.ndarray, count: int) -> Drawn:
         """Weights and masks of universes of the items, of canonical sizes; returns only where they are drawn.
 
-        Weights that a caller gave are not padded: the windows of a long panel hold few of them.
+        Weights that a caller gave are not padded: the windows of a long panel hold few of them. Nor are those that
+        scalar kernels draw.
         """
         items, sizes, dtype = self._items, self._sizes, self._work.dtype
         if items.index is None:
@@ -264,9 +265,12 @@ class PartRun:
             mask = _padded(np.asarray(items.mask)[source].astype(bool), sizes.assets)
             return Drawn(weights=weights, mask=mask, returns=None, shock=None)  # type: ignore[arg-type]
         assert self._work.drawing is not None
-        numbers, kernels, label = self._work.drawing
-        draw = functools.partial(stages.draw_group, kernels=kernels, rows=sizes.rows, assets=sizes.assets)
         index = np.asarray(items.index)[source].astype(np.int32)
+        numbers, kernels, label, resampling = self._work.drawing
+        if self._scalar is not None and resampling is not None:
+            self._calls.check()
+            return self._scalar.draw(resampling, index, count)
+        draw = functools.partial(stages.draw_group, kernels=kernels, rows=sizes.rows, assets=sizes.assets)
         static = label, sizes.rows, sizes.assets
         stage = Stage(name="draw", function=draw, static=static, emitter=Emitter.FUSIONS)
         return self._calls.run(stage, numbers, index)

@@ -2,8 +2,9 @@
 
 In lanes, as XLA computes, the matrices of many universes are gone through together, and fit no cache once they are
 large. Where numba is installed, a CPU's universes are observed, clustered, solved and described by scalar kernels, as
-far as there are such kernels: XLA draws, observes few assets and whatever is shocked or shrunk, finds clusters of
-detoned or scored trees, and weighs by formula. What the scalar solvers leave unsolved goes to the solvers in lanes.
+far as there are such kernels, and resampled: XLA draws all other universes, observes few assets and whatever is shocked
+or shrunk, finds clusters of detoned or scored trees, and weighs by formula. What the scalar solvers leave unsolved goes
+to the solvers in lanes.
 Which problems those are follows from each universe alone, so that the same bits come out whatever its neighbours.
 """
 
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from jaxalloc.engine.calls import Work
+from jaxalloc.engine.drawing import Resampling
 from jaxalloc.engine.solving import Solutions
 from jaxalloc.kernels.lanes.backend import Backend
 from jaxalloc.kernels.lanes.precision import NEGLIGIBLE, jitter, sum_tolerance
@@ -29,6 +31,7 @@ from jaxalloc.portfolios.estimates import Estimates
 from jaxalloc.portfolios.posing import Clustered, Posed
 from jaxalloc.portfolios.profiles import PROFILES
 from jaxalloc.settings.config import AllocationConfig
+from jaxalloc.universes.universe import Drawn
 
 if TYPE_CHECKING:
     from jaxalloc.kernels.scalar import across, describing
@@ -41,7 +44,7 @@ _OBSERVED_ASSETS = 128  # of fewer a table of products, which XLA multiplies for
 def _objection() -> str | None:
     """Why the scalar kernels cannot be used, if they cannot."""
     try:
-        for name in ("across", "clusters", "describing", "moments"):
+        for name in ("across", "clusters", "describing", "draws", "moments"):
             importlib.import_module(f"jaxalloc.kernels.scalar.{name}")
     except ImportError as error:  # no numba, or one that is not made for this NumPy
         return str(error)
@@ -86,12 +89,25 @@ class Scalar:
 
     def __init__(self, work: Work, solutions: Solutions) -> None:
         """Take what all parts on the device have in common, and where to put solutions."""
-        from jaxalloc.kernels.scalar import across, clusters, describing, moments
+        from jaxalloc.kernels.scalar import across, clusters, describing, draws, moments
 
-        self._across, self._clusters, self._describing, self._moments = across, clusters, describing, moments
+        self._across, self._clusters, self._describing = across, clusters, describing
+        self._draws, self._moments = draws, moments
         self._work = work
         self._solutions = across.Solutions(**solutions.fields()._asdict())
         self._names = work.config.profiles
+
+    # ---- draws ------------------------------------------------------------------------------------------------------
+
+    def draw(self, resampling: Resampling, index: np.ndarray, count: int) -> Drawn:
+        """The first ``count`` universes of a group ``index`` (U,): weights (count, T), and (U, A) masks."""
+        work, (method, *numbers) = self._work, resampling
+        weights = np.empty((count, work.n_rows), work.dtype)
+        masks = np.zeros((len(index), work.sizes.assets), bool)
+        masks[:, : work.n_assets] = True
+        self._draws.draw(self._draws.METHODS[method], *numbers, index[:count], weights, masks)
+        masks[count:] = masks[count - 1]
+        return Drawn(weights=weights, mask=masks, returns=None, shock=None)  # type: ignore[arg-type]
 
     # ---- moments ----------------------------------------------------------------------------------------------------
 

@@ -20,14 +20,15 @@ from jax import Array
 
 from jaxalloc.arguments.arrays import cast
 from jaxalloc.arguments.numbers import whole_number
-from jaxalloc.engine.calls import Drawing, StoppedError, Work
+from jaxalloc.engine.calls import StoppedError, Work
+from jaxalloc.engine.drawing import drawing_of
 from jaxalloc.engine.flow import PartRun
 from jaxalloc.engine.identity import available_cores
 from jaxalloc.engine.room import idle_room, leave
 from jaxalloc.engine.scalar import is_scalar
 from jaxalloc.engine.shapes import sizes_of
 from jaxalloc.engine.shared import keep, share
-from jaxalloc.engine.stages import DrawNumbers, Items, draw_group
+from jaxalloc.engine.stages import Items, draw_group
 from jaxalloc.kernels.lanes.backend import Backend, backend_of
 from jaxalloc.markets.holes import Gaps, weigh_gaps
 from jaxalloc.portfolios.result import Allocation
@@ -190,7 +191,7 @@ class Engine:
         if draws is not None:
             assert panel is not None
             assert key is not None
-            drawing = _drawing(draws, key, weigh_gaps(panel, 0.0) if gaps is None else gaps, self.dtype)
+            drawing = drawing_of(draws, key, weigh_gaps(panel, 0.0) if gaps is None else gaps, self.dtype)
             if draws and draws[0].kernel.__module__ == scenarios.__name__:
                 draw = functools.partial(draw_group, kernels=drawing.kernels, rows=None, assets=None)
                 drawn = jax.eval_shape(draw, drawing.numbers, jax.ShapeDtypeStruct((1,), np.int32))
@@ -332,21 +333,3 @@ class Engine:
             name: np.asarray(numbers[name]).astype(default.dtype) if name in numbers else np.full(count, default)
             for name, default in defaults.items()
         }
-
-
-def _drawing(draws: tuple[Draw, ...], key: Array, gaps: Gaps, dtype: np.dtype) -> Drawing:
-    kernels = tuple(draw.kernel for draw in draws)
-    with jax.enable_x64(dtype == np.float64):  # a program is compiled for numbers of the width that it is called with
-        drawn_with = [jax.tree.map(lambda leaf: cast(leaf, leaf.dtype), draw.numbers) for draw in draws]
-    numbers = DrawNumbers(
-        steps=tuple((own, draw.stride, draw.size, draw.anew) for own, draw in zip(drawn_with, draws, strict=True)),
-        key=jax.random.key_data(key),
-        gaps=gaps.weight.astype(dtype),
-        max_missing=np.asarray(gaps.max_missing, dtype),
-    )
-    # the package's kernels have names of their own, in every process; a user's may be closures of one name
-    label = tuple(
-        f"{kernel.__module__}.{kernel.__qualname__}" if kernel.__module__.startswith("jaxalloc.") else kernel
-        for kernel in kernels
-    )
-    return Drawing(numbers=numbers, kernels=kernels, label=label)

@@ -13,9 +13,15 @@ from helpers import Array, N, T, bits, bootstrap_counts, market, pick, same_bits
 
 import jaxalloc as ja
 from jaxalloc.engine import scalar
+from jaxalloc.engine.calls import Calls
+from jaxalloc.engine.making import Stage
 from jaxalloc.engine.scalar import Scalar, Unsolved
+from jaxalloc.engine.scheduler import Engine, Part
+from jaxalloc.engine.stages import Items
 from jaxalloc.kernels.lanes.backend import Backend
 from jaxalloc.settings.config import AllocationConfig
+from jaxalloc.universes.samplers import Product, steps
+from jaxalloc.universes.universe import WHOLE_PANEL, seed_key
 
 EVERY = AllocationConfig(
     profiles=(
@@ -135,6 +141,41 @@ def test_every_problem_can_be_left_to_the_lanes(monkeypatch: pytest.MonkeyPatch)
         returns, weights, masks = universes(48)
         assert_same_portfolios(*both_ways(monkeypatch, returns, EVERY, weights, masks), 1e-7)
     assert (solve, solve_assets) == (Scalar.solve_clusters, Scalar.solve_assets)
+
+
+def test_resamples_are_drawn_by_scalar_kernels_and_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    programs: set[str] = set()
+    run, panel = Calls.run, market(5, N)
+    index = np.array([WHOLE_PANEL, *range(60)])
+
+    def seen(self: Calls, stage: Stage, *arguments: Any) -> Any:
+        programs.add(stage.name)
+        return run(self, stage, *arguments)
+
+    def part(way: str) -> Part:
+        monkeypatch.setenv("JAXALLOC_NUMBA", way)
+        programs.clear()
+        engine = Engine(
+            panel.shape,
+            AllocationConfig(),
+            panel=panel,
+            draws=steps(Product((ja.Bootstrap(50, "circular", 5),)), len(panel)),
+            key=seed_key(3),
+            keep_left_out=True,
+        )
+        (made,) = engine.start(Items(index=index)).parts
+        return made
+
+    monkeypatch.setattr(Calls, "run", seen)
+    with jax.enable_x64(True):
+        by_scalar = part("")
+        assert "draw" not in programs
+        in_lanes = part("off")
+        assert "draw" in programs
+    np.testing.assert_array_equal(by_scalar.left_out, in_lanes.left_out)
+    assert not by_scalar.left_out[0].any()
+    assert by_scalar.left_out[1:61].any(axis=1).all()
+    assert_same_portfolios(by_scalar.results, in_lanes.results, 1e-7)
 
 
 def test_the_same_bits_in_any_company() -> None:
