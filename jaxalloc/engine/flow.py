@@ -124,6 +124,8 @@ class PartRun:
 
     def _batches(self, solving: Solving, wanted: np.ndarray, *estimates: Estimates) -> list[Batch]:
         """The problems of the first groups that are left to the lanes. Their programs are made from now on."""
+        if not wanted.any():
+            return []
         n_clusters = np.concatenate([np.asarray(some.n_clusters) for some in estimates])[: self._count]
         left = batches(self._names, n_clusters, self._work.n_assets, wanted[:, : len(n_clusters)])
         for batch in left:

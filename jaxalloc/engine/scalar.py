@@ -68,6 +68,17 @@ def is_scalar(backend: Backend) -> bool:
     return backend is Backend.CPU and objection() is None
 
 
+def is_by_universe(work: Work) -> bool:
+    """Whether a part takes as long as it has universes: programs, which take whole groups, only do what is rare."""
+    observed = work.panel is None or _observes(work)
+    return work.scalar and observed and (work.drawing is None or work.drawing.resampling is not None)
+
+
+def _observes(work: Work) -> bool:
+    """Whether scalar kernels observe universes: of a shared panel, whose covariances are not shrunk."""
+    return work.panel is not None and work.config.covariance in ("sample", "ewma")
+
+
 class Unsolved(NamedTuple):
     """Problems that the scalar solvers have left.
 
@@ -112,8 +123,8 @@ class Scalar:
     # ---- moments ----------------------------------------------------------------------------------------------------
 
     def observes(self) -> bool:
-        """Whether these kernels observe universes: of a shared panel, whose covariances are not shrunk."""
-        return self._work.panel is not None and self._work.config.covariance in ("sample", "ewma")
+        """Whether these kernels observe universes."""
+        return _observes(self._work)
 
     def observes_all(self) -> bool:
         """Whether they should, whichever rows a universe holds; else where it holds few of its panel's."""

@@ -25,7 +25,7 @@ from jaxalloc.engine.drawing import drawing_of
 from jaxalloc.engine.flow import PartRun
 from jaxalloc.engine.identity import available_cores
 from jaxalloc.engine.room import idle_room, leave
-from jaxalloc.engine.scalar import is_scalar
+from jaxalloc.engine.scalar import is_by_universe, is_scalar
 from jaxalloc.engine.shapes import sizes_of
 from jaxalloc.engine.shared import keep, share
 from jaxalloc.engine.stages import Items, draw_group
@@ -41,6 +41,8 @@ Device = Any  # a `jax.Device`, which is no type to a type checker
 
 
 _MOST_STREAMS = 4  # parts that a CPU works on at once: each has buffers of its own
+# of a part's universes, where it takes as long as it has any: half a millisecond, ten times as long as to start a thread
+_PART_ASSETS = 640
 
 
 def compute_devices() -> list[Device]:
@@ -259,9 +261,8 @@ class Engine:
             numbers: settings by name, (C,) each, in place of those of ``config``.
             progress: called with the number of universes done since the last call, in the threads that compute.
         """
-        count = len(jax.tree.leaves(items)[0])
-        group, n_devices = self.sizes.group, len(self.devices)
-        each = min(group * -(-count // (group * n_devices)), self.sizes.capacity)  # universes of a part
+        count, n_devices = len(jax.tree.leaves(items)[0]), len(self.devices)
+        each = self._each(count)
         settings = self._settings(numbers or {}, count)
         stop, turn = threading.Event(), threading.Lock()
         self._threads = self._threads or [ThreadPoolExecutor(1) for _ in self.devices]
@@ -290,12 +291,19 @@ class Engine:
     ) -> Allocation:
         """`start`, and wait. What one device computes at once is computed in this thread: to start one takes longer."""
         count = len(jax.tree.leaves(items)[0])
-        if count > self.sizes.group or self._threads:
+        if count > self._each(count) or self._threads:
             return self.start(items, numbers, progress).allocation()
         settings = self._settings(numbers or {}, count)
         part = self._compute(0, slice(0, count), items, settings, threading.Event(), progress or (lambda _: None))
         assert part is not None
         return jax.tree.map(lambda leaf: leaf[:count], part.results)
+
+    def _each(self, count: int) -> int:
+        """How many universes of a chunk of ``count`` make a part: whole groups, unless their padding costs nothing."""
+        each, group = -(-count // len(self.devices)), self.sizes.group
+        if is_by_universe(self.works[0]):
+            return min(max(each, -(-_PART_ASSETS // self.n_assets)), self.sizes.capacity)
+        return min(group * -(-each // group), self.sizes.capacity)
 
     def leave(self) -> None:
         """Let later engines have the memory of this one, whose work is done and which starts no other."""

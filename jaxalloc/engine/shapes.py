@@ -7,6 +7,7 @@ programs compiled. What is padded is never read: assets are masked, clusters hav
 from __future__ import annotations
 
 import bisect
+import functools
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -97,6 +98,7 @@ class Sizes(NamedTuple):
     capacity: int
 
 
+@functools.lru_cache(maxsize=256)
 def sizes_of(
     shape: tuple[int, int],
     dtype: Any,

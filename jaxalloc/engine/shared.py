@@ -29,6 +29,7 @@ class Shared:
         self._returns, self._sizes = returns.copy(order="C"), (canonical(len(returns), ROWS), n_assets)
         self._devices = set(devices)
         self._made: dict[str, Any] = {}
+        self._bytes: dict[str, int] = {}  # of what was made; JAX's arrays take long to tell
         self._turn = threading.Lock()
 
     def is_of(self, returns: np.ndarray, n_assets: int, devices: Iterable[Any]) -> bool:
@@ -44,9 +45,9 @@ class Shared:
         """Forget what takes most memory, until the rest takes 32 MiB at most; tell whether the panel itself does."""
         with self._turn:
             for name in ("table", "rows", "ranks", "columns"):
-                made = [list(each.values()) if isinstance(each, dict) else each for each in self._made.values()]
-                if sum(leaf.nbytes for leaf in jax.tree.leaves(made) if hasattr(leaf, "nbytes")) > _KEPT_BYTES:
+                if sum(self._bytes.values()) > _KEPT_BYTES:
                     self._made.pop(name, None)
+                    self._bytes.pop(name, None)
         return self._returns.nbytes <= _KEPT_BYTES
 
     def table(self, device: Any) -> SharedPanel:
@@ -89,6 +90,8 @@ class Shared:
                 made = self._made.get(name)
                 if made is None:
                     made = self._made[name] = keep(make)
+                    held = list(made.values()) if isinstance(made, dict) else made
+                    self._bytes[name] = sum(getattr(leaf, "nbytes", 0) for leaf in jax.tree.leaves(held))
         return made
 
 
