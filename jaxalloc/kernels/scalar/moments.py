@@ -19,6 +19,7 @@ from jaxalloc.kernels.scalar.vectors import LEFT, RIGHT, add_products, lanes, ta
 Array = np.ndarray
 
 _ROWS = 256  # of the panel that are copied side by side, and multiplied together
+_NEAR = 32  # groups of columns that the near cache holds, 16 KiB each; an even number
 _SQUARE = 16  # of a matrix
 
 
@@ -146,21 +147,22 @@ def _covariance(
         sums.stage[0], sums.stage[1] = begin > 0, begin + _ROWS >= used
         for i in range(n_assets):
             sums.means[i] = sums.powers[0, i] / sums.scaling[0]
-        for block in range(n_blocks):
-            for group in range(0, block // per_group + 1, RIGHT):
-                add_products(
-                    z,
-                    block,
-                    group,
-                    count,
-                    sums.stage,
-                    sums.scaling,
-                    sums.means,
-                    sums.keep,
-                    n_assets,
-                    covariance,
-                    sums.rest,
-                )
+        for near in range(0, len(panel.centred), _NEAR):
+            for block in range(near * per_group, n_blocks):
+                for group in range(near, min(near + _NEAR, block // per_group + 1), RIGHT):
+                    add_products(
+                        z,
+                        block,
+                        group,
+                        count,
+                        sums.stage,
+                        sums.scaling,
+                        sums.means,
+                        sums.keep,
+                        n_assets,
+                        covariance,
+                        sums.rest,
+                    )
     for i in range(n_assets):  # what is in the diagonal's groups
         first = i // z.shape[2] * z.shape[2]
         skipped = first // z.shape[2] % RIGHT * z.shape[2]
