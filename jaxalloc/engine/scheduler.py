@@ -41,8 +41,7 @@ Device = Any  # a `jax.Device`, which is no type to a type checker
 
 
 _MOST_STREAMS = 4  # parts that a CPU works on at once: each has buffers of its own
-# of a part's universes, where it takes as long as it has any: half a millisecond, ten times as long as to start a thread
-_PART_ASSETS = 640
+_PART_ASSETS = 640  # of a part's universes at least: some tenths of a millisecond, more than a thread takes to start
 
 
 def compute_devices() -> list[Device]:
