@@ -83,18 +83,18 @@ class PartRun:
         work: Work,
         items: Items,
         part: slice,
+        capacity: int,
         settings: dict[str, np.ndarray],
         stop: threading.Event,
         progress: Callable[[int], None],
     ) -> None:
-        """Take the universes ``part`` of the ``items`` of a chunk, which have ``settings``."""
+        """Take the universes ``part`` of the ``items`` of a chunk, which have ``settings``, and room for results."""
         self._work, self._sizes, self._backend = work, work.sizes, work.backend
         self._items, self._settings, self._part = items, settings, part
-        self._count = part.stop - part.start
+        self._count, self._capacity = part.stop - part.start, capacity
         self._names = work.config.profiles
         self._calls = Calls(work.device, stop)
         self._progress, self._solved, self._told = progress, 0, 0
-        capacity = self._sizes.capacity
         self._over_clusters = Problems(self._calls, work, capacity)
         self._over_assets = Problems(self._calls, work, capacity)
         self._solutions = Solutions(work, self._sizes.group * -(-self._count // self._sizes.group))
@@ -323,7 +323,7 @@ class PartRun:
         return stage, *universes, np.int32(-(-group.count // few))
 
     def _describe(self, groups: Sequence[Group]) -> Made:
-        work, capacity = self._work, self._sizes.capacity
+        work, capacity = self._work, self._capacity
         results = self._described_in_lanes(groups) if self._scalar is None else self._described(self._scalar, groups)
         sensed = self._sensed(groups) if work.sensitivities else None
         for group in groups:
@@ -338,7 +338,7 @@ class PartRun:
 
     def _described(self, scalar: Scalar, groups: Sequence[Group]) -> Allocation:
         """The portfolios, by scalar kernels."""
-        made = scalar.portfolios(self._sizes.capacity)
+        made = scalar.portfolios(self._capacity)
         for group in groups:
             self._calls.check()
             scalar.describe(group.estimates, group.clustered, group.config, group.start, group.count, made)
@@ -351,7 +351,7 @@ class PartRun:
         def room(name: str, values: np.ndarray) -> np.ndarray:
             if name not in results:
                 shape = (len(self._names), *values.shape[2:]) if name in PROFILE_FIELDS else values.shape[1:]
-                results[name] = np.zeros((self._sizes.capacity, *shape), values.dtype)
+                results[name] = np.zeros((self._capacity, *shape), values.dtype)
             return results[name]
 
         for group in groups:
@@ -374,7 +374,7 @@ class PartRun:
 
     def _sensed(self, groups: Sequence[Group]) -> Sensitivities:
         """What the portfolios hang on."""
-        shape = self._sizes.capacity, len(self._names), self._work.n_assets
+        shape = self._capacity, len(self._names), self._work.n_assets
         sensed = Sensitivities(*(np.zeros(shape, self._work.dtype) for _ in Sensitivities._fields))  # type: ignore[arg-type]
         for group in groups:
             at = slice(group.start, group.start + group.count)

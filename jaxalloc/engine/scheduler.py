@@ -41,7 +41,9 @@ Device = Any  # a `jax.Device`, which is no type to a type checker
 
 
 _MOST_STREAMS = 4  # parts that a CPU works on at once: each has buffers of its own
-_PART_ASSETS = 640  # of a part's universes at least: some tenths of a millisecond, more than a thread takes to start
+# of a part's universes at least, where a call waits for it: a millisecond or two. To start a thread for less, which has
+# nothing in its cache, takes longer than it saves
+_PART_ASSETS = 1000
 
 
 def compute_devices() -> list[Device]:
@@ -260,8 +262,21 @@ class Engine:
             numbers: settings by name, (C,) each, in place of those of ``config``.
             progress: called with the number of universes done since the last call, in the threads that compute.
         """
+        count, group = len(jax.tree.leaves(items)[0]), self.sizes.group
+        # of whole groups, and with results of one shape: that is what is made of a study's universes
+        each = min(group * -(-count // (group * len(self.devices))), self.sizes.capacity)
+        return self._begin(items, numbers, progress, each, self.sizes.capacity)
+
+    def _begin(
+        self,
+        items: Items,
+        numbers: dict[str, np.ndarray] | None,
+        progress: Callable[[int], None] | None,
+        each: int,
+        capacity: int,
+    ) -> Chunk:
+        """`start`, in parts of ``each`` universes whose results have room for ``capacity``."""
         count, n_devices = len(jax.tree.leaves(items)[0]), len(self.devices)
-        each = self._each(count)
         settings = self._settings(numbers or {}, count)
         stop, turn = threading.Event(), threading.Lock()
         self._threads = self._threads or [ThreadPoolExecutor(1) for _ in self.devices]
@@ -273,7 +288,7 @@ class Engine:
 
         def compute(device: int, part: slice) -> Part | None:
             try:
-                return self._compute(device, part, items, settings, stop, report)
+                return self._compute(device, part, capacity, items, settings, stop, report)
             except BaseException:
                 stop.set()
                 raise
@@ -289,20 +304,18 @@ class Engine:
         self, items: Items, numbers: dict[str, np.ndarray] | None = None, progress: Callable[[int], None] | None = None
     ) -> Allocation:
         """`start`, and wait. What one device computes at once is computed in this thread: to start one takes longer."""
-        count = len(jax.tree.leaves(items)[0])
-        if count > self._each(count) or self._threads:
-            return self.start(items, numbers, progress).allocation()
-        settings = self._settings(numbers or {}, count)
-        part = self._compute(0, slice(0, count), items, settings, threading.Event(), progress or (lambda _: None))
+        count, group, n_devices = len(jax.tree.leaves(items)[0]), self.sizes.group, len(self.devices)
+        each = group * -(-count // (group * n_devices))
+        if is_by_universe(self.works[0]):  # a part may have any number of universes
+            n_parts = min(n_devices, available_cores(), count * self.n_assets // _PART_ASSETS)
+            each = -(-count // max(n_parts, 1))
+        each = min(each, count, self.sizes.capacity)
+        if count > each or self._threads:
+            return self._begin(items, numbers, progress, each, each).allocation()
+        settings, progress = self._settings(numbers or {}, count), progress or (lambda _: None)
+        part = self._compute(0, slice(0, count), count, items, settings, threading.Event(), progress)
         assert part is not None
-        return jax.tree.map(lambda leaf: leaf[:count], part.results)
-
-    def _each(self, count: int) -> int:
-        """How many universes of a chunk of ``count`` make a part: whole groups, unless their padding costs nothing."""
-        each, group = -(-count // len(self.devices)), self.sizes.group
-        if is_by_universe(self.works[0]):
-            return min(max(each, -(-_PART_ASSETS // self.n_assets)), self.sizes.capacity)
-        return min(group * -(-each // group), self.sizes.capacity)
+        return part.results
 
     def leave(self) -> None:
         """Let later engines have the memory of this one, whose work is done and which starts no other."""
@@ -313,7 +326,7 @@ class Engine:
 
     def one(self, items: Items) -> Allocation:
         """Allocate a batch of one, in this thread."""
-        part = self._compute(0, slice(0, 1), items, self._settings({}, 1), threading.Event(), lambda _: None)
+        part = self._compute(0, slice(0, 1), 1, items, self._settings({}, 1), threading.Event(), lambda _: None)
         assert part is not None
         return jax.tree.map(lambda leaf: leaf[0], part.results)
 
@@ -321,6 +334,7 @@ class Engine:
         self,
         device: int,
         part: slice,
+        capacity: int,
         items: Items,
         settings: dict[str, np.ndarray],
         stop: threading.Event,
@@ -328,7 +342,7 @@ class Engine:
     ) -> Part | None:
         with jax.enable_x64(self.dtype == np.float64):  # a thread has settings of its own
             try:
-                made = PartRun(self.works[device], items, part, settings, stop, progress).compute()
+                made = PartRun(self.works[device], items, part, capacity, settings, stop, progress).compute()
             except StoppedError:
                 return None
         return Part(count=part.stop - part.start, device=self.devices[device], **made._asdict())

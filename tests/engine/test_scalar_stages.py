@@ -12,8 +12,9 @@ import pytest
 from helpers import Array, N, T, bits, bootstrap_counts, market, pick, same_bits, spoil, universes
 
 import jaxalloc as ja
-from jaxalloc.engine import scalar
+from jaxalloc.engine import scalar, scheduler
 from jaxalloc.engine.calls import Calls
+from jaxalloc.engine.flow import PartRun
 from jaxalloc.engine.making import Stage
 from jaxalloc.engine.scalar import Scalar, Unsolved
 from jaxalloc.engine.scheduler import Engine, Part
@@ -176,6 +177,31 @@ def test_resamples_are_drawn_by_scalar_kernels_and_are_the_same(monkeypatch: pyt
     assert not by_scalar.left_out[0].any()
     assert by_scalar.left_out[1:61].any(axis=1).all()
     assert_same_portfolios(by_scalar.results, in_lanes.results, 1e-7)
+
+
+@pytest.mark.parametrize(("covariance", "parts"), [("sample", [14, 14, 12]), ("ledoit_wolf", [40])])
+def test_small_calls_are_shared_out_where_no_program_pads_them(
+    monkeypatch: pytest.MonkeyPatch, covariance: Any, parts: list[int]
+) -> None:
+    rng, panel, sizes = np.random.default_rng(11), market(5, N), []
+    weights = np.stack([bootstrap_counts(rng) for _ in range(40)])
+    config = AllocationConfig(covariance=covariance)
+    compute = PartRun.compute
+
+    def seen(self: PartRun) -> Any:
+        sizes.append(self._count)
+        return compute(self)
+
+    monkeypatch.setenv("JAXALLOC_NUMBA", "")
+    monkeypatch.setattr(scheduler, "available_cores", lambda: 3)
+    monkeypatch.setattr(PartRun, "compute", seen)
+    with jax.enable_x64(True):
+        whole = ja.allocate_batch(panel, config, weights)
+        assert sizes == [40]
+        monkeypatch.setattr(scheduler, "_PART_ASSETS", N)
+        sizes.clear()
+        assert same_bits(ja.allocate_batch(panel, config, weights), whole) == []
+    assert sorted(sizes, reverse=True) == parts
 
 
 def test_the_same_bits_in_any_company() -> None:
