@@ -9,6 +9,9 @@ clusters are priced, and the worst join. Each such point is feasible, and its ob
 or where a face is singular, *single exchanges* go on from the best point so far: a primal active set (Nocedal and
 Wright 2006, 16.5), whose steps end at the first bound they meet. Its steps solve for what is left of the conditions,
 so that they refine the last digits as well.
+
+Where all clusters are few, one table of them all takes a fraction of the time (`jaxalloc.kernels.scalar.tableau`), and
+faces are for what it does not solve.
 """
 
 from __future__ import annotations
@@ -40,6 +43,7 @@ from jaxalloc.kernels.scalar.faces import (
     sums,
 )
 from jaxalloc.kernels.scalar.measuring import fill, measure, smallest, weigh
+from jaxalloc.kernels.scalar.tableau import FEW, solve_few
 
 _WORTH = 1e-13  # gap that an entry at the wrong bound may be worth
 _VARIANCE_START, _SHARPE_START = 20, 10  # entries of the first face, at most
@@ -283,23 +287,9 @@ def _begin(problem: Problem, face: Face, sharpe: bool, richest: Array, key: Arra
     join(problem, face, order, first + count, np.bool_(False))
 
 
-@scalar
-def mean_variance(C: Array, sigma: Array, e: Array, u: Array, weights: Array) -> tuple[float, int, bool, bool]:
-    """Maximise e'w / sqrt(w'Sw) over {0 <= w <= u, sum w = 1}; where no such w has e'w > 0, minimise w'Sw.
-
-    Args:
-        C: (K, K) correlations, unit diagonal, by rows.
-        sigma: (K,) volatilities, positive; S = diag(sigma) C diag(sigma).
-        e: (K,) excess returns; 0 for minimum variance.
-        u: (K,) upper bounds with sum u >= 1; 0 for a cluster that takes no part.
-        weights: (K,) the result; 0 where there is none.
-
-    Returns:
-        The optimality gap (see `jaxalloc.kernels.solvers.mean_variance.optimality_gap`); how many faces were solved;
-        whether minimum variance was solved for want of a reward (also with e = 0); and whether the problem is solved:
-        a gap within 1e-11, or at its rounding floor. False, with what was found, where the exchanges come to no end,
-        and with a gap of infinity where a number is NaN or infinite.
-    """
+@inner
+def _by_faces(C: Array, sigma: Array, e: Array, u: Array, weights: Array) -> tuple[float, int, bool, bool]:
+    """`mean_variance`, whatever the number of clusters."""
     size = len(u)
     vectors, orders = np.zeros((9, size)), np.zeros((4, max(size, 3)), np.int64)
     a, b, excess, key, best, richest = vectors[0], vectors[1], vectors[2], vectors[3], vectors[4], vectors[5]
@@ -351,3 +341,29 @@ def mean_variance(C: Array, sigma: Array, e: Array, u: Array, weights: Array) ->
         weigh(problem, u, face.y, weights)
         gap, solved = measure(problem, face, sharpe, u, weights, key, orders[2])
     return gap, face.count[2], not sharpe, solved
+
+
+@scalar
+def mean_variance(C: Array, sigma: Array, e: Array, u: Array, weights: Array) -> tuple[float, int, bool, bool]:
+    """Maximise e'w / sqrt(w'Sw) over {0 <= w <= u, sum w = 1}; where no such w has e'w > 0, minimise w'Sw.
+
+    Args:
+        C: (K, K) correlations, unit diagonal, by rows.
+        sigma: (K,) volatilities, positive; S = diag(sigma) C diag(sigma).
+        e: (K,) excess returns; 0 for minimum variance.
+        u: (K,) upper bounds with sum u >= 1; 0 for a cluster that takes no part.
+        weights: (K,) the result; 0 where there is none.
+
+    Returns:
+        The optimality gap (see `jaxalloc.kernels.solvers.mean_variance.optimality_gap`); how many faces were solved;
+        whether minimum variance was solved for want of a reward (also with e = 0); and whether the problem is solved:
+        a gap within 1e-11, or at its rounding floor. False, with what was found, where the exchanges come to no end,
+        and with a gap of infinity where a number is NaN or infinite.
+    """
+    faces = 0
+    if len(u) <= FEW:
+        gap, faces, altered, solved = solve_few(C, sigma, e, u, weights)
+        if solved:
+            return gap, faces, altered, True
+    gap, more, altered, solved = _by_faces(C, sigma, e, u, weights)
+    return gap, faces + more, altered, solved
