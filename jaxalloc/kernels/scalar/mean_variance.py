@@ -287,10 +287,28 @@ def _begin(problem: Problem, face: Face, sharpe: bool, richest: Array, key: Arra
     join(problem, face, order, first + count, np.bool_(False))
 
 
-@inner
-def _by_faces(C: Array, sigma: Array, e: Array, u: Array, weights: Array) -> tuple[float, int, bool, bool]:
-    """`mean_variance`, whatever the number of clusters."""
-    size = len(u)
+@scalar
+def mean_variance(C: Array, sigma: Array, e: Array, u: Array, weights: Array) -> tuple[float, int, bool, bool]:
+    """Maximise e'w / sqrt(w'Sw) over {0 <= w <= u, sum w = 1}; where no such w has e'w > 0, minimise w'Sw.
+
+    Args:
+        C: (K, K) correlations, unit diagonal, by rows.
+        sigma: (K,) volatilities, positive; S = diag(sigma) C diag(sigma).
+        e: (K,) excess returns; 0 for minimum variance.
+        u: (K,) upper bounds with sum u >= 1; 0 for a cluster that takes no part.
+        weights: (K,) the result; 0 where there is none.
+
+    Returns:
+        The optimality gap (see `jaxalloc.kernels.solvers.mean_variance.optimality_gap`); how many faces were solved;
+        whether minimum variance was solved for want of a reward (also with e = 0); and whether the problem is solved:
+        a gap within 1e-11, or at its rounding floor. False, with what was found, where the exchanges come to no end,
+        and with a gap of infinity where a number is NaN or infinite.
+    """
+    size, faces = len(u), 0
+    if size <= FEW:
+        gap, faces, altered, solved = solve_few(C, sigma, e, u, weights)
+        if solved:
+            return gap, faces, altered, True
     vectors, orders = np.zeros((9, size)), np.zeros((4, max(size, 3)), np.int64)
     a, b, excess, key, best, richest = vectors[0], vectors[1], vectors[2], vectors[3], vectors[4], vectors[5]
     checked = 0.0
@@ -299,7 +317,7 @@ def _by_faces(C: Array, sigma: Array, e: Array, u: Array, weights: Array) -> tup
         checked += abs(e[k]) + abs(u[k]) + sigma[k] + 1 / sigma[k]
         key[k] = -e[k]
     if not checked < math.inf:
-        return math.inf, 0, False, False
+        return math.inf, faces, False, False
     reward = -fill(key, u, richest)
     sharpe = reward > 0
     for k in range(size):
@@ -340,30 +358,4 @@ def _by_faces(C: Array, sigma: Array, e: Array, u: Array, weights: Array) -> tup
         _singles(problem, face, sharpe, key, orders[2])
         weigh(problem, u, face.y, weights)
         gap, solved = measure(problem, face, sharpe, u, weights, key, orders[2])
-    return gap, face.count[2], not sharpe, solved
-
-
-@scalar
-def mean_variance(C: Array, sigma: Array, e: Array, u: Array, weights: Array) -> tuple[float, int, bool, bool]:
-    """Maximise e'w / sqrt(w'Sw) over {0 <= w <= u, sum w = 1}; where no such w has e'w > 0, minimise w'Sw.
-
-    Args:
-        C: (K, K) correlations, unit diagonal, by rows.
-        sigma: (K,) volatilities, positive; S = diag(sigma) C diag(sigma).
-        e: (K,) excess returns; 0 for minimum variance.
-        u: (K,) upper bounds with sum u >= 1; 0 for a cluster that takes no part.
-        weights: (K,) the result; 0 where there is none.
-
-    Returns:
-        The optimality gap (see `jaxalloc.kernels.solvers.mean_variance.optimality_gap`); how many faces were solved;
-        whether minimum variance was solved for want of a reward (also with e = 0); and whether the problem is solved:
-        a gap within 1e-11, or at its rounding floor. False, with what was found, where the exchanges come to no end,
-        and with a gap of infinity where a number is NaN or infinite.
-    """
-    faces = 0
-    if len(u) <= FEW:
-        gap, faces, altered, solved = solve_few(C, sigma, e, u, weights)
-        if solved:
-            return gap, faces, altered, True
-    gap, more, altered, solved = _by_faces(C, sigma, e, u, weights)
-    return gap, faces + more, altered, solved
+    return gap, faces + face.count[2], not sharpe, solved

@@ -214,7 +214,7 @@ def among_more(S: Array, e: Array, u: Array) -> Found:
 
 def objective(S: Array, e: Array, found: Found) -> float:
     w = found.weights
-    return w @ S @ w if found.altered else w @ S @ w / (e @ w) ** 2
+    return float(w @ S @ w if found.altered else w @ S @ w / (e @ w) ** 2)
 
 
 def check_tables(count: int, seed: int) -> None:
