@@ -29,7 +29,7 @@ help:
 	@echo "make accuracy    regenerate benchmarks/results/accuracy.json (JAXALLOC_DATA: folder of real data)"
 	@echo "make throughput  measure universes per second on this machine's device"
 	@echo "make gpu         rates, exactness and stages on a GPU: benchmarks/results/gpu-*.md (JAXALLOC_DATA)"
-	@echo "make gpu-ahead   what a GPU would have to do, compiled without one: benchmarks/results/gpu-ahead.md (JAXALLOC_DATA)"
+	@echo "make gpu-ahead   what a GPU would have to do, compiled without one: benchmarks/results/ahead.md (JAXALLOC_DATA)"
 	@echo "make growth      cost by universes and assets, memory, first results: benchmarks/results/growth.md, first.md"
 	@echo "make limits      scalar stages beside what one core can do: benchmarks/results/limits.md (JAXALLOC_DATA)"
 	@echo "make gradients   what derivatives cost: benchmarks/results/gradients.md (JAXALLOC_DATA; minutes)"
@@ -146,6 +146,7 @@ $(AHEAD)/.made: pyproject.toml benchmarks/requirements-gpu.txt
 
 gpu-ahead: $(AHEAD)/.made
 	TF_CPP_MIN_LOG_LEVEL=2 $(AHEAD)/bin/python benchmarks/ahead.py
+	TF_CPP_MIN_LOG_LEVEL=2 $(AHEAD)/bin/python benchmarks/ahead.py W100m W100 --precision 64
 
 growth: $(VENV)/.test
 	$(BIN)/python benchmarks/growth.py

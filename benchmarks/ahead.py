@@ -2,7 +2,7 @@
 
     JAXALLOC_DATA=folder python benchmarks/ahead.py W20 W100m
 
-prints the tables and writes gpu-ahead.json and .md to benchmarks/results; jobs that are not named keep their results.
+prints the tables and writes ahead.json and .md to benchmarks/results; jobs that are not named keep their results.
 XLA compiles for a GPU that is described to it (requirements-gpu.txt has what it needs), and no GPU is asked. A job's
 group of universes is laid out as the engine would on an H200.
 
@@ -345,7 +345,7 @@ def main() -> None:
     parser.add_argument("--precision", type=int, choices=(32, 64), default=32)
     arguments = parser.parse_args()
     jax.config.update("jax_platforms", "cpu")  # the compiler is there, the GPU is not
-    file, place = RESULTS / "gpu-ahead.json", gpu()
+    file, place = RESULTS / "ahead.json", gpu()
     for name in arguments.jobs:
         row = count_job(name, arguments.precision, place)
         rows = json.loads(file.read_text(encoding="utf-8"))["rows"] if file.exists() else []

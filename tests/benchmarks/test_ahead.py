@@ -120,7 +120,7 @@ def test_tracing_leaves_loops_as_they_were() -> None:
 
 
 def test_the_page_is_made_of_the_results_beside_it() -> None:
-    file = ahead.RESULTS / "gpu-ahead.json"
+    file = ahead.RESULTS / "ahead.json"
     found = json.loads(file.read_text(encoding="utf-8"))
     assert file.with_suffix(".md").read_text(encoding="utf-8") == ahead.render(found)
     for row in found["rows"]:
