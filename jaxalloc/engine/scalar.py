@@ -2,8 +2,8 @@
 
 In lanes, as XLA computes, the matrices of many universes are gone through together, and fit no cache once they are
 large. Where numba is installed, a CPU's universes are observed, clustered, solved and described by scalar kernels, as
-far as there are such kernels: XLA draws, observes few assets and whatever is shocked or shrunk, finds clusters of
-detoned or scored trees, and weighs by formula. What the scalar solvers leave unsolved goes to the solvers in lanes.
+far as there are such kernels: XLA draws, observes whatever is shocked or shrunk, finds clusters of detoned or scored
+trees, and weighs by formula. What the scalar solvers leave unsolved goes to the solvers in lanes.
 Which problems those are follows from each universe alone, so that the same bits come out whatever its neighbours.
 """
 
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from jaxalloc.kernels.scalar import across, describing
 
 _OFF = "off"
-_OBSERVED_ASSETS = 128  # of fewer a table of products, which XLA multiplies for all universes at once, takes less time
 
 
 @functools.cache
@@ -99,10 +98,6 @@ class Scalar:
         """Whether these kernels observe universes: of a shared panel, whose covariances are not shrunk."""
         return self._work.panel is not None and self._work.config.covariance in ("sample", "ewma")
 
-    def observes_all(self) -> bool:
-        """Whether they should, whichever rows a universe holds; else where it holds few of its panel's."""
-        return self._work.sizes.assets >= _OBSERVED_ASSETS
-
     def observe(self, weights: Any, masks: Any, config: AllocationConfig, universes: int, count: int) -> Estimates:
         """Estimates of a group, not yet clustered, from the rows that its universes hold.
 
@@ -115,7 +110,8 @@ class Scalar:
         """
         work, sizes = self._work, self._work.sizes
         assert work.panel is not None
-        shared, dtype = work.panel.columns(), work.dtype
+        dtype = work.dtype
+        shared = work.panel.columns(self._moments.lanes(dtype))
         fields = {name: getattr(shared, name) for name in self._moments.Panel._fields}
         covariance = work.room.on_host((universes, sizes.assets, sizes.assets), dtype)
         made = self._moments.Observed(
@@ -126,7 +122,7 @@ class Scalar:
             dropped=np.zeros(universes, bool),
             valid=np.zeros(universes, bool),
         )
-        limits, rows = np.finfo(dtype), work.room.on_host((self._moments.ROWS, sizes.assets), dtype)
+        limits, rows = np.finfo(dtype), work.room.on_host(self._moments.room(sizes.assets, dtype), dtype)
         self._moments.observe(
             self._moments.Panel(**fields),
             _read(weights),

@@ -15,7 +15,7 @@ import jax
 import numpy as np
 
 from jaxalloc.engine.shapes import MAX_OUTER_BYTES, ROWS, canonical
-from jaxalloc.kernels.moments.panel import SharedPanel, share_panel
+from jaxalloc.kernels.moments.panel import SharedPanel, in_groups, share_panel
 from jaxalloc.kernels.moments.windows import Ranks, Rows, ranks_of, rows_of
 
 _KEPT_BYTES = 2**25  # of all that was made of a panel and is kept for the next call
@@ -62,12 +62,13 @@ class Shared:
         """What windows need, on the host."""
         return self._once("ranks", lambda make: make(), lambda: ranks_of(self._returns))
 
-    def columns(self) -> SharedPanel:
-        """What scalar kernels need, on the host: no products, and each column of the sort in one piece, (A, T)."""
+    def columns(self, group: int) -> SharedPanel:
+        """What scalar kernels need, on the host: no products, columns in groups of so many."""
 
         def make() -> SharedPanel:
             panel = share_panel(self._returns, 0, len(self._returns), self._sizes[1])
             return panel._replace(
+                centred=in_groups(panel.centred, group),
                 cubed=None,
                 outer=None,
                 missing=panel.missing if panel.missing.any() else panel.missing[:0],
