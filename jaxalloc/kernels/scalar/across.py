@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxalloc.kernels.scalar.compiling import inner, scalar
+from jaxalloc.kernels.scalar.log_newton import ROOM
 from jaxalloc.kernels.scalar.mean_variance import mean_variance
 from jaxalloc.kernels.scalar.measuring import gap_of
 from jaxalloc.kernels.scalar.posing import bounds, by_cluster, choose_sleeve, correlate, within
@@ -162,13 +163,14 @@ def _solve(
 ) -> None:
     """Solve the profiles of one universe; what is not solved is marked in ``unsolved`` (P,)."""
     size, nothing = len(sigma), np.zeros(len(sigma))
+    room = np.empty((ROOM, size))
     w, is_rounded = np.empty(size), solutions.weights.itemsize == 4
     for p in range(len(profiles.solver)):
         upper = uppers[profiles.upper[p], :size]
         excess = rewards[profiles.reward[p], :size] if profiles.reward[p] >= 0 else nothing
         altered = False
         if profiles.solver[p] == RISK_PARITY:
-            gap, iterations, solved = risk_parity(C, float32_C, sigma, upper, w)
+            gap, iterations, solved = risk_parity(C, float32_C, sigma, upper, w, room)
         else:
             gap, iterations, altered, solved = mean_variance(C, sigma, excess, upper, w)
         unsolved[p] = not solved
