@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxalloc.kernels.scalar.across import CORE, WHOLE, Posed, Settings, Solutions, Universes
-from jaxalloc.kernels.scalar.compiling import inner, inner_sums, scalar
+from jaxalloc.kernels.scalar.compiling import inner, inner_sums, making, scalar
 from jaxalloc.settings.status import Status
 
 Array = np.ndarray
@@ -96,7 +96,7 @@ def _mend(w: Array, variance: Array, upper: Array) -> None:
         w[k] /= total
 
 
-@inner
+@making
 def _share_out(W: Array, inner: Array, labels: Array, bound: float, x: Array) -> None:
     """x_i = min(bound, theta v_i) with theta such that the members of each cluster sum to its weight."""
     n_clusters = len(W)

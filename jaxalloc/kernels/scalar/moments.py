@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxalloc.kernels.moments.tails import TAIL_QUANTILE
-from jaxalloc.kernels.scalar.compiling import inner, inner_sums, scalar
+from jaxalloc.kernels.scalar.compiling import inner, inner_sums, making, scalar
 
 Array = np.ndarray
 
@@ -67,7 +67,7 @@ class Observed(NamedTuple):
     valid: Any
 
 
-@inner
+@making
 def _decayed(weights: Array, rows: Array, decay: float) -> tuple[Array, bool]:
     """Weights c lambda^age of the rows in use, rescaled to their sum; and whether one row has nearly all of it."""
     recent, total, plain, largest = np.empty(len(rows)), 0.0, 0.0, 0.0
