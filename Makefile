@@ -3,17 +3,19 @@ PYTHON ?= python3
 VENV   ?= .venv
 LOWEST := .venv-lowest
 NEWEST := .venv-newest
+AHEAD  := .venv-ahead
 BIN    := $(VENV)/bin
 # a process a core; a file's tests stay together and share what it sets up
 PYTEST := -m pytest -q -n auto --dist loadfile --no-loadscope-reorder
 # tests of what depends on others' versions: JAX, pandas, Parquet, the command line, the report, block lengths
 OF_VERSIONS := tests/cli/test_cli_allocate.py tests/cli/test_cli_config.py tests/cli/test_cli_process.py \
-	tests/cli/test_cli_report.py tests/portfolios/test_allocation.py tests/universes/test_bootstrap.py tests/markets
+	tests/cli/test_cli_report.py tests/portfolios/test_allocation.py tests/universes/test_bootstrap.py \
+	tests/kernels/scalar/test_scalar_draws.py tests/markets
 
 # tests of the engine, whose kernels in lanes users without numba have
 OF_LANES := tests/engine tests/portfolios/test_allocation.py tests/studies/test_study.py
 
-.PHONY: help demo test test-lanes test-slow test-gpu test-dist test-lowest test-newest lint docs screenshots dist bench accuracy throughput gpu growth limits gradients cuts studies reproduce out-of-sample clean
+.PHONY: help demo test test-lanes test-slow test-gpu test-dist test-lowest test-newest lint docs screenshots dist bench accuracy throughput gpu gpu-ahead growth limits gradients cuts studies reproduce out-of-sample clean
 help:
 	@echo "make demo        allocate the embedded market: tables, 1,000 bootstrap resamples, files, a report"
 	@echo "make test        tests (minutes); make test-slow: the rest; make test-gpu: those that need a GPU"
@@ -28,6 +30,7 @@ help:
 	@echo "make accuracy    regenerate benchmarks/results/accuracy.json (JAXALLOC_DATA: folder of real data)"
 	@echo "make throughput  measure universes per second on this machine's device"
 	@echo "make gpu         rates, exactness and stages on a GPU: benchmarks/results/gpu-*.md (JAXALLOC_DATA)"
+	@echo "make gpu-ahead   what a GPU would have to do, compiled without one: benchmarks/results/ahead.md (JAXALLOC_DATA)"
 	@echo "make growth      cost by universes and assets, memory, first results: benchmarks/results/growth.md, first.md"
 	@echo "make limits      scalar stages beside what one core can do: benchmarks/results/limits.md (JAXALLOC_DATA)"
 	@echo "make gradients   what derivatives cost: benchmarks/results/gradients.md (JAXALLOC_DATA; minutes)"
@@ -135,6 +138,17 @@ throughput: $(VENV)/.test
 gpu: $(VENV)/.test
 	$(BIN)/python benchmarks/gpu.py
 
+# an environment of its own: with the plugin beside it every process of JAX would look for a GPU
+$(AHEAD)/.made: pyproject.toml benchmarks/requirements-gpu.txt
+	rm -rf $(AHEAD)
+	$(PYTHON) -m venv $(AHEAD)
+	$(AHEAD)/bin/python -m pip install --quiet --disable-pip-version-check --editable . -r benchmarks/requirements-gpu.txt
+	@touch $@
+
+gpu-ahead: $(AHEAD)/.made
+	TF_CPP_MIN_LOG_LEVEL=2 $(AHEAD)/bin/python benchmarks/ahead.py
+	TF_CPP_MIN_LOG_LEVEL=2 $(AHEAD)/bin/python benchmarks/ahead.py W100m W100 --precision 64
+
 growth: $(VENV)/.test
 	$(BIN)/python benchmarks/growth.py
 	$(BIN)/python benchmarks/first.py
@@ -158,4 +172,4 @@ out-of-sample: $(VENV)/.test
 	$(BIN)/python benchmarks/out_of_sample.py
 
 clean:
-	rm -rf $(VENV) $(LOWEST) $(NEWEST) .pytest_cache .ruff_cache .hypothesis build dist
+	rm -rf $(VENV) $(LOWEST) $(NEWEST) $(AHEAD) .pytest_cache .ruff_cache .hypothesis build dist

@@ -40,6 +40,7 @@ from jaxalloc.engine.scalar import Scalar
 
 # methods of `Scalar`, as the tables call them
 SCALAR = {
+    "draw": "draw (scalar)",
     "observe": "observe",
     "cluster": "clusters (scalar)",
     "solve_clusters": "problems across clusters (scalar)",

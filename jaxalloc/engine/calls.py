@@ -8,33 +8,19 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from jaxalloc.engine.drawing import Drawing
 from jaxalloc.engine.making import Stage
 from jaxalloc.engine.programs import prefetch, program
 from jaxalloc.engine.room import Room
 from jaxalloc.engine.shapes import Sizes
 from jaxalloc.engine.shared import Shared
-from jaxalloc.engine.stages import DrawNumbers, needs_room
+from jaxalloc.engine.stages import needs_room
 from jaxalloc.kernels.lanes.backend import Backend
 from jaxalloc.settings.config import AllocationConfig
-from jaxalloc.universes.universe import Kernel
 
 
 class StoppedError(Exception):
     """The work was asked to stop."""
-
-
-class Drawing(NamedTuple):
-    """How universes are drawn from their numbers.
-
-    Attributes:
-        numbers: arrays.
-        kernels: of the steps.
-        label: what tells the kernels from others: names that hold in every process, or the kernels themselves.
-    """
-
-    numbers: DrawNumbers
-    kernels: tuple[Kernel, ...]
-    label: tuple[str | Kernel, ...]
 
 
 class Work(NamedTuple):

@@ -83,18 +83,18 @@ class PartRun:
         work: Work,
         items: Items,
         part: slice,
+        capacity: int,
         settings: dict[str, np.ndarray],
         stop: threading.Event,
         progress: Callable[[int], None],
     ) -> None:
-        """Take the universes ``part`` of the ``items`` of a chunk, which have ``settings``."""
+        """Take the universes ``part`` of the ``items`` of a chunk, which have ``settings``, and room for results."""
         self._work, self._sizes, self._backend = work, work.sizes, work.backend
         self._items, self._settings, self._part = items, settings, part
-        self._count = part.stop - part.start
+        self._count, self._capacity = part.stop - part.start, capacity
         self._names = work.config.profiles
         self._calls = Calls(work.device, stop)
         self._progress, self._solved, self._told = progress, 0, 0
-        capacity = self._sizes.capacity
         self._over_clusters = Problems(self._calls, work, capacity)
         self._over_assets = Problems(self._calls, work, capacity)
         self._solutions = Solutions(work, self._sizes.group * -(-self._count // self._sizes.group))
@@ -124,6 +124,8 @@ class PartRun:
 
     def _batches(self, solving: Solving, wanted: np.ndarray, *estimates: Estimates) -> list[Batch]:
         """The problems of the first groups that are left to the lanes. Their programs are made from now on."""
+        if not wanted.any():
+            return []
         n_clusters = np.concatenate([np.asarray(some.n_clusters) for some in estimates])[: self._count]
         left = batches(self._names, n_clusters, self._work.n_assets, wanted[:, : len(n_clusters)])
         for batch in left:
@@ -256,7 +258,8 @@ class PartRun:
     def _draw(self, source: np.ndarray, count: int) -> Drawn:
         """Weights and masks of universes of the items, of canonical sizes; returns only where they are drawn.
 
-        Weights that a caller gave are not padded: the windows of a long panel hold few of them.
+        Weights that a caller gave are not padded: the windows of a long panel hold few of them. Nor are those that
+        scalar kernels draw.
         """
         items, sizes, dtype = self._items, self._sizes, self._work.dtype
         if items.index is None:
@@ -264,9 +267,12 @@ class PartRun:
             mask = _padded(np.asarray(items.mask)[source].astype(bool), sizes.assets)
             return Drawn(weights=weights, mask=mask, returns=None, shock=None)  # type: ignore[arg-type]
         assert self._work.drawing is not None
-        numbers, kernels, label = self._work.drawing
-        draw = functools.partial(stages.draw_group, kernels=kernels, rows=sizes.rows, assets=sizes.assets)
         index = np.asarray(items.index)[source].astype(np.int32)
+        numbers, kernels, label, resampling = self._work.drawing
+        if self._scalar is not None and resampling is not None:
+            self._calls.check()
+            return self._scalar.draw(resampling, index, count)
+        draw = functools.partial(stages.draw_group, kernels=kernels, rows=sizes.rows, assets=sizes.assets)
         static = label, sizes.rows, sizes.assets
         stage = Stage(name="draw", function=draw, static=static, emitter=Emitter.FUSIONS)
         return self._calls.run(stage, numbers, index)
@@ -317,7 +323,7 @@ class PartRun:
         return stage, *universes, np.int32(-(-group.count // few))
 
     def _describe(self, groups: Sequence[Group]) -> Made:
-        work, capacity = self._work, self._sizes.capacity
+        work, capacity = self._work, self._capacity
         results = self._described_in_lanes(groups) if self._scalar is None else self._described(self._scalar, groups)
         sensed = self._sensed(groups) if work.sensitivities else None
         for group in groups:
@@ -332,7 +338,7 @@ class PartRun:
 
     def _described(self, scalar: Scalar, groups: Sequence[Group]) -> Allocation:
         """The portfolios, by scalar kernels."""
-        made = scalar.portfolios(self._sizes.capacity)
+        made = scalar.portfolios(self._capacity)
         for group in groups:
             self._calls.check()
             scalar.describe(group.estimates, group.clustered, group.config, group.start, group.count, made)
@@ -345,7 +351,7 @@ class PartRun:
         def room(name: str, values: np.ndarray) -> np.ndarray:
             if name not in results:
                 shape = (len(self._names), *values.shape[2:]) if name in PROFILE_FIELDS else values.shape[1:]
-                results[name] = np.zeros((self._sizes.capacity, *shape), values.dtype)
+                results[name] = np.zeros((self._capacity, *shape), values.dtype)
             return results[name]
 
         for group in groups:
@@ -368,7 +374,7 @@ class PartRun:
 
     def _sensed(self, groups: Sequence[Group]) -> Sensitivities:
         """What the portfolios hang on."""
-        shape = self._sizes.capacity, len(self._names), self._work.n_assets
+        shape = self._capacity, len(self._names), self._work.n_assets
         sensed = Sensitivities(*(np.zeros(shape, self._work.dtype) for _ in Sensitivities._fields))  # type: ignore[arg-type]
         for group in groups:
             at = slice(group.start, group.start + group.count)

@@ -11,13 +11,12 @@ import numpy as np
 from jaxalloc.engine import stages
 from jaxalloc.engine.calls import Calls, Work
 from jaxalloc.engine.making import Stage
-from jaxalloc.engine.shapes import LINKED, canonical_each, lengthened, link_few
+from jaxalloc.engine.shapes import LINKED, canonical_each, lengthened, link_few, link_turns
 from jaxalloc.kernels.clusters.components import Pieces
 from jaxalloc.kernels.lanes.backend import Backend
 from jaxalloc.portfolios.estimates import Estimates
 
 GATHER_TABLES = Stage(name="gather tables", function=stages.gather_tables)
-_TURNS = 4  # a few tables at a time, so many times a call
 
 
 def link_group(
@@ -77,9 +76,9 @@ def link_group(
 
 def _stage(work: Work, rows: int) -> tuple[Stage, int, int]:
     """What merges inside tables of so many assets, how many of them at once, and how many a call takes."""
-    few, linkage, distance = link_few(rows, work.backend), work.config.linkage, work.config.distance
+    few, linkage, distance = link_few(rows, work.backend, work.sizes), work.config.linkage, work.config.distance
     merge = functools.partial(stages.link_tables, linkage=linkage, distance=distance, few=few)
-    return Stage(name="link", function=merge, static=(few, linkage, distance)), few, few * _TURNS
+    return Stage(name="link", function=merge, static=(few, linkage, distance)), few, few * link_turns(work.backend)
 
 
 def _gather(covariance: np.ndarray, slots: np.ndarray, assets: np.ndarray, into: np.ndarray) -> None:

@@ -60,8 +60,8 @@ class Observing:
 
     Universes of a shared panel are observed by one product of all their weights with the panel's table. That reads
     every row of the panel. A universe whose rows are a small piece of a long panel is therefore observed from these
-    rows alone, and so are all universes of many assets where scalar kernels observe them. Which way a universe goes
-    depends on its own rows, and never on its neighbours.
+    rows alone, and so are all universes where scalar kernels observe them. Which way a universe goes depends on its
+    own rows, and never on its neighbours.
     """
 
     def __init__(self, calls: Calls, work: Work, items: Items, scalar: Scalar | None) -> None:
@@ -78,14 +78,11 @@ class Observing:
             some = jax.tree.map(lambda leaf: leaf[: sizes.own], rest)
             self._calls.prefetch(OBSERVE_OWN, returns, weights, *some, np.int32(self._work.n_rows))
             return
-        scalar = self._scalar_for(group)
-        if scalar is not None and scalar.observes_all():
+        if self._scalar_for(group) is not None:
             return
         windows = self._windows(group)
         if not windows.rows.any():
             self._calls.prefetch(*self._observation(group, of((sizes.group, sizes.rows), dtype)), room)
-            return
-        if scalar is not None:
             return
         rows, by_asset = int(windows.rows.max()), (sizes.group, sizes.assets)
         tail = Tail(mean=of(by_asset, dtype), exists=of(by_asset, bool))  # type: ignore[arg-type]
@@ -98,7 +95,7 @@ class Observing:
         if self._work.panel is None:
             return self._own(group)
         scalar = self._scalar_for(group)
-        if scalar is not None and scalar.observes_all():
+        if scalar is not None:
             return self._observed(scalar, group)
         windows = self._windows(group)
         kinds = np.unique(windows.rows).tolist()
@@ -167,15 +164,10 @@ class Observing:
         first = used.argmax(axis=1)
         length = np.where(used[np.arange(group.count), first], used.shape[1] - used[:, ::-1].argmax(axis=1) - first, 0)
         rows = np.where(length <= most, canonical_each(np.minimum(length, most), ROWS), 0)
-        if self._scalar_for(group) is not None:  # which take windows of any length together
-            rows = np.minimum(rows, 1)
         return _Windows(first=first, length=length, rows=rows)
 
     def _of_windows(self, group: Universes, windows: _Windows) -> Estimates:
         """Estimates of universes that are small windows of one canonical number of rows."""
-        scalar = self._scalar_for(group)
-        if scalar is not None:
-            return self._observed(scalar, group)
         panel, rows, size = self._work.panel, int(windows.rows[0]), len(group.source)
         assert panel is not None
         # a window begins as late as its canonical number of rows fits the panel

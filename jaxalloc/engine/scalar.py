@@ -1,9 +1,9 @@
 """The stages of a CPU's universes that scalar kernels compute: one universe after the other, compiled by numba.
 
 In lanes, as XLA computes, the matrices of many universes are gone through together, and fit no cache once they are
-large. Where numba is installed, a CPU's universes are observed, clustered, solved and described by scalar kernels, as
-far as there are such kernels: XLA draws, observes few assets and whatever is shocked or shrunk, finds clusters of
-detoned or scored trees, and weighs by formula. What the scalar solvers leave unsolved goes to the solvers in lanes.
+large. Where numba is installed, a CPU's universes are resampled, observed, clustered, solved and described by scalar
+kernels, as far as there are such kernels: XLA draws in other ways, observes whatever is shocked or shrunk, finds
+clusters of detoned or scored trees, and weighs by formula. What the scalar solvers leave unsolved goes to the lanes.
 Which problems those are follows from each universe alone, so that the same bits come out whatever its neighbours.
 """
 
@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from jaxalloc.engine.calls import Work
+from jaxalloc.engine.drawing import Resampling
 from jaxalloc.engine.solving import Solutions
 from jaxalloc.kernels.lanes.backend import Backend
 from jaxalloc.kernels.lanes.precision import NEGLIGIBLE, jitter, sum_tolerance
@@ -29,19 +30,19 @@ from jaxalloc.portfolios.estimates import Estimates
 from jaxalloc.portfolios.posing import Clustered, Posed
 from jaxalloc.portfolios.profiles import PROFILES
 from jaxalloc.settings.config import AllocationConfig
+from jaxalloc.universes.universe import Drawn
 
 if TYPE_CHECKING:
     from jaxalloc.kernels.scalar import across, describing
 
 _OFF = "off"
-_OBSERVED_ASSETS = 128  # of fewer a table of products, which XLA multiplies for all universes at once, takes less time
 
 
 @functools.cache
 def _objection() -> str | None:
     """Why the scalar kernels cannot be used, if they cannot."""
     try:
-        for name in ("across", "clusters", "describing", "moments"):
+        for name in ("across", "clusters", "describing", "draws", "moments"):
             importlib.import_module(f"jaxalloc.kernels.scalar.{name}")
     except ImportError as error:  # no numba, or one that is not made for this NumPy
         return str(error)
@@ -65,6 +66,17 @@ def is_scalar(backend: Backend) -> bool:
     return backend is Backend.CPU and objection() is None
 
 
+def is_by_universe(work: Work) -> bool:
+    """Whether a part takes as long as it has universes: programs, which take whole groups, only do what is rare."""
+    observed = work.panel is None or _observes(work)
+    return work.scalar and observed and (work.drawing is None or work.drawing.resampling is not None)
+
+
+def _observes(work: Work) -> bool:
+    """Whether scalar kernels observe universes: of a shared panel, whose covariances are not shrunk."""
+    return work.panel is not None and work.config.covariance in ("sample", "ewma")
+
+
 class Unsolved(NamedTuple):
     """Problems that the scalar solvers have left.
 
@@ -86,22 +98,31 @@ class Scalar:
 
     def __init__(self, work: Work, solutions: Solutions) -> None:
         """Take what all parts on the device have in common, and where to put solutions."""
-        from jaxalloc.kernels.scalar import across, clusters, describing, moments
+        from jaxalloc.kernels.scalar import across, clusters, describing, draws, moments
 
-        self._across, self._clusters, self._describing, self._moments = across, clusters, describing, moments
+        self._across, self._clusters, self._describing = across, clusters, describing
+        self._draws, self._moments = draws, moments
         self._work = work
         self._solutions = across.Solutions(**solutions.fields()._asdict())
         self._names = work.config.profiles
 
+    # ---- draws ------------------------------------------------------------------------------------------------------
+
+    def draw(self, resampling: Resampling, index: np.ndarray, count: int) -> Drawn:
+        """The first ``count`` universes of a group ``index`` (U,): weights (count, T), and (U, A) masks."""
+        work, (method, *numbers) = self._work, resampling
+        weights = np.empty((count, work.n_rows), work.dtype)
+        masks = np.zeros((len(index), work.sizes.assets), bool)
+        masks[:, : work.n_assets] = True
+        self._draws.draw(self._draws.METHODS[method], *numbers, index[:count], weights, masks)
+        masks[count:] = masks[count - 1]
+        return Drawn(weights=weights, mask=masks, returns=None, shock=None)  # type: ignore[arg-type]
+
     # ---- moments ----------------------------------------------------------------------------------------------------
 
     def observes(self) -> bool:
-        """Whether these kernels observe universes: of a shared panel, whose covariances are not shrunk."""
-        return self._work.panel is not None and self._work.config.covariance in ("sample", "ewma")
-
-    def observes_all(self) -> bool:
-        """Whether they should, whichever rows a universe holds; else where it holds few of its panel's."""
-        return self._work.sizes.assets >= _OBSERVED_ASSETS
+        """Whether these kernels observe universes."""
+        return _observes(self._work)
 
     def observe(self, weights: Any, masks: Any, config: AllocationConfig, universes: int, count: int) -> Estimates:
         """Estimates of a group, not yet clustered, from the rows that its universes hold.
@@ -115,7 +136,8 @@ class Scalar:
         """
         work, sizes = self._work, self._work.sizes
         assert work.panel is not None
-        shared, dtype = work.panel.columns(), work.dtype
+        dtype = work.dtype
+        shared = work.panel.columns(self._moments.lanes(dtype))
         fields = {name: getattr(shared, name) for name in self._moments.Panel._fields}
         covariance = work.room.on_host((universes, sizes.assets, sizes.assets), dtype)
         made = self._moments.Observed(
@@ -126,7 +148,7 @@ class Scalar:
             dropped=np.zeros(universes, bool),
             valid=np.zeros(universes, bool),
         )
-        limits, rows = np.finfo(dtype), work.room.on_host((self._moments.ROWS, sizes.assets), dtype)
+        limits, rows = np.finfo(dtype), work.room.on_host(self._moments.room(sizes.assets, dtype), dtype)
         self._moments.observe(
             self._moments.Panel(**fields),
             _read(weights),

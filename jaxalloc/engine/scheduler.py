@@ -20,14 +20,15 @@ from jax import Array
 
 from jaxalloc.arguments.arrays import cast
 from jaxalloc.arguments.numbers import whole_number
-from jaxalloc.engine.calls import Drawing, StoppedError, Work
+from jaxalloc.engine.calls import StoppedError, Work
+from jaxalloc.engine.drawing import drawing_of
 from jaxalloc.engine.flow import PartRun
 from jaxalloc.engine.identity import available_cores
 from jaxalloc.engine.room import idle_room, leave
-from jaxalloc.engine.scalar import is_scalar
+from jaxalloc.engine.scalar import is_by_universe, is_scalar
 from jaxalloc.engine.shapes import sizes_of
 from jaxalloc.engine.shared import keep, share
-from jaxalloc.engine.stages import DrawNumbers, Items, draw_group
+from jaxalloc.engine.stages import Items, draw_group
 from jaxalloc.kernels.lanes.backend import Backend, backend_of
 from jaxalloc.markets.holes import Gaps, weigh_gaps
 from jaxalloc.portfolios.result import Allocation
@@ -40,6 +41,9 @@ Device = Any  # a `jax.Device`, which is no type to a type checker
 
 
 _MOST_STREAMS = 4  # parts that a CPU works on at once: each has buffers of its own
+# of a part's universes at least, where a call waits for it: a millisecond or two. To start a thread for less, which has
+# nothing in its cache, takes longer than it saves
+_PART_ASSETS = 1000
 
 
 def compute_devices() -> list[Device]:
@@ -190,7 +194,7 @@ class Engine:
         if draws is not None:
             assert panel is not None
             assert key is not None
-            drawing = _drawing(draws, key, weigh_gaps(panel, 0.0) if gaps is None else gaps, self.dtype)
+            drawing = drawing_of(draws, key, weigh_gaps(panel, 0.0) if gaps is None else gaps, self.dtype)
             if draws and draws[0].kernel.__module__ == scenarios.__name__:
                 draw = functools.partial(draw_group, kernels=drawing.kernels, rows=None, assets=None)
                 drawn = jax.eval_shape(draw, drawing.numbers, jax.ShapeDtypeStruct((1,), np.int32))
@@ -258,9 +262,21 @@ class Engine:
             numbers: settings by name, (C,) each, in place of those of ``config``.
             progress: called with the number of universes done since the last call, in the threads that compute.
         """
-        count = len(jax.tree.leaves(items)[0])
-        group, n_devices = self.sizes.group, len(self.devices)
-        each = min(group * -(-count // (group * n_devices)), self.sizes.capacity)  # universes of a part
+        count, group = len(jax.tree.leaves(items)[0]), self.sizes.group
+        # of whole groups, and with results of one shape: that is what is made of a study's universes
+        each = min(group * -(-count // (group * len(self.devices))), self.sizes.capacity)
+        return self._begin(items, numbers, progress, each, self.sizes.capacity)
+
+    def _begin(
+        self,
+        items: Items,
+        numbers: dict[str, np.ndarray] | None,
+        progress: Callable[[int], None] | None,
+        each: int,
+        capacity: int,
+    ) -> Chunk:
+        """`start`, in parts of ``each`` universes whose results have room for ``capacity``."""
+        count, n_devices = len(jax.tree.leaves(items)[0]), len(self.devices)
         settings = self._settings(numbers or {}, count)
         stop, turn = threading.Event(), threading.Lock()
         self._threads = self._threads or [ThreadPoolExecutor(1) for _ in self.devices]
@@ -272,7 +288,7 @@ class Engine:
 
         def compute(device: int, part: slice) -> Part | None:
             try:
-                return self._compute(device, part, items, settings, stop, report)
+                return self._compute(device, part, capacity, items, settings, stop, report)
             except BaseException:
                 stop.set()
                 raise
@@ -288,13 +304,18 @@ class Engine:
         self, items: Items, numbers: dict[str, np.ndarray] | None = None, progress: Callable[[int], None] | None = None
     ) -> Allocation:
         """`start`, and wait. What one device computes at once is computed in this thread: to start one takes longer."""
-        count = len(jax.tree.leaves(items)[0])
-        if count > self.sizes.group or self._threads:
-            return self.start(items, numbers, progress).allocation()
-        settings = self._settings(numbers or {}, count)
-        part = self._compute(0, slice(0, count), items, settings, threading.Event(), progress or (lambda _: None))
+        count, group, n_devices = len(jax.tree.leaves(items)[0]), self.sizes.group, len(self.devices)
+        each = group * -(-count // (group * n_devices))
+        if is_by_universe(self.works[0]):  # a part may have any number of universes
+            n_parts = min(n_devices, available_cores(), count * self.n_assets // _PART_ASSETS)
+            each = -(-count // max(n_parts, 1))
+        each = min(each, count, self.sizes.capacity)
+        if count > each or self._threads:
+            return self._begin(items, numbers, progress, each, each).allocation()
+        settings, progress = self._settings(numbers or {}, count), progress or (lambda _: None)
+        part = self._compute(0, slice(0, count), count, items, settings, threading.Event(), progress)
         assert part is not None
-        return jax.tree.map(lambda leaf: leaf[:count], part.results)
+        return part.results
 
     def leave(self) -> None:
         """Let later engines have the memory of this one, whose work is done and which starts no other."""
@@ -305,7 +326,7 @@ class Engine:
 
     def one(self, items: Items) -> Allocation:
         """Allocate a batch of one, in this thread."""
-        part = self._compute(0, slice(0, 1), items, self._settings({}, 1), threading.Event(), lambda _: None)
+        part = self._compute(0, slice(0, 1), 1, items, self._settings({}, 1), threading.Event(), lambda _: None)
         assert part is not None
         return jax.tree.map(lambda leaf: leaf[0], part.results)
 
@@ -313,6 +334,7 @@ class Engine:
         self,
         device: int,
         part: slice,
+        capacity: int,
         items: Items,
         settings: dict[str, np.ndarray],
         stop: threading.Event,
@@ -320,7 +342,7 @@ class Engine:
     ) -> Part | None:
         with jax.enable_x64(self.dtype == np.float64):  # a thread has settings of its own
             try:
-                made = PartRun(self.works[device], items, part, settings, stop, progress).compute()
+                made = PartRun(self.works[device], items, part, capacity, settings, stop, progress).compute()
             except StoppedError:
                 return None
         return Part(count=part.stop - part.start, device=self.devices[device], **made._asdict())
@@ -332,21 +354,3 @@ class Engine:
             name: np.asarray(numbers[name]).astype(default.dtype) if name in numbers else np.full(count, default)
             for name, default in defaults.items()
         }
-
-
-def _drawing(draws: tuple[Draw, ...], key: Array, gaps: Gaps, dtype: np.dtype) -> Drawing:
-    kernels = tuple(draw.kernel for draw in draws)
-    with jax.enable_x64(dtype == np.float64):  # a program is compiled for numbers of the width that it is called with
-        drawn_with = [jax.tree.map(lambda leaf: cast(leaf, leaf.dtype), draw.numbers) for draw in draws]
-    numbers = DrawNumbers(
-        steps=tuple((own, draw.stride, draw.size, draw.anew) for own, draw in zip(drawn_with, draws, strict=True)),
-        key=jax.random.key_data(key),
-        gaps=gaps.weight.astype(dtype),
-        max_missing=np.asarray(gaps.max_missing, dtype),
-    )
-    # the package's kernels have names of their own, in every process; a user's may be closures of one name
-    label = tuple(
-        f"{kernel.__module__}.{kernel.__qualname__}" if kernel.__module__.startswith("jaxalloc.") else kernel
-        for kernel in kernels
-    )
-    return Drawing(numbers=numbers, kernels=kernels, label=label)

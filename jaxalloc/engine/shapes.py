@@ -7,6 +7,7 @@ programs compiled. What is padded is never read: assets are masked, clusters hav
 from __future__ import annotations
 
 import bisect
+import functools
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -52,6 +53,7 @@ _WINDOW_BYTES = 2**18  # of the returns of windows that are observed at once, wh
 _FEWEST_LANES = 512
 _MOST_LANES = 2**18
 _MOST_TILES = 8  # groups of a part
+_FEWER_TABLES = 8  # of large components are merged at once than a group has universes
 _OWN_BYTES = 2**24  # of the returns of universes that are observed at once, where each has its own
 _HOST_BYTES = 2**31  # of a part's results, on their way to the host
 
@@ -97,6 +99,7 @@ class Sizes(NamedTuple):
     capacity: int
 
 
+@functools.lru_cache(maxsize=256)
 def sizes_of(
     shape: tuple[int, int],
     dtype: Any,
@@ -161,9 +164,13 @@ def windows_at_once(sizes: Sizes, rows: int, dtype: Any) -> int:
     return _power_of_two(_WINDOW_BYTES // (rows * sizes.assets * np.dtype(dtype).itemsize), 1, sizes.few)
 
 
-def lanes_of(width: int, backend: Backend, sizes: Sizes) -> int:
-    """Problems of a tile of a solver's step that likes ``width`` on a CPU."""
-    return width if backend is Backend.CPU else sizes.group
+def lanes_of(width: int, backend: Backend, sizes: Sizes, fewer: int = 1) -> int:
+    """Problems of a tile of a solver's step that likes ``width`` on a CPU.
+
+    On an accelerator a tile takes as long however few it holds. All of a group's problems begin, and few want another
+    step, whose tiles are smaller by ``fewer``. A problem's tiles follow from its steps, never from its company.
+    """
+    return width if backend is Backend.CPU else sizes.group // fewer
 
 
 def turns_of(clusters: int, backend: Backend) -> int:
@@ -177,9 +184,14 @@ def measured_at_once(sizes: Sizes, n_profiles: int, n_rows: int, dtype: Any) -> 
     return _power_of_two(_MEASURED_BYTES // each, 1, sizes.group)
 
 
-def link_few(rows: int, backend: Backend) -> int:
+def link_few(rows: int, backend: Backend, sizes: Sizes) -> int:
     """Tables of large components that are merged at once."""
-    return max(2, 512 // rows) if backend is Backend.CPU else 64
+    return max(2, 512 // rows) if backend is Backend.CPU else sizes.group // _FEWER_TABLES
+
+
+def link_turns(backend: Backend) -> int:
+    """How many times so many tables a call takes."""
+    return 4 if backend is Backend.CPU else 1
 
 
 def lengthened(values: np.ndarray, length: int) -> np.ndarray:

@@ -15,7 +15,7 @@ import jax
 import numpy as np
 
 from jaxalloc.engine.shapes import MAX_OUTER_BYTES, ROWS, canonical
-from jaxalloc.kernels.moments.panel import SharedPanel, share_panel
+from jaxalloc.kernels.moments.panel import SharedPanel, in_groups, share_panel
 from jaxalloc.kernels.moments.windows import Ranks, Rows, ranks_of, rows_of
 
 _KEPT_BYTES = 2**25  # of all that was made of a panel and is kept for the next call
@@ -29,6 +29,7 @@ class Shared:
         self._returns, self._sizes = returns.copy(order="C"), (canonical(len(returns), ROWS), n_assets)
         self._devices = set(devices)
         self._made: dict[str, Any] = {}
+        self._bytes: dict[str, int] = {}  # of what was made; JAX's arrays take long to tell
         self._turn = threading.Lock()
 
     def is_of(self, returns: np.ndarray, n_assets: int, devices: Iterable[Any]) -> bool:
@@ -44,9 +45,9 @@ class Shared:
         """Forget what takes most memory, until the rest takes 32 MiB at most; tell whether the panel itself does."""
         with self._turn:
             for name in ("table", "rows", "ranks", "columns"):
-                made = [list(each.values()) if isinstance(each, dict) else each for each in self._made.values()]
-                if sum(leaf.nbytes for leaf in jax.tree.leaves(made) if hasattr(leaf, "nbytes")) > _KEPT_BYTES:
+                if sum(self._bytes.values()) > _KEPT_BYTES:
                     self._made.pop(name, None)
+                    self._bytes.pop(name, None)
         return self._returns.nbytes <= _KEPT_BYTES
 
     def table(self, device: Any) -> SharedPanel:
@@ -62,12 +63,13 @@ class Shared:
         """What windows need, on the host."""
         return self._once("ranks", lambda make: make(), lambda: ranks_of(self._returns))
 
-    def columns(self) -> SharedPanel:
-        """What scalar kernels need, on the host: no products, and each column of the sort in one piece, (A, T)."""
+    def columns(self, group: int) -> SharedPanel:
+        """What scalar kernels need, on the host: no products, columns in groups of so many."""
 
         def make() -> SharedPanel:
             panel = share_panel(self._returns, 0, len(self._returns), self._sizes[1])
             return panel._replace(
+                centred=in_groups(panel.centred, group),
                 cubed=None,
                 outer=None,
                 missing=panel.missing if panel.missing.any() else panel.missing[:0],
@@ -89,6 +91,8 @@ class Shared:
                 made = self._made.get(name)
                 if made is None:
                     made = self._made[name] = keep(make)
+                    held = list(made.values()) if isinstance(made, dict) else made
+                    self._bytes[name] = sum(getattr(leaf, "nbytes", 0) for leaf in jax.tree.leaves(held))
         return made
 
 

@@ -148,7 +148,7 @@ class Solving:
 
     def prefetch(self, batch: Batch, step: int = FIRST) -> None:
         """Have the program of a step made, by default the first one's."""
-        each, lanes = self._tile(batch, step)
+        each, lanes = self._tile(batch, step, begun=step != FIRST)
         dtype, size = self._work.dtype, batch.size
         shapes = (each, size, size), (each, size), (each, size)
         problems = tuple(jax.ShapeDtypeStruct(shape, dtype) for shape in shapes)
@@ -163,8 +163,8 @@ class Solving:
         wants = np.full(len(left), FIRST)
         while True:
             for step in np.unique(wants).tolist():
-                for chosen in self._tiles(batch, step, left, np.flatnonzero(wants == step)):
-                    each, _ = self._tile(batch, step)
+                each, _ = self._tile(batch, step, begun=states is not None)
+                for chosen in self._tiles(batch, each, left, np.flatnonzero(wants == step)):
                     state = _blank(batch.solver, batch.size, each, self._work.dtype)
                     if states is not None:  # what is padded has no problem, whatever its state
                         at = lengthened(chosen, each)
@@ -192,11 +192,16 @@ class Solving:
                 unsolved.append(self._step(batch, FIRST, problems, state, operands))
         return unsolved, begun
 
-    def _tile(self, batch: Batch, step: int) -> tuple[int, int]:
-        """How many problems a call of a step takes, and how many of them at once."""
-        width = batch.solver.steps(batch.size)[step - 1].width
-        lanes = lanes_of(width, self._work.backend, self._work.sizes)
+    def _tile(self, batch: Batch, step: int, begun: bool = False) -> tuple[int, int]:
+        """How many problems, which have ``begun`` or not, a call of a step takes, and how many of them at once."""
+        of = batch.solver.steps(batch.size)[step - 1]
+        lanes = lanes_of(of.width, self._work.backend, self._work.sizes, of.fewer if begun else 1)
         return lanes * turns_of(batch.size, self._work.backend), lanes
+
+    def _size(self, batch: Batch, state: State) -> tuple[int, int]:
+        """`_tile`, of the call that has this state."""
+        each = len(state.wants)
+        return each, each // turns_of(batch.size, self._work.backend)
 
     def _stage(self, batch: Batch, number: int, lanes: int) -> Stage:
         """The program of a step."""
@@ -206,9 +211,8 @@ class Solving:
         emitter = Emitter.FUSIONS if number == FIRST else Emitter.ELEMENTS
         return Stage(name=step.name, function=solve, static=(batch.size, lanes, backend), emitter=emitter)
 
-    def _tiles(self, batch: Batch, step: int, left: np.ndarray, chosen: np.ndarray) -> list[np.ndarray]:
-        """Share problems out over calls of a step."""
-        each, _ = self._tile(batch, step)
+    def _tiles(self, batch: Batch, each: int, left: np.ndarray, chosen: np.ndarray) -> list[np.ndarray]:
+        """Share problems out over calls of so many."""
         runs = [chosen]
         if self._work.backend is Backend.ACCELERATOR:  # which reads from one group at a time
             owner = batch.slot[left[chosen]] // self._work.sizes.group
@@ -217,7 +221,7 @@ class Solving:
 
     def _gathered(self, batch: Batch, number: int, problems: np.ndarray, state: State) -> tuple[np.ndarray, State]:
         """Take a step with problems that are gathered first."""
-        each, lanes = self._tile(batch, number)
+        each, lanes = self._size(batch, state)
         slot, profile = batch.slot[problems], batch.profile[problems]
         used = lanes * -(-len(problems) // lanes)
         operands = self._problems[batch.over_assets].gather(
@@ -229,7 +233,7 @@ class Solving:
         self, batch: Batch, number: int, problems: np.ndarray, state: State, operands: Operands
     ) -> tuple[np.ndarray, State]:
         """Take a step, keep the solutions that it finds, and return what is not solved."""
-        _, lanes = self._tile(batch, number)
+        _, lanes = self._size(batch, state)
         count = len(problems)
         tiles, rows = np.int32(-(-count // lanes)), np.int32(batch.rows[problems].max())
         made = self._calls.run(self._stage(batch, number, lanes), operands, state, rows, tiles)

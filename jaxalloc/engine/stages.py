@@ -386,7 +386,7 @@ def solve_tiles(
         rows: () int32, the clusters of the largest problem.
         count: () int32.
         step: static.
-        lanes: static, a divisor of M.
+        lanes: static, a divisor of M; on an accelerator M.
         backend: static.
     """
 
@@ -399,6 +399,8 @@ def solve_tiles(
             made = step.kernel(problem, now, backend)
         return jax.tree.map(lambda leaf: jnp.moveaxis(leaf, -1, 0), made)
 
+    if backend is not Backend.CPU:  # a call is a tile; a loop of one turn would copy it before and after
+        return tile(problems, state, rows)
     return _by_parts(lambda problems, state: tile(problems, state, rows), lanes, count, (problems, state))
 
 

@@ -254,6 +254,11 @@ _RESAMPLE: dict[Method, Kernel] = {
 }
 
 
+def method_of(kernel: Kernel) -> Method | None:
+    """The method whose kernel this is; None if it is no bootstrap's."""
+    return next((method for method, own in _RESAMPLE.items() if own is kernel), None)
+
+
 @functools.partial(jax.jit, static_argnums=3)
 def _count_block(draws: tuple[Draw, ...], key: Array, index: Array, n_rows: int) -> Array:
     """(len(index), T) int32 counts of the resamples ``index``."""

@@ -12,10 +12,17 @@ import pytest
 from helpers import Array, N, T, bits, bootstrap_counts, market, pick, same_bits, spoil, universes
 
 import jaxalloc as ja
-from jaxalloc.engine import scalar
+from jaxalloc.engine import scalar, scheduler
+from jaxalloc.engine.calls import Calls
+from jaxalloc.engine.flow import PartRun
+from jaxalloc.engine.making import Stage
 from jaxalloc.engine.scalar import Scalar, Unsolved
+from jaxalloc.engine.scheduler import Engine, Part
+from jaxalloc.engine.stages import Items
 from jaxalloc.kernels.lanes.backend import Backend
 from jaxalloc.settings.config import AllocationConfig
+from jaxalloc.universes.samplers import Product, steps
+from jaxalloc.universes.universe import WHOLE_PANEL, seed_key
 
 EVERY = AllocationConfig(
     profiles=(
@@ -135,6 +142,66 @@ def test_every_problem_can_be_left_to_the_lanes(monkeypatch: pytest.MonkeyPatch)
         returns, weights, masks = universes(48)
         assert_same_portfolios(*both_ways(monkeypatch, returns, EVERY, weights, masks), 1e-7)
     assert (solve, solve_assets) == (Scalar.solve_clusters, Scalar.solve_assets)
+
+
+def test_resamples_are_drawn_by_scalar_kernels_and_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    programs: set[str] = set()
+    run, panel = Calls.run, market(5, N)
+    index = np.array([WHOLE_PANEL, *range(60)])
+
+    def seen(self: Calls, stage: Stage, *arguments: Any) -> Any:
+        programs.add(stage.name)
+        return run(self, stage, *arguments)
+
+    def part(way: str) -> Part:
+        monkeypatch.setenv("JAXALLOC_NUMBA", way)
+        programs.clear()
+        engine = Engine(
+            panel.shape,
+            AllocationConfig(),
+            panel=panel,
+            draws=steps(Product((ja.Bootstrap(50, "circular", 5),)), len(panel)),
+            key=seed_key(3),
+            keep_left_out=True,
+        )
+        (made,) = engine.start(Items(index=index)).parts
+        return made
+
+    monkeypatch.setattr(Calls, "run", seen)
+    with jax.enable_x64(True):
+        by_scalar = part("")
+        assert "draw" not in programs
+        in_lanes = part("off")
+        assert "draw" in programs
+    np.testing.assert_array_equal(by_scalar.left_out, in_lanes.left_out)
+    assert not by_scalar.left_out[0].any()
+    assert by_scalar.left_out[1:61].any(axis=1).all()
+    assert_same_portfolios(by_scalar.results, in_lanes.results, 1e-7)
+
+
+@pytest.mark.parametrize(("covariance", "parts"), [("sample", [14, 14, 12]), ("ledoit_wolf", [40])])
+def test_small_calls_are_shared_out_where_no_program_pads_them(
+    monkeypatch: pytest.MonkeyPatch, covariance: Any, parts: list[int]
+) -> None:
+    rng, panel, sizes = np.random.default_rng(11), market(5, N), []
+    weights = np.stack([bootstrap_counts(rng) for _ in range(40)])
+    config = AllocationConfig(covariance=covariance)
+    compute = PartRun.compute
+
+    def seen(self: PartRun) -> Any:
+        sizes.append(self._count)
+        return compute(self)
+
+    monkeypatch.setenv("JAXALLOC_NUMBA", "")
+    monkeypatch.setattr(scheduler, "available_cores", lambda: 3)
+    monkeypatch.setattr(PartRun, "compute", seen)
+    with jax.enable_x64(True):
+        whole = ja.allocate_batch(panel, config, weights)
+        assert sizes == [40]
+        monkeypatch.setattr(scheduler, "_PART_ASSETS", N)
+        sizes.clear()
+        assert same_bits(ja.allocate_batch(panel, config, weights), whole) == []
+    assert sorted(sizes, reverse=True) == parts
 
 
 def test_the_same_bits_in_any_company() -> None:

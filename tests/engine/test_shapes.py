@@ -33,6 +33,8 @@ from jaxalloc.engine.shapes import (
 from jaxalloc.engine.stages import Items
 from jaxalloc.kernels.lanes.backend import Backend
 from jaxalloc.kernels.moments.panel import share_panel
+from jaxalloc.kernels.solvers.mean_variance import MEAN_VARIANCE
+from jaxalloc.kernels.solvers.risk_parity.solve import RISK_PARITY
 from jaxalloc.portfolios.estimates import Given
 from jaxalloc.settings.config import NUMERIC_FIELDS, AllocationConfig, cast_config
 
@@ -114,7 +116,14 @@ def test_solvers_go_through_tiles_of_bounded_size() -> None:
         assert turns_of(size, Backend.ACCELERATOR) == 1
     wide = sizes_of((60, 20), np.float64, Backend.ACCELERATOR)
     assert lanes_of(32, Backend.ACCELERATOR, wide) == wide.group
-    assert all(link_few(rows, backend) >= 1 for rows in LINKED for backend in Backend)
+    for solver in (MEAN_VARIANCE, RISK_PARITY):
+        for step in (step for size in CLUSTERS for step in solver.steps(size)):
+            lanes = lanes_of(step.width, Backend.ACCELERATOR, wide, step.fewer)
+            assert 8 <= lanes < wide.group == lanes * step.fewer  # few want another step
+            assert lanes_of(step.width, Backend.CPU, sizes, step.fewer) == step.width
+    for rows in LINKED:
+        for backend, of in ((Backend.CPU, sizes), (Backend.ACCELERATOR, wide)):
+            assert 1 <= link_few(rows, backend, of) <= max(256, of.group)
 
 
 @pytest.mark.parametrize("chunk_size", [1, 64, 511, 512, 513, 5000])

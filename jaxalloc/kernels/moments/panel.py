@@ -98,6 +98,16 @@ def share_panel(
     )
 
 
+def in_groups(table: np.ndarray, size: int) -> np.ndarray:
+    """(G, T, ``size``) the columns of a table (T, N) in groups; 0 past the last column."""
+    n_groups = -(-table.shape[1] // size)
+    grouped = np.zeros((n_groups, len(table), size), table.dtype)
+    for g in range(n_groups):
+        columns = table[:, g * size : (g + 1) * size]
+        grouped[g, :, : columns.shape[1]] = columns
+    return grouped
+
+
 def computable(returns: np.ndarray) -> np.ndarray:
     """Where returns are finite, and not too large to compute with.
 

@@ -9,6 +9,9 @@ clusters are priced, and the worst join. Each such point is feasible, and its ob
 or where a face is singular, *single exchanges* go on from the best point so far: a primal active set (Nocedal and
 Wright 2006, 16.5), whose steps end at the first bound they meet. Its steps solve for what is left of the conditions,
 so that they refine the last digits as well.
+
+Where all clusters are few, one table of them all takes a fraction of the time (`jaxalloc.kernels.scalar.tableau`), and
+faces are for what it does not solve.
 """
 
 from __future__ import annotations
@@ -40,6 +43,7 @@ from jaxalloc.kernels.scalar.faces import (
     sums,
 )
 from jaxalloc.kernels.scalar.measuring import fill, measure, smallest, weigh
+from jaxalloc.kernels.scalar.tableau import FEW, solve_few
 
 _WORTH = 1e-13  # gap that an entry at the wrong bound may be worth
 _VARIANCE_START, _SHARPE_START = 20, 10  # entries of the first face, at most
@@ -300,7 +304,11 @@ def mean_variance(C: Array, sigma: Array, e: Array, u: Array, weights: Array) ->
         a gap within 1e-11, or at its rounding floor. False, with what was found, where the exchanges come to no end,
         and with a gap of infinity where a number is NaN or infinite.
     """
-    size = len(u)
+    size, faces = len(u), 0
+    if size <= FEW:
+        gap, faces, altered, solved = solve_few(C, sigma, e, u, weights)
+        if solved:
+            return gap, faces, altered, True
     vectors, orders = np.zeros((9, size)), np.zeros((4, max(size, 3)), np.int64)
     a, b, excess, key, best, richest = vectors[0], vectors[1], vectors[2], vectors[3], vectors[4], vectors[5]
     checked = 0.0
@@ -309,7 +317,7 @@ def mean_variance(C: Array, sigma: Array, e: Array, u: Array, weights: Array) ->
         checked += abs(e[k]) + abs(u[k]) + sigma[k] + 1 / sigma[k]
         key[k] = -e[k]
     if not checked < math.inf:
-        return math.inf, 0, False, False
+        return math.inf, faces, False, False
     reward = -fill(key, u, richest)
     sharpe = reward > 0
     for k in range(size):
@@ -350,4 +358,4 @@ def mean_variance(C: Array, sigma: Array, e: Array, u: Array, weights: Array) ->
         _singles(problem, face, sharpe, key, orders[2])
         weigh(problem, u, face.y, weights)
         gap, solved = measure(problem, face, sharpe, u, weights, key, orders[2])
-    return gap, face.count[2], not sharpe, solved
+    return gap, faces + face.count[2], not sharpe, solved

@@ -13,13 +13,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxalloc.kernels.moments.tails import TAIL_QUANTILE
-from jaxalloc.kernels.scalar.compiling import inner, inner_sums, making, scalar
+from jaxalloc.kernels.scalar.compiling import inner, inner_sums, scalar
+from jaxalloc.kernels.scalar.vectors import LEFT, RIGHT, add_products, lanes, take_rows
 
 Array = np.ndarray
 
-_ROWS = 3  # of the panel whose products are added together: with four assets they fill the registers
-_ASSETS = 4
-ROWS = 240  # that are copied side by side, a multiple of `_ROWS`
+_ROWS = 256  # of the panel that are copied side by side, and multiplied together
+_NEAR = 32  # groups of columns that the near cache holds, 16 KiB each; an even number
 _SQUARE = 16  # of a matrix
 
 
@@ -27,7 +27,7 @@ class Panel(NamedTuple):
     """What universes have in common, in float32 or float64; see `jaxalloc.kernels.moments.panel.SharedPanel`.
 
     Attributes:
-        centred: (T, A).
+        centred: (G, T, L) its columns in groups, see `jaxalloc.kernels.moments.panel.in_groups`.
         centre: (A,).
         inverse_scale: (A,).
         missing: (T, A), or (0, A) where no return is missing.
@@ -67,100 +67,107 @@ class Observed(NamedTuple):
     valid: Any
 
 
-@making
-def _decayed(weights: Array, rows: Array, decay: float) -> tuple[Array, bool]:
-    """Weights c lambda^age of the rows in use, rescaled to their sum; and whether one row has nearly all of it."""
-    recent, total, plain, largest = np.empty(len(rows)), 0.0, 0.0, 0.0
-    for r in range(len(rows)):
-        c = np.float64(weights[rows[r]])
-        recent[r] = c * decay ** (rows[-1] - rows[r])
-        total += recent[r]
-        plain += c
-        largest = max(largest, recent[r])
-    alone = total - largest <= 16 * 2.0**-52 * total
-    for r in range(len(rows)):
-        recent[r] *= plain / total
-    return recent, alone
-
-
-class _Scaling(NamedTuple):
-    """How sums of products become covariances.
-
-    Attributes:
-        first: (N,) means of what the products are of.
-        keep: (N,) bool, whether an asset is active.
-        count: the sum of the weights.
-        factor: what covariances are multiplied by.
-    """
-
-    first: Any
-    keep: Any
-    count: float
-    factor: float
+@inner_sums
+def _in_use(c: Array, rows: Array, weights: Array) -> tuple[int, float, bool]:
+    """Which rows hold a weight, and their weights, in place; how many they are, their sum, and whether all is well."""
+    wrong, used, n = 0, 0, 0.0
+    for t in range(len(c)):
+        wrong += not 0 <= c[t] < np.inf
+        n += np.float64(c[t])
+    if wrong > 0:
+        return 0, 0.0, False
+    for t in range(len(c)):
+        rows[used], weights[0, used] = t, c[t]
+        used += c[t] > 0
+    return used, n, n >= 2
 
 
 @inner_sums
-def _to_covariances(line: Array, scaling: _Scaling, k: int) -> None:
-    """From sums of products to covariances of asset k, in place; 0 of an inactive asset."""
-    first, keep = scaling.first, scaling.keep
-    shift, factor = scaling.count * first[k], scaling.factor if keep[k] else 0.0
-    for j in range(k + 1):
-        value = factor * (line[j] - shift * first[j])
-        line[j] = value if keep[j] else 0.0
-
-
-@inner_sums
-def _add_products(z: Array, n_rows: int, is_first: bool, is_last: bool, scaling: _Scaling, out: Array) -> None:
-    """Add z'z of some rows to the lower triangle: three of the panel's rows at a time to the rows of four assets.
-
-    The last time each of the four is scaled to covariances, while it is in the near cache.
-    """
-    for i in range(0, len(scaling.first), _ASSETS):
-        size = i + _ASSETS
-        out0, out1, out2, out3 = out[i, :size], out[i + 1, :size], out[i + 2, :size], out[i + 3, :size]
-        if is_first:
-            for j in range(size):
-                out0[j] = out1[j] = out2[j] = out3[j] = 0
-        for t in range(0, n_rows, _ROWS):
-            z0, z1, z2 = z[t, :size], z[t + 1, :size], z[t + 2, :size]
-            a0, a1, a2 = z0[i], z1[i], z2[i]
-            b0, b1, b2 = z0[i + 1], z1[i + 1], z2[i + 1]
-            c0, c1, c2 = z0[i + 2], z1[i + 2], z2[i + 2]
-            d0, d1, d2 = z0[i + 3], z1[i + 3], z2[i + 3]
-            for j in range(size):
-                x, y, w = z0[j], z1[j], z2[j]
-                out0[j] += a0 * x + a1 * y + a2 * w
-                out1[j] += b0 * x + b1 * y + b2 * w
-                out2[j] += c0 * x + c1 * y + c2 * w
-                out3[j] += d0 * x + d1 * y + d2 * w
-        if is_last:
-            for k in range(i, size):
-                _to_covariances(out[k], scaling, k)
-
-
-@inner_sums
-def _copy_rows(centred: Array, rows: Array, weights: Array, begin: int, count: int, z: Array) -> None:
-    """Copy some of the rows in use, each times the root of its weight, and rows of 0 up to a multiple of three."""
-    n = z.shape[1]
-    for r in range(-(-count // _ROWS) * _ROWS):
-        into = z[r]
-        if r < count:
-            root, source = math.sqrt(weights[begin + r]), centred[rows[begin + r]]
-            for j in range(n):
-                into[j] = root * source[j]
-        else:
-            for j in range(n):
-                into[j] = 0
+def _take_roots(weights: Array, used: int) -> None:
+    for r in range(used):
+        weights[1, r] = math.sqrt(weights[0, r])
 
 
 @inner
-def _covariance(centred: Array, rows: Array, weights: Array, scaling: _Scaling, z: Array, out: Array) -> None:
-    """Covariances of the rows in use, the lower triangle in place; ``z`` is room for some of them."""
-    for begin in range(0, len(rows), ROWS):
-        size = min(ROWS, len(rows) - begin)
-        _copy_rows(centred, rows, weights, begin, size, z)
-        is_last = begin + ROWS >= len(rows)
-        _add_products(z, -(-size // _ROWS) * _ROWS, begin == 0, is_last, scaling, out)
+def _decay(rows: Array, weights: Array, used: int, decay: float) -> bool:
+    """Make of the weights c lambda^age, rescaled to their sum, in place; whether one row has nearly all of it."""
+    total, plain, largest = 0.0, 0.0, 0.0
+    for r in range(used):
+        plain += weights[0, r]
+        weights[0, r] *= decay ** (rows[used - 1] - rows[r])
+        total += weights[0, r]
+        largest = max(largest, weights[0, r])
+    for r in range(used):
+        weights[0, r] *= plain / total
+    return total - largest <= 16 * 2.0**-52 * total
+
+
+class _Sums(NamedTuple):
+    """Sums of a universe's rows, in groups of L columns; what is past the last column is 0.
+
+    Attributes:
+        powers: (3, L G) float64 sums of c x, c (scale x)^2 and c (scale x)^3.
+        scale: (L G,) of the columns.
+        means: (L (G + `RIGHT` - 1),) of what the covariances are of.
+        keep: likewise 1 for an active asset.
+        stage: (2,) bool, see `add_products`.
+        scaling: (2,) n and the factor, likewise.
+        rest: (B, `LEFT`, `RIGHT` L), likewise.
+    """
+
+    powers: Any
+    scale: Any
+    means: Any
+    keep: Any
+    stage: Any
+    scaling: Any
+    rest: Any
+
+
+@inner
+def _add_powers(panel: Panel, rows: Array, weights: Array, begin: int, count: int, sums: _Sums, z: Array) -> None:
+    """Take so many of the rows in use from number ``begin`` on; with the first ones the sums begin anew."""
+    for g in range(len(panel.centred)):
+        if begin == 0:
+            for power in range(3):
+                for i in range(g * z.shape[2], (g + 1) * z.shape[2]):
+                    sums.powers[power, i] = 0
+        take_rows(panel.centred, g, rows, weights, begin, count, sums.scale, sums.powers, z)
+
+
+@inner
+def _covariance(
+    panel: Panel, rows: Array, weights: Array, used: int, n_assets: int, sums: _Sums, z: Array, covariance: Array
+) -> None:
+    """Sums of the powers of the columns, and their covariances, the lower triangle in place."""
+    n_blocks, per_group = -(-n_assets // LEFT), z.shape[2] // LEFT
+    for begin in range(0, used, _ROWS):
+        count = min(_ROWS, used - begin)
+        _add_powers(panel, rows, weights, begin, count, sums, z)
+        sums.stage[0], sums.stage[1] = begin > 0, begin + _ROWS >= used
+        for i in range(n_assets):
+            sums.means[i] = sums.powers[0, i] / sums.scaling[0]
+        for near in range(0, len(panel.centred), _NEAR):
+            for block in range(near * per_group, n_blocks):
+                for group in range(near, min(near + _NEAR, block // per_group + 1), RIGHT):
+                    add_products(
+                        z,
+                        block,
+                        group,
+                        count,
+                        sums.stage,
+                        sums.scaling,
+                        sums.means,
+                        sums.keep,
+                        n_assets,
+                        covariance,
+                        sums.rest,
+                    )
+    for i in range(n_assets):  # what is in the diagonal's groups
+        first = i // z.shape[2] * z.shape[2]
+        skipped = first // z.shape[2] % RIGHT * z.shape[2]
+        for j in range(first, i + 1):
+            covariance[i, j] = sums.rest[i // LEFT, i % LEFT, skipped + j - first]
 
 
 @scalar
@@ -177,48 +184,30 @@ def mirror(covariances: Array, count: int) -> None:
 
 
 @inner_sums
-def _first_and_third(
-    centred: Array, rows: Array, weights: Array, scale: Array, first: Array, second: Array, third: Array
-) -> None:
-    """Sums of c z, c (scale z)^2 and c (scale z)^3 over the rows in use, (N,) float64, in place."""
-    for j in range(len(first)):
-        first[j] = second[j] = third[j] = 0
-    for r in range(len(rows)):
-        c, line = weights[r], centred[rows[r]]
-        for j in range(len(first)):
-            value = np.float64(line[j])
-            scaled = value * scale[j]
-            square = c * scaled * scaled
-            first[j] += c * value
-            second[j] += square
-            third[j] += square * scaled
+def _tail_gain(order: Array, descending: Array, i: int, weights: Array, count: float, held: Array) -> float:
+    """Mean of asset i's returns strictly above the 95 % quantile, 0 if there is none: from the largest down.
 
-
-@inner
-def _tail_gain(order: Array, descending: Array, weights: Array, count: float) -> float:
-    """Mean of the returns strictly above the 95 % quantile, 0 if there is none: from the largest down."""
+    ``held`` (3, T + 1) is room for values that the universe holds, their weights, and the weight before each.
+    """
     h = TAIL_QUANTILE * max(count - 1, 0.0)
     k = math.floor(h)
-    above, r, n_rows = 0.0, 0, len(order)
-    low = high = np.float64(descending[0])
-    while above < count - k and r < n_rows:
-        c = np.float64(weights[order[r]])
-        if c > 0:
-            low = np.float64(descending[r])
-            if above < count - k - 1:
-                high = low
-            above += c
+    wanted, weight, r, n = count - k, 0.0, 0, 0
+    while weight < wanted and r < order.shape[1]:  # no branch within: which rows are held cannot be foreseen
+        c = np.float64(weights[order[i, r]])
+        held[0, n], held[1, n], held[2, n] = descending[i, r], c, weight
+        n += c > 0
+        weight += c
         r += 1
-    quantile = low + (h - k) * (high - low)
+    low, place = held[0, n - 1], n - 1
+    while place > 0 and held[2, place] >= wanted - 1:
+        place -= 1
+    quantile = low + (h - k) * (held[0, place] - low)
+    while n > 0 and held[0, n - 1] <= quantile:
+        n -= 1
     weight, total = 0.0, 0.0
-    for place in range(r):
-        value = np.float64(descending[place])
-        if not value > quantile:
-            break
-        c = np.float64(weights[order[place]])
-        if c > 0:
-            weight += c
-            total += c * value
+    for place in range(n):
+        weight += held[1, place]
+        total += held[1, place] * held[0, place]
     return total / weight if weight > 0 else 0.0
 
 
@@ -241,11 +230,11 @@ def _add_minmax(values: Array, active: Array, scores: Array) -> None:
 
 
 @inner
-def _is_constant(returns: Array, rows: Array, column: int) -> bool:
+def _is_constant(returns: Array, rows: Array, used: int, column: int) -> bool:
     """Whether a column holds one value in the rows in use."""
     same = True
-    for row in rows:
-        same = same and returns[row, column] == returns[rows[0], column]
+    for r in range(used):
+        same = same and returns[rows[r], column] == returns[rows[0], column]
     return same
 
 
@@ -272,7 +261,7 @@ def observe(
     most: float,
     count: int,
     n_assets: int,
-    scratch: Array,
+    z: Array,
     made: Observed,
 ) -> None:
     """Observe the first ``count`` universes of a shared panel.
@@ -288,71 +277,68 @@ def observe(
         most: likewise above.
         count: how many universes.
         n_assets: N, those that are no padding.
-        scratch: (240, A) in the panel's precision, for rows.
+        z: (G + `RIGHT` - 1, 256, L) in the panel's precision, room for rows.
         made: written; entries past N are 0 or False.
     """
-    n_rows, size = panel.centred.shape[0], made.active.shape[1]
-    whole = -(-n_assets // _ASSETS) * _ASSETS  # A is a multiple, too
-    first, second, third = np.empty(n_assets), np.empty(n_assets), np.empty(n_assets)
-    recent_first, keep = np.zeros(whole), np.zeros(whole, np.bool_)
-    skewness, gains, idle = np.empty(n_assets), np.empty(n_assets), np.empty(n_assets)
+    n_rows, size = panel.returns.shape[0], made.active.shape[1]
+    rows, weights_used = np.empty(n_rows + 1, np.intp), np.empty((2, n_rows + 1))
+    columns = len(panel.centred) * z.shape[2]
+    sums = _Sums(
+        powers=np.empty((3, columns)),
+        scale=np.zeros(columns),
+        means=np.zeros(columns + (RIGHT - 1) * z.shape[2]),
+        keep=np.zeros(columns + (RIGHT - 1) * z.shape[2]),
+        stage=np.empty(2, np.bool_),
+        scaling=np.empty(2),
+        rest=np.empty((columns // LEFT, LEFT, RIGHT * z.shape[2]), z.dtype),
+    )
+    for i in range(n_assets):
+        sums.scale[i] = panel.inverse_scale[i]
+    own, held = np.empty((3, columns)), np.empty((3, n_rows + 1))
+    skewness, gains = np.empty(n_assets), np.empty(n_assets)
     for b in range(count):
-        c, mask, active, covariance = weights[b], masks[b], made.active[b], made.covariance[b]
-        good, n, n_used = True, 0.0, 0
-        for t in range(n_rows):
-            good = good and c[t] >= 0 and np.isfinite(c[t])
-            n_used += c[t] > 0
-        rows = np.empty(n_used if good else 0, np.intp)
-        own = np.empty(len(rows))
-        place = 0
-        for t in range(n_rows):
-            if good and c[t] > 0:
-                rows[place], own[place] = t, c[t]
-                place += 1
-                n += c[t]
-        good = good and n >= 2
+        c, mask, active, covariance = weights[b, :n_rows], masks[b], made.active[b], made.covariance[b]
+        used, n, good = _in_use(c, rows, weights_used)
         if good and len(panel.missing):
-            for row in rows:
+            for r in range(used):
                 for i in range(n_assets):
-                    if panel.missing[row, i] > 0 and mask[i]:
+                    if panel.missing[rows[r], i] > 0 and mask[i]:
                         good = False
         made.dropped[b] = False
-        doubtful, there = n_used <= panel.most_repeated, False
+        doubtful, there = used <= panel.most_repeated, False
         for i in range(size):
             active[i] = i < n_assets and mask[i]
-            if good and active[i] and doubtful and _is_constant(panel.returns, rows, i):
+            if good and active[i] and doubtful and _is_constant(panel.returns, rows, used, i):
                 active[i], made.dropped[b] = False, True
             there = there or active[i]
         if not (good and there):
             _give_up(made, b)
             continue
-        _first_and_third(panel.centred, rows, own, panel.inverse_scale, first, second, third)
-        recent = own
-        if decays:
-            recent, alone = _decayed(c, rows, decay[b])
-            good = good and not alone
-            _first_and_third(panel.centred, rows, recent, panel.inverse_scale, recent_first[:n_assets], idle, gains)
-        else:
-            for i in range(n_assets):
-                recent_first[i] = first[i]
         for i in range(n_assets):
-            first[i] /= n
-            recent_first[i] /= n
-            keep[i] = active[i]
-        scaling = _Scaling(first=recent_first, keep=keep, count=n, factor=periods[b] / (n - 1))
-        _covariance(panel.centred, rows, recent, scaling, scratch, covariance)
+            sums.keep[i] = active[i]
+        sums.scaling[0], sums.scaling[1] = n, periods[b] / (n - 1)
+        powers = sums.powers
+        if decays:  # the third moments are those of the weights as they are
+            for begin in range(0, used, _ROWS):
+                _add_powers(panel, rows, weights_used, begin, min(_ROWS, used - begin), sums, z)
+            for power in range(3):
+                for i in range(n_assets):
+                    own[power, i] = sums.powers[power, i]
+            good, powers = not _decay(rows, weights_used, used, decay[b]), own
+        _take_roots(weights_used, used)
+        _covariance(panel, rows, weights_used, used, n_assets, sums, z, covariance)
         for i in range(n_assets):
             made.antifragility[b, i] = skewness[i] = gains[i] = 0
-            made.mean[b, i] = periods[b] * (recent_first[i] + panel.centre[i]) if active[i] else 0.0
+            made.mean[b, i] = periods[b] * (sums.means[i] + panel.centre[i]) if active[i] else 0.0
             if not active[i]:
                 continue
-            centre, square = first[i] * panel.inverse_scale[i], second[i] / n
-            variance, cube = square - centre * centre, third[i] / n - 3 * centre * square + 2 * centre**3
+            centre, square = powers[0, i] / n * panel.inverse_scale[i], powers[1, i] / n
+            variance, cube = square - centre * centre, powers[2, i] / n - 3 * centre * square + 2 * centre**3
             annual = np.float64(covariance[i, i])
             good = good and np.isfinite(cube) and least <= annual / periods[b] <= most and least <= annual <= most
             if n >= 3 and variance > 0:
                 skewness[i] = math.sqrt(n * (n - 1)) / (n - 2) * cube / (variance * math.sqrt(variance))
-            gains[i] = _tail_gain(panel.order[i], panel.descending[i], c, n)
+            gains[i] = _tail_gain(panel.order, panel.descending, i, c, n, held)
         for i in range(n_assets, size):
             made.mean[b, i] = made.antifragility[b, i] = 0
             for j in range(i + 1):
@@ -363,3 +349,8 @@ def observe(
             continue
         _add_minmax(skewness, active, made.antifragility[b])
         _add_minmax(gains, active, made.antifragility[b])
+
+
+def room(n_assets: int, dtype: Any) -> tuple[int, int, int]:
+    """The shape of the room that `observe` wants for rows of so many assets."""
+    return -(-n_assets // lanes(dtype)) + RIGHT - 1, _ROWS, lanes(dtype)

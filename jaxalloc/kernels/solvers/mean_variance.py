@@ -153,8 +153,8 @@ def _steps_of(size: int, tables: tuple[int, ...]) -> tuple[Step, ...]:
     faces = []
     for i in range(len(tables)):
         kernel = functools.partial(_exchange, tables, i)
-        width = narrow(size) if i else wide(size)
-        faces.append(Step(name=f"mean variance, face of {tables[i]}", kernel=kernel, width=width))
+        width, fewer = (narrow(size), 32) if i else (wide(size), 8)
+        faces.append(Step(name=f"mean variance, face of {tables[i]}", kernel=kernel, width=width, fewer=fewer))
     begin_again = functools.partial(_begin_again, tables)
     return *faces, Step(name="mean variance, further block", kernel=begin_again, width=narrow(size))
 

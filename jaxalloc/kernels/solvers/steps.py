@@ -64,11 +64,14 @@ class Step(NamedTuple):
             step, or none, cost nothing, and what comes out for them means nothing. Numbers (L,) meet vectors (K, L): it
             is traced under ``jax.numpy_rank_promotion("allow")``.
         width: lanes of a tile on a CPU: many while their matrices fit the cache, few where they wait for the slowest.
+        fewer: by how much fewer lanes than problems that begin a tile has on an accelerator, once these have begun and
+            few of them want the step. (Chosen by the kernels and bytes of `make gpu-ahead`.)
     """
 
     name: str
     kernel: Callable[[Problem, State, Backend], State]
     width: int
+    fewer: int = 8
 
 
 class Solver(NamedTuple):

@@ -13,9 +13,12 @@ from helpers import Array, batched, host
 
 pytest.importorskip("numba")
 
+from numba import njit
+
 from jaxalloc.kernels.lanes.backend import Backend
 from jaxalloc.kernels.scalar.mean_variance import mean_variance
 from jaxalloc.kernels.scalar.measuring import TOLERANCE
+from jaxalloc.kernels.scalar.tableau import FEW, solve_few
 from jaxalloc.kernels.solvers import mean_variance as lanes
 
 RISKLESS = 1e-3  # rounding floor from which on the optimum has no variance, or hardly a digit of it
@@ -189,6 +192,89 @@ def test_many_clusters(size: int, rows: int) -> None:
         found = solve(S, e, u)
         assert found.solved
         assert_right(found, S, e, u, f"problem {i}")
+
+
+# Few clusters: one table of them all, and faces for what it does not solve
+
+
+@njit
+def in_table(C: Array, sigma: Array, e: Array, u: Array, weights: Array) -> tuple[float, int, bool, bool]:
+    return solve_few(C, sigma, e, u, weights)
+
+
+def among_more(S: Array, e: Array, u: Array) -> Found:
+    """The solution by faces: among so many clusters, of which others take no part, that there is no table."""
+    size, more = len(u), FEW + 1
+    larger = np.eye(more)
+    larger[:size, :size] = S
+    found = solve(larger, np.r_[e, np.ones(more - size)], np.r_[u, np.zeros(more - size)])
+    assert not found.weights[size:].any()
+    return found._replace(weights=found.weights[:size])
+
+
+def objective(S: Array, e: Array, found: Found) -> float:
+    w = found.weights
+    return float(w @ S @ w if found.altered else w @ S @ w / (e @ w) ** 2)
+
+
+def check_tables(count: int, seed: int) -> None:
+    """What the table solves is right, and as good as what the faces find; and they solve what it does not."""
+    names, by_table, problems, gained, lost = list(FAMILIES), Counter[str](), Counter[str](), 0, 0
+    for i in range(count):
+        rng, name = np.random.default_rng([seed, i]), names[i % len(names)]
+        size = int(rng.integers(1, FEW + 1))
+        S, u, e = FAMILIES[name](rng, size), random_bounds(rng, size), random_excess(rng, size)
+        if i // len(names) % 2:
+            e = np.zeros(size)
+        C, sigma = split((S + S.T) / 2)
+        S, weights = C * np.outer(sigma, sigma), np.full(size, np.nan)
+        table = Found(weights, *in_table(C, sigma, e, u, weights))
+        faces, found, where = among_more(S, e, u), solve(S, e, u), f"{name}, problem {i}"
+        problems[name] += 1
+        by_table[name] += table.solved
+        gained += found.solved and not faces.solved
+        lost += faces.solved and not found.solved
+        if not table.solved:
+            assert_right(found, S, e, u, where)
+            continue
+        np.testing.assert_array_equal(found.weights, table.weights, where)
+        assert_right(table, S, e, u, where)
+        if faces.solved and judge(S, e, u, table.weights)[1] < TOLERANCE / 10:
+            assert table.altered == faces.altered, where
+            assert abs(objective(S, e, table) / objective(S, e, faces) - 1) < TOLERANCE, where
+    assert lost <= gained + 2 + count // 1000, (lost, gained)  # where S has hardly a rank, the order decides
+    solved = {name: by_table[name] / problems[name] for name in names}
+    assert min(solved[name] for name in ("plain", "hedges", "volatilities e apart")) > 0.98, solved
+    assert all(share > 0.5 for share in solved.values()), solved
+    assert all(solved[name] < 1 for name in names if "copies" in name or "rows" in name), solved
+
+
+def test_few_clusters_are_solved_in_a_table_or_by_faces() -> None:
+    check_tables(1100, 10)
+
+
+@pytest.mark.slow
+def test_many_problems_of_few_clusters() -> None:
+    check_tables(22_000, 11)
+
+
+def test_two_clusters_have_a_formula() -> None:
+    rng = np.random.default_rng(12)
+    for i in range(50):
+        S, u = oracles.random_covariance(rng, 2), np.full(2, (0.6, 1.0)[i % 2])
+        first = (S[1, 1] - S[0, 1]) / (S[0, 0] + S[1, 1] - 2 * S[0, 1])
+        found = solve(S, np.zeros(2), u)
+        np.testing.assert_allclose(found.weights[0], np.clip(first, 1 - u[1], u[0]), atol=1e-12)
+
+
+def test_equal_clusters_have_equal_weights() -> None:
+    for size in range(1, FEW + 1):
+        S = 0.04 * (0.3 + 0.7 * np.eye(size))
+        for u in (1.1 / size, max(0.25, 1.1 / size), 1.0):
+            for e in (0.0, 0.05):
+                found = solve(S, np.full(size, e), np.full(size, u))
+                assert found.solved
+                np.testing.assert_allclose(found.weights, 1 / size, rtol=1e-12)
 
 
 # Solutions that are known

@@ -10,7 +10,7 @@ import oracles
 import pytest
 from helpers import Array
 
-from jaxalloc.kernels.moments.panel import SharedPanel, share_panel
+from jaxalloc.kernels.moments.panel import SharedPanel, in_groups, share_panel
 from jaxalloc.portfolios.estimates import Given, annual_estimates, observe_shared
 from jaxalloc.settings.config import AllocationConfig, cast_config
 
@@ -19,6 +19,7 @@ pytest.importorskip("numba")
 from jaxalloc.kernels.scalar import moments
 
 T, N, PADDED = 96, 13, 16
+_, ROWS, _ = moments.room(PADDED, np.float64)
 DECAY = 0.97
 
 
@@ -72,20 +73,20 @@ def case(kind: str) -> Case:
     return Case(returns=x, weights=weights, masks=masks)
 
 
-def observe(of: Case, dtype: Any, decays: bool) -> tuple[moments.Observed, SharedPanel]:
+def observe(of: Case, dtype: Any, decays: bool, size: int = PADDED) -> tuple[moments.Observed, SharedPanel]:
     """By the scalar kernel, with room that holds anything; both triangles."""
-    shared = share_panel(of.returns.astype(dtype), 0, len(of.returns), PADDED)
+    shared = share_panel(of.returns.astype(dtype), 0, len(of.returns), size)
     count, limits = len(of.weights), np.finfo(dtype)
     made = moments.Observed(
-        mean=np.full((count, PADDED), 9, dtype),
-        covariance=np.full((count, PADDED, PADDED), np.nan, dtype),
-        active=np.ones((count, PADDED), bool),
-        antifragility=np.full((count, PADDED), 9, dtype),
+        mean=np.full((count, size), 9, dtype),
+        covariance=np.full((count, size, size), np.nan, dtype),
+        active=np.ones((count, size), bool),
+        antifragility=np.full((count, size), 9, dtype),
         dropped=np.ones(count, bool),
         valid=np.ones(count, bool),
     )
     panel = moments.Panel(
-        centred=shared.centred,
+        centred=in_groups(shared.centred, moments.lanes(dtype)),
         centre=shared.centre,
         inverse_scale=shared.inverse_scale,
         missing=shared.missing if shared.missing.any() else shared.missing[:0],
@@ -97,7 +98,7 @@ def observe(of: Case, dtype: Any, decays: bool) -> tuple[moments.Observed, Share
     moments.observe(
         panel,
         of.weights.astype(dtype),
-        padded(of.masks),
+        padded(of.masks, size),
         np.full(count, 252.0),
         np.full(count, DECAY),
         decays,
@@ -105,15 +106,15 @@ def observe(of: Case, dtype: Any, decays: bool) -> tuple[moments.Observed, Share
         float(limits.max * limits.eps),
         count,
         of.returns.shape[1],
-        np.full((moments.ROWS, PADDED), np.nan, dtype),
+        np.full(moments.room(size, dtype), np.nan, dtype),
         made,
     )
     moments.mirror(made.covariance, count)
     return made, shared
 
 
-def padded(masks: Array) -> Array:
-    return np.pad(masks, ((0, 0), (0, PADDED - masks.shape[1])))
+def padded(masks: Array, size: int = PADDED) -> Array:
+    return np.pad(masks, ((0, 0), (0, size - masks.shape[1])))
 
 
 @pytest.mark.parametrize("decays", [False, True], ids=["sample", "ewma"])
@@ -163,12 +164,28 @@ def test_the_estimates_of_numpy_and_pandas() -> None:
     assert not found.covariance[:, N:].any()
 
 
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("n_assets", [1, 3, 7, 8, 9, 16, 17, 23, 31, 33, 48])
+def test_any_number_of_assets(n_assets: int, dtype: Any) -> None:
+    """Whole groups of columns and parts of groups; nothing is written past a universe's own matrix."""
+    of = Case(returns=market(5, n_assets=n_assets), weights=bootstraps(6, 5), masks=np.ones((5, n_assets), bool))
+    found, _ = observe(of, dtype, False, size=-(-n_assets // 4) * 4)
+    assert found.valid.all()
+    for b in range(5):
+        x = of.returns[np.repeat(np.arange(T), of.weights[b].astype(int))]
+        expected = 252 * np.cov(x, rowvar=False).reshape(n_assets, n_assets)
+        deviation = np.sqrt(np.diag(expected))
+        off = np.abs(found.covariance[b, :n_assets, :n_assets] - expected) / np.outer(deviation, deviation)
+        assert off.max() < 1000 * np.finfo(dtype).eps
+    assert not found.covariance[:, n_assets:].any()
+
+
 def test_more_rows_than_are_copied_at_once() -> None:
-    x = market(6, n_rows=2 * moments.ROWS + 17)
+    x = market(6, n_rows=2 * ROWS + 17)
     of = Case(returns=x, weights=np.ones((2, len(x))), masks=np.ones((2, N), bool))
-    of.weights[1, : moments.ROWS] = 0
+    of.weights[1, :ROWS] = 0
     found, _ = observe(of, np.float64, False)
-    for b, part in enumerate((x, x[moments.ROWS :])):
+    for b, part in enumerate((x, x[ROWS:])):
         np.testing.assert_allclose(found.covariance[b, :N, :N], 252 * np.cov(part, rowvar=False), rtol=1e-9, atol=1e-15)
 
 

@@ -106,7 +106,7 @@ def _memory(size: int, lanes: int, dtype: Any) -> _Memory:
 def _steps(size: int) -> tuple[Step, ...]:
     return (
         Step(name="risk parity, start", kernel=_start, width=wide(size)),
-        Step(name="risk parity, elimination", kernel=_eliminate, width=narrow(size)),
+        Step(name="risk parity, elimination", kernel=_eliminate, width=narrow(size), fewer=4),
     )
 
 
