@@ -18,7 +18,7 @@ import numpy as np
 from jaxalloc.kernels.scalar.compiling import inner, scalar
 from jaxalloc.kernels.scalar.mean_variance import mean_variance
 from jaxalloc.kernels.scalar.measuring import gap_of
-from jaxalloc.kernels.scalar.posing import bounds, by_cluster, choose_sleeve, correlate, within
+from jaxalloc.kernels.scalar.posing import Room, bounds, by_cluster, choose_sleeve, correlate, make_room, within
 from jaxalloc.kernels.scalar.risk_parity import risk_parity
 from jaxalloc.kernels.solvers.problem import accepted
 
@@ -152,23 +152,22 @@ class Scratch(NamedTuple):
 def _solve(
     C: Array,
     float32_C: Array,
-    sigma: Array,
-    rewards: Array,
-    uppers: Array,
     profiles: Profiles,
     slot: int,
     solutions: Solutions,
     unsolved: Array,
+    room: Room,
 ) -> None:
-    """Solve the profiles of one universe; what is not solved is marked in ``unsolved`` (P,)."""
-    size, nothing = len(sigma), np.zeros(len(sigma))
-    w, is_rounded = np.empty(size), solutions.weights.itemsize == 4
+    """Solve the profiles of the universe in the room; what is not solved is marked in ``unsolved`` (P,)."""
+    size = len(C)
+    sigma, w, nothing = room.sigma[:size], room.weights[:size], room.nothing[:size]
+    is_rounded = solutions.weights.itemsize == 4
     for p in range(len(profiles.solver)):
-        upper = uppers[profiles.upper[p], :size]
-        excess = rewards[profiles.reward[p], :size] if profiles.reward[p] >= 0 else nothing
+        upper = room.uppers[profiles.upper[p], :size]
+        excess = room.rewards[profiles.reward[p], :size] if profiles.reward[p] >= 0 else nothing
         altered = False
         if profiles.solver[p] == RISK_PARITY:
-            gap, iterations, solved = risk_parity(C, float32_C, sigma, upper, w)
+            gap, iterations, solved = risk_parity(C, float32_C, sigma, upper, w, room.solving)
         else:
             gap, iterations, altered, solved = mean_variance(C, sigma, excess, upper, w)
         unsolved[p] = not solved
@@ -182,7 +181,7 @@ def _solve(
             for k in range(size):
                 w[k] = kept[k]
             reward = nothing if altered else excess
-            gap = gap_of(C, sigma, reward, upper, w, profiles.solver[p] == RISK_PARITY)
+            gap = gap_of(C, sigma, reward, upper, w, profiles.solver[p] == RISK_PARITY, room.cost)
             if not gap <= _ACCEPTED:  # hedges that rounded weights no longer balance: the lanes know what to do
                 unsolved[p] = True
                 continue
@@ -219,27 +218,42 @@ def solve_clusters(
         unsolved: (U, P) bool, written.
         scratch: for as many clusters as any universe has.
     """
-    most = 0
-    for b in range(count):
-        most = max(most, universes.n_clusters[b])
-    sizes, uppers, rewards = np.empty(most), np.empty((2, most)), np.empty((1, most))
+    room = make_room(universes.labels.shape[1])
+    _solve_clusters(universes, settings, profiles, first_slot, count, posed, excess, solutions, unsolved, scratch, room)
+
+
+@inner
+def _solve_clusters(
+    universes: Universes,
+    settings: Settings,
+    profiles: Profiles,
+    first_slot: int,
+    count: int,
+    posed: Posed,
+    excess: Array,
+    solutions: Solutions,
+    unsolved: Array,
+    scratch: Scratch,
+    room: Room,
+) -> None:
+    start, sizes, uppers = room.start, room.sizes, room.uppers
     for b in range(count):
         size, labels, covariance = universes.n_clusters[b], universes.labels[b], universes.covariance[b]
-        assets, start = by_cluster(labels, size)
+        by_cluster(labels, size, room)
         C = scratch.correlation[: size * size].reshape((size, size))
         float32_C = scratch.float32_correlation[: size * size].reshape((size, size))
-        sigma, v = within(
-            covariance, assets, start, settings.negligible, settings.jitter, posed.inner[b], posed.riskless[b]
-        )
-        correlate(covariance, labels, posed.inner[b], sigma, C, float32_C)
+        within(covariance, size, settings.negligible, settings.jitter, posed.inner[b], posed.riskless[b], room)
+        correlate(covariance, labels, posed.inner[b], C, float32_C, room)
         for k in range(size):
             mean = 0.0
             for p in range(start[k], start[k + 1]):
-                mean += v[p] * universes.mean[b, assets[p]]
-            excess[b, k] = rewards[0, k] = mean - settings.risk_free_rate[b]
+                mean += room.inner[p] * universes.mean[b, room.assets[p]]
+            excess[b, k] = room.rewards[EXCESS, k] = mean - settings.risk_free_rate[b]
         clusters = posed.aggressor_clusters[b]
         wanted = settings.n_aggressors[b]
-        n_aggressors = choose_sleeve(universes.scores[b], labels, size, wanted, clusters, posed.aggressors[b])
+        n_aggressors = choose_sleeve(
+            universes.scores[b], labels, size, wanted, clusters, posed.aggressors[b], room.place
+        )
         posed.sleeve_size[b], posed.fewer[b] = n_aggressors, n_aggressors < wanted
         for which in (WHOLE, CORE):  # the core's bounds are as if the aggressor clusters did not exist
             for k in range(size):
@@ -251,24 +265,25 @@ def solve_clusters(
             posed.cap_relaxed[b, which], posed.asset_raised[b, which] = relaxed, raised
             for k in range(size):
                 posed.upper[b, which, k] = uppers[which, k]
-        _solve(C, float32_C, sigma, rewards, uppers, profiles, first_slot + b, solutions, unsolved[b])
+        _solve(C, float32_C, profiles, first_slot + b, solutions, unsolved[b], room)
 
 
 @scalar
 def covariances_of_clusters(universes: Universes, settings: Settings, which: Array, covariances: Array) -> None:
     """S of some universes, (F, N, N), in place: unit diagonal where there is no cluster."""
-    inner, riskless = np.zeros(universes.labels.shape[1]), np.empty(universes.labels.shape[1], np.bool_)
+    n = universes.labels.shape[1]
+    inner, riskless, room = np.zeros(n), np.empty(n, np.bool_), make_room(n)
     for f in range(len(which)):
         b, into = which[f], covariances[f]
         size, covariance = universes.n_clusters[b], universes.covariance[b]
-        assets, start = by_cluster(universes.labels[b], size)
+        by_cluster(universes.labels[b], size, room)
         C, float32_C = np.empty((size, size)), np.empty((size, size), np.float32)
-        sigma, _ = within(covariance, assets, start, settings.negligible, settings.jitter, inner, riskless)
-        correlate(covariance, universes.labels[b], inner, sigma, C, float32_C)
+        within(covariance, size, settings.negligible, settings.jitter, inner, riskless, room)
+        correlate(covariance, universes.labels[b], inner, C, float32_C, room)
         for k in range(len(into)):
             for j in range(len(into)):
                 if k < size and j < size:
-                    into[k, j] = C[k, j] * sigma[k] * sigma[j]
+                    into[k, j] = C[k, j] * room.sigma[k] * room.sigma[j]
                 else:
                     into[k, j] = k == j
 
@@ -286,7 +301,8 @@ def solve_assets(
 ) -> None:
     """`solve_clusters` for profiles over the assets, under the asset bound."""
     n = universes.active.shape[1]
-    sigma, uppers, rewards = np.empty(n), np.empty((1, n)), np.empty((2, n))
+    room = make_room(n)
+    sigma, uppers, rewards = room.sigma, room.uppers, room.rewards
     C = scratch.correlation[: n * n].reshape((n, n))
     float32_C = scratch.float32_correlation[: n * n].reshape((n, n))
     for b in range(count):
@@ -308,4 +324,4 @@ def solve_assets(
                 float32_C[i, j] = float32_C[j, i] = rho
             C[i, i] = 1
             float32_C[i, i] = 1
-        _solve(C, float32_C, sigma, rewards, uppers, profiles, first_slot + b, solutions, unsolved[b])
+        _solve(C, float32_C, profiles, first_slot + b, solutions, unsolved[b], room)

@@ -10,8 +10,13 @@ from typing import Any
 from numba import njit
 from numba.core.caching import FunctionCache
 
+# Who makes arrays says so: else a function takes over from its first caller whether it may.
+_MAKING: dict[str, Any] = {"nogil": True, "error_model": "numpy", "_nrt": True}
+_CALLED: dict[str, Any] = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+# Without numba's runtime arrays cannot be made, and are not counted: each argument and slice would cost two atomic
+# instructions, which was a third of the time of twenty assets. What is called keeps no array, and its caller has them.
+_INNER: dict[str, Any] = _MAKING | _CALLED | {"_nrt": False}
 # Sums may be reordered, so that they vectorise; infinities and what is no number keep their meaning.
-_INNER: dict[str, Any] = {"nogil": True, "error_model": "numpy", "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 _REORDERED = frozenset({"reassoc", "contract", "nsz"})
 
 
@@ -36,17 +41,27 @@ class _Cache(FunctionCache):
 
 def scalar(function: Callable[..., Any]) -> Any:
     """Compile a function, which Python calls, on its first call. Division by 0 gives what it gives in NumPy."""
-    return _kept(njit(nogil=True, error_model="numpy")(function), function)
+    return _kept(njit(**_MAKING)(function), function)
 
 
 def inner(function: Callable[..., Any]) -> Any:
-    """`scalar` for a function that only such functions call: half as long to compile."""
+    """`scalar` for a function that only such functions call, and that makes no array: half as long to compile."""
     return _kept(njit(**_INNER)(function), function)
+
+
+def making(function: Callable[..., Any]) -> Any:
+    """`inner` for a function that makes arrays, for itself or to return them; `scalar` or another such calls it."""
+    return _kept(njit(**(_MAKING | _CALLED))(function), function)
 
 
 def inner_sums(function: Callable[..., Any]) -> Any:
     """`inner` for a loop whose sums may be taken in another order: always the same one."""
     return _kept(njit(**_INNER, fastmath=set(_REORDERED))(function), function)
+
+
+def making_sums(function: Callable[..., Any]) -> Any:
+    """`inner_sums` for a function that makes arrays."""
+    return _kept(njit(**(_MAKING | _CALLED), fastmath=set(_REORDERED))(function), function)
 
 
 def inlined_sums(function: Callable[..., Any]) -> Any:

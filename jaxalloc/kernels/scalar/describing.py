@@ -62,6 +62,32 @@ class Portfolios(NamedTuple):
     status: Any
 
 
+class _Room(NamedTuple):
+    """Room for the vectors of a universe of N assets.
+
+    Attributes:
+        x: (P, N) weights of P profiles.
+        marginal: (P, N) their products with the covariance.
+        w: (N,)
+        variance: (N,)
+        upper: (N,)
+        members: (N,) integers.
+        crowded: (N,) bool.
+        full: (N,) bool.
+        none: (N,) bool, all False.
+    """
+
+    x: Any
+    marginal: Any
+    w: Any
+    variance: Any
+    upper: Any
+    members: Any
+    crowded: Any
+    full: Any
+    none: Any
+
+
 @inner
 def _is_broken(w: Array, tolerance: float) -> bool:
     """Whether a solution is no portfolio; what is no number is not at least 0."""
@@ -97,38 +123,43 @@ def _mend(w: Array, variance: Array, upper: Array) -> None:
 
 
 @inner
-def _share_out(W: Array, inner: Array, labels: Array, bound: float, x: Array) -> None:
+def _share_out(W: Array, inner: Array, labels: Array, bound: float, x: Array, room: _Room) -> None:
     """x_i = min(bound, theta v_i) with theta such that the members of each cluster sum to its weight."""
-    n_clusters = len(W)
-    crowded = np.zeros(n_clusters, np.bool_)
+    crowded, full, members = room.crowded, room.full, room.members
+    for k in range(len(W)):
+        crowded[k] = False
     for i in range(len(labels)):
         k = labels[i]
         x[i] = W[k] * inner[i] if k >= 0 else 0.0
         if x[i] > bound:
             crowded[k] = True
-    for k in range(n_clusters):
+    for k in range(len(W)):
         if not crowded[k]:
             continue
-        members = np.flatnonzero(labels == k)
+        size = 0
+        for i in range(len(labels)):
+            if labels[i] == k:
+                members[size], full[size] = i, False
+                size += 1
         # a cluster that holds all it can has every member at the bound, to the bit
-        if W[k] >= bound * len(members) * (1 - _ROUNDING):
-            for i in members:
-                x[i] = bound
+        if W[k] >= bound * size * (1 - _ROUNDING):
+            for m in range(size):
+                x[members[m]] = bound
             continue
-        full, theta, changed = np.zeros(len(members), np.bool_), W[k], True
+        theta, changed = W[k], True
         while changed:  # theta only grows as members reach the bound, and so does their set
             changed = False
-            for m in range(len(members)):
+            for m in range(size):
                 if not full[m] and theta * max(inner[members[m]], _LEAST_SHARE) > bound:
                     full[m] = changed = True
             held, free = 0.0, 0.0
-            for m in range(len(members)):
+            for m in range(size):
                 if full[m]:
                     held += bound
                 else:
                     free += max(inner[members[m]], _LEAST_SHARE)
             theta = (W[k] - held) / free if free > 0 else 0.0
-        for m in range(len(members)):
+        for m in range(size):
             share = theta * max(inner[members[m]], _LEAST_SHARE)
             x[members[m]] = bound if full[m] else max(min(share, bound), 0.0)
 
@@ -230,10 +261,56 @@ def describe(
         tolerance: how far from 1 weights may sum.
         made: written; its N counts no padding.
     """
+    n_profiles, size = len(kinds.assets), universes.labels.shape[1]
+    room = _Room(
+        x=np.empty((n_profiles, size)),
+        marginal=np.empty((n_profiles, size)),
+        w=np.empty(size),
+        variance=np.empty(size),
+        upper=np.empty(size),
+        members=np.empty(size, np.intp),
+        crowded=np.empty(size, np.bool_),
+        full=np.empty(size, np.bool_),
+        none=np.zeros(size, np.bool_),
+    )
+    _describe(
+        universes,
+        dropped,
+        valid,
+        settings,
+        aggressor_weight,
+        kinds,
+        first_slot,
+        count,
+        posed,
+        solutions,
+        tolerance,
+        made,
+        room,
+    )
+
+
+@inner
+def _describe(
+    universes: Universes,
+    dropped: Array,
+    valid: Array,
+    settings: Settings,
+    aggressor_weight: Array,
+    kinds: Kinds,
+    first_slot: int,
+    count: int,
+    posed: Posed,
+    solutions: Solutions,
+    tolerance: float,
+    made: Portfolios,
+    room: _Room,
+) -> None:
     n_profiles, size, n_assets = len(kinds.assets), universes.labels.shape[1], made.weights.shape[2]
-    x, marginal = np.empty((n_profiles, size)), np.empty((n_profiles, size))
-    w, variance, upper, no_asset = np.empty(size), np.empty(size), np.empty(size), np.zeros(size, np.bool_)
-    has_core = kinds.core.any()
+    x, marginal, w, variance, upper = room.x, room.marginal, room.w, room.variance, room.upper
+    has_core = False
+    for is_core in kinds.core:
+        has_core |= is_core
     for b in range(count):
         at = first_slot + b
         if not valid[b]:
@@ -276,7 +353,7 @@ def describe(
                 for k in range(n_clusters):
                     made.cluster_weights[at, p, k] = upper[k]
             else:
-                _share_out(w[:rows], posed.inner[b], labels, np.float64(posed.asset[b, which]), x[p])
+                _share_out(w[:rows], posed.inner[b], labels, np.float64(posed.asset[b, which]), x[p], room)
                 for k in range(n_clusters):
                     made.cluster_weights[at, p, k] = w[k]
             left = 1.0
@@ -290,7 +367,7 @@ def describe(
                 made.weights[at, p, i] = x[p, i]
             for k in range(n_clusters, n_assets):
                 made.cluster_weights[at, p, k] = 0
-            first = posed.aggressors[b] if kinds.core[p] else no_asset
+            first = posed.aggressors[b] if kinds.core[p] else room.none
             _leads(labels, made.weights[at, p], first, n_clusters, made.lead_assets[at, p])
             made.asset_bound[at, p] = left * (bound if of_assets else posed.asset[b, which])
             made.cluster_bound[at, p] = left * (1.0 if of_assets else posed.cluster[b, which])

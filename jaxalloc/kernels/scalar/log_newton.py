@@ -21,91 +21,93 @@ Float32 = NDArray[np.float32]
 TOLERANCE = tolerance(np.float64)  # gap at which a problem is solved
 NEAR = 1e-6  # largest error from which Newton's method converges fast, or rounding stops it
 
+# Rows of the room for vectors: those of risk parity, and after them those of `solve`, which are in float32. They are
+# gone through by two indices, for to slice a row takes longer than to add up a few dozen entries.
+Z, PRODUCT, ERROR, CHANGE, HELD, LOOSE, PULL, RESPONSE, BELOW, INVERSE, MEMBER = range(11)
+_STEP, RESIDUAL, _DIRECTION, _SCALED, IMAGE, _IDENTITY, _SCALE = range(11, 18)
+ROOM = 18  # rows
+
 _GRADIENTS = 80  # of a Newton step at most
 _LONGEST = 2.0  # change of log z in a step
+_TWELFTH = 1 / 12
 _ROWS = 4  # of a matrix, multiplied together: each entry of the vector is read once for all of them
 
 
 @inner_sums
-def multiply(matrix: NDArray[Any], x: NDArray[Any], out: NDArray[Any]) -> None:
-    """``matrix`` (K, K) times x, into ``out``; all of one precision."""
-    n = len(x)
+def multiply(matrix: NDArray[Any], n: int, work: NDArray[Any], x: int, out: int) -> None:
+    """``matrix`` (K, K) times the first ``n`` = K entries of row ``x``, into row ``out``; all of one precision."""
     zero = matrix.dtype.type(0)
-    i = 0
-    while i + _ROWS <= n:
-        row_0, row_1, row_2, row_3 = matrix[i], matrix[i + 1], matrix[i + 2], matrix[i + 3]
+    whole = n - n % _ROWS
+    for i in range(0, whole, _ROWS):
         sum_0, sum_1, sum_2, sum_3 = zero, zero, zero, zero
         for k in range(n):
-            entry = x[k]
-            sum_0 += row_0[k] * entry
-            sum_1 += row_1[k] * entry
-            sum_2 += row_2[k] * entry
-            sum_3 += row_3[k] * entry
-        out[i], out[i + 1], out[i + 2], out[i + 3] = sum_0, sum_1, sum_2, sum_3
-        i += _ROWS
-    while i < n:
-        row, total = matrix[i], zero
+            entry = work[x, k]
+            sum_0 += matrix[i, k] * entry
+            sum_1 += matrix[i + 1, k] * entry
+            sum_2 += matrix[i + 2, k] * entry
+            sum_3 += matrix[i + 3, k] * entry
+        work[out, i], work[out, i + 1], work[out, i + 2], work[out, i + 3] = sum_0, sum_1, sum_2, sum_3
+    for i in range(whole, n):
+        total = zero
         for k in range(n):
-            total += row[k] * x[k]
-        out[i] = total
-        i += 1
+            total += matrix[i, k] * work[x, k]
+        work[out, i] = total
 
 
 @inner_sums
-def solve(C32: Float32, z: Vector, rhs: Vector, x: Vector, work: Float32, reduction: float) -> int:
+def solve(C32: Float32, n: int, work: Matrix, work32: Float32, z: int, rhs: int, x: int, reduction: float) -> int:
     """Solve (I + diag(z) C diag(z)) x = rhs by conjugate gradients, its diagonal scaled to 1.
 
     Args:
         C32: (K, K) C.
-        z: (K,) 0 where x is rhs.
-        rhs: (K,).
-        x: (K,) receives the solution.
-        work: (7, K).
+        n: K.
+        work: room, with z, rhs and x in the rows of these numbers. Where z is 0, x is rhs.
+        work32: the same memory in float32.
+        z: row.
+        rhs: row.
+        x: row that receives the solution.
         reduction: share of the residual at which the system counts as solved.
 
     Returns:
         Products with C.
     """
-    n = len(z)
-    step, residual, direction, scaled = work[0], work[1], work[2], work[3]
-    image, identity, scale = work[4], work[5], work[6]
     squares = np.float32(0)
     for i in range(n):
-        inverse = 1 / math.sqrt(1 + z[i] * z[i])
-        entry = np.float32(rhs[i] * inverse)
-        scale[i] = z[i] * inverse
-        identity[i] = inverse * inverse
-        x[i] = inverse
-        step[i] = 0
-        residual[i] = entry
-        direction[i] = entry
-        scaled[i] = scale[i] * entry
+        inverse = 1 / math.sqrt(1 + work[z, i] * work[z, i])
+        scale, entry = np.float32(work[z, i] * inverse), np.float32(work[rhs, i] * inverse)
+        work[x, i] = inverse
+        work32[_IDENTITY, i] = inverse * inverse
+        work32[_SCALE, i] = scale
+        work32[_STEP, i] = 0
+        work32[RESIDUAL, i] = entry
+        work32[_DIRECTION, i] = entry
+        work32[_SCALED, i] = scale * entry
         squares += entry * entry
     enough = np.float32(reduction * reduction) * squares
     turn = 0
     while squares > enough and turn < _GRADIENTS:
-        multiply(C32, scaled, image)
+        multiply(C32, n, work32, _SCALED, IMAGE)
         curvature = np.float32(0)
         for i in range(n):
-            entry = identity[i] * direction[i] + scale[i] * image[i]
-            image[i] = entry
-            curvature += direction[i] * entry
+            entry = work32[_IDENTITY, i] * work32[_DIRECTION, i] + work32[_SCALE, i] * work32[IMAGE, i]
+            work32[IMAGE, i] = entry
+            curvature += work32[_DIRECTION, i] * entry
         length = squares / curvature if curvature > 0 else np.float32(0)
         left = np.float32(0)
         for i in range(n):
-            step[i] += length * direction[i]
-            entry = residual[i] - length * image[i]
-            residual[i] = entry
+            work32[_STEP, i] += length * work32[_DIRECTION, i]
+            entry = work32[RESIDUAL, i] - length * work32[IMAGE, i]
+            work32[RESIDUAL, i] = entry
             left += entry * entry
         ratio = left / squares
         for i in range(n):
-            entry = residual[i] + ratio * direction[i]
-            direction[i] = entry
-            scaled[i] = scale[i] * entry
+            entry = work32[RESIDUAL, i] + ratio * work32[_DIRECTION, i]
+            work32[_DIRECTION, i] = entry
+            work32[_SCALED, i] = work32[_SCALE, i] * entry
         squares = left
         turn += 1
     for i in range(n):
-        x[i] *= step[i]
+        work[x, i] *= work32[_STEP, i]
     return turn
 
 
@@ -119,20 +121,20 @@ def reduction(worst: float, most: float) -> float:
 def grow(change: float) -> float:
     """exp(change), nearly (Pade), of a change that is cut to the longest; it vectorises."""
     change = min(max(change, -_LONGEST), _LONGEST)
-    even, odd = 1 + change * change / 12, change / 2
+    even, odd = 1 + change * change * _TWELFTH, 0.5 * change
     return (even + odd) / (even - odd)
 
 
 @inner_sums
-def spread(z: Vector, product: Vector, below: Vector) -> tuple[float, float]:
+def spread(n: int, work: Matrix, below: int) -> tuple[float, float]:
     """(the largest risk contribution, 1 less the smallest ``below`` a bound over it); the latter is NaN for NaN."""
     largest, total = 0.0, 0.0
-    for i in range(len(z)):
-        contribution = z[i] * product[i]
+    for i in range(n):
+        contribution = work[Z, i] * work[PRODUCT, i]
         largest = max(largest, contribution)
         total += contribution
     lowest = largest
-    for i in range(len(z)):
-        if below[i] > 0:
-            lowest = min(lowest, z[i] * product[i])
+    for i in range(n):
+        if work[below, i] > 0:
+            lowest = min(lowest, work[Z, i] * work[PRODUCT, i])
     return largest, 1 - lowest / largest + 0 * total

@@ -148,7 +148,7 @@ def measure(
 
 
 @inner_sums
-def gap_of(C: Array, sigma: Array, e: Array, u: Array, weights: Array, equal: bool) -> float:
+def gap_of(C: Array, sigma: Array, e: Array, u: Array, weights: Array, equal: bool, cost: Array) -> float:
     """The optimality gap of weights that were rounded after they were found.
 
     Args:
@@ -158,9 +158,10 @@ def gap_of(C: Array, sigma: Array, e: Array, u: Array, weights: Array, equal: bo
         u: (K,) bounds.
         weights: (K,).
         equal: whether the weights are those of risk parity.
+        cost: (K,) room.
     """
     size = len(u)
-    cost, variance, reward, largest = np.empty(size), 0.0, 0.0, 0.0
+    variance, reward, largest = 0.0, 0.0, 0.0
     for k in range(size):
         row, total = C[k], 0.0
         for i in range(size):
@@ -179,7 +180,7 @@ def gap_of(C: Array, sigma: Array, e: Array, u: Array, weights: Array, equal: bo
         return 0.0
     for k in range(size):
         cost[k] -= variance / reward * e[k] if reward > 0 else 0.0
-    nu, slack = _marginal_cost(cost, u), 0.0
+    nu, slack = _marginal_cost(cost[:size], u), 0.0
     for k in range(size):
         if u[k] > 0:
             slack += max(cost[k] - nu, 0.0) * weights[k] + max(nu - cost[k], 0.0) * max(u[k] - weights[k], 0.0)

@@ -7,11 +7,12 @@ The scalar twin of `jaxalloc.portfolios.posing`, `jaxalloc.kernels.clusters.with
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxalloc.kernels.scalar.compiling import inner, inner_sums
+from jaxalloc.kernels.scalar.compiling import inner, inner_sums, making
+from jaxalloc.kernels.scalar.log_newton import ROOM
 
 Array = np.ndarray
 
@@ -59,30 +60,90 @@ def bounds(sizes: Array, cluster_cap: float, asset_cap: float, slack: float, upp
     return kappa, beta, kappa > cluster_cap, raised
 
 
+class Room(NamedTuple):
+    """Room for the vectors of one universe of up to N clusters or assets, in float64 if nothing else is said.
+
+    Attributes:
+        start: (N + 1,) integers, where each cluster begins among the assets in the order of their clusters.
+        assets: (N,) integers, the assets in that order.
+        place: (N,) integers.
+        own: (N,) integers without a sign.
+        inner: (N,) weights inside the clusters in that order.
+        scaled: (N,)
+        sigma: (N,) volatilities.
+        inverse: (N,)
+        sizes: (N,)
+        uppers: (2, N) bounds.
+        rewards: (2, N)
+        weights: (N,)
+        cost: (N,)
+        nothing: (N,) zeros.
+        solving: (`log_newton.ROOM`, N) of risk parity.
+    """
+
+    start: Any
+    assets: Any
+    place: Any
+    own: Any
+    inner: Any
+    scaled: Any
+    sigma: Any
+    inverse: Any
+    sizes: Any
+    uppers: Any
+    rewards: Any
+    weights: Any
+    cost: Any
+    nothing: Any
+    solving: Any
+
+
+@making
+def make_room(n: int) -> Room:
+    """Room for up to ``n`` clusters or assets, of which only zeros are filled in."""
+    return Room(
+        start=np.empty(n + 1, np.intp),
+        assets=np.empty(n, np.intp),
+        place=np.empty(n, np.intp),
+        own=np.empty(n, np.uintp),
+        inner=np.empty(n),
+        scaled=np.empty(n),
+        sigma=np.empty(n),
+        inverse=np.empty(n),
+        sizes=np.empty(n),
+        uppers=np.empty((2, n)),
+        rewards=np.empty((2, n)),
+        weights=np.empty(n),
+        cost=np.empty(n),
+        nothing=np.zeros(n),
+        solving=np.empty((ROOM, n)),
+    )
+
+
 @inner
-def by_cluster(labels: Array, n_clusters: int) -> tuple[Array, Array]:
-    """Assets in the order of their clusters, (n,), and where each cluster begins, (K + 1,)."""
-    start = np.zeros(n_clusters + 1, np.intp)
+def by_cluster(labels: Array, n_clusters: int, room: Room) -> None:
+    """Put the assets in the order of their clusters, and where each cluster begins, into the room."""
+    start, assets, place = room.start, room.assets, room.place
+    for k in range(n_clusters + 1):
+        start[k] = 0
     for label in labels:
         if label >= 0:
             start[label + 1] += 1
     for k in range(n_clusters):
+        place[k] = start[k]
         start[k + 1] += start[k]
-    assets, place = np.empty(start[-1], np.intp), start[:-1].copy()
     for i in range(len(labels)):
         if labels[i] >= 0:
             assets[place[labels[i]]] = i
             place[labels[i]] += 1
-    return assets, start
 
 
 @inner
 def within(
-    covariance: Array, assets: Array, start: Array, negligible: float, jitter: float, inner: Array, riskless: Array
-) -> tuple[Array, Array]:
-    """Weights inside the clusters, in place, and the clusters' volatilities (K,) and those weights by place (n,)."""
-    n_clusters = len(start) - 1
-    sigma, v = np.empty(n_clusters), np.empty(len(assets))
+    covariance: Array, n_clusters: int, negligible: float, jitter: float, inner: Array, riskless: Array, room: Room
+) -> None:
+    """Weights inside the clusters, in place, and in the room; and there the clusters' volatilities."""
+    start, assets, sigma, v = room.start, room.assets, room.sigma, room.inner
     for k in range(n_clusters):
         smallest, total = np.inf, 0.0
         for p in range(start[k], start[k + 1]):
@@ -102,15 +163,17 @@ def within(
         # an opposed pair may leave its cluster no variance
         riskless[k] = variance <= negligible * members
         sigma[k] = math.sqrt(jitter * members if riskless[k] else variance)
-    return sigma, v
 
 
 @inner_sums
-def correlate(covariance: Array, labels: Array, inner: Array, sigma: Array, C: Array, float32_C: Array) -> None:
+def correlate(covariance: Array, labels: Array, inner: Array, C: Array, float32_C: Array, room: Room) -> None:
     """Correlations of the clusters, in place: what assets below the diagonal add up to, and then both triangles."""
-    n_clusters, n_assets = len(sigma), len(labels)
-    own, v, inverse = np.zeros(n_assets, np.uintp), np.zeros(n_assets), 1 / sigma
+    n_clusters, n_assets = len(C), len(labels)
+    own, v, inverse = room.own, room.scaled, room.inverse
+    for k in range(n_clusters):
+        inverse[k] = 1 / room.sigma[k]
     for i in range(n_assets):
+        own[i], v[i] = 0, 0.0
         if labels[i] >= 0:  # others have no covariance
             own[i], v[i] = labels[i], inner[i] * inverse[labels[i]]
     for k in range(n_clusters):
@@ -135,9 +198,15 @@ def correlate(covariance: Array, labels: Array, inner: Array, sigma: Array, C: A
 
 
 @inner
-def choose_sleeve(scores: Array, labels: Array, n_clusters: int, wanted: int, clusters: Array, assets: Array) -> int:
-    """Mark the aggressor clusters and assets, and return their number; ties: first asset, then first cluster."""
-    best = np.full(n_clusters, -1, np.intp)
+def choose_sleeve(
+    scores: Array, labels: Array, n_clusters: int, wanted: int, clusters: Array, assets: Array, best: Array
+) -> int:
+    """Mark the aggressor clusters and assets, and return their number; ties: first asset, then first cluster.
+
+    ``best`` is room for an integer of each cluster.
+    """
+    for k in range(n_clusters):
+        best[k] = -1
     for i in range(len(labels)):
         k = labels[i]
         if k >= 0 and (best[k] < 0 or scores[i] > scores[best[k]]):

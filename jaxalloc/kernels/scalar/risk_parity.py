@@ -24,11 +24,21 @@ import numpy as np
 from jaxalloc.kernels.scalar.bounded import minimise_bounded
 from jaxalloc.kernels.scalar.compiling import inner, inner_sums, scalar
 from jaxalloc.kernels.scalar.log_newton import (
+    BELOW,
+    CHANGE,
+    ERROR,
+    HELD,
+    IMAGE,
+    INVERSE,
+    MEMBER,
     NEAR,
+    PRODUCT,
+    RESIDUAL,
     TOLERANCE,
     Float32,
     Matrix,
     Vector,
+    Z,
     grow,
     multiply,
     reduction,
@@ -45,47 +55,42 @@ _EARLY = 8  # steps, for which a coarse direction does
 
 
 @inner_sums
-def _start(C32: Float32, member: Vector, z: Vector, work: Float32) -> None:
+def _start(C32: Float32, n: int, work: Matrix, work32: Float32) -> None:
     """Near the solution: each entry's best one while the others are equal, as large as the solution's on average."""
-    n = len(z)
-    x, product = work[0], work[1]
     for i in range(n):
-        x[i] = member[i]
-    multiply(C32, x, product)
+        work32[RESIDUAL, i] = work[MEMBER, i]
+    multiply(C32, n, work32, RESIDUAL, IMAGE)
     count, together = 0.0, 0.0
     for i in range(n):
-        count += member[i]
-        together += member[i] * product[i]
+        count += work[MEMBER, i]
+        together += work[MEMBER, i] * work32[IMAGE, i]
     level = math.sqrt(count / max(together, 1.0))
     for i in range(n):
-        slope = level * (product[i] - 1)
+        slope = level * (work32[IMAGE, i] - 1)
         root = math.sqrt(slope * slope + 4)
-        z[i] = member[i] * (2 / (slope + root) if slope > 0 else 0.5 * (root - slope))
+        work[Z, i] = work[MEMBER, i] * (2 / (slope + root) if slope > 0 else 0.5 * (root - slope))
 
 
 @inner_sums
-def _free(
-    C: Matrix, C32: Float32, a: Vector, u: Vector, member: Vector, work: Matrix, work32: Float32
-) -> tuple[float, int, bool]:
-    """Without bounds, from `_start`, into ``work[0]``.
+def _free(C: Matrix, C32: Float32, u: Vector, work: Matrix, work32: Float32) -> tuple[float, int, bool]:
+    """Without bounds, from `_start`.
 
     Returns:
         The gap, infinite where no solution is found; the steps; and whether a bound is certainly crossed, so that the
         solution is near, and of no more use.
     """
     n = len(u)
-    z, product, error, change = work[0], work[1], work[2], work[3]
-    _start(C32, member, z, work32)
+    _start(C32, n, work, work32)
     before = np.inf
     gap, steps = np.inf, 1
     while True:
-        multiply(C, z, product)
-        _, gap = spread(z, product, member)
+        multiply(C, n, work, Z, PRODUCT)
+        _, gap = spread(n, work, MEMBER)
         count, together, length = 0.0, 0.0, 0.0
         for i in range(n):
-            count += member[i]
-            together += z[i] * product[i]
-            length += z[i]
+            count += work[MEMBER, i]
+            together += work[Z, i] * work[PRODUCT, i]
+            length += work[Z, i]
         if not (gap < np.inf and steps <= _STEPS and together > _RISKLESS * length * length):
             return np.inf, steps, False
         if gap <= TOLERANCE or (gap < NEAR and gap > 0.5 * before):
@@ -94,44 +99,43 @@ def _free(
         level = math.sqrt(count / together)
         squares, worst, s = 0.0, 0.0, 0.0
         for i in range(n):
-            z[i] *= level
-            error[i] = member[i] - z[i] * product[i] * level
-            squares += error[i] * error[i]
-            worst = max(worst, abs(error[i]))
-            s += a[i] * z[i]
+            work[Z, i] *= level
+            work[ERROR, i] = work[MEMBER, i] - work[Z, i] * work[PRODUCT, i] * level
+            squares += work[ERROR, i] * work[ERROR, i]
+            worst = max(worst, abs(work[ERROR, i]))
+            s += work[INVERSE, i] * work[Z, i]
         # the Hessian is at least 1, so that no entry of log z is farther from the solution's than the error is long
         if squares < 0.01:
             margin = s * (1 + 4 * math.sqrt(squares))
             crossed = 0.0
             for i in range(n):
-                crossed = max(crossed, a[i] * z[i] - u[i] * margin)
+                crossed = max(crossed, work[INVERSE, i] * work[Z, i] - u[i] * margin)
             if crossed > 0:
                 return gap, steps, True
-        solve(C32, z, error, change, work32, reduction(worst, 0.1 if steps < _EARLY else 0.01))
+        solve(C32, n, work, work32, Z, ERROR, CHANGE, reduction(worst, 0.1 if steps < _EARLY else 0.01))
         for i in range(n):
-            z[i] *= grow(change[i])
+            work[Z, i] *= grow(work[CHANGE, i])
         steps += 1
 
 
 @inner_sums
-def _noise(C: Matrix, z: Vector) -> float:
+def _noise(C: Matrix, n: int, work: Matrix) -> float:
     """The largest of what z_i (Cz)_i is off by rounding: much where hedges cancel."""
-    n = len(z)
     largest = 0.0
     for i in range(n):
-        row, total = C[i], 0.0
+        total = 0.0
         for k in range(n):
-            total += abs(row[k]) * z[k]
-        largest = max(largest, z[i] * total)
+            total += abs(C[i, k]) * work[Z, k]
+        largest = max(largest, work[Z, i] * total)
     return 2 * _EPS * largest
 
 
 @inner
-def _is_solved(C: Matrix, z: Vector, gap: float) -> bool:
+def _is_solved(C: Matrix, n: int, work: Matrix, gap: float) -> bool:
     """Whether the gap is within the tolerance, or rounding keeps Newton's method from that."""
     if gap <= _ACCEPTED:
         return True
-    return gap <= NEAR and gap <= 4 * _noise(C, z)
+    return gap <= NEAR and gap <= 4 * _noise(C, n, work)
 
 
 @inner
@@ -161,7 +165,9 @@ def _even_out(weights: Vector, u: Vector) -> None:
 
 
 @scalar
-def risk_parity(C: Matrix, C32: Float32, sigma: Vector, u: Vector, weights: Vector) -> tuple[float, int, bool]:
+def risk_parity(
+    C: Matrix, C32: Float32, sigma: Vector, u: Vector, weights: Vector, work: Matrix
+) -> tuple[float, int, bool]:
     """Equal risk contributions over {0 < w <= u, sum w = 1}: every cluster below its bound contributes the same.
 
     Where the bounds leave no choice (sum u <= 1 + 1e-12) w = u.
@@ -172,6 +178,7 @@ def risk_parity(C: Matrix, C32: Float32, sigma: Vector, u: Vector, weights: Vect
         sigma: (K,) volatilities, positive.
         u: (K,) bounds with sum u >= 1; 0 for a cluster that takes no part.
         weights: (K,) receives w: at least 0, within the bounds, sum 1.
+        work: (`ROOM`, K or more) for vectors.
 
     Returns:
         The gap, max of 1 - r_i / max r over the clusters below their bound with r_i = w_i (Sw)_i. The sweeps and Newton
@@ -180,38 +187,37 @@ def risk_parity(C: Matrix, C32: Float32, sigma: Vector, u: Vector, weights: Vect
         infinities, it is not: the gap is infinite, and w in proportion to the bounds.
     """
     n = len(u)
-    work, work32 = np.empty((11, n)), np.empty((7, n), np.float32)
-    z, product, held, below, a, member = work[0], work[1], work[4], work[8], work[9], work[10]
+    work32 = work.view(np.float32)
     room = 0.0
     for i in range(n):
         room += u[i]
-        member[i] = 1.0 if u[i] > 0 else 0.0
-        a[i] = 1 / sigma[i] if u[i] > 0 else 0.0
-        held[i] = 0.0
+        work[MEMBER, i] = 1.0 if u[i] > 0 else 0.0
+        work[INVERSE, i] = 1 / sigma[i] if u[i] > 0 else 0.0
+        work[HELD, i] = 0.0
     if room <= 1 + 1e-12:
         for i in range(n):
             weights[i] = u[i]
         return 0.0, 0, True
-    gap, steps, crossed = _free(C, C32, a, u, member, work, work32)
+    gap, steps, crossed = _free(C, C32, u, work, work32)
     s = 0.0
     for i in range(n):
-        s += a[i] * z[i]
+        s += work[INVERSE, i] * work[Z, i]
     for i in range(n):
-        crossed |= a[i] * z[i] > u[i] * s
+        crossed |= work[INVERSE, i] * work[Z, i] > u[i] * s
     if crossed and gap < np.inf:
-        gap, more = minimise_bounded(C, C32, a, u, member, work, work32)
+        gap, more = minimise_bounded(C, C32, u, work, work32)
         steps += more
         s = 0.0
         for i in range(n):
-            s += a[i] * z[i]
+            s += work[INVERSE, i] * work[Z, i]
     if not gap < np.inf:
         for i in range(n):
             weights[i] = u[i] / room
         return np.inf, steps, False
     for i in range(n):
-        weights[i] = u[i] if held[i] > 0 else min(a[i] * z[i] / s, u[i])
+        weights[i] = u[i] if work[HELD, i] > 0 else min(work[INVERSE, i] * work[Z, i] / s, u[i])
     _even_out(weights, u)
     for i in range(n):
-        below[i] = member[i] if weights[i] < u[i] else 0.0
-    _, gap = spread(z, product, below)
-    return gap, steps, _is_solved(C, z, gap)
+        work[BELOW, i] = work[MEMBER, i] if weights[i] < u[i] else 0.0
+    _, gap = spread(n, work, BELOW)
+    return gap, steps, _is_solved(C, n, work, gap)

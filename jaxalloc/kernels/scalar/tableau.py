@@ -19,7 +19,7 @@ import math
 
 import numpy as np
 
-from jaxalloc.kernels.scalar.compiling import inlined_sums, inner_sums
+from jaxalloc.kernels.scalar.compiling import inlined_sums, inner_sums, making_sums
 from jaxalloc.kernels.scalar.faces import EPS, FREE, FULL, ROUNDING, ZERO, Array
 from jaxalloc.kernels.scalar.measuring import TOLERANCE
 
@@ -344,7 +344,7 @@ def _measure(kept: Array, vectors: Array, size: int, sharpe: bool) -> tuple[floa
     return gap, bool(right and gap <= _ACCEPTED)
 
 
-@inner_sums
+@making_sums
 def solve_few(C: Array, sigma: Array, e: Array, u: Array, weights: Array) -> tuple[float, int, bool, bool]:
     """`jaxalloc.kernels.scalar.mean_variance.mean_variance` for few clusters, where these pivots solve the problem.
 

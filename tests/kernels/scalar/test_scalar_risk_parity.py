@@ -19,6 +19,7 @@ from jaxalloc.kernels.lanes.backend import Backend
 from jaxalloc.kernels.solvers.risk_parity.solve import risk_parity as in_lanes
 
 pytest.importorskip("numba")
+from jaxalloc.kernels.scalar.log_newton import ROOM
 from jaxalloc.kernels.scalar.risk_parity import risk_parity
 
 EPS = 2.0**-52
@@ -52,7 +53,7 @@ def split(S: Array) -> tuple[Array, Array]:
 
 def of_correlations(C: Array, sigma: Array, u: Array) -> Found:
     weights = np.full(len(u), np.nan)
-    gap, steps, solved = risk_parity(C, C.astype(np.float32), sigma, u, weights)
+    gap, steps, solved = risk_parity(C, C.astype(np.float32), sigma, u, weights, np.empty((ROOM, len(u))))
     return Found(weights=weights, gap=gap, steps=steps, solved=solved)
 
 
