@@ -232,10 +232,10 @@ def _add_minmax(values: Array, active: Array, scores: Array) -> None:
 @inner
 def _is_constant(returns: Array, rows: Array, used: int, column: int) -> bool:
     """Whether a column holds one value in the rows in use."""
-    same = True
-    for r in range(used):
-        same = same and returns[rows[r], column] == returns[rows[0], column]
-    return same
+    r = 1
+    while r < used and returns[rows[r], column] == returns[rows[0], column]:
+        r += 1
+    return r >= used
 
 
 @inner
