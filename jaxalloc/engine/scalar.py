@@ -98,9 +98,9 @@ class Scalar:
 
     def __init__(self, work: Work, solutions: Solutions) -> None:
         """Take what all parts on the device have in common, and where to put solutions."""
-        from jaxalloc.kernels.scalar import across, clusters, describing, draws, moments
+        from jaxalloc.kernels.scalar import across, clusters, describing, draws, moments, posing
 
-        self._across, self._clusters, self._describing = across, clusters, describing
+        self._across, self._clusters, self._describing, self._posing = across, clusters, describing, posing
         self._draws, self._moments = draws, moments
         self._work = work
         self._solutions = across.Solutions(**solutions.fields()._asdict())
@@ -222,16 +222,17 @@ class Scalar:
         posed = self._room()
         excess = np.zeros(posed.inner.shape, self._work.dtype)
         unsolved = np.zeros((count, len(places)), bool)
-        scratch = self._scratch()
+        scratch, room = self._scratch(), self._posing.make_room(self._work.sizes.assets)
+        profiles = self._profiles(places)
         self._across.solve_clusters(
-            universes, settings, self._profiles(places), start, count, posed, excess, self._solutions, unsolved, scratch
+            universes, settings, profiles, start, count, posed, excess, self._solutions, unsolved, scratch, room
         )
         self._release(scratch)
         which = np.flatnonzero(unsolved.any(axis=1))
         size = universes.active.shape[1]
         covariance: Any = np.empty((len(which), size, size), self._work.dtype)
         if len(which):
-            self._across.covariances_of_clusters(universes, settings, which, covariance)
+            self._across.covariances_of_clusters(universes, settings, which, covariance, room)
         rewards: Any = excess[which, None]
         left = Posed(covariance=covariance, rewards=rewards, uppers=posed.upper[which])
         return _clustered(posed), self._left(which, places, unsolved, left)
@@ -241,9 +242,9 @@ class Scalar:
         universes, settings = self._universes(estimates), self._settings(config)
         places = [place for place, name in enumerate(self._names) if PROFILES[name].over_assets]
         unsolved = np.zeros((count, len(places)), bool)
-        scratch = self._scratch()
+        scratch, room = self._scratch(), self._posing.make_room(self._work.sizes.assets)
         self._across.solve_assets(
-            universes, settings, self._profiles(places), start, count, self._solutions, unsolved, scratch
+            universes, settings, self._profiles(places), start, count, self._solutions, unsolved, scratch, room
         )
         self._release(scratch)
         which = np.flatnonzero(unsolved.any(axis=1))

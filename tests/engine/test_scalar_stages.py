@@ -136,8 +136,8 @@ def test_every_problem_can_be_left_to_the_lanes(monkeypatch: pytest.MonkeyPatch)
 
         return solve
 
-    monkeypatch.setattr(across, "solve_clusters", some_left(across.solve_clusters, -2))
-    monkeypatch.setattr(across, "solve_assets", some_left(across.solve_assets, -2))
+    monkeypatch.setattr(across, "solve_clusters", some_left(across.solve_clusters, -3))
+    monkeypatch.setattr(across, "solve_assets", some_left(across.solve_assets, -3))
     with jax.enable_x64(True):
         returns, weights, masks = universes(48)
         assert_same_portfolios(*both_ways(monkeypatch, returns, EVERY, weights, masks), 1e-7)

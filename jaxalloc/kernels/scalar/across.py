@@ -15,10 +15,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxalloc.kernels.scalar.compiling import inner, scalar
+from jaxalloc.kernels.scalar.compiling import inner, placing, scalar
 from jaxalloc.kernels.scalar.mean_variance import mean_variance
 from jaxalloc.kernels.scalar.measuring import gap_of
-from jaxalloc.kernels.scalar.posing import Room, bounds, by_cluster, choose_sleeve, correlate, make_room, within
+from jaxalloc.kernels.scalar.posing import Room, bounds, by_cluster, choose_sleeve, correlate, within
 from jaxalloc.kernels.scalar.risk_parity import risk_parity
 from jaxalloc.kernels.solvers.problem import accepted
 
@@ -191,7 +191,7 @@ def _solve(
         solutions.converged[group, slot, column] = True
 
 
-@scalar
+@placing
 def solve_clusters(
     universes: Universes,
     settings: Settings,
@@ -203,6 +203,7 @@ def solve_clusters(
     solutions: Solutions,
     unsolved: Array,
     scratch: Scratch,
+    room: Room,
 ) -> None:
     """Weigh within the clusters of the first ``count`` universes, and solve the profiles across them.
 
@@ -217,25 +218,8 @@ def solve_clusters(
         solutions: written where a problem is solved.
         unsolved: (U, P) bool, written.
         scratch: for as many clusters as any universe has.
+        room: likewise.
     """
-    room = make_room(universes.labels.shape[1])
-    _solve_clusters(universes, settings, profiles, first_slot, count, posed, excess, solutions, unsolved, scratch, room)
-
-
-@inner
-def _solve_clusters(
-    universes: Universes,
-    settings: Settings,
-    profiles: Profiles,
-    first_slot: int,
-    count: int,
-    posed: Posed,
-    excess: Array,
-    solutions: Solutions,
-    unsolved: Array,
-    scratch: Scratch,
-    room: Room,
-) -> None:
     start, sizes, uppers = room.start, room.sizes, room.uppers
     for b in range(count):
         size, labels, covariance = universes.n_clusters[b], universes.labels[b], universes.covariance[b]
@@ -269,10 +253,12 @@ def _solve_clusters(
 
 
 @scalar
-def covariances_of_clusters(universes: Universes, settings: Settings, which: Array, covariances: Array) -> None:
+def covariances_of_clusters(
+    universes: Universes, settings: Settings, which: Array, covariances: Array, room: Room
+) -> None:
     """S of some universes, (F, N, N), in place: unit diagonal where there is no cluster."""
     n = universes.labels.shape[1]
-    inner, riskless, room = np.zeros(n), np.empty(n, np.bool_), make_room(n)
+    inner, riskless = np.zeros(n), np.empty(n, np.bool_)
     for f in range(len(which)):
         b, into = which[f], covariances[f]
         size, covariance = universes.n_clusters[b], universes.covariance[b]
@@ -288,7 +274,7 @@ def covariances_of_clusters(universes: Universes, settings: Settings, which: Arr
                     into[k, j] = k == j
 
 
-@scalar
+@placing
 def solve_assets(
     universes: Universes,
     settings: Settings,
@@ -298,10 +284,10 @@ def solve_assets(
     solutions: Solutions,
     unsolved: Array,
     scratch: Scratch,
+    room: Room,
 ) -> None:
     """`solve_clusters` for profiles over the assets, under the asset bound."""
     n = universes.active.shape[1]
-    room = make_room(n)
     sigma, uppers, rewards = room.sigma, room.uppers, room.rewards
     C = scratch.correlation[: n * n].reshape((n, n))
     float32_C = scratch.float32_correlation[: n * n].reshape((n, n))

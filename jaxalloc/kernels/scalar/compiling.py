@@ -44,14 +44,14 @@ def scalar(function: Callable[..., Any]) -> Any:
     return _kept(njit(**_MAKING)(function), function)
 
 
+def placing(function: Callable[..., Any]) -> Any:
+    """`scalar` for a function that makes no array: its results and its room are handed in."""
+    return _kept(njit(**(_MAKING | {"_nrt": False}))(function), function)
+
+
 def inner(function: Callable[..., Any]) -> Any:
     """`scalar` for a function that only such functions call, and that makes no array: half as long to compile."""
     return _kept(njit(**_INNER)(function), function)
-
-
-def making(function: Callable[..., Any]) -> Any:
-    """`inner` for a function that makes arrays, for itself or to return them; `scalar` or another such calls it."""
-    return _kept(njit(**(_MAKING | _CALLED))(function), function)
 
 
 def inner_sums(function: Callable[..., Any]) -> Any:
@@ -60,7 +60,7 @@ def inner_sums(function: Callable[..., Any]) -> Any:
 
 
 def making_sums(function: Callable[..., Any]) -> Any:
-    """`inner_sums` for a function that makes arrays."""
+    """`inner_sums` for a function that makes arrays for itself."""
     return _kept(njit(**(_MAKING | _CALLED), fastmath=set(_REORDERED))(function), function)
 
 

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxalloc.kernels.scalar.compiling import inner, inner_sums, making
+from jaxalloc.kernels.scalar.compiling import inner, inner_sums
 from jaxalloc.kernels.scalar.log_newton import ROOM
 
 Array = np.ndarray
@@ -98,9 +98,8 @@ class Room(NamedTuple):
     solving: Any
 
 
-@making
 def make_room(n: int) -> Room:
-    """Room for up to ``n`` clusters or assets, of which only zeros are filled in."""
+    """Room for up to ``n`` clusters or assets; only the zeros are filled in. Python calls it."""
     return Room(
         start=np.empty(n + 1, np.intp),
         assets=np.empty(n, np.intp),
