@@ -9,13 +9,18 @@ from typing import Any
 
 from numba import njit
 from numba.core.caching import FunctionCache
+from numba.core.cpu import CPUTargetOptions
+
+if not hasattr(CPUTargetOptions, "_nrt"):  # which is not among what numba promises to keep
+    raise ImportError("this version of numba has no kernels that leave out its counting of arrays")
 
 # Who makes arrays says so: else a function takes over from its first caller whether it may.
 _MAKING: dict[str, Any] = {"nogil": True, "error_model": "numpy", "_nrt": True}
 _CALLED: dict[str, Any] = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 # Without numba's runtime arrays cannot be made, and are not counted: each argument and slice would cost two atomic
 # instructions, which was a third of the time of twenty assets. What is called keeps no array, and its caller has them.
-_INNER: dict[str, Any] = _MAKING | _CALLED | {"_nrt": False}
+_PLACING: dict[str, Any] = _MAKING | {"_nrt": False}
+_INNER: dict[str, Any] = _PLACING | _CALLED
 # Sums may be reordered, so that they vectorise; infinities and what is no number keep their meaning.
 _REORDERED = frozenset({"reassoc", "contract", "nsz"})
 
@@ -46,7 +51,7 @@ def scalar(function: Callable[..., Any]) -> Any:
 
 def placing(function: Callable[..., Any]) -> Any:
     """`scalar` for a function that makes no array: its results and its room are handed in."""
-    return _kept(njit(**(_MAKING | {"_nrt": False}))(function), function)
+    return _kept(njit(**_PLACING)(function), function)
 
 
 def inner(function: Callable[..., Any]) -> Any:
