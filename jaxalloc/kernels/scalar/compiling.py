@@ -15,7 +15,8 @@ _MAKING: dict[str, Any] = {"nogil": True, "error_model": "numpy", "_nrt": True}
 _CALLED: dict[str, Any] = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 # Without numba's runtime arrays cannot be made, and are not counted: each argument and slice would cost two atomic
 # instructions, which was a third of the time of twenty assets. What is called keeps no array, and its caller has them.
-_INNER: dict[str, Any] = _MAKING | _CALLED | {"_nrt": False}
+_PLACING: dict[str, Any] = _MAKING | {"_nrt": False}
+_INNER = _PLACING | _CALLED
 # Sums may be reordered, so that they vectorise; infinities and what is no number keep their meaning.
 _REORDERED = frozenset({"reassoc", "contract", "nsz"})
 
@@ -46,7 +47,7 @@ def scalar(function: Callable[..., Any]) -> Any:
 
 def placing(function: Callable[..., Any]) -> Any:
     """`scalar` for a function that makes no array: its results and its room are handed in."""
-    return _kept(njit(**(_MAKING | {"_nrt": False}))(function), function)
+    return _kept(njit(**_PLACING)(function), function)
 
 
 def inner(function: Callable[..., Any]) -> Any:
