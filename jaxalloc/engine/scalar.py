@@ -305,6 +305,7 @@ class Scalar:
             self._solutions,
             sum_tolerance(self._work.dtype),
             made,
+            self._describing.make_room(len(self._names), self._work.sizes.assets),
         )
 
     # ---- arguments --------------------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxalloc.kernels.scalar.across import CORE, WHOLE, Posed, Settings, Solutions, Universes
-from jaxalloc.kernels.scalar.compiling import inner, inner_sums, scalar
+from jaxalloc.kernels.scalar.compiling import inner, inner_sums, placing
 from jaxalloc.settings.status import Status
 
 Array = np.ndarray
@@ -62,7 +62,7 @@ class Portfolios(NamedTuple):
     status: Any
 
 
-class _Room(NamedTuple):
+class Room(NamedTuple):
     """Room for the vectors of a universe of N assets.
 
     Attributes:
@@ -86,6 +86,21 @@ class _Room(NamedTuple):
     crowded: Any
     full: Any
     none: Any
+
+
+def make_room(n_profiles: int, size: int) -> Room:
+    """Room for so many profiles of so many assets; only ``none`` is filled in. Python calls it."""
+    return Room(
+        x=np.empty((n_profiles, size)),
+        marginal=np.empty((n_profiles, size)),
+        w=np.empty(size),
+        variance=np.empty(size),
+        upper=np.empty(size),
+        members=np.empty(size, np.intp),
+        crowded=np.empty(size, np.bool_),
+        full=np.empty(size, np.bool_),
+        none=np.zeros(size, np.bool_),
+    )
 
 
 @inner
@@ -123,7 +138,7 @@ def _mend(w: Array, variance: Array, upper: Array) -> None:
 
 
 @inner
-def _share_out(W: Array, inner: Array, labels: Array, bound: float, x: Array, room: _Room) -> None:
+def _share_out(W: Array, inner: Array, labels: Array, bound: float, x: Array, room: Room) -> None:
     """x_i = min(bound, theta v_i) with theta such that the members of each cluster sum to its weight."""
     crowded, full, members = room.crowded, room.full, room.members
     for k in range(len(W)):
@@ -230,7 +245,7 @@ def _leads(labels: Array, weights: Array, first: Array, n_clusters: int, leads: 
                 leads[k] = i
 
 
-@scalar
+@placing
 def describe(
     universes: Universes,
     dropped: Array,
@@ -244,6 +259,7 @@ def describe(
     solutions: Solutions,
     tolerance: float,
     made: Portfolios,
+    room: Room,
 ) -> None:
     """Describe the portfolios of the first ``count`` universes.
 
@@ -260,52 +276,8 @@ def describe(
         solutions: of the part's.
         tolerance: how far from 1 weights may sum.
         made: written; its N counts no padding.
+        room: for P profiles of the universes' assets, padded.
     """
-    n_profiles, size = len(kinds.assets), universes.labels.shape[1]
-    room = _Room(
-        x=np.empty((n_profiles, size)),
-        marginal=np.empty((n_profiles, size)),
-        w=np.empty(size),
-        variance=np.empty(size),
-        upper=np.empty(size),
-        members=np.empty(size, np.intp),
-        crowded=np.empty(size, np.bool_),
-        full=np.empty(size, np.bool_),
-        none=np.zeros(size, np.bool_),
-    )
-    _describe(
-        universes,
-        dropped,
-        valid,
-        settings,
-        aggressor_weight,
-        kinds,
-        first_slot,
-        count,
-        posed,
-        solutions,
-        tolerance,
-        made,
-        room,
-    )
-
-
-@inner
-def _describe(
-    universes: Universes,
-    dropped: Array,
-    valid: Array,
-    settings: Settings,
-    aggressor_weight: Array,
-    kinds: Kinds,
-    first_slot: int,
-    count: int,
-    posed: Posed,
-    solutions: Solutions,
-    tolerance: float,
-    made: Portfolios,
-    room: _Room,
-) -> None:
     n_profiles, size, n_assets = len(kinds.assets), universes.labels.shape[1], made.weights.shape[2]
     x, marginal, w, variance, upper = room.x, room.marginal, room.w, room.variance, room.upper
     has_core = False
