@@ -1096,3 +1096,39 @@ def kkt_max_sharpe(
     c = side * rng.uniform(0.1, 0.9, K)
     c -= c @ w
     return S, 0.05 * (c + S @ w / (w @ S @ w)), u, w
+
+
+def reachable_partitions(distance: Array, linkage: str, threshold: float, rounding: float) -> set[tuple[int, ...]]:
+    """Every partition that merging a nearest pair at a time can end in, whichever of several nearest is taken.
+
+    Distances of merged groups within ``rounding`` are tied: means of tied distances differ by a rounding.
+    """
+    seen: set[frozenset[frozenset[int]]] = set()
+    ends: set[tuple[int, ...]] = set()
+
+    def gap(a: frozenset[int], b: frozenset[int]) -> float:
+        first, second = sorted(a), sorted(b)
+        pairs = distance[np.ix_(first, second)]
+        if linkage != "ward":
+            return float({"average": pairs.mean(), "single": pairs.min(), "complete": pairs.max()}[linkage])
+        inside = ((distance[np.ix_(one, one)] ** 2).mean() / 2 for one in (first, second))
+        return float(np.sqrt(2 * len(a) * len(b) / (len(a) + len(b)) * max((pairs**2).mean() - sum(inside), 0)))
+
+    def follow(groups: frozenset[frozenset[int]]) -> None:
+        if groups in seen:
+            return
+        seen.add(groups)
+        pairs = [(a, b, gap(a, b)) for a in groups for b in groups if min(a) < min(b)]
+        nearest = min((d for _, _, d in pairs), default=np.inf)
+        if nearest > threshold + rounding:
+            labels = np.empty(len(distance), int)
+            for label, group in enumerate(sorted(groups, key=min)):
+                labels[list(group)] = label
+            ends.add(tuple(labels))
+            return
+        for a, b, d in pairs:
+            if d <= nearest + rounding:
+                follow(groups - {a, b} | {a | b})
+
+    follow(frozenset(frozenset([i]) for i in range(len(distance))))
+    return ends

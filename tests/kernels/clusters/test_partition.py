@@ -270,35 +270,6 @@ def test_linkage_matrix_in_float32_is_a_tree(tol: Tolerance, dtype: Any) -> None
 # Ties
 
 
-def reachable(distance: Array, linkage: str, threshold: float) -> set[tuple[int, ...]]:
-    """Every partition that merging a nearest pair at a time can end in, whichever of several nearest is taken."""
-    seen: set[frozenset[frozenset[int]]] = set()
-    ends: set[tuple[int, ...]] = set()
-
-    def gap(a: frozenset[int], b: frozenset[int]) -> float:
-        pairs = distance[np.ix_(sorted(a), sorted(b))]
-        return float({"average": pairs.mean(), "single": pairs.min(), "complete": pairs.max()}[linkage])
-
-    def follow(groups: frozenset[frozenset[int]]) -> None:
-        if groups in seen:
-            return
-        seen.add(groups)
-        pairs = [(a, b, gap(a, b)) for a in groups for b in groups if min(a) < min(b)]
-        nearest = min((d for _, _, d in pairs), default=np.inf)
-        if nearest > threshold + 1e-12:
-            labels = np.empty(len(distance), int)
-            for label, group in enumerate(sorted(groups, key=min)):
-                labels[list(group)] = label
-            ends.add(tuple(labels))
-            return
-        for a, b, d in pairs:
-            if d <= nearest + 1e-12:  # means of tied distances differ by a rounding
-                follow(groups - {a, b} | {a | b})
-
-    follow(frozenset(frozenset([i]) for i in range(len(distance))))
-    return ends
-
-
 @cache
 def tied(n_assets: int, count: int = 16) -> Array:
     """Distances drawn from three values."""
@@ -316,7 +287,7 @@ def test_ties_end_in_a_partition_that_some_order_of_merging_gives(linkage: str, 
     several = 0
     for i, distance in enumerate(distances):
         for j, threshold in enumerate(thresholds):
-            ends = reachable(distance, linkage, threshold)
+            ends = oracles.reachable_partitions(distance, linkage, threshold, 1e-12)
             several += len(ends) > 1
             assert tuple(found.stopped.labels[i, j]) in ends
             assert tuple(found.whole.labels[i, j]) in ends
@@ -359,7 +330,7 @@ def test_ties_inside_components_do_so_too(x64: Any) -> None:
     found = host(jax.jit(jax.vmap(jax.vmap(partition, (None, 0)), (0, None)))(distances, thresholds))
     for i, distance in enumerate(distances):
         for j, threshold in enumerate(thresholds):
-            assert tuple(found.labels[i, j]) in reachable(distance, "average", threshold)
+            assert tuple(found.labels[i, j]) in oracles.reachable_partitions(distance, "average", threshold, 1e-12)
 
 
 @pytest.mark.parametrize("linkage", ["single", "complete"])

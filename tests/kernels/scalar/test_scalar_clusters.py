@@ -237,39 +237,6 @@ def test_what_is_no_number_ends_and_stays_in_its_universe(linkage: str, bad: flo
 # Ties
 
 
-def reachable(distance: Array, linkage: str, threshold: float) -> set[tuple[int, ...]]:
-    """Every partition that merging a nearest pair at a time can end in, whichever of several nearest is taken."""
-    seen: set[frozenset[frozenset[int]]] = set()
-    ends: set[tuple[int, ...]] = set()
-
-    def gap(a: frozenset[int], b: frozenset[int]) -> float:
-        first, second = sorted(a), sorted(b)
-        pairs = distance[np.ix_(first, second)]
-        if linkage != "ward":
-            return float({"average": pairs.mean(), "single": pairs.min(), "complete": pairs.max()}[linkage])
-        inside = ((distance[np.ix_(one, one)] ** 2).mean() / 2 for one in (first, second))
-        return float(np.sqrt(2 * len(a) * len(b) / (len(a) + len(b)) * max((pairs**2).mean() - sum(inside), 0)))
-
-    def follow(groups: frozenset[frozenset[int]]) -> None:
-        if groups in seen:
-            return
-        seen.add(groups)
-        pairs = [(a, b, gap(a, b)) for a in groups for b in groups if min(a) < min(b)]
-        nearest = min((d for _, _, d in pairs), default=np.inf)
-        if nearest > threshold + 1e-9:
-            labels = np.empty(len(distance), int)
-            for label, group in enumerate(sorted(groups, key=min)):
-                labels[list(group)] = label
-            ends.add(tuple(labels))
-            return
-        for a, b, d in pairs:
-            if d <= nearest + 1e-9:  # means of tied distances differ by a rounding
-                follow(groups - {a, b} | {a | b})
-
-    follow(frozenset(frozenset([i]) for i in range(len(distance))))
-    return ends
-
-
 def tied(n: int, count: int, values: tuple[float, ...] = (0.25, 0.5, 0.75)) -> Array:
     """Distances drawn from few values."""
     upper = np.triu(np.random.default_rng([7, n]).choice(values, (count, n, n)), 1)
@@ -282,7 +249,7 @@ def test_ties_end_in_a_partition_that_some_order_of_merging_gives(linkage: str) 
     for threshold in (0.21, 0.31, 0.453, 0.557, 0.703, 0.81):  # none is a height of these, so no rounding decides
         found = run(1 - 2 * distances**2, linkage, stop=threshold)
         for labels, distance in zip(found.labels, distances, strict=True):
-            ends = reachable(distance, linkage, threshold)
+            ends = oracles.reachable_partitions(distance, linkage, threshold, 1e-9)
             several += len(ends) > 1
             assert tuple(labels) in ends
     assert several > 10 or linkage == "single"  # single linkage has one answer whatever the order
