@@ -38,8 +38,10 @@ from parts import run_parts
 
 from jaxalloc.cli.timing import allocations, engine_of
 from jaxalloc.engine.batch import allocate_batch
+from jaxalloc.engine.scalar import is_scalar
 from jaxalloc.engine.scheduler import Engine
 from jaxalloc.engine.shapes import chunk_bytes, sizes_of
+from jaxalloc.kernels.lanes.backend import Backend
 from jaxalloc.settings.config import DEFAULT_PROFILES
 
 MILLION = 10**6
@@ -220,7 +222,7 @@ def plan() -> list[dict[str, Any]]:
         part, panel = tables[kind]
         known = np.log([[row["assets"], row["us_each"]] for row in results[part]]).T
         each = float(np.exp(np.interp(np.log(n_assets), *known)))
-        sizes = sizes_of((252, n_assets), "float64")
+        sizes = sizes_of((252, n_assets), "float64", scalar=is_scalar(Backend.CPU))
         parts = min(4, 1 + (os.cpu_count() or 1), -(-universes // sizes.capacity))
         held = parts * sizes.capacity * chunk_bytes(n_assets, len(DEFAULT_PROFILES), "float64")
         with tempfile.TemporaryDirectory() as folder:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -36,6 +36,7 @@ from jaxalloc.settings.config import CLUSTER_CHOICES, AllocationConfig
 from jaxalloc.universes.universe import Drawn
 
 _MANY = 100  # problems of a batch
+_INTEGERS = ("cluster_labels", "n_clusters", "lead_assets", "iterations", "status")  # among the results
 _DIRECTIONS = 8  # by how much fewer universes than of other stages are sensed at once
 
 
@@ -101,6 +102,12 @@ class PartRun:
         self._scalar = Scalar(work, self._solutions) if work.scalar else None
         self._observing = Observing(self._calls, work, items, self._scalar)
         self._wanted = np.full((len(self._names), self._count), self._scalar is None)  # problems left to the lanes
+        self._results = self._room_for_results()
+        self._left_out = np.zeros((capacity, work.n_rows if work.keep_left_out else 0), bool)
+        self._sensed = None
+        if work.sensitivities:
+            shape = capacity, len(self._names), work.n_assets
+            self._sensed = Sensitivities(*(np.zeros(shape, work.dtype) for _ in Sensitivities._fields))  # type: ignore[arg-type]
 
     def compute(self) -> Made:
         """Return the results.
@@ -110,24 +117,33 @@ class PartRun:
         """
         # no attribute: what refers to this object, and is referred to by it, stays until Python looks for such circles
         solving = Solving(self._calls, self._work, self._over_clusters, self._over_assets, self._solutions, self._tell)
-        groups = [self._pose(start, solving) for start in range(0, self._count, self._sizes.group)]
-        wanted = self._batches(solving, self._wanted, *(group.estimates for group in groups))
-        for place, name in enumerate(self._names):
-            if PROFILES[name].formula is not None:
-                for group in groups:
-                    self._weigh(group, place)
+        groups: list[Group] = []
+        for start in range(0, self._count, self._sizes.group):
+            group = self._pose(start, solving)
+            if self._wanted[:, start : start + group.count].any():
+                groups.append(group)
+            else:  # while its covariances are near
+                self._weigh(group)
+                self._finish(group)
+        n_clusters = np.ones(self._count, np.int32)
+        for group in groups:
+            n_clusters[group.start : group.start + group.count] = np.asarray(group.estimates.n_clusters)[: group.count]
+        wanted = self._batches(solving, n_clusters) if groups else []
+        for group in groups:
+            self._weigh(group)
         for batch in wanted:
             solving.solve(batch)
         self._over_clusters.release()
         self._over_assets.release()
-        return self._describe(groups)
+        for group in groups:
+            self._finish(group)
+        self._solutions.release()
+        self._report(self._count)
+        return Made(results=Allocation(**self._results), left_out=self._left_out, sensitivities=self._sensed)
 
-    def _batches(self, solving: Solving, wanted: np.ndarray, *estimates: Estimates) -> list[Batch]:
-        """The problems of the first groups that are left to the lanes. Their programs are made from now on."""
-        if not wanted.any():
-            return []
-        n_clusters = np.concatenate([np.asarray(some.n_clusters) for some in estimates])[: self._count]
-        left = batches(self._names, n_clusters, self._work.n_assets, wanted[:, : len(n_clusters)])
+    def _batches(self, solving: Solving, n_clusters: np.ndarray) -> list[Batch]:
+        """The problems that are left to the lanes, of the first universes (U,). Their programs are made from now on."""
+        left = batches(self._names, n_clusters, self._work.n_assets, self._wanted[:, : len(n_clusters)])
         for batch in left:
             solving.prefetch(batch)
         for batch in left:
@@ -168,7 +184,7 @@ class PartRun:
         estimates = self._observing.observe(universes)
         estimates = self._cluster(estimates, config, given.clusters, count)
         if is_first and self._scalar is None:
-            self._batches(solving, self._wanted, estimates)
+            self._batches(solving, np.asarray(estimates.n_clusters)[:count])
         if self._scalar is None:
             clustered = self._posed(estimates, config, start, count)
         else:
@@ -295,14 +311,16 @@ class PartRun:
 
     # ---- from solutions to results ----------------------------------------------------------------------------------
 
-    def _weigh(self, group: Group, place: int) -> None:
-        """Solve a profile by formula."""
-        name, choices = self._names[place], self._work.config
-        weigh = self._of_group(f"weigh by {name}", functools.partial(stages.weigh_group, name=name))
-        config = group.config.replace(linkage=choices.linkage, distance=choices.distance, detone=choices.detone)
-        steps = self._steps(group.count)
-        solution = self._calls.run(weigh, group.estimates, config, steps)
-        self._solutions.put(slice(group.start, group.start + self._sizes.group), place, solution)
+    def _weigh(self, group: Group) -> None:
+        """Solve the profiles that have a formula."""
+        choices = self._work.config
+        for place, name in enumerate(self._names):
+            if PROFILES[name].formula is None:
+                continue
+            weigh = self._of_group(f"weigh by {name}", functools.partial(stages.weigh_group, name=name))
+            config = group.config.replace(linkage=choices.linkage, distance=choices.distance, detone=choices.detone)
+            solution = self._calls.run(weigh, group.estimates, config, self._steps(group.count))
+            self._solutions.put(slice(group.start, group.start + self._sizes.group), place, solution)
 
     def _tell(self, solved: int) -> None:
         """Report progress: a universe counts as done by as much as its problems are."""
@@ -338,66 +356,50 @@ class PartRun:
         universes = group.estimates, group.clustered.sleeve, config, weights, altered, group.n_observations
         return stage, *universes, np.int32(-(-group.count // few))
 
-    def _describe(self, groups: Sequence[Group]) -> Made:
-        work, capacity = self._work, self._capacity
-        results = self._described_in_lanes(groups) if self._scalar is None else self._described(self._scalar, groups)
-        sensed = self._sensed(groups) if work.sensitivities else None
-        for group in groups:
-            work.give_back(group.estimates.covariance)
-        self._solutions.release()
-        left_out = np.zeros((capacity, work.n_rows if work.keep_left_out else 0), bool)
-        for group in groups:
-            if group.left_out is not None:
-                left_out[group.start : group.start + group.count] = group.left_out
-        self._report(self._count)
-        return Made(results=results, left_out=left_out, sensitivities=sensed)
-
-    def _described(self, scalar: Scalar, groups: Sequence[Group]) -> Allocation:
-        """The portfolios, by scalar kernels."""
-        made = scalar.portfolios(self._capacity)
-        for group in groups:
-            self._calls.check()
-            scalar.describe(group.estimates, group.clustered, group.config, group.start, group.count, made)
-        return Allocation(**made._asdict())
-
-    def _described_in_lanes(self, groups: Sequence[Group]) -> Allocation:
-        """The portfolios, by programs of up to four profiles."""
-        results: dict[str, np.ndarray] = {}
-
-        def room(name: str, values: np.ndarray) -> np.ndarray:
-            if name not in results:
-                shape = (len(self._names), *values.shape[2:]) if name in PROFILE_FIELDS else values.shape[1:]
-                results[name] = np.zeros((self._capacity, *shape), values.dtype)
-            return results[name]
-
-        for group in groups:
-            at = slice(group.start, group.start + group.count)
-            for first in range(0, len(self._names), PORTFOLIOS):
-                made = self._calls.run(*self._description(group, first))
-                places = slice(first, min(first + PORTFOLIOS, len(self._names)))
-                for name in RESULT_FIELDS:
-                    values = np.asarray(getattr(made, name))[: group.count]
-                    if name in BY_ASSET_FIELDS:
-                        values = values[..., : self._work.n_assets]
-                    into = room(name, values)
-                    if name in PROFILE_FIELDS:
-                        into[at, places] = values[:, : places.stop - first]
-                    elif name == "aggressors":  # of the profile that has a sleeve
-                        into[at] |= values
-                    else:
-                        into[at] = values
-        return Allocation(**results)
-
-    def _sensed(self, groups: Sequence[Group]) -> Sensitivities:
-        """What the portfolios hang on."""
-        shape = self._capacity, len(self._names), self._work.n_assets
-        sensed = Sensitivities(*(np.zeros(shape, self._work.dtype) for _ in Sensitivities._fields))  # type: ignore[arg-type]
-        for group in groups:
-            at = slice(group.start, group.start + group.count)
+    def _finish(self, group: Group) -> None:
+        """The results of a group whose profiles are all solved."""
+        self._calls.check()
+        at = slice(group.start, group.start + group.count)
+        if self._scalar is None:
+            self._describe_in_lanes(group)
+        else:
+            universes = group.estimates, group.clustered, group.config
+            self._scalar.describe(*universes, group.start, group.count, self._results)
+        if self._sensed is not None:
             for place in range(len(self._names)):
-                for into, values in zip(sensed, self._calls.run(*self._sensing(group, place)), strict=True):
+                for into, values in zip(self._sensed, self._calls.run(*self._sensing(group, place)), strict=True):
                     into[at, place] = np.asarray(values)[: group.count, : self._work.n_assets]
-        return sensed
+        if group.left_out is not None:
+            self._left_out[at] = group.left_out
+        self._work.give_back(group.estimates.covariance)
+
+    def _describe_in_lanes(self, group: Group) -> None:
+        """Describe a group's portfolios by programs of up to four profiles."""
+        at = slice(group.start, group.start + group.count)
+        for first in range(0, len(self._names), PORTFOLIOS):
+            made = self._calls.run(*self._description(group, first))
+            places = slice(first, min(first + PORTFOLIOS, len(self._names)))
+            for name, into in self._results.items():
+                values = np.asarray(getattr(made, name))[: group.count]
+                if name in BY_ASSET_FIELDS:
+                    values = values[..., : self._work.n_assets]
+                if name in PROFILE_FIELDS:
+                    into[at, places] = values[:, : places.stop - first]
+                elif name == "aggressors":  # of the profile that has a sleeve
+                    into[at] |= values
+                else:
+                    into[at] = values
+
+    def _room_for_results(self) -> dict[str, np.ndarray]:
+        """The fields of the results, all 0."""
+        dtype, kinds = self._work.dtype, {"aggressors": bool} | dict.fromkeys(_INTEGERS, np.int32)
+
+        def room(name: str) -> np.ndarray:
+            profiles = (len(self._names),) if name in PROFILE_FIELDS else ()
+            assets = (self._work.n_assets,) if name in BY_ASSET_FIELDS else ()
+            return np.zeros((self._capacity, *profiles, *assets), kinds.get(name, dtype))
+
+        return {name: room(name) for name in RESULT_FIELDS}
 
 
 def _padded(values: Any, *sizes: int) -> np.ndarray:

@@ -33,7 +33,7 @@ from jaxalloc.settings.config import AllocationConfig
 from jaxalloc.universes.universe import Drawn
 
 if TYPE_CHECKING:
-    from jaxalloc.kernels.scalar import across, describing
+    from jaxalloc.kernels.scalar import across
 
 _OFF = "off"
 
@@ -257,31 +257,6 @@ class Scalar:
 
     # ---- portfolios -------------------------------------------------------------------------------------------------
 
-    def portfolios(self, capacity: int) -> describing.Portfolios:
-        """Room for the portfolios of so many universes, all 0."""
-        dtype, profiles, assets = self._work.dtype, len(self._names), self._work.n_assets
-
-        def room(kind: Any, *shape: int) -> np.ndarray:
-            return np.zeros((capacity, *shape), kind)
-
-        return self._describing.Portfolios(
-            weights=room(dtype, profiles, assets),
-            cluster_labels=room(np.int32, assets),
-            n_clusters=room(np.int32),
-            cluster_weights=room(dtype, profiles, assets),
-            lead_assets=room(np.int32, profiles, assets),
-            aggressors=room(bool, assets),
-            antifragility=room(dtype, assets),
-            volatility=room(dtype, profiles),
-            expected_return=room(dtype, profiles),
-            risk_contributions=room(dtype, profiles, assets),
-            asset_bound=room(dtype, profiles),
-            cluster_bound=room(dtype, profiles),
-            optimality_gap=room(dtype, profiles),
-            iterations=room(np.int32, profiles),
-            status=room(np.int32, profiles),
-        )
-
     def describe(
         self,
         estimates: Estimates,
@@ -289,9 +264,9 @@ class Scalar:
         config: AllocationConfig,
         start: int,
         count: int,
-        made: describing.Portfolios,
+        results: dict[str, np.ndarray],
     ) -> None:
-        """Describe the portfolios of a group, whose profiles are all solved; the results are put in ``made``."""
+        """Describe the portfolios of a group, whose profiles are all solved; the ``results`` are written."""
         self._describing.describe(
             self._universes(estimates),
             _read(estimates.dropped),
@@ -304,7 +279,7 @@ class Scalar:
             self._posed(clustered),
             self._solutions,
             sum_tolerance(self._work.dtype),
-            made,
+            self._describing.Portfolios(**results),
             self._describing.make_room(len(self._names), self._work.sizes.assets),
         )
 
@@ -377,12 +352,16 @@ class Scalar:
         )
 
     def _scratch(self) -> across.Scratch:
+        """Room for correlations: one matrix in float32, whose precision both are of."""
         square, room = (self._work.sizes.assets**2,), self._work.room.on_host
-        return self._across.Scratch(correlation=room(square, np.float64), float32_correlation=room(square, np.float32))
+        float32 = room(square, np.float32)
+        own = float32 if self._work.dtype == np.float32 else room(square, np.float64)
+        return self._across.Scratch(correlation=own, float32_correlation=float32)
 
     def _release(self, scratch: across.Scratch) -> None:
-        for matrix in scratch:
-            self._work.room.give_back(matrix)
+        self._work.room.give_back(scratch.float32_correlation)
+        if scratch.correlation is not scratch.float32_correlation:
+            self._work.room.give_back(scratch.correlation)
 
 
 def _clustered(posed: across.Posed) -> Clustered:

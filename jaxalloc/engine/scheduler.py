@@ -201,7 +201,7 @@ class Engine:
                 if drawn.returns is not None:  # simulated, of any length
                     panel, self.n_rows = None, drawn.weights.shape[1]
         memory = None if first.platform == "cpu" else (first.memory_stats() or {}).get("bytes_limit")
-        own_returns = panel is None
+        own_returns, scalar = panel is None, is_scalar(self.backend)
         self.sizes = sizes_of(
             (self.n_rows, self.n_assets),
             self.dtype,
@@ -209,13 +209,13 @@ class Engine:
             memory,
             own_returns=own_returns,
             simulated=own_returns and drawing is not None,
+            scalar=scalar,
         )
         wanted = self.sizes.capacity * len(self.devices) if chunk_size is None else chunk_size
         self.chunk_size = self.sizes.group * -(-whole_number("chunk_size", wanted, 1) // self.sizes.group)
         shared = None
         if panel is not None:
             shared = share(cast(panel, float).astype(self.dtype, copy=False), self.sizes.assets, self.devices)
-        scalar = is_scalar(self.backend)
         self.works = [
             Work(
                 device=device,

@@ -39,6 +39,7 @@ PORTFOLIOS = 4  # of a universe, described together
 CHUNK_BYTES = 2**28  # of the covariances of a part of a chunk
 _MOST_UNIVERSES = 2048  # of a part of a chunk
 _GROUPS = ((20, 512), (52, 256), (160, 128), (508, 64), (1004, 16))  # universes of a group, by the most assets
+_SCALAR_GROUPS = (*_GROUPS[:3], (252, 16))  # their stages then find the covariances in the cache that cores share
 _LEAST_GROUP = 8
 WEIGHTS_BYTES = 2**26  # of the weights of the rows in a group's universes: at N = 20, up to 16,384 rows in float64
 _MEASURED_BYTES = 2**26  # of the returns of portfolios that are measured at once
@@ -107,6 +108,7 @@ def sizes_of(
     memory: int | None = None,
     own_returns: bool = False,
     simulated: bool = False,
+    scalar: bool = False,
 ) -> Sizes:
     """Choose the sizes: groups large enough for a matrix product, steps small enough for the cache.
 
@@ -122,6 +124,7 @@ def sizes_of(
         memory: bytes of the device's memory, if known.
         own_returns: whether every universe has returns of its own.
         simulated: whether those are drawn, a group's at once, and so are on the device together.
+        scalar: whether scalar kernels compute what they can.
     """
     on_cpu = backend is Backend.CPU
     of_rows = ROWS if not own_returns else OWN_ROWS if on_cpu and not simulated else MOVED_ROWS
@@ -132,7 +135,8 @@ def sizes_of(
         # few covariances fit the cache, so that moments and clusters are computed for few universes at once; a panel's
         # table of outer products hardly does, and is fetched and packed anew for the products of each group
         few = 64 if assets <= 52 else 16 if assets <= 128 else 8 if assets <= 252 else 4 if assets <= 508 else 2
-        group = next((universes for most, universes in _GROUPS if assets <= most), _LEAST_GROUP)
+        groups = _SCALAR_GROUPS if scalar else _GROUPS
+        group = next((universes for most, universes in groups if assets <= most), _LEAST_GROUP)
         # returns of their own are padded by memory that nobody touches, unless they are drawn
         weighed = shape[0] if own_returns and not simulated else rows
         group = _power_of_two(WEIGHTS_BYTES // (weighed * size), 1, group)

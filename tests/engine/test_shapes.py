@@ -64,14 +64,22 @@ def test_an_asset_more_costs_little() -> None:
 
 @pytest.mark.parametrize("own_returns", [False, True], ids=["a panel", "own returns"])
 @pytest.mark.parametrize(
-    ("backend", "memory"), [(Backend.CPU, None), (Backend.ACCELERATOR, None), (Backend.ACCELERATOR, 2**36)]
+    ("backend", "memory", "scalar"),
+    [
+        (Backend.CPU, None, False),
+        (Backend.CPU, None, True),
+        (Backend.ACCELERATOR, None, False),
+        (Backend.ACCELERATOR, 2**36, False),
+    ],
 )
-def test_parts_are_whole_groups_within_their_memory(backend: Backend, memory: int | None, own_returns: bool) -> None:
+def test_parts_are_whole_groups_within_their_memory(
+    backend: Backend, memory: int | None, scalar: bool, own_returns: bool
+) -> None:
     most = 2**28 if backend is Backend.CPU else 2**30 if memory is None else memory // 8
     for n_assets in (1, 8, 12, 33, 53, 100, 129, 250, 431, 1000, 3000):
         for n_rows in (2, 60, 252, 1500, 9000):
             for kind in (np.float32, np.float64):
-                chosen = sizes_of((n_rows, n_assets), kind, backend, memory, own_returns)
+                chosen = sizes_of((n_rows, n_assets), kind, backend, memory, own_returns, scalar=scalar)
                 assert chosen.assets >= n_assets
                 assert chosen.rows >= n_rows
                 assert chosen.capacity % chosen.group == chosen.group % chosen.few == chosen.few % chosen.own == 0

@@ -197,7 +197,7 @@ def _largest(order: Array, descending: Array, i: int, weights: Array, wanted: fl
         n += c > 0
         weight += c
         r += 1
-    return n
+    return int(n)
 
 
 @inner_sums
@@ -224,7 +224,7 @@ def _largest_between(
             n += c > 0
             weight += c
         begin += _WORD
-    return n
+    return int(n)
 
 
 @inner_sums

@@ -13,10 +13,10 @@ import numpy as np
 
 from jaxalloc.kernels.scalar.compiling import inner, inner_sums
 from jaxalloc.kernels.scalar.log_newton import ROOM
+from jaxalloc.kernels.scalar.vectors import SIDE, add_transposed
 
 Array = np.ndarray
 
-_BLOCK = 16  # rows of a square of a matrix
 _MOST_STEPS = 200  # of the search for the asset bound, which ends after a handful
 
 
@@ -169,8 +169,10 @@ def correlate(covariance: Array, labels: Array, inner: Array, C: Array, float32_
     """Correlations of the clusters, in place: what assets below the diagonal add up to, and then both triangles."""
     n_clusters, n_assets = len(C), len(labels)
     own, v, inverse = room.own, room.scaled, room.inverse
+    alone = room.start[n_clusters] == n_clusters
     for k in range(n_clusters):
         inverse[k] = 1 / room.sigma[k]
+        alone = alone and labels[k] == k
     for i in range(n_assets):
         own[i], v[i] = 0, 0.0
         if labels[i] >= 0:  # others have no covariance
@@ -182,15 +184,21 @@ def correlate(covariance: Array, labels: Array, inner: Array, C: Array, float32_
         if v[i] == 0:
             continue
         row, line, factor = C[own[i]], covariance[i], v[i]
-        for j in range(i):
-            row[own[j]] += factor * v[j] * line[j]
-    for above in range(0, n_clusters, _BLOCK):  # in squares that the near cache holds
-        for left in range(0, above + 1, _BLOCK):
-            for k in range(above, min(above + _BLOCK, n_clusters)):
-                for j in range(left, min(left + _BLOCK, k)):
-                    rho = C[k, j] + C[j, k]
-                    C[k, j], C[j, k] = rho, rho
-                    float32_C[k, j], float32_C[j, k] = rho, rho
+        if alone:  # every asset is a cluster, which has its number
+            for j in range(i):
+                row[j] = factor * v[j] * line[j]
+        else:
+            for j in range(i):
+                row[own[j]] += factor * v[j] * line[j]
+    whole = n_clusters // SIDE * SIDE
+    for above in range(0, whole, SIDE):
+        for left in range(0, above + 1, SIDE):
+            add_transposed(C, float32_C, above, left)
+    for k in range(whole, n_clusters):
+        for j in range(k):
+            rho = C[k, j] + C[j, k]
+            C[k, j], C[j, k] = rho, rho
+            float32_C[k, j], float32_C[j, k] = rho, rho
     for k in range(n_clusters):
         C[k, k] = 1
         float32_C[k, k] = 1

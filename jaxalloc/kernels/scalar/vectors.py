@@ -22,6 +22,8 @@ BYTES = 64  # of a vector
 # of a block of products: rows, and vectors of columns. As many sums as fit the registers: 32 of whole vectors, or fewer
 LEFT, RIGHT = (8, 2) if llvmlite.binding.get_host_cpu_features().get("avx512f") else (4, 1)
 
+SIDE = 8  # of a square that is transposed
+
 _MAY_FUSE = ("contract",)  # a product and a sum in one operation
 
 
@@ -47,10 +49,10 @@ def trailing_zeros(typingctx: Any, word: Any) -> Any:
 class _Vectors:
     """What one builder writes: vectors of the entries of arrays that numba hands over, each in one piece by rows."""
 
-    def __init__(self, context: Any, builder: Any, kind: Any) -> None:
-        """Take the kind of array whose entries a vector holds."""
+    def __init__(self, context: Any, builder: Any, kind: Any, size: int | None = None) -> None:
+        """Take the kind of array whose entries a vector holds, and how many if not 64 bytes."""
         self._context, self.builder = context, builder
-        self.size = lanes(kind.dtype.name)
+        self.size = size or lanes(kind.dtype.name)
         self.scalar, self._width = context.get_value_type(kind.dtype), kind.dtype.bitwidth
         self.vector, self.wide = ir.VectorType(self.scalar, self.size), ir.VectorType(ir.DoubleType(), self.size)
 
@@ -94,6 +96,19 @@ class _Vectors:
     def add_product(self, total: Any, a: Any, b: Any) -> Any:
         """A product added to a total."""
         return self.builder.fadd(total, self.builder.fmul(a, b, flags=_MAY_FUSE), flags=_MAY_FUSE)
+
+    def transposed(self, rows: list[Any]) -> list[Any]:
+        """The columns of a square matrix, from as many rows as a vector has entries."""
+        n, step, places = self.size, self.size // 2, ir.VectorType(ir.IntType(32), self.size)
+        while step:  # of all squares of twice that side, two quarters change places
+            exchanged = list(rows)
+            for i in (i for i in range(n) if not i & step):
+                upper = [j if not j & step else n + j - step for j in range(n)]
+                lower = [j + step if not j & step else n + j for j in range(n)]
+                for row, wanted in ((i, upper), (i + step, lower)):
+                    exchanged[row] = self.builder.shuffle_vector(rows[i], rows[i + step], ir.Constant(places, wanted))
+            rows, step = exchanged, step // 2
+        return rows
 
     def to_doubles(self, value: Any) -> Any:
         """A vector of doubles."""
@@ -270,3 +285,38 @@ def _scale(v: _Vectors, place: dict[str, Any], first: Any, groups: list[Any], su
             centred = builder.fsub(v.to_doubles(builder.load(total)), builder.fmul(shift, means[r]))
             value = builder.select(builder.and_(kept[r], is_kept), builder.fmul(v.all(factor), centred), zero)
             builder.store(v.narrowed(value), total)
+
+
+@_written
+def add_transposed(typingctx: Any, matrix: Any, float32_matrix: Any, above: Any, left: Any) -> Any:
+    """Make a square of `SIDE` rows and columns the sum of itself and of its mirror image, transposed, and that as well.
+
+    Args:
+        typingctx: numba's.
+        matrix: (K, K) float32 or float64, both changed.
+        float32_matrix: (K, K) float32, written as well; the matrix itself if that is float32.
+        above: the square's first row, at most K - `SIDE`.
+        left: its first column, likewise; what lies on the diagonal is its own mirror image.
+    """
+
+    def write(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        v, other = (_Vectors(context, builder, kind, SIDE) for kind in (matrix, float32_matrix))
+        place, other_place = (own.data(signature.args[i], arguments[i]) for i, own in enumerate((v, other)))
+        columns, rows = v.lengths(matrix, arguments[0])[1], [v.number(i) for i in range(SIDE)]
+
+        def at(row: Any, column: Any) -> Any:
+            return builder.add(builder.mul(row, columns), column)
+
+        own = [at(builder.add(arguments[2], row), arguments[3]) for row in rows]
+        mirrored = [at(builder.add(arguments[3], row), arguments[2]) for row in rows]
+        transposed = v.transposed([v.load(v.at(place, entry)) for entry in mirrored])
+        totals = [
+            builder.fadd(v.load(v.at(place, entry)), turned) for entry, turned in zip(own, transposed, strict=True)
+        ]
+        for entry, total in zip([*own, *mirrored], [*totals, *v.transposed(totals)], strict=True):
+            v.store(total, v.at(place, entry))
+            if matrix.dtype != float32_matrix.dtype:
+                other.store(builder.fptrunc(total, other.vector), other.at(other_place, entry))
+        return context.get_dummy_value()
+
+    return types.void(matrix, float32_matrix, types.intp, types.intp), write
