@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
-from helpers import Array, N, T, Tolerance, host, universes
+from helpers import Array, N, T, Tolerance, batched, host, universes
 
 import jaxalloc as ja
 from jaxalloc.engine.batch import allocate_batch
@@ -73,7 +73,7 @@ def test_sizes_far_apart_are_portfolios_or_a_status(kind: str, dtype: Any) -> No
 
 def test_traced_allocations_keep_the_promise_too(x64: Any) -> None:
     x = (returns_of("skewed") * 10.0 ** powers(MOST[x64])[:, None, :]).astype(x64)
-    mapped = jax.jit(jax.vmap(ja.allocate, in_axes=(0, None, 0, 0)))
+    mapped = batched(ja.allocate, axes=(0, None, 0, 0))
     index = np.linspace(0, len(x) - 1, 16).astype(int)
     _, weights, masks = universes()
     ones = np.ones_like(weights[:16]), np.ones_like(masks[:16])
