@@ -63,7 +63,7 @@ def test_sizes_far_apart_are_portfolios_or_a_status(kind: str, dtype: Any) -> No
     assert_portfolios(own, tol)
     assert (own.status & 1 == 0).any(axis=1).mean() > 0.6
     one = np.ones((1, T), dtype)
-    shared = [allocate_batch(each, ALL, one) for each in x[:: 5 if kind == "plain" else 3]]
+    shared = [allocate_batch(each, ALL, one) for each in x[:: 9 if kind == "plain" else 5]]
     for found in shared:
         assert_portfolios(found, tol)
     single = [host(ja.allocate(each, DEFAULT)) for each in x[::7]]

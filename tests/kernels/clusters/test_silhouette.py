@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import numpy as np
@@ -38,24 +39,32 @@ def judge(distances: Array, active: Array, most: Any, linkage: str = "average") 
     return host(batched(judged, linkage=linkage)(distances, active, most))
 
 
-@pytest.mark.parametrize("linkage", LINKAGES)
-@pytest.mark.parametrize(("n_assets", "count"), [(3, 20), (9, 150), (45, 30)])
-def test_scores_are_scikit_learn_s(linkage: str, n_assets: int, count: int, dtype: Any, tol: Tolerance) -> None:
+@functools.cache
+def cases(linkage: str, n_assets: int, count: int) -> tuple[Array, Array, Array, list[dict[int, float]]]:
+    """Distances, assets that take part, and the most clusters; with scikit-learn's scores, for both precisions."""
     distances = markets(n_assets, count)
     rng = np.random.default_rng(7)
     active = rng.random((count, n_assets)) < 0.9
     active[: count // 2] = True
     most = rng.integers(2, 43, count).astype(np.int32)
+    inside = (distance[np.ix_(own, own)] for distance, own in zip(distances, active, strict=True))
+    scores = [oracles.silhouette_scores(own, linkage, int(k)) for own, k in zip(inside, most, strict=True)]
+    return distances, active, most, scores
+
+
+@pytest.mark.parametrize("linkage", LINKAGES)
+@pytest.mark.parametrize(("n_assets", "count"), [(3, 20), (9, 150), (45, 30)])
+def test_scores_are_scikit_learn_s(linkage: str, n_assets: int, count: int, dtype: Any, tol: Tolerance) -> None:
+    distances, active, most, scores = cases(linkage, n_assets, count)
     found, chosen = judge(distances.astype(dtype), active, most, linkage)
-    for i, distance in enumerate(distances):
-        inside = distance[np.ix_(active[i], active[i])]
-        expected = oracles.silhouette_scores(inside, linkage, int(most[i]))
+    for i, (distance, expected) in enumerate(zip(distances, scores, strict=True)):
         np.testing.assert_array_equal(np.flatnonzero(found[i] > NO_CUT), sorted(expected))
         np.testing.assert_allclose([found[i][k] for k in expected], [*expected.values()], atol=tol.rtol)
         ranked = sorted(expected.values())
         if dtype == np.float64 and (len(ranked) < 2 or ranked[-1] - ranked[-2] > 1e-9):
             wanted = np.full(n_assets, -1)
-            wanted[active[i]] = oracles.clusters_silhouette(inside, linkage, int(most[i]))
+            inside = distance[np.ix_(active[i], active[i])]
+            wanted[active[i]] = oracles.clusters_silhouette(inside, linkage, int(most[i]), scores=expected)
             np.testing.assert_array_equal(chosen[i], wanted)
 
 
