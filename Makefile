@@ -21,7 +21,7 @@ OF_LANES := tests/engine/test_batch.py tests/engine/test_choices.py tests/portfo
 BY_LANES := tests/engine/test_windows.py tests/engine/test_devices.py tests/engine/test_compilations.py \
 	tests/studies/test_study.py
 
-.PHONY: help demo test test-lanes test-slow test-gpu test-dist test-lowest test-newest lint docs screenshots dist bench accuracy throughput gpu gpu-ahead growth limits gradients cuts studies reproduce out-of-sample clean
+.PHONY: help demo test kernels test-lanes test-slow test-gpu test-dist test-lowest test-newest lint docs screenshots dist bench accuracy throughput gpu gpu-ahead growth limits gradients cuts studies reproduce out-of-sample clean
 help:
 	@echo "make demo        allocate the embedded market: tables, 1,000 bootstrap resamples, files, a report"
 	@echo "make test        tests (minutes); make test-slow: the rest; make test-gpu: those that need a GPU"
@@ -87,6 +87,10 @@ demo: $(VENV)/.report
 test: $(VENV)/.test
 	$(QUICKLY) $(BIN)/python $(PYTEST)
 
+# for CI, which has other work for the second core meanwhile: the scalar kernels, which two workers would compile each
+kernels: $(VENV)/.test
+	$(QUICKLY) $(BIN)/python .ci/compile_kernels.py
+
 test-lanes: $(VENV)/.test
 	JAXALLOC_NUMBA=off $(BIN)/python $(PYTEST) -p no:cacheprovider $(OF_LANES)
 	$(QUICKLY) JAXALLOC_NUMBA=off $(BIN)/python $(PYTEST) -p no:cacheprovider $(BY_LANES)
@@ -125,6 +129,7 @@ $(NEWEST)/.made: pyproject.toml
 
 test-newest: $(NEWEST)/.made
 	@$(NEWEST)/bin/python -c 'import jax, sys; print("newest: Python", sys.version.split()[0], "and JAX", jax.__version__)'
+	$(QUICKLY) $(NEWEST)/bin/python .ci/compile_kernels.py
 	$(NEWEST)/bin/python $(PYTEST) -p no:cacheprovider $(OF_VERSIONS)
 
 lint: $(VENV)/.dev
