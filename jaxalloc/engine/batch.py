@@ -93,20 +93,28 @@ def allocate_batch(
         none = np.zeros((1, *x.shape[1:]), x.dtype) if x.ndim == 3 else None
         chunk = engine.start(Items(weights=np.zeros((1, x.shape[-2])), mask=np.zeros((1, x.shape[-1])), returns=none))
         return _named(jax.tree.map(lambda leaf: leaf[:0], chunk.allocation()), symbols, config)
-    results: dict[str, np.ndarray] = {}
-    for start in range(0, len(masks), engine.chunk_size):
-        part = slice(start, min(start + engine.chunk_size, len(masks)))
-        items = Items(weights=weights[part], mask=masks[part], returns=x[part] if x.ndim == 3 else None)
+    chunks = [slice(start, start + engine.chunk_size) for start in range(0, len(masks), engine.chunk_size)]
+    whole: Allocation | None = None
+    for chunk in chunks:
+        items = Items(weights=weights[chunk], mask=masks[chunk], returns=x[chunk] if x.ndim == 3 else None)
         allocation = engine.finish(items, progress=progress)
-        for name in RESULT_FIELDS:
-            values = getattr(allocation, name)
-            results.setdefault(name, np.empty((len(masks), *values.shape[1:]), values.dtype))[part] = values
+        if whole is None:
+            whole = allocation if len(chunks) == 1 else _room_like(allocation, len(masks))
+        if len(chunks) > 1:
+            for name in RESULT_FIELDS:
+                getattr(whole, name)[chunk] = getattr(allocation, name)
     engine.leave()
-    result = _named(Allocation(**results), symbols, config)
+    assert whole is not None
+    result = _named(whole, symbols, config)
     if panel is not None and not valid_universes(result.status).any():
         why = why_invalid(panel, config, x.dtype, weights[0], masks[0])
         warnings.warn(f"nothing was allocated; in the first universe: {lowered(why)}", AllocationWarning, stacklevel=2)
     return result
+
+
+def _room_like(allocation: Allocation, count: int) -> Allocation:
+    """Room for the results of so many universes."""
+    return jax.tree.map(lambda values: np.empty((count, *values.shape[1:]), values.dtype), allocation)
 
 
 def _named(result: Allocation, symbols: tuple[str, ...] | None, config: AllocationConfig) -> Allocation:

@@ -10,6 +10,7 @@ from jax import Array
 
 from jaxalloc.arguments.arrays import cast
 from jaxalloc.engine.stages import DrawNumbers
+from jaxalloc.kernels.lanes.backend import setting
 from jaxalloc.markets.holes import Gaps, most_holes
 from jaxalloc.universes.bootstrap import Method, method_of
 from jaxalloc.universes.universe import Draw, Kernel
@@ -75,7 +76,7 @@ def drawing_of(draws: tuple[Draw, ...], key: Array, gaps: Gaps, dtype: np.dtype)
 def _resampling(draws: tuple[Draw, ...], numbers: DrawNumbers) -> Resampling | None:
     """The resampling that some steps are; None if they are another one, or JAX's generator is set to draw others."""
     method = method_of(draws[0].kernel) if len(draws) == 1 else None
-    if method is None or draws[0].anew is not None or not jax.config.values["jax_threefry_partitionable"]:
+    if method is None or draws[0].anew is not None or not setting("jax_threefry_partitionable"):
         return None
     gaps = numbers.gaps
     columns = np.flatnonzero(gaps.any(axis=0))

@@ -28,7 +28,7 @@ from jaxalloc.engine.stages import Items
 from jaxalloc.kernels.lanes.compiling import Emitter
 from jaxalloc.portfolios.describing import kinds_of
 from jaxalloc.portfolios.estimates import Estimates, with_partition
-from jaxalloc.portfolios.posing import Clustered
+from jaxalloc.portfolios.posing import Clustered, Posed
 from jaxalloc.portfolios.profiles import PROFILES
 from jaxalloc.portfolios.result import BY_ASSET_FIELDS, PROFILE_FIELDS, RESULT_FIELDS, Allocation
 from jaxalloc.portfolios.sensitivity import Sensitivities
@@ -160,16 +160,19 @@ class PartRun:
         cluster, pose = self._clustering(), self._posing()
         if is_first:  # programs are made in the order in which they are needed, as many at once as there are cores
             self._observing.prefetch(universes)
-            shapes = stages.shapes_of_estimates(sizes.group, sizes.assets, self._work.dtype)
             if self._scalar is None or not self._scalar.finds_clusters(given.clusters):
+                shapes = stages.shapes_of_estimates(sizes.group, sizes.assets, self._work.dtype)
                 self._calls.prefetch(cluster, shapes, self._choices(config), given.clusters, steps)
-            if self._scalar is None:
-                self._calls.prefetch(pose, shapes, config, steps, self._work.shape_of_covariances())
+                if self._scalar is None:
+                    self._calls.prefetch(pose, shapes, config, steps, self._work.shape_of_covariances())
         estimates = self._observing.observe(universes)
         estimates = self._cluster(estimates, config, given.clusters, count)
         if is_first and self._scalar is None:
             self._batches(solving, self._wanted, estimates)
-        clustered = self._solve_or_pose(estimates, config, start, count)
+        if self._scalar is None:
+            clustered = self._posed(estimates, config, start, count)
+        else:
+            clustered = self._solved_or_left(self._scalar, estimates, config, start, count)
         left_out = None
         if self._work.keep_left_out:
             left_out = np.asarray(drawn.weights)[:count, : self._work.n_rows] == 0
@@ -200,34 +203,47 @@ class PartRun:
         estimates = with_partition(estimates, partition)
         return link_group(self._calls, self._work, estimates, pieces, np.asarray(config.distance_threshold), count)
 
-    def _solve_or_pose(self, estimates: Estimates, config: AllocationConfig, start: int, count: int) -> Clustered:
-        """Solve the problems of a group by scalar kernels, or pose them; keep those that are left to the lanes."""
-        slots, steps = np.arange(start, start + count), self._steps(count)
-        over_assets = any(PROFILES[name].over_assets for name in self._names)
-        see = self._of_group("see", stages.see_group), estimates, config, steps
+    def _posed(self, estimates: Estimates, config: AllocationConfig, start: int, count: int) -> Clustered:
+        """Pose the problems of a group, and keep them for the lanes."""
+        slots = np.arange(start, start + count)
         rows = canonical_each(np.asarray(estimates.n_clusters)[:count], CLUSTERS)
-        n_assets = np.full(count, canonical(self._work.n_assets, CLUSTERS))
-        if self._scalar is None:
-            clustered, posed = self._calls.run(
-                self._posing(), estimates, config, steps, self._work.room_for_covariances()
-            )
-            self._over_clusters.put(posed, slots, rows)
-            self._work.give_back(posed.covariance)
-            if over_assets:
-                self._over_assets.put(self._calls.run(*see), slots, n_assets)
-            return clustered
+        room = self._work.room_for_covariances()
+        clustered, posed = self._calls.run(self._posing(), estimates, config, self._steps(count), room)
+        self._over_clusters.put(posed, slots, rows)
+        self._work.give_back(posed.covariance)
+        if self._is_over_assets():
+            self._over_assets.put(self._seen(estimates, config, count), slots, self._assets_each(count))
+        return clustered
+
+    def _solved_or_left(
+        self, scalar: Scalar, estimates: Estimates, config: AllocationConfig, start: int, count: int
+    ) -> Clustered:
+        """Solve the problems of a group by scalar kernels, and keep those that these leave to the lanes."""
         self._calls.check()
-        clustered, left = self._scalar.solve_clusters(estimates, config, start, count)
+        clustered, left = scalar.solve_clusters(estimates, config, start, count)
         if left.posed is not None and len(left.which):
-            self._over_clusters.put(left.posed, slots[left.which], rows[left.which])
+            rows = canonical_each(np.asarray(estimates.n_clusters)[left.which], CLUSTERS)
+            self._over_clusters.put(left.posed, start + left.which, rows)
         self._leave(left, start, count)
-        if over_assets:
-            left = self._scalar.solve_assets(estimates, config, start, count)
+        if self._is_over_assets():
+            left = scalar.solve_assets(estimates, config, start, count)
             if len(left.which):
-                seen = jax.tree.map(lambda leaf: np.asarray(leaf)[left.which], self._calls.run(*see))
-                self._over_assets.put(seen, slots[left.which], n_assets[left.which])
+                seen = self._seen(estimates, config, count)
+                some = jax.tree.map(lambda leaf: np.asarray(leaf)[left.which], seen)
+                self._over_assets.put(some, start + left.which, self._assets_each(len(left.which)))
             self._leave(left, start, count)
         return clustered
+
+    def _is_over_assets(self) -> bool:
+        return any(PROFILES[name].over_assets for name in self._names)
+
+    def _seen(self, estimates: Estimates, config: AllocationConfig, count: int) -> Posed:
+        """The problems over the assets of a group."""
+        return self._calls.run(self._of_group("see", stages.see_group), estimates, config, self._steps(count))
+
+    def _assets_each(self, count: int) -> np.ndarray:
+        """The canonical size of as many problems over assets."""
+        return np.full(count, canonical(self._work.n_assets, CLUSTERS))
 
     def _leave(self, left: Unsolved, start: int, count: int) -> None:
         """Leave problems of a group to the lanes; the others are solved."""

@@ -24,6 +24,8 @@ class Room:
     def shrink(self) -> None:
         """Keep 32 MiB of the spare arrays, the large ones first."""
         left, spare = _KEPT_BYTES, self._spare
+        if sum(array.nbytes for arrays in spare.values() for array in arrays) <= left:
+            return
         self._spare = {}
         for key, arrays in sorted(spare.items(), key=lambda item: -item[1][0].nbytes if item[1] else 0):
             for array in arrays:

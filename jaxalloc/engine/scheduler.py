@@ -29,7 +29,7 @@ from jaxalloc.engine.scalar import is_by_universe, is_scalar
 from jaxalloc.engine.shapes import sizes_of
 from jaxalloc.engine.shared import keep, share
 from jaxalloc.engine.stages import Items, draw_group
-from jaxalloc.kernels.lanes.backend import Backend, backend_of
+from jaxalloc.kernels.lanes.backend import Backend, backend_of, setting
 from jaxalloc.markets.holes import Gaps, weigh_gaps
 from jaxalloc.portfolios.result import Allocation
 from jaxalloc.portfolios.sensitivity import Sensitivities
@@ -41,14 +41,14 @@ Device = Any  # a `jax.Device`, which is no type to a type checker
 
 
 _MOST_STREAMS = 4  # parts that a CPU works on at once: each has buffers of its own
-# of a part's universes at least, where a call waits for it: a millisecond or two. To start a thread for less, which has
-# nothing in its cache, takes longer than it saves
-_PART_ASSETS = 1000
+# of a part's universes at least, where a call waits for it: a millisecond and a half. To start a thread for less, which
+# has nothing in its cache, takes longer than it saves
+_PART_ASSETS = 2000
 
 
 def compute_devices() -> list[Device]:
     """Return the local devices that universes are shared out to: all, unless `jax.default_device` chooses."""
-    chosen = jax.config.values["jax_default_device"]
+    chosen = setting("jax_default_device")
     if chosen is None or isinstance(chosen, str):
         return jax.local_devices(backend=chosen)
     return [chosen]
@@ -184,7 +184,7 @@ class Engine:
             sensitivities: whether `Part.sensitivities` is wanted.
             backend: the kind of device to compile for; by default that of the devices.
         """
-        self.dtype = np.dtype("float64" if jax.config.values["jax_enable_x64"] else "float32")
+        self.dtype = np.dtype("float64" if setting("jax_enable_x64") else "float32")
         self.config = cast_config(config, self.dtype, np.asarray)
         self.n_rows, self.n_assets = shape
         self.devices = _streams(compute_devices())

@@ -26,7 +26,7 @@ class Shared:
 
     def __init__(self, returns: np.ndarray, n_assets: int, devices: Iterable[Any]) -> None:
         """Take returns (T, N) in the precision that is computed in, what N is padded to, and the devices."""
-        self._returns, self._sizes = returns.copy(order="C"), (canonical(len(returns), ROWS), n_assets)
+        self._returns, self._sizes = returns.copy(order="K"), (canonical(len(returns), ROWS), n_assets)
         self._devices = set(devices)
         self._made: dict[str, Any] = {}
         self._bytes: dict[str, int] = {}  # of what was made; JAX's arrays take long to tell
@@ -34,12 +34,13 @@ class Shared:
 
     def is_of(self, returns: np.ndarray, n_assets: int, devices: Iterable[Any]) -> bool:
         """Tell whether it was made of the same bits."""
-        own, others = self._returns, np.ascontiguousarray(returns)
+        own, others = self._returns, returns
         if (own.shape, own.dtype) != (others.shape, others.dtype):
             return False
         if (self._sizes[1], self._devices) != (n_assets, set(devices)):
             return False
-        return np.array_equal(own.view(np.uint8), others.view(np.uint8))
+        whole = np.dtype(f"i{own.itemsize}")  # the bits of NaN and of zeros count; single bytes would take long
+        return np.array_equal(own.view(whole), others.view(whole))
 
     def shrink(self) -> bool:
         """Forget what takes most memory, until the rest takes 32 MiB at most; tell whether the panel itself does."""

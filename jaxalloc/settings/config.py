@@ -163,13 +163,13 @@ def cast_config(
         dtype: float32 or float64.
         asarray: makes an array of a value and a dtype, by default one of JAX, which takes much longer than NumPy.
     """
+    numbers = {name: getattr(config, name) for name in NUMERIC_FIELDS} | {"max_clusters": most_clusters(config)}
     if is_auto(config.periods_per_year):
-        config = config.replace(periods_per_year=PERIODS_WITHOUT_DATES)
-    config = config.replace(max_clusters=most_clusters(config))
-    leaves = {
-        name: asarray(getattr(config, name), np.dtype(np.int32) if name in COUNTS else dtype) for name in NUMERIC_FIELDS
-    }
-    return config.replace(**leaves)
+        numbers["periods_per_year"] = PERIODS_WITHOUT_DATES
+    counts = np.dtype(np.int32)
+    return config.replace(
+        **{name: asarray(number, counts if name in COUNTS else dtype) for name, number in numbers.items()}
+    )
 
 
 def check_config(config: AllocationConfig) -> AllocationConfig:

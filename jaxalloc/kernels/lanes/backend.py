@@ -59,9 +59,14 @@ def backend_of(platform: str) -> Backend:
     return Backend.CPU if platform == "cpu" else Backend.ACCELERATOR
 
 
+def setting(name: str) -> Any:
+    """One of JAX's settings, as it is in this thread; `jax.config.values` reads all of them each time."""
+    return getattr(jax.config, name)
+
+
 def backend_in_use() -> Backend:
     """The kind of device on which JAX computes now: `jax.default_device`'s, or that of the default backend."""
-    device = jax.config.values["jax_default_device"]
+    device = setting("jax_default_device")
     if device is None:
         return backend_of(jax.default_backend())
     return backend_of(device.split(":")[0] if isinstance(device, str) else device.platform)

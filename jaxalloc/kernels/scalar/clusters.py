@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from jaxalloc.kernels.scalar.compiling import inner, inner_sums, scalar
+from jaxalloc.kernels.scalar.vectors import trailing_zeros
 
 Array = np.ndarray[Any, Any]
 
@@ -28,7 +29,7 @@ _SINGLE, _COMPLETE, _WARD = LINKAGES["single"], LINKAGES["complete"], LINKAGES["
 # Columns that are looked through at once, a bit each of a word. Indices without a sign spare the compiler the case of
 # those that count from the end, in which it does not vectorise.
 _BLOCK = np.uint64(64)
-_0, _1, _8, _LOW = np.uint64(0), np.uint64(1), np.uint64(8), np.uint64(255)
+_0, _1 = np.uint64(0), np.uint64(1)
 
 # Rows of a component's table before those of the distances. The first are integers, the last a number.
 _MEMBER, _INTO, _BOUND, _NEAREST, _DEAD, _SIZE, _ROWS = range(7)
@@ -163,27 +164,21 @@ def _join(
                     for j in range(_BLOCK):
                         hits |= np.uint64(covariance[i, begin + j] * (own * inverse[begin + j]) >= enough) << j
             hits >>= start - begin
-            j = np.int64(start)
-            start += _BLOCK
             while hits != _0:
-                if hits & _LOW == _0:
-                    hits >>= _8
-                    j += 8
-                    continue
-                if hits & _1 != _0:
-                    rho = covariance[i, j] * (own * inverse[j])
-                    rho = abs(rho) if absolute else rho
-                    degree[i] += 1
-                    lowest[i] = min(lowest[i], rho)
-                    if linkage != _SINGLE or _distance(rho, absolute) <= stop:
-                        other = j
-                        while root[other] != other:
-                            root[other] = root[root[other]]
-                            other = root[other]
-                        root[max(first, other)] = min(first, other)
-                        first = min(first, other)
-                hits >>= _1
-                j += 1
+                j = np.int64(start) + trailing_zeros(hits)
+                hits &= hits - _1
+                rho = covariance[i, j] * (own * inverse[j])
+                rho = abs(rho) if absolute else rho
+                degree[i] += 1
+                lowest[i] = min(lowest[i], rho)
+                if linkage != _SINGLE or _distance(rho, absolute) <= stop:
+                    other = j
+                    while root[other] != other:
+                        root[other] = root[root[other]]
+                        other = root[other]
+                    root[max(first, other)] = min(first, other)
+                    first = min(first, other)
+            start += _BLOCK
         inverse[i] = own
 
 

@@ -14,13 +14,17 @@ import numpy as np
 
 from jaxalloc.kernels.moments.tails import TAIL_QUANTILE
 from jaxalloc.kernels.scalar.compiling import inner, inner_sums, scalar
-from jaxalloc.kernels.scalar.vectors import LEFT, RIGHT, add_products, lanes, take_rows
+from jaxalloc.kernels.scalar.vectors import LEFT, RIGHT, add_products, lanes, take_rows, trailing_zeros
 
 Array = np.ndarray
 
 _ROWS = 256  # of the panel that are copied side by side, and multiplied together
 _NEAR = 32  # groups of columns that the near cache holds, 16 KiB each; an even number
 _SQUARE = 16  # of a matrix
+# times as long a panel is as a piece of it, whose largest returns are found by looking for its rows, 64 at once
+_NARROW = 4
+# Indices without a sign spare the compiler the case of those that count from the end, in which it does not vectorise.
+_0, _1, _WORD = np.uint64(0), np.uint64(1), np.uint64(64)
 
 
 class Panel(NamedTuple):
@@ -184,20 +188,60 @@ def mirror(covariances: Array, count: int) -> None:
 
 
 @inner_sums
-def _tail_gain(order: Array, descending: Array, i: int, weights: Array, count: float, held: Array) -> float:
-    """Mean of asset i's returns strictly above the 95 % quantile, 0 if there is none: from the largest down.
-
-    ``held`` (3, T + 1) is room for values that the universe holds, their weights, and the weight before each.
-    """
-    h = TAIL_QUANTILE * max(count - 1, 0.0)
-    k = math.floor(h)
-    wanted, weight, r, n = count - k, 0.0, 0, 0
+def _largest(order: Array, descending: Array, i: int, weights: Array, wanted: float, held: Array) -> int:
+    """Put asset i's largest returns into the room until they weigh enough; how many a universe holds of them."""
+    weight, r, n = 0.0, 0, 0
     while weight < wanted and r < order.shape[1]:  # no branch within: which rows are held cannot be foreseen
         c = np.float64(weights[order[i, r]])
         held[0, n], held[1, n], held[2, n] = descending[i, r], c, weight
         n += c > 0
         weight += c
         r += 1
+    return n
+
+
+@inner_sums
+def _largest_between(
+    order: Array, descending: Array, i: int, first: int, last: int, weights: Array, wanted: float, held: Array
+) -> int:
+    """`_largest` for a universe that holds no row before ``first`` or after ``last``: few of the panel's largest.
+
+    64 of them are looked through at once, a bit each of a word; there are as many at least.
+    """
+    weight, n, begin, end = 0.0, 0, _0, np.uint64(order.shape[1])
+    lowest, highest = np.int32(first), np.int32(last)
+    while weight < wanted and begin < end:
+        start, within = min(begin, end - _WORD), _0  # always whole words: the last one goes over some once more
+        for j in range(_WORD):
+            row = order[i, start + j]
+            within |= np.uint64((row >= lowest) & (row <= highest)) << j
+        within >>= begin - start
+        while within != _0 and weight < wanted:
+            r = np.int64(begin) + trailing_zeros(within)
+            within &= within - _1
+            c = np.float64(weights[order[i, r]])
+            held[0, n], held[1, n], held[2, n] = descending[i, r], c, weight
+            n += c > 0
+            weight += c
+        begin += _WORD
+    return n
+
+
+@inner_sums
+def _tail_gain(
+    order: Array, descending: Array, i: int, first: int, last: int, weights: Array, count: float, held: Array
+) -> float:
+    """Mean of asset i's returns strictly above the 95 % quantile, 0 if there is none: from the largest down.
+
+    ``held`` (3, T + 1) is room for values that the universe holds, their weights, and the weight before each.
+    """
+    h = TAIL_QUANTILE * max(count - 1, 0.0)
+    k = math.floor(h)
+    wanted, n_rows = count - k, order.shape[1]
+    if n_rows >= _WORD and _NARROW * (last - first) < n_rows:
+        n = _largest_between(order, descending, i, first, last, weights, wanted, held)
+    else:
+        n = _largest(order, descending, i, weights, wanted, held)
     low, place = held[0, n - 1], n - 1
     while place > 0 and held[2, place] >= wanted - 1:
         place -= 1
@@ -338,7 +382,7 @@ def observe(
             good = good and np.isfinite(cube) and least <= annual / periods[b] <= most and least <= annual <= most
             if n >= 3 and variance > 0:
                 skewness[i] = math.sqrt(n * (n - 1)) / (n - 2) * cube / (variance * math.sqrt(variance))
-            gains[i] = _tail_gain(panel.order, panel.descending, i, c, n, held)
+            gains[i] = _tail_gain(panel.order, panel.descending, i, rows[0], rows[used - 1], c, n, held)
         for i in range(n_assets, size):
             made.mean[b, i] = made.antifragility[b, i] = 0
             for j in range(i + 1):

@@ -34,6 +34,16 @@ def lanes(dtype: Any) -> int:
     return BYTES // np.dtype(dtype).itemsize
 
 
+@_written
+def trailing_zeros(typingctx: Any, word: Any) -> Any:
+    """How many of the lowest bits of a uint64 are 0; it must not be 0 itself."""
+
+    def write(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.cttz(arguments[0], ir.Constant(ir.IntType(1), 1))
+
+    return types.int64(word), write
+
+
 class _Vectors:
     """What one builder writes: vectors of the entries of arrays that numba hands over, each in one piece by rows."""
 

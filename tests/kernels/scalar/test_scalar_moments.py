@@ -189,6 +189,25 @@ def test_more_rows_than_are_copied_at_once() -> None:
         np.testing.assert_allclose(found.covariance[b, :N, :N], 252 * np.cov(part, rowvar=False), rtol=1e-9, atol=1e-15)
 
 
+@pytest.mark.parametrize("n_rows", [64, 65, 127, 128, 150, 600])
+def test_the_tails_of_a_calm_piece_of_a_panel(n_rows: int) -> None:
+    """Its largest returns lie far from the panel's; it has gaps, rows that count several times, and ties."""
+    x, rng = market(11, n_rows), np.random.default_rng(12)
+    at = rng.integers(0, n_rows - n_rows // 5, size=12)
+    weights = np.zeros((12, n_rows))
+    for b, first in enumerate(at.tolist()):
+        piece = slice(first, first + n_rows // 5)
+        weights[b, piece] = rng.integers(0, 4, n_rows // 5)
+    x[n_rows // 3 :] = np.round(x[n_rows // 3 :] / 5, 3 if n_rows > 100 else 6)
+    found, _ = observe(Case(returns=x, weights=weights, masks=np.ones((12, N), bool)), np.float64, False)
+    assert found.valid.all()
+    for b in range(12):
+        held = np.repeat(x, weights[b].astype(int), axis=0)
+        skew, gain = oracles.skewness(held), oracles.tail_gain(held)
+        score = (skew - skew.min()) / np.ptp(skew) + (gain - gain.min()) / np.ptp(gain)
+        np.testing.assert_allclose(found.antifragility[b, :N], score, atol=1e-9)
+
+
 def test_a_universe_has_the_same_bits_in_any_company() -> None:
     of = case("gaps")
     whole, _ = observe(of, np.float64, False)
