@@ -5,24 +5,30 @@ LOWEST := .venv-lowest
 NEWEST := .venv-newest
 AHEAD  := .venv-ahead
 BIN    := $(VENV)/bin
+UV     := $(BIN)/uv pip install --quiet --python $(BIN)/python
 # a process a core; a file's tests stay together and share what it sets up
 PYTEST := -m pytest -q -n auto --dist loadfile --no-loadscope-reorder
+# LLVM's optimisation took more than half of the time of all tests; those of numbers in lanes, of versions, and the slow
+# ones compile as users do
+QUICKLY := XLA_FLAGS="$$XLA_FLAGS --xla_backend_optimization_level=0"
 # tests of what depends on others' versions: JAX, pandas, Parquet, the command line, the report, block lengths
 OF_VERSIONS := tests/cli/test_cli_allocate.py tests/cli/test_cli_config.py tests/cli/test_cli_process.py \
 	tests/cli/test_cli_report.py tests/portfolios/test_allocation.py tests/universes/test_bootstrap.py \
 	tests/kernels/scalar/test_scalar_draws.py tests/markets
 
-# tests of the engine, whose kernels in lanes users without numba have
-OF_LANES := tests/engine tests/portfolios/test_allocation.py tests/studies/test_study.py
+# tests of what users without numba have in lanes: its numbers, and what is done with them
+OF_LANES := tests/engine/test_batch.py tests/engine/test_choices.py tests/portfolios/test_allocation.py
+BY_LANES := tests/engine/test_windows.py tests/engine/test_devices.py tests/engine/test_compilations.py \
+	tests/studies/test_study.py
 
-.PHONY: help demo test test-lanes test-slow test-gpu test-dist test-lowest test-newest lint docs screenshots dist bench accuracy throughput gpu gpu-ahead growth limits gradients cuts studies reproduce out-of-sample clean
+.PHONY: help demo test kernels test-lanes test-slow test-gpu test-dist test-lowest test-newest lint docs screenshots dist bench accuracy throughput gpu gpu-ahead growth limits gradients cuts studies reproduce out-of-sample clean
 help:
 	@echo "make demo        allocate the embedded market: tables, 1,000 bootstrap resamples, files, a report"
 	@echo "make test        tests (minutes); make test-slow: the rest; make test-gpu: those that need a GPU"
 	@echo "make test-lanes  a selection of the tests without numba, as users have it who install no extra"
 	@echo "make test-dist   build, install the wheel into an empty environment elsewhere, run it there"
 	@echo "make test-lowest a selection of the tests with the lowest versions that pyproject.toml allows"
-	@echo "make test-newest the same selection with the newest Python that is found, and the newest versions"
+	@echo "make test-newest the same selection, in float64, with the newest Python that is found, and the newest versions"
 	@echo "make lint        format, lint and type checks"
 	@echo "make docs        build the documentation into build/site; make screenshots: its pictures of the report"
 	@echo "make dist        build dist/: the sdist, and the wheel from it"
@@ -54,16 +60,21 @@ $(VENV)/.report: $(VENV)/.made pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[report]'
 	@touch $@ $(VENV)/.core
 
-$(VENV)/.test: $(VENV)/.made pyproject.toml
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --editable '.[test]'
+# in a sixth of the time of pip
+$(VENV)/.uv: $(VENV)/.made
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile uv
+	@touch $@
+
+$(VENV)/.test: $(VENV)/.uv pyproject.toml
+	$(UV) --editable '.[test]'
 	@touch $@ $(VENV)/.report $(VENV)/.core
 
-$(VENV)/.dev: $(VENV)/.made pyproject.toml
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --editable '.[dev]'
+$(VENV)/.dev: $(VENV)/.uv pyproject.toml
+	$(UV) --editable '.[dev]'
 	@touch $@ $(VENV)/.test $(VENV)/.report $(VENV)/.core
 
-$(VENV)/.docs: $(VENV)/.made pyproject.toml
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --editable '.[docs]'
+$(VENV)/.docs: $(VENV)/.uv pyproject.toml
+	$(UV) --editable '.[docs]'
 	@touch $@ $(VENV)/.core
 
 $(VENV)/.bench: $(VENV)/.made pyproject.toml benchmarks/requirements.txt
@@ -74,10 +85,15 @@ demo: $(VENV)/.report
 	$(BIN)/python -m jaxalloc.cli.demo
 
 test: $(VENV)/.test
-	$(BIN)/python $(PYTEST)
+	$(QUICKLY) $(BIN)/python $(PYTEST)
+
+# for CI, which has other work for the second core meanwhile: the scalar kernels, which two workers would compile each
+kernels: $(VENV)/.test
+	$(QUICKLY) $(BIN)/python .ci/compile_kernels.py 64 32
 
 test-lanes: $(VENV)/.test
 	JAXALLOC_NUMBA=off $(BIN)/python $(PYTEST) -p no:cacheprovider $(OF_LANES)
+	$(QUICKLY) JAXALLOC_NUMBA=off $(BIN)/python $(PYTEST) -p no:cacheprovider $(BY_LANES)
 
 test-slow: $(VENV)/.test
 	$(BIN)/python $(PYTEST) -m slow
@@ -103,16 +119,19 @@ $(LOWEST)/.made: pyproject.toml
 test-lowest: $(LOWEST)/.made
 	$(LOWEST)/bin/python $(PYTEST) -p no:cacheprovider $(OF_VERSIONS)
 
-# the newest Python, of all that are found, and the newest versions that pip chooses for it
+# the newest Python, of all that are found, and the newest versions that there are for it
 $(NEWEST)/.made: pyproject.toml
 	rm -rf $(NEWEST)
 	newest=$$($(PYTHON) .ci/newest_python.py) && "$$newest" -m venv $(NEWEST)
-	$(NEWEST)/bin/python -m pip install --quiet --disable-pip-version-check --no-compile --editable '.[test]'
+	$(NEWEST)/bin/python -m pip install --quiet --disable-pip-version-check --no-compile uv
+	$(NEWEST)/bin/uv pip install --quiet --python $(NEWEST)/bin/python --editable '.[test]'
 	@touch $@
 
+# in float64 alone: for float32 numba compiles every kernel once more, and make test has both
 test-newest: $(NEWEST)/.made
 	@$(NEWEST)/bin/python -c 'import jax, sys; print("newest: Python", sys.version.split()[0], "and JAX", jax.__version__)'
-	$(NEWEST)/bin/python $(PYTEST) -p no:cacheprovider $(OF_VERSIONS)
+	$(QUICKLY) $(NEWEST)/bin/python .ci/compile_kernels.py 64
+	$(NEWEST)/bin/python $(PYTEST) -p no:cacheprovider -k 'not float32' $(OF_VERSIONS)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff format --check .

@@ -2,8 +2,8 @@
 
 The environment is set before NumPy and JAX load: the oracle's small matrices want one BLAS thread.
 
-Every test compiles as users' programs do. That takes most of the time, so what one process has compiled is kept for
-all: workers, commands that tests start, and tests of the same shapes.
+Compiling takes most of the time, so what one process has compiled is kept for all: workers, commands that tests start,
+and tests of the same shapes.
 """
 
 from __future__ import annotations
@@ -61,13 +61,16 @@ settings.register_profile(
 settings.load_profile("jaxalloc")
 
 
-# The files that take longest, first: a worker that came to one of them last would keep the others waiting.
+# The files that take longest, first: a worker that came to one of them last would keep the others waiting. While one
+# worker compiles the scalar kernels, for the first file, another is at kernels in lanes, and does not compile them too.
 LONGEST = (
-    *("test_batch", "test_risk_parity", "test_baselines", "test_reliability", "test_study", "test_report_browser"),
-    *("test_compilations", "test_imports"),
-    *("test_shapes", "test_allocation", "test_covariance", "test_report", "test_cli_study", "test_components"),
-    *("test_cli_process", "test_walk_forward", "test_readme", "test_partition", "test_store", "test_mean_variance"),
-    *("test_dask", "test_devices", "test_hierarchy", "test_skfolio", "test_reproduce", "test_measures"),
+    *("test_batch", "test_covariance", "test_components", "test_partition", "test_hierarchy", "test_silhouette"),
+    *("test_reliability", "test_study", "test_derivatives", "test_dask", "test_report_browser", "test_compilations"),
+    *("test_baselines", "test_mean_variance", "test_bagged", "test_imports", "test_scales", "test_cli_process"),
+    *("test_elimination", "test_folder_damage", "test_steps", "test_regret", "test_choice", "test_allocation"),
+    *("test_shapes", "test_risk_parity", "test_report", "test_cli_study", "test_scalar_stages", "test_walk_forward"),
+    *("test_cli_report", "test_cli_walk_forward", "test_readme", "test_store", "test_devices", "test_skfolio"),
+    *("test_reproduce", "test_measures", "test_reductions"),
 )
 
 

@@ -129,21 +129,28 @@ def make_every_step(dtype: Any, *sizes: int) -> None:
         programs.settle()
 
 
-@functools.cache
-def batched(kernel: Callable[..., Any], *, axes: Any = 0, **static: Any) -> Callable[..., Any]:
-    """``jit(vmap(kernel))`` with keywords fixed: one object for the same arguments, so that tests share programs.
+def compiled(kernel: Callable[..., Any], optimised: bool = False) -> Any:
+    """``jit(kernel)`` with the options of XLA for the programs of most stages.
 
-    It is compiled as the programs of most stages are.
+    Unless optimised, LLVM leaves out what takes most of the time to compile a kernel, and vectorises nothing. Kernels
+    whose accuracy stands in a table are optimised, and those of whose bits a test says that they depend on nothing
+    else.
     """
-    mapped = jax.vmap(functools.partial(kernel, **static) if static else kernel, in_axes=axes)
-    return jax.jit(mapped, compiler_options=compiler_options(Emitter.ELEMENTS))
+    level = {"xla_backend_optimization_level": 3 if optimised else 0} if jax.default_backend() == "cpu" else {}
+    return jax.jit(kernel, compiler_options=compiler_options(Emitter.ELEMENTS) | level)
 
 
 @functools.cache
-def jitted(kernel: Callable[..., Any], **static: Any) -> Callable[..., Any]:
-    """``jit(kernel)`` with keywords fixed, compiled as for `batched`; the same object for the same arguments."""
-    made = functools.partial(kernel, **static) if static else kernel
-    return jax.jit(made, compiler_options=compiler_options(Emitter.ELEMENTS))
+def batched(kernel: Callable[..., Any], *, axes: Any = 0, optimised: bool = False, **static: Any) -> Callable[..., Any]:
+    """``jit(vmap(kernel))`` with keywords fixed: one object for the same arguments, so that tests share programs."""
+    mapped = jax.vmap(functools.partial(kernel, **static) if static else kernel, in_axes=axes)
+    return compiled(mapped, optimised)
+
+
+@functools.cache
+def jitted(kernel: Callable[..., Any], *, optimised: bool = False, **static: Any) -> Callable[..., Any]:
+    """``jit(kernel)`` with keywords fixed; the same object for the same arguments."""
+    return compiled(functools.partial(kernel, **static) if static else kernel, optimised)
 
 
 def annual(x: Any, config: Any, weights: Any, mask: Any, given: Given, shock: Any = None) -> Estimates:

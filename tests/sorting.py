@@ -9,10 +9,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from helpers import Array
+from helpers import Array, compiled
 
 from jaxalloc.kernels.lanes.backend import Backend
-from jaxalloc.kernels.lanes.compiling import Emitter, compiler_options
 from jaxalloc.kernels.solvers.problem import Solution
 from jaxalloc.kernels.solvers.steps import Problem, Solver, Step, blank
 
@@ -20,14 +19,19 @@ MOST_ROUNDS = 100
 
 
 @functools.cache
-def program(step: Step, backend: Backend) -> Any:
+def program(step: Step, backend: Backend, optimised: bool) -> Any:
     """A step, compiled with the package's options; the engine's later steps have this emitter too."""
-    options = compiler_options(Emitter.ELEMENTS)
-    return jax.jit(lambda problem, state: step.kernel(problem, state, backend), compiler_options=options)
+    return compiled(lambda problem, state: step.kernel(problem, state, backend), optimised)
 
 
 def solve_sorted(
-    solver: Solver, S: Array, e: Array, u: Array, backend: Backend = Backend.CPU, rows: int | None = None
+    solver: Solver,
+    S: Array,
+    e: Array,
+    u: Array,
+    backend: Backend = Backend.CPU,
+    rows: int | None = None,
+    optimised: bool = False,
 ) -> tuple[Solution, Counter[str]]:
     """Solutions of n problems, problems first, and how many lanes took each step.
 
@@ -38,6 +42,7 @@ def solve_sorted(
         u: (n, K).
         backend: static.
         rows: how many rows each tile counts; as many as it has to by default.
+        optimised: as of `helpers.compiled`.
     """
     n, size = u.shape
     steps = solver.steps(size)
@@ -55,7 +60,7 @@ def solve_sorted(
                 tile = Problem(*(np.moveaxis(x[filled], 0, -1) for x in (S, e, u)), rows=jnp.int32(most))
                 before = jax.tree.map(lambda leaf, lanes=filled: leaf[..., lanes], state)
                 with jax.numpy_rank_promotion("allow"):
-                    after = program(step, backend)(tile, before)
+                    after = program(step, backend, optimised)(tile, before)
                 for whole, part in zip(jax.tree.leaves(state), jax.tree.leaves(after), strict=True):
                     assert whole.dtype == part.dtype
                     assert whole.shape[:-1] == part.shape[:-1]

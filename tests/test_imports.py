@@ -129,15 +129,19 @@ def test_public_names_are_there_and_others_are_not() -> None:
 # Which way imports run
 
 
+def dotted(path: Path) -> str:
+    """The name of a module within the package; a folder's own is called by the folder's name."""
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" and len(parts) > 1 else parts)
+
+
+MODULES = {dotted(path): path for path in sorted(PACKAGE.rglob("*.py"))}
+
+
 @functools.cache
 def trees() -> dict[str, ast.Module]:
-    """The parsed modules by dotted name; a folder's own is called by the folder's name."""
-    found = {}
-    for path in sorted(PACKAGE.rglob("*.py")):
-        parts = path.relative_to(PACKAGE).with_suffix("").parts
-        parts = parts[:-1] if parts[-1] == "__init__" and len(parts) > 1 else parts
-        found[".".join(parts)] = ast.parse(path.read_text(encoding="utf-8"))
-    return found
+    """The parsed modules by dotted name; when they are asked for, as every worker collects the tests."""
+    return {name: ast.parse(path.read_text(encoding="utf-8")) for name, path in MODULES.items()}
 
 
 def imported(tree: ast.AST) -> set[str]:
@@ -257,7 +261,7 @@ def test_an_import_against_the_order_would_be_seen() -> None:
     assert imported(for_types) == {"b"}
 
 
-@pytest.mark.parametrize("name", [name for name in trees() if room(name) in ARRAYS_ONLY])
+@pytest.mark.parametrize("name", [name for name in MODULES if room(name) in ARRAYS_ONLY])
 def test_kernels_see_arrays_only(name: str) -> None:
     assert not {module.split(".")[0] for module in imported(trees()[name])} & {"pandas", "pyarrow", "scipy"}
 

@@ -17,13 +17,13 @@ FEW = 2  # fields that may be given by their place
 TABLES = {"datasets.py"}  # records that are the rows of a table, written row by row below each other
 
 
+PATHS = sorted(path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*.py"))
+
+
 @functools.cache
 def trees() -> dict[str, ast.Module]:
-    """The parsed modules by path within the package."""
-    return {
-        path.relative_to(PACKAGE).as_posix(): ast.parse(path.read_text(encoding="utf-8"))
-        for path in sorted(PACKAGE.rglob("*.py"))
-    }
+    """The parsed modules by path within the package; when they are asked for, as every worker collects the tests."""
+    return {path: ast.parse((PACKAGE / path).read_text(encoding="utf-8")) for path in PATHS}
 
 
 def is_record(node: ast.ClassDef) -> bool:
@@ -76,7 +76,7 @@ def found() -> dict[str, list[int]]:
     return {path: sorted({*guilty(tree, records()), *packed(tree)}) for path, tree in trees().items()}
 
 
-@pytest.mark.parametrize("path", [path for path in trees() if path not in TABLES])
+@pytest.mark.parametrize("path", [path for path in PATHS if path not in TABLES])
 def test_records_are_built_with_keywords(path: str) -> None:
     assert found()[path] == []
 

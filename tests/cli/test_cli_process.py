@@ -204,6 +204,12 @@ def in_bash(script: str, **environment: str) -> str:
     return done.stdout
 
 
+@pytest.fixture(scope="module")
+def completion(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """What typer has bash do to complete the command's words."""
+    return in_bash("jaxalloc --show-completion", XDG_CACHE_HOME=str(tmp_path_factory.mktemp("cache")))
+
+
 @pytest.mark.parametrize(
     ("words", "wanted"),
     [
@@ -216,10 +222,12 @@ def in_bash(script: str, **environment: str) -> str:
         ("jaxalloc sweep --profile m", ["min_variance", "max_sharpe", "max_diversification"]),
     ],
 )
-def test_bash_completes_commands_flags_and_choices(words: str, wanted: list[str], tmp_path: Path) -> None:
+def test_bash_completes_commands_flags_and_choices(
+    words: str, wanted: list[str], completion: str, tmp_path: Path
+) -> None:
     count = len(words.split()) - (not words.endswith(" "))
     script = f"""
-eval "$(jaxalloc --show-completion)"
+{completion}
 complete -p jaxalloc
 COMP_WORDS=({words}{'""' if words.endswith(" ") else ""}) COMP_CWORD={count}
 _jaxalloc_completion jaxalloc

@@ -253,9 +253,18 @@ def silhouette_scores(distance: Array, linkage: str = "average", most: int = 40)
     return scores
 
 
-def clusters_silhouette(distance: Array, linkage: str = "average", most: int = 40, threshold: float = 0.4) -> Array:
-    """Labels of the partition of highest mean silhouette, the fewest on ties; of the threshold where there is none."""
-    scores = silhouette_scores(distance, linkage, most)
+def clusters_silhouette(
+    distance: Array,
+    linkage: str = "average",
+    most: int = 40,
+    threshold: float = 0.4,
+    scores: dict[int, float] | None = None,
+) -> Array:
+    """Labels of the partition of highest mean silhouette, the fewest on ties; of the threshold where there is none.
+
+    The scores are those of `silhouette_scores`, for a caller that has them already.
+    """
+    scores = silhouette_scores(distance, linkage, most) if scores is None else scores
     if not scores:
         return clusters(distance, linkage, threshold)
     best = max(scores.values())

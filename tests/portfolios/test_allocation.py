@@ -136,7 +136,7 @@ def test_one_universe_equals_the_oracle_s_and_the_batch_s(dtype: Any, tol: Toler
 
 def test_jit_and_vmap_with_a_traced_config_give_the_same(x64: Any) -> None:
     returns, weights, masks = universes()
-    mapped = jax.jit(jax.vmap(ja.allocate, in_axes=(0, None, 0, 0)))
+    mapped = batched(ja.allocate, axes=(0, None, 0, 0))
     index = np.arange(16, 32)  # one of them INVALID
     found = host(mapped(returns[index], DEFAULT, weights[index], masks[index]))
     batch = batch_of(64)

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 import pandas as pd
 import pytest
-from helpers import N, T, count_compilations, market, same_bits
+from helpers import N, T, compiled, count_compilations, market, same_bits
 
 import jaxalloc as ja
 from jaxalloc.portfolios.result import RESULT_FIELDS, Allocation
@@ -74,16 +74,16 @@ def test_names_are_structure_and_not_leaves() -> None:
 def test_jit_and_vmap_take_it_and_keep_the_names() -> None:
     config = CONFIG.replace(periods_per_year=252.0, profiles=("equal_weight",))  # it is the names that are looked at
     panel = ja.Panel(FRAME)
-    jitted = jax.jit(lambda cap: ja.allocate(panel, config.replace(cluster_cap=cap)))
+    jitted = compiled(lambda cap: ja.allocate(panel, config.replace(cluster_cap=cap)))
     found = jitted(0.3)
     assert found.symbols == tuple(SYMBOLS)
-    with count_compilations() as compiled:
+    with count_compilations() as compilations:
         jitted(0.4)
         shape = jax.eval_shape(jitted, 0.5)
-    assert compiled.count == 0
+    assert compilations.count == 0
     assert shape.symbols == tuple(SYMBOLS)
     assert repr(shape).startswith("Allocation(weights=ShapeDtypeStruct")
-    many = jax.vmap(lambda x: ja.allocate(x, config))(np.stack([FRAME.to_numpy()] * 2))
+    many = compiled(jax.vmap(lambda x: ja.allocate(x, config)))(np.stack([FRAME.to_numpy()] * 2))
     assert many.to_frame().index.names == ["universe", "asset"]
     doubled = jax.jit(lambda result: jax.tree.map(lambda leaf: 2 * leaf, result))(found)
     assert doubled.symbols == tuple(SYMBOLS)

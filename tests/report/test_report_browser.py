@@ -5,6 +5,7 @@ JAXALLOC_SCREENSHOTS names a folder to leave screenshots in.
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 from collections.abc import Iterator
@@ -94,14 +95,14 @@ def visit(browser: Any, pages: dict[str, Path]) -> Iterator[Any]:
         one.context.close()
 
 
+SHOWN = [(name, "laptop", "light") for name in ("study", "sweep", "walk")] + [("study", "phone", "dark")]
+OTHERS = itertools.product(("study", "sweep", "walk"), ("laptop", "phone"), ("light", "dark"))
+
+
 @pytest.mark.parametrize(
-    ("size", "scheme"),
-    [
-        *(("laptop", "light"), ("phone", "dark")),
-        *(pytest.param(*other, marks=pytest.mark.slow) for other in (("laptop", "dark"), ("phone", "light"))),
-    ],
+    ("name", "size", "scheme"),
+    SHOWN + [pytest.param(*other, marks=pytest.mark.slow) for other in OTHERS if other not in SHOWN],
 )
-@pytest.mark.parametrize("name", ["study", "sweep", "walk"])
 def test_every_figure_is_drawn_in_silence(visit: Any, name: str, size: str, scheme: str) -> None:
     seen = visit(name, size, scheme)
     page = seen.page

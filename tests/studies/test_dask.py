@@ -175,7 +175,7 @@ def test_stopped_and_resumed(client: Any, alone: Study, tmp_path: Path, monkeypa
     assert_same(study, alone)
 
 
-@pytest.mark.parametrize("keep", ["weights", "summary"])
+@pytest.mark.parametrize("keep", ["weights", pytest.param("summary", marks=pytest.mark.slow)])
 def test_a_lost_scheduler_is_an_error_of_one_line(
     alone: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, keep: Any
 ) -> None:

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 import pytest
-from helpers import count_compilations
+from helpers import batched, count_compilations
 from scipy import stats
 
 import jaxalloc as ja
@@ -31,7 +31,7 @@ from jaxalloc.universes.universe import WHOLE_PANEL, Drawn, draw_universe, seed_
 T, N, YEAR = 23, 5, 252
 BLOCK = 64  # universes of a call
 RETURNS = np.random.default_rng(0).normal(0.001, 0.01, (T, N))
-DRAW = jax.jit(jax.vmap(draw_universe, in_axes=(None, None, 0, None)))
+DRAW = batched(draw_universe, axes=(None, None, 0, None))
 
 
 def panel_of(values: np.ndarray) -> Panel:

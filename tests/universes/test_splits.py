@@ -7,13 +7,12 @@ import json
 import math
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 import pytest
 import split_oracles as oracle
-from helpers import count_compilations
+from helpers import batched, count_compilations
 
 import jaxalloc as ja
 from jaxalloc.arguments.errors import InputError
@@ -26,7 +25,7 @@ from jaxalloc.universes.splits import CombinatorialSplits
 from jaxalloc.universes.universe import WHOLE_PANEL, draw_universe, seed_key
 
 N = 3
-DRAW = jax.jit(jax.vmap(draw_universe, in_axes=(None, None, 0, None)))
+DRAW = batched(draw_universe, axes=(None, None, 0, None))
 # rows, groups, test groups, purge, embargo; sizes that divide and that do not, groups of one row, rules that overlap
 CASES = [
     (24, 4, 2, 0, 0),

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import oracles
 import pytest
-from helpers import Array, batched, host
+from helpers import Array, batched, compiled, host
 from scipy.sparse import csgraph
 
 import jaxalloc as ja
@@ -32,7 +32,7 @@ def test_components_are_scipy_s(n: int, backend: Backend) -> None:
     rng = np.random.default_rng(n)
     edges = rng.random((24, n, n)) < np.linspace(0, 4 / n, 24)[:, None, None]
     edges |= edges.transpose(0, 2, 1) | np.eye(n, dtype=bool)
-    found = host(jax.jit(lambda graphs: _components(jax.vmap(_bits)(graphs), backend))(edges))
+    found = host(compiled(lambda graphs: _components(jax.vmap(_bits)(graphs), backend))(edges))
     for i, graph in enumerate(edges):
         _, labels = csgraph.connected_components(graph, directed=False)
         same = labels[:, None] == labels[None, :]
@@ -155,18 +155,19 @@ def test_neighbours_and_place_change_nothing(dtype: Any) -> None:
     distance = np.triu(rng.choice([0.25, 0.35, 0.45, 0.9, 0.9, 0.9, 0.9, 0.9], (16, 40, 40)), 1)
     distance[:, :16, 16:] = 0.9
     covariances = (0.04 * (1 - 2 * (distance + distance.transpose(0, 2, 1)) ** 2)).astype(dtype)
-    found = run(by_components, covariances, linkage="average")
+    found = run(by_components, covariances, linkage="average", optimised=True)
     for order in (rng.permutation(16), np.full(16, 3), np.full(16, 7)):
-        np.testing.assert_array_equal(run(by_components, covariances[order], linkage="average"), found[order])
+        moved = run(by_components, covariances[order], linkage="average", optimised=True)
+        np.testing.assert_array_equal(moved, found[order])
 
 
 def test_vmaps_inside_one_another_and_none(x64: Any) -> None:
     covariances, kernel = markets(40)[:4, :12, :12], partial(by_components, linkage="average")
     active, stops = np.ones((4, 12), bool), np.full(4, STOP)
     found = run(by_tree, covariances, linkage="average")
-    np.testing.assert_array_equal(jax.jit(kernel)(covariances[0], active[0], STOP), found[0])
+    np.testing.assert_array_equal(compiled(kernel)(covariances[0], active[0], STOP), found[0])
     pairs = (values.reshape(2, 2, *values.shape[1:]) for values in (covariances, active, stops))
-    np.testing.assert_array_equal(jax.jit(jax.vmap(jax.vmap(kernel)))(*pairs), found.reshape(2, 2, 12))
+    np.testing.assert_array_equal(compiled(jax.vmap(jax.vmap(kernel)))(*pairs), found.reshape(2, 2, 12))
 
 
 @pytest.mark.parametrize(("items", "width"), [(1, 1), (7, 3), (6, 3), (5, 8)])

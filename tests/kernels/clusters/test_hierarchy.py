@@ -179,7 +179,7 @@ def test_copies_of_one_asset_share_as_their_places_say(dtype: Any) -> None:
 
 def test_a_universe_s_bits_are_its_own(dtype: Any) -> None:
     (given,) = cast(dtype, covariances()[:16])
-    kernel = batched(weigh, linkage="average")
+    kernel = batched(weigh, linkage="average", optimised=True)
     active = masks()[:16]
     found = host(kernel(given, active))
     for shift in (1, 5):

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import oracles
 import pytest
-from helpers import Array, Tolerance, batched, cast, host, jitted
+from helpers import Array, Tolerance, batched, cast, compiled, host, jitted
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -111,7 +111,7 @@ def test_distance_of_twins_and_opposites_is_exact_and_finite(scale: float, dtype
     x = np.column_stack([x, x[:, 0], -x[:, 1], 1e4 * x[:, 2]])
     (covariance,) = cast(dtype, scale * oracles.moments(x)[1])
     for kind, opposite in (("correlation", 1.0), ("absolute", 0.0)):
-        distance = host(jitted(correlation_distance, kind=kind)(covariance))
+        distance = host(jitted(correlation_distance, kind=kind, optimised=True)(covariance))
         near = np.sqrt(4 * tol.eps)
         assert distance[0, 3] <= near
         assert distance[2, 5] <= near
@@ -198,7 +198,7 @@ def test_settings_choose_the_linkage_and_the_cut(linkage: str, criterion: str, x
         config = AllocationConfig(linkage=linkage, criterion=criterion, distance_threshold=threshold, max_clusters=most)
         return cluster_assets(1 - 2 * distance**2, a, config, Backend.CPU)
 
-    found = host(jax.jit(jax.vmap(clusters, in_axes=(0, 0, None, None)))(distances, active, 0.45, np.int32(5)))
+    found = host(compiled(jax.vmap(clusters, in_axes=(0, 0, None, None)))(distances, active, 0.45, np.int32(5)))
     for i, distance in enumerate(distances):
         level = 0.45 if criterion == "distance" else 5
         labels, count = expected_labels(distance, active[i], linkage, level, criterion)
@@ -327,7 +327,7 @@ def test_ties_inside_components_do_so_too(x64: Any) -> None:
         return label_by_first(root, active)
 
     thresholds = np.array([0.31, 0.453, 0.557])
-    found = host(jax.jit(jax.vmap(jax.vmap(partition, (None, 0)), (0, None)))(distances, thresholds))
+    found = host(compiled(jax.vmap(jax.vmap(partition, (None, 0)), (0, None)))(distances, thresholds))
     for i, distance in enumerate(distances):
         for j, threshold in enumerate(thresholds):
             assert tuple(found.labels[i, j]) in oracles.reachable_partitions(distance, "average", threshold, 1e-12)
@@ -359,7 +359,9 @@ def test_multiples_of_one_asset_are_one_cluster(dtype: Any) -> None:
     x -= x.mean(axis=1, keepdims=True)
     covariances = np.einsum("bti,btj->bij", x, x) / 59
     found = host(
-        batched(clusters_of, axes=(0, None))((covariances + covariances.transpose(0, 2, 1)).astype(dtype), dtype(0.4))
+        batched(clusters_of, axes=(0, None), optimised=True)(
+            (covariances + covariances.transpose(0, 2, 1)).astype(dtype), dtype(0.4)
+        )
     )
     assert np.count_nonzero(found.count != 1) == 0
 

@@ -80,6 +80,8 @@ def reductions(kernel: Callable[..., Any], arguments: Callable[[int], tuple[Any,
     return set(across_lanes(first, second))
 
 
+# in float32 the same steps, whose bits `tests/engine/test_batch.py` compares in any company
+@pytest.mark.parametrize("dtype", [pytest.param(np.float32, marks=pytest.mark.slow), np.float64], indirect=True)
 @pytest.mark.parametrize("backend", Backend)
 def test_no_kernel_reduces_across_lanes(backend: Backend, dtype: Any) -> None:
     config = cast_config(AllocationConfig(profiles=tuple(PROFILES)), dtype)

@@ -514,7 +514,7 @@ def test_a_shocked_covariance_is_one(volatility: Array, correlation: float, rank
             eps = float(np.finfo(dtype).eps)
             shock = cast_shock(dtype, (volatility, correlation, np.zeros(N)))
             given_as, v = covariance.astype(dtype), volatility.astype(dtype)
-            _, found = host(jitted(shocked_moments)(np.zeros(N, dtype), given_as, ALL, shock))
+            _, found = host(jitted(shocked_moments, optimised=True)(np.zeros(N, dtype), given_as, ALL, shock))
             np.testing.assert_array_equal(np.diag(found), v * v * np.diag(given_as))
             np.testing.assert_array_equal(found, found.T)
             found = correlation_of(found.astype(float))
@@ -530,12 +530,12 @@ def test_no_shock_changes_no_bit(dtype: Any) -> None:
     mean, covariance = cast(dtype, rng.normal(size=N), np.cov(market(34), rowvar=False))
     covariance[0, 1] = covariance[1, 0] = -0.0
     still = cast_shock(dtype, (np.ones(N), 0.0, np.zeros(N)))
-    found = host(jitted(shocked_moments)(mean, covariance, ALL, still))
+    found = host(jitted(shocked_moments, optimised=True)(mean, covariance, ALL, still))
     assert found[0].tobytes() == mean.tobytes()
     assert found[1].tobytes() == covariance.tobytes()
     tail = Tail(*cast(dtype, rng.normal(size=N)), rng.uniform(size=N) < 0.5)
     tail = tail._replace(mean=np.where(tail.exists, tail.mean, 0).astype(dtype))
-    found = host(jitted(shocked_tail)(tail, mean, dtype(252), still))
+    found = host(jitted(shocked_tail, optimised=True)(tail, mean, dtype(252), still))
     assert found.mean.tobytes() == tail.mean.tobytes()
 
 

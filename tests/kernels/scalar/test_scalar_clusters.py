@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 import oracles
 import pytest
-from helpers import Array
+from helpers import Array, batched
 
 from jaxalloc.kernels.clusters.components import threshold_roots
 from jaxalloc.kernels.lanes.backend import Backend
@@ -257,11 +255,11 @@ def test_ties_end_in_a_partition_that_some_order_of_merging_gives(linkage: str) 
 
 @pytest.mark.parametrize("linkage", LINKAGES)
 def test_ties_are_broken_as_by_xla_in_small_components(linkage: str, x64: Any) -> None:
-    groups = np.arange(40) % 5  # of eight assets
-    near = tied(40, 24, (0.25, 0.3, 0.35, 0.45))
+    groups = np.arange(16) % 2  # of eight assets
+    near = tied(16, 60, (0.25, 0.3, 0.35, 0.45))
     covariances = 0.04 * (1 - 2 * np.where(groups[:, None] == groups, near, 0.9 * (near > 0)) ** 2)
-    kernel = jax.jit(jax.vmap(partial(threshold_roots, linkage=linkage, backend=Backend.CPU)))
-    roots = np.asarray(kernel(covariances, np.ones((24, 40), bool), np.full(24, STOP)))
+    kernel = batched(threshold_roots, linkage=linkage, backend=Backend.CPU, optimised=True)
+    roots = np.asarray(kernel(covariances, np.ones((60, 16), bool), np.full(60, STOP)))
     for labels, root in zip(run(covariances, linkage).labels, roots, strict=True):
         np.testing.assert_array_equal(labels, oracles.relabel(root))
 

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
-from helpers import Array
+from helpers import Array, batched
 
 from jaxalloc.engine.drawing import Resampling, drawing_of
 from jaxalloc.markets.holes import Gaps, weigh_gaps
@@ -19,7 +19,7 @@ pytest.importorskip("numba")
 
 from jaxalloc.kernels.scalar import draws
 
-DRAW = jax.jit(jax.vmap(draw_universe, in_axes=(None, None, 0, None, None)))
+DRAW = batched(draw_universe, axes=(None, None, 0, None, None))
 INDEX = np.array([0, 1, 7, WHOLE_PANEL, 65_536, MOST_UNIVERSES - 1, 2**31 - 1], np.int32)
 SEEDS = 0, 1, 12_345, 2**31, 2**32 - 1
 PANEL = np.random.default_rng(0).normal(0, 0.01, (36, 4))

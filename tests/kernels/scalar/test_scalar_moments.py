@@ -8,7 +8,7 @@ import jax
 import numpy as np
 import oracles
 import pytest
-from helpers import Array
+from helpers import Array, compiled
 
 from jaxalloc.kernels.moments.panel import SharedPanel, in_groups, share_panel
 from jaxalloc.portfolios.estimates import Given, annual_estimates, observe_shared
@@ -132,7 +132,7 @@ def test_the_estimates_of_the_lanes(dtype: Any, kind: str, decays: bool) -> None
         def one(c: Any, a: Any) -> Any:
             return annual_estimates(observe_shared(shared, config, c, a), config, Given(), None)
 
-        expected = jax.device_get(jax.jit(jax.vmap(one))(of.weights.astype(dtype), padded(of.masks)))
+        expected = jax.device_get(compiled(jax.vmap(one))(of.weights.astype(dtype), padded(of.masks)))
     np.testing.assert_array_equal(found.valid, expected.valid)
     valid, eps = found.valid, np.finfo(dtype).eps
     assert valid.any()

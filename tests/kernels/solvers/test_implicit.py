@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import oracles
 import pytest
+from helpers import compiled
 
 from jaxalloc.kernels.lanes.backend import Backend
 from jaxalloc.kernels.solvers import implicit
@@ -73,7 +74,7 @@ def derivatives(face: Any, near: Any, problem: tuple[Array, ...], changes: tuple
         return jax.jvp(lambda *problem: near(*problem, kept), problem, changes)
 
     with jax.enable_x64(True):
-        value, tangent = jax.jit(jax.vmap(one))(problem, changes, *more)
+        value, tangent = compiled(jax.vmap(one))(problem, changes, *more)
         np.testing.assert_allclose(value, more[0], atol=1e-9)
         return np.asarray(tangent)
 
@@ -167,7 +168,7 @@ def test_minimum_variance_of_each_block_is_that_of_the_block_alone() -> None:
         return jax.jvp(implicit.block_variance_near(S, w, jnp.asarray(labels), Backend.CPU), (S,), (dS,))
 
     with jax.enable_x64(True):
-        value, got = map(np.asarray, jax.jit(near)(S, dS, weights))
+        value, got = map(np.asarray, compiled(near)(S, dS, weights))
     np.testing.assert_allclose(value, weights, atol=1e-12)
     h = 1e-6
     for cluster in range(3):
@@ -188,7 +189,7 @@ def test_the_inverse_has_derivatives_of_its_own() -> None:
         return implicit.inverse_of(matrix, Backend.CPU), first(matrix), jax.jvp(first, (matrix,), (step,))[1]
 
     with jax.enable_x64(True):
-        inverse, first, again = map(np.asarray, jax.jit(second)(matrix, step))
+        inverse, first, again = map(np.asarray, compiled(second)(matrix, step))
     exact = np.linalg.inv(matrix)
     np.testing.assert_allclose(inverse, exact, rtol=1e-10, atol=1e-12)
     np.testing.assert_allclose(first, -exact @ step @ exact, rtol=1e-9, atol=1e-10)
