@@ -5,7 +5,7 @@ LOWEST := .venv-lowest
 NEWEST := .venv-newest
 AHEAD  := .venv-ahead
 BIN    := $(VENV)/bin
-UV     := $(BIN)/uv pip install --quiet --python $(BIN)/python
+PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile
 # a process a core; a file's tests stay together and share what it sets up
 PYTEST := -m pytest -q -n auto --dist loadfile --no-loadscope-reorder
 # LLVM's optimisation took more than half of the time of all tests; those of numbers in lanes, of versions, and the slow
@@ -60,21 +60,16 @@ $(VENV)/.report: $(VENV)/.made pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[report]'
 	@touch $@ $(VENV)/.core
 
-# in a sixth of the time of pip
-$(VENV)/.uv: $(VENV)/.made
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile uv
-	@touch $@
-
-$(VENV)/.test: $(VENV)/.uv pyproject.toml
-	$(UV) --editable '.[test]'
+$(VENV)/.test: $(VENV)/.made pyproject.toml
+	$(PIP) --editable '.[test]'
 	@touch $@ $(VENV)/.report $(VENV)/.core
 
-$(VENV)/.dev: $(VENV)/.uv pyproject.toml
-	$(UV) --editable '.[dev]'
+$(VENV)/.dev: $(VENV)/.made pyproject.toml
+	$(PIP) --editable '.[dev]'
 	@touch $@ $(VENV)/.test $(VENV)/.report $(VENV)/.core
 
-$(VENV)/.docs: $(VENV)/.uv pyproject.toml
-	$(UV) --editable '.[docs]'
+$(VENV)/.docs: $(VENV)/.made pyproject.toml
+	$(PIP) --editable '.[docs]'
 	@touch $@ $(VENV)/.core
 
 $(VENV)/.bench: $(VENV)/.made pyproject.toml benchmarks/requirements.txt
@@ -119,12 +114,11 @@ $(LOWEST)/.made: pyproject.toml
 test-lowest: $(LOWEST)/.made
 	$(LOWEST)/bin/python $(PYTEST) -p no:cacheprovider $(OF_VERSIONS)
 
-# the newest Python, of all that are found, and the newest versions that there are for it
+# the newest Python, of all that are found, and the newest versions that pip chooses for it
 $(NEWEST)/.made: pyproject.toml
 	rm -rf $(NEWEST)
 	newest=$$($(PYTHON) .ci/newest_python.py) && "$$newest" -m venv $(NEWEST)
-	$(NEWEST)/bin/python -m pip install --quiet --disable-pip-version-check --no-compile uv
-	$(NEWEST)/bin/uv pip install --quiet --python $(NEWEST)/bin/python --editable '.[test]'
+	$(NEWEST)/bin/python -m pip install --quiet --disable-pip-version-check --no-compile --editable '.[test]'
 	@touch $@
 
 # in float64 alone: for float32 numba compiles every kernel once more, and make test has both

@@ -25,7 +25,7 @@ def title(path: str) -> str:
 
 def test_a_studys_report_goes_into_its_folder(run: Run, file: Path) -> None:
     out, err = run("study", file.name, *STUDY, "--report")
-    assert err == DAYS_NOTE
+    assert DAYS_NOTE in err  # and how far it is, where the machine is slow
     assert out.splitlines()[-2:] == ["Wrote market-study", "Wrote market-study/report.html"]
     assert title("market-study/report.html") == "market.csv"
     page = Path("market-study/report.html").read_text(encoding="utf-8")
