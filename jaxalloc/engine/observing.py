@@ -11,7 +11,7 @@ import numpy as np
 from jaxalloc.engine import stages
 from jaxalloc.engine.calls import Calls, Work
 from jaxalloc.engine.making import Stage
-from jaxalloc.engine.scalar import Scalar
+from jaxalloc.engine.scalar import Scalar, observes
 from jaxalloc.engine.shapes import ROWS, canonical, canonical_each, lengthened, windows_at_once
 from jaxalloc.engine.stages import Items
 from jaxalloc.kernels.moments.tails import Tail
@@ -117,7 +117,7 @@ class Observing:
         """The scalar kernels, if there are any, and if they observe such universes."""
         drawn, given = group.drawn, group.given
         moments = given.mean is None and given.covariance is None
-        usable = self._scalar is not None and self._scalar.observes() and drawn.shock is None and moments
+        usable = self._scalar is not None and observes(self._work) and drawn.shock is None and moments
         return self._scalar if usable else None
 
     def _observed(self, scalar: Scalar, group: Universes) -> Estimates:

@@ -68,12 +68,12 @@ def is_scalar(backend: Backend) -> bool:
 
 def is_by_universe(work: Work) -> bool:
     """Whether a part takes as long as it has universes: programs, which take whole groups, only do what is rare."""
-    observed = work.panel is None or _observes(work)
+    observed = work.panel is None or observes(work)
     return work.scalar and observed and (work.drawing is None or work.drawing.resampling is not None)
 
 
-def _observes(work: Work) -> bool:
-    """Whether scalar kernels observe universes: of a shared panel, whose covariances are not shrunk."""
+def observes(work: Work) -> bool:
+    """Whether scalar kernels, where there are any, observe universes: of a shared panel, by covariances not shrunk."""
     return work.panel is not None and work.config.covariance in ("sample", "ewma")
 
 
@@ -119,10 +119,6 @@ class Scalar:
         return Drawn(weights=weights, mask=masks, returns=None, shock=None)  # type: ignore[arg-type]
 
     # ---- moments ----------------------------------------------------------------------------------------------------
-
-    def observes(self) -> bool:
-        """Whether these kernels observe universes."""
-        return _observes(self._work)
 
     def observe(self, weights: Any, masks: Any, config: AllocationConfig, universes: int, count: int) -> Estimates:
         """Estimates of a group, not yet clustered, from the rows that its universes hold.

@@ -17,7 +17,7 @@ import numpy as np
 
 from jaxalloc.kernels.scalar.compiling import inner, placing, scalar
 from jaxalloc.kernels.scalar.mean_variance import mean_variance
-from jaxalloc.kernels.scalar.measuring import gap_of
+from jaxalloc.kernels.scalar.measuring import gap_of, hedging
 from jaxalloc.kernels.scalar.posing import Room, bounds, by_cluster, choose_sleeve, correlate, within
 from jaxalloc.kernels.scalar.risk_parity import risk_parity
 from jaxalloc.kernels.solvers.problem import accepted
@@ -27,7 +27,9 @@ Array = np.ndarray
 MEAN_VARIANCE, RISK_PARITY = 0, 1  # solvers
 WHOLE, CORE = 0, 1  # places of the bounds of all clusters, and of a barbell's core
 EXCESS, VOLATILITY = 0, 1  # places of the rewards
-_ACCEPTED = accepted(np.float32)  # optimality gap of rounded weights
+_ACCEPTED = accepted(np.float32)  # optimality gap of rounded weights, or
+_ROUNDING = 8 * float(np.finfo(np.float32).eps)  # times what hedges cancel: no rounded weights balance these better
+_MOST_ROUNDING = 4e-3  # but hardly a portfolio any more; the lanes say so, too
 
 
 class Universes(NamedTuple):
@@ -180,9 +182,9 @@ def _solve(
         if is_rounded:  # the gap is that of the weights that come back
             for k in range(size):
                 w[k] = kept[k]
-            reward = nothing if altered else excess
-            gap = gap_of(C, sigma, reward, upper, w, profiles.solver[p] == RISK_PARITY, room.cost)
-            if not gap <= _ACCEPTED:  # hedges that rounded weights no longer balance: the lanes know what to do
+            reward, equal = nothing if altered else excess, profiles.solver[p] == RISK_PARITY
+            gap = gap_of(C, sigma, reward, upper, w, equal, room.cost)
+            if not gap <= _ACCEPTED and not gap <= min(_ROUNDING * hedging(C, sigma, reward, w, equal), _MOST_ROUNDING):
                 unsolved[p] = True
                 continue
         solutions.gap[group, slot, column] = gap

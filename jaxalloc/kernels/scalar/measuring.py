@@ -185,3 +185,29 @@ def gap_of(C: Array, sigma: Array, e: Array, u: Array, weights: Array, equal: bo
         if u[k] > 0:
             slack += max(cost[k] - nu, 0.0) * weights[k] + max(nu - cost[k], 0.0) * max(u[k] - weights[k], 0.0)
     return slack / variance
+
+
+@inner_sums
+def hedging(C: Array, sigma: Array, e: Array, weights: Array, equal: bool) -> float:
+    """How much of weights' risk or reward hedges cancel, at least 1: by so much rounding counts for more in their gap.
+
+    The arguments are those of `gap_of`. For risk parity it is that of the cluster where it is most.
+    """
+    size = len(weights)
+    variance, gross, reward, earned, largest, most = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
+    for k in range(size):
+        row, total, unhedged = C[k], 0.0, 0.0
+        for i in range(size):
+            risk = row[i] * (sigma[i] * weights[i])
+            total += risk
+            unhedged += abs(risk)
+        own = sigma[k] * weights[k]
+        variance += own * total
+        gross += own * unhedged
+        largest, most = max(largest, own * total), max(most, own * unhedged)
+        reward += e[k] * weights[k]
+        earned += abs(e[k]) * weights[k]
+    if equal:
+        return most / largest if largest > 0 else 1.0
+    of_risk = gross / variance if variance > 0 else 1.0
+    return max(of_risk, earned / reward if reward > 0 else 1.0)
