@@ -188,6 +188,14 @@ def precision() -> list[dict[str, Any]]:
     return rows
 
 
+def _held(n_assets: int, universes: int) -> int:
+    """Bytes of so many universes of a part, by the formula."""
+    scalar = is_scalar(Backend.CPU)
+    sizes = sizes_of((252, n_assets), "float64", scalar=scalar)
+    covariances = 8 * sizes.group * sizes.assets**2 if scalar else 0
+    return universes * chunk_bytes(n_assets, len(DEFAULT_PROFILES), "float64", scalar=scalar) + covariances
+
+
 def memory() -> list[dict[str, Any]]:
     """Bytes of a part of a chunk: as the formula says, and as they are."""
     rows: list[dict[str, Any]] = []
@@ -205,7 +213,7 @@ def memory() -> list[dict[str, Any]]:
                 subprocess.run(command, env=env, check=True, stdout=subprocess.PIPE, text=True).stdout for _ in range(2)
             ]
         universes, grown = map(int, said_twice[-1].split())
-        said = chunk_bytes(n_assets, len(DEFAULT_PROFILES), "float64") * universes
+        said = _held(n_assets, universes)
         row = {"assets": n_assets, "universes": universes, "formula_mib": said / 2**20, "grown_mib": grown / 2**20}
         rows.append(row)
         print(row, flush=True)
@@ -225,7 +233,7 @@ def plan() -> list[dict[str, Any]]:
         each = float(np.exp(np.interp(np.log(n_assets), *known)))
         sizes = sizes_of((252, n_assets), "float64", scalar=is_scalar(Backend.CPU))
         parts = min(4, 1 + (os.cpu_count() or 1), -(-universes // sizes.capacity))
-        held = parts * sizes.capacity * chunk_bytes(n_assets, len(DEFAULT_PROFILES), "float64")
+        held = parts * _held(n_assets, sizes.capacity)
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / "panel.npy"
             np.save(file, panel(n_assets))
@@ -255,6 +263,7 @@ def start() -> dict[str, float]:
         env = {
             "JAXALLOC_PROGRAMS": str(Path(folder) / "programs"),
             "JAX_COMPILATION_CACHE_DIR": str(Path(folder) / "xla"),
+            "NUMBA_CACHE_DIR": str(Path(folder) / "numba"),
         }
         command = [sys.executable, "-m", "jaxalloc", "allocate", str(file), "--kind", "returns"]
         found = {"without_cache": timed(command, env)}

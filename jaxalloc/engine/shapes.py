@@ -208,22 +208,25 @@ def _power_of_two(number: int, least: int, most: int) -> int:
     return int(np.clip(2 ** (max(number, 1).bit_length() - 1), least, most))
 
 
-def chunk_bytes(n_assets: int, n_profiles: int, dtype: Any, n_rows: int = 0) -> int:
+def chunk_bytes(n_assets: int, n_profiles: int, dtype: Any, n_rows: int = 0, scalar: bool = False) -> int:
     """Memory that a universe of a chunk takes between its first stage and the host, in bytes, about.
 
-    Two covariances of canonical size, of assets and of as many clusters, are nearly all of it.
+    Two covariances of canonical size, of assets and of as many clusters, are nearly all of it. Where scalar kernels
+    compute, only the universes of one group of a part have the first, and none has the second: they are not counted.
 
     Args:
         n_assets: N.
         n_profiles: P.
         dtype: float32 or float64.
         n_rows: T where left-out rows are kept.
+        scalar: whether scalar kernels compute.
 
     Example:
-        >>> chunk_bytes(100, 4, "float64")
-        230770
+        >>> chunk_bytes(100, 4, "float64"), chunk_bytes(100, 4, "float64", scalar=True)
+        (230770, 19698)
     """
     assets, clusters = canonical(n_assets, ASSETS), canonical(n_assets, CLUSTERS)
-    numbers = assets**2 + clusters**2 + 4 * (assets + clusters) + n_profiles * (3 * n_assets + 5)
+    squares = 0 if scalar else assets**2 + clusters**2
+    numbers = squares + 4 * (assets + clusters) + n_profiles * (3 * n_assets + 5)
     integers = 2 * n_assets + n_profiles * (n_assets + 2) + 2
     return numbers * np.dtype(dtype).itemsize + 4 * integers + 2 * n_assets + 2 + n_rows

@@ -160,7 +160,11 @@ def test_a_chunk_takes_about_the_memory_that_the_formula_says(rows: int, dtype: 
     for n_assets in (30, 64, 100, 250, 431):
         for profiles in (("risk_parity",), DEFAULT.profiles):
             told = chunk_bytes(n_assets, len(profiles), dtype, rows)
-            assert 0.8 <= told / held(n_assets, profiles, dtype, rows) <= 1.25, (n_assets, profiles)
+            known = held(n_assets, profiles, dtype, rows)
+            assert 0.8 <= told / known <= 1.25, (n_assets, profiles)
+            squares = np.dtype(dtype).itemsize * (canonical(n_assets, ASSETS) ** 2 + canonical(n_assets, CLUSTERS) ** 2)
+            by_scalar = chunk_bytes(n_assets, len(profiles), dtype, rows, scalar=True)
+            assert 0.8 <= by_scalar / (known - squares) <= 1.25, (n_assets, profiles)
 
 
 @pytest.mark.parametrize("n_assets", [8, 40])
