@@ -25,6 +25,7 @@ def check_folder(folder: Path, may_be_store: bool) -> Manifest | None:
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{name} is a file; nothing is overwritten: choose another folder, or delete it")
     _check_kinds(folder)
+    is_blank = not folder.exists() or _is_blank(folder)  # first, since another process may be about to begin a study
     manifest = manifest_of(folder)
     for result in () if manifest is None else manifest.results:
         Place(folder).has(result)  # refuses what is no plain file, before any of them is removed
@@ -34,7 +35,7 @@ def check_folder(folder: Path, may_be_store: bool) -> Manifest | None:
             f"{name} holds {state} study: go on with it with resume=True, replace it with fresh=True, "
             "or choose another folder"
         )
-    if manifest is None and folder.exists() and not _is_blank(folder):
+    if manifest is None and not is_blank:
         raise InputError(
             f"{name} is a folder with files in it; nothing is overwritten: choose another folder, or delete it"
         )
