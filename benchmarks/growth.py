@@ -326,7 +326,8 @@ def render(results: dict[str, Any]) -> str:
         lines += [
             "",
             f"First result of `jaxalloc allocate` (20 assets): {s['without_cache']:.1f} s; with the kernels "
-            f"and programs of an earlier process {s['with_cache']:.1f} s, of which importing jax and pandas takes {s['imports']:.1f} s.",
+            f"and programs of an earlier process {s['with_cache']:.1f} s, of which importing jax and pandas takes "
+            f"{s['imports']:.1f} s.",
         ]
     return "\n".join(lines) + "\n"
 
