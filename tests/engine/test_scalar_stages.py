@@ -95,25 +95,34 @@ def test_float32(monkeypatch: pytest.MonkeyPatch) -> None:
     assert np.abs(a.weights[valid].sum(axis=2, dtype=float) - 1).max() <= 1e-6
 
 
-def test_float32_balances_hedges_as_well_as_rounded_weights_can(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What rounding leaves of their gap is not left to the lanes, which would have the same rounding to fight with."""
-    rng, programs = np.random.default_rng(8), []
-    common = rng.normal(0, 0.01, (T, N // 2))
-    panel = 0.001 + np.hstack([common, -common]) + rng.normal(0, 3e-4, (T, N))
-    weights = np.stack([bootstrap_counts(rng) for _ in range(20)])
+@pytest.fixture
+def programs(monkeypatch: pytest.MonkeyPatch) -> set[str]:
+    """The names of the programs that have run."""
+    names: set[str] = set()
     run = Calls.run
 
     def seen(self: Calls, stage: Stage, *arguments: Any) -> Any:
-        programs.append(stage.name)
+        names.add(stage.name)
         return run(self, stage, *arguments)
 
-    monkeypatch.setenv("JAXALLOC_NUMBA", "")
     monkeypatch.setattr(Calls, "run", seen)
+    return names
+
+
+def test_float32_balances_hedges_as_well_as_rounded_weights_can(
+    programs: set[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What rounding leaves of their gap is not left to the lanes, which would have the same rounding to fight with."""
+    rng = np.random.default_rng(8)
+    common = rng.normal(0, 0.01, (T, N // 2))
+    panel = 0.001 + np.hstack([common, -common]) + rng.normal(0, 3e-4, (T, N))
+    weights = np.stack([bootstrap_counts(rng) for _ in range(20)])
+    monkeypatch.setenv("JAXALLOC_NUMBA", "")
     with jax.enable_x64(False):
         found = ja.allocate_batch(panel.astype(np.float32), AllocationConfig(), weights)
     with jax.enable_x64(True):
         exact = ja.allocate_batch(panel, AllocationConfig(), weights)
-    assert programs == []
+    assert programs == set()
     assert (found.optimality_gap > 1e-5).any()  # which is what they are without hedges
     assert found.optimality_gap.max() < 1e-3
     np.testing.assert_array_equal(found.status, exact.status)
@@ -169,14 +178,11 @@ def test_every_problem_can_be_left_to_the_lanes(monkeypatch: pytest.MonkeyPatch)
     assert (solve, solve_assets) == (Scalar.solve_clusters, Scalar.solve_assets)
 
 
-def test_resamples_are_drawn_by_scalar_kernels_and_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    programs: set[str] = set()
-    run, panel = Calls.run, market(5, N)
+def test_resamples_are_drawn_by_scalar_kernels_and_are_the_same(
+    programs: set[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    panel = market(5, N)
     index = np.array([WHOLE_PANEL, *range(60)])
-
-    def seen(self: Calls, stage: Stage, *arguments: Any) -> Any:
-        programs.add(stage.name)
-        return run(self, stage, *arguments)
 
     def part(way: str) -> Part:
         monkeypatch.setenv("JAXALLOC_NUMBA", way)
@@ -192,7 +198,6 @@ def test_resamples_are_drawn_by_scalar_kernels_and_are_the_same(monkeypatch: pyt
         (made,) = engine.start(Items(index=index)).parts
         return made
 
-    monkeypatch.setattr(Calls, "run", seen)
     with jax.enable_x64(True):
         by_scalar = part("")
         assert "draw" not in programs
