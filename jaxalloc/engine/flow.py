@@ -236,6 +236,7 @@ class PartRun:
     ) -> Clustered:
         """Solve the problems of a group by scalar kernels, and keep those that these leave to the lanes."""
         self._calls.check()
+        scalar.compile(estimates, config, self._results)
         clustered, left = scalar.solve_clusters(estimates, config, start, count)
         if left.posed is not None and len(left.which):
             rows = canonical_each(np.asarray(estimates.n_clusters)[left.which], CLUSTERS)

@@ -12,13 +12,15 @@ from __future__ import annotations
 import functools
 import importlib
 import os
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from jaxalloc.engine.calls import Work
 from jaxalloc.engine.drawing import Resampling
+from jaxalloc.engine.identity import available_cores
 from jaxalloc.engine.solving import Solutions
 from jaxalloc.kernels.lanes.backend import Backend
 from jaxalloc.kernels.lanes.precision import NEGLIGIBLE, jitter, sum_tolerance
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
     from jaxalloc.kernels.scalar import across
 
 _OFF = "off"
+_ANY_SIZE = sys.maxsize
 
 
 @functools.cache
@@ -102,6 +105,9 @@ class Scalar:
 
         self._across, self._clusters, self._describing, self._posing = across, clusters, describing, posing
         self._draws, self._moments = draws, moments
+        if available_cores() > 1:
+            for solver in across.SOLVERS:
+                solver.version(work.dtype).begin()
         self._work = work
         self._solutions = across.Solutions(**solutions.fields()._asdict())
         self._names = work.config.profiles
@@ -202,6 +208,18 @@ class Scalar:
 
     # ---- problems ---------------------------------------------------------------------------------------------------
 
+    def compile(self, estimates: Estimates, config: AllocationConfig, results: dict[str, np.ndarray]) -> None:
+        """Compile what solves and describes a group's universes, while other processes still compile the solvers.
+
+        The kernels are called for none of the universes.
+        """
+        if all(solver.version(self._work.dtype).is_here() for solver in self._across.ALWAYS):
+            return
+        clustered, _ = self.solve_clusters(estimates, config, 0, 0)
+        if any(PROFILES[name].over_assets for name in self._names):
+            self.solve_assets(estimates, config, 0, 0)
+        self.describe(estimates, clustered, config, 0, 0, results)
+
     def solve_clusters(
         self, estimates: Estimates, config: AllocationConfig, start: int, count: int
     ) -> tuple[Clustered, Unsolved]:
@@ -219,10 +237,12 @@ class Scalar:
         excess = np.zeros(posed.inner.shape, self._work.dtype)
         unsolved = np.zeros((count, len(places)), bool)
         scratch, room = self._scratch(), self._posing.make_room(self._work.sizes.assets)
-        profiles = self._profiles(places)
-        self._across.solve_clusters(
-            universes, settings, profiles, start, count, posed, excess, self._solutions, unsolved, scratch, room
-        )
+        profiles, solutions = self._profiles(places), self._solutions
+        for solvers in self._solvers(int(np.max(universes.n_clusters[:count], initial=0)), unsolved):
+            self._across.solve_clusters(
+                *(universes, settings, profiles, solvers, start, count),
+                *(posed, excess, solutions, unsolved, scratch, room),
+            )
         self._release(scratch)
         which = np.flatnonzero(unsolved.any(axis=1))
         size = universes.active.shape[1]
@@ -239,9 +259,11 @@ class Scalar:
         places = [place for place, name in enumerate(self._names) if PROFILES[name].over_assets]
         unsolved = np.zeros((count, len(places)), bool)
         scratch, room = self._scratch(), self._posing.make_room(self._work.sizes.assets)
-        self._across.solve_assets(
-            universes, settings, self._profiles(places), start, count, self._solutions, unsolved, scratch, room
-        )
+        profiles, solutions = self._profiles(places), self._solutions
+        for solvers in self._solvers(universes.active.shape[1], unsolved):
+            self._across.solve_assets(
+                universes, settings, profiles, solvers, start, count, solutions, unsolved, scratch, room
+            )
         self._release(scratch)
         which = np.flatnonzero(unsolved.any(axis=1))
         return self._left(which, places, unsolved, None)
@@ -302,6 +324,13 @@ class Scalar:
             negligible=NEGLIGIBLE * float(np.finfo(dtype).eps),
             jitter=jitter(dtype),
         )
+
+    def _solvers(self, size: int, unsolved: np.ndarray) -> Iterator[across.Solvers]:
+        """The solvers that problems of up to this size want; then all, if some are left unsolved for want of one."""
+        solvers = self._across.solvers(self._work.dtype, size) if len(unsolved) else self._across.NOWHERE
+        yield solvers
+        if unsolved.any() and not solvers.faces:
+            yield self._across.solvers(self._work.dtype, _ANY_SIZE)
 
     def _profiles(self, places: Sequence[int]) -> across.Profiles:
         profiles = [PROFILES[self._names[place]] for place in places]

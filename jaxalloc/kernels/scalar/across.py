@@ -16,10 +16,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxalloc.kernels.scalar.compiling import inner, placing, scalar
-from jaxalloc.kernels.scalar.mean_variance import mean_variance
+from jaxalloc.kernels.scalar.mean_variance import by_faces, mean_variance
 from jaxalloc.kernels.scalar.measuring import gap_of, hedging
 from jaxalloc.kernels.scalar.posing import Room, bounds, by_cluster, choose_sleeve, correlate, within
 from jaxalloc.kernels.scalar.risk_parity import risk_parity
+from jaxalloc.kernels.scalar.tableau import FEW, solve_few
 from jaxalloc.kernels.solvers.problem import accepted
 
 Array = np.ndarray
@@ -150,11 +151,35 @@ class Scratch(NamedTuple):
     float32_correlation: Any
 
 
+class Solvers(NamedTuple):
+    """Addresses of the solvers, which are separate kernels."""
+
+    few: int
+    faces: int
+    risk_parity: int
+
+
+SOLVERS = solve_few, by_faces, risk_parity  # in the order of their addresses
+ALWAYS = solve_few, risk_parity  # those that problems of any size want
+NOWHERE = Solvers(0, 0, 0)  # for no universes
+_risk_parity_at = risk_parity.at
+
+
+def solvers(dtype: Any, size: int) -> Solvers:
+    """The solvers in this process, as soon as they are compiled, for problems of up to so many clusters or assets.
+
+    Few seldom want `by_faces`, which takes longest to compile: as long as it is not here, its address is 0.
+    """
+    few, faces, parity = (solver.version(dtype) for solver in SOLVERS)
+    return Solvers(few.address(), faces.address() if size > FEW or faces.is_here() else 0, parity.address())
+
+
 @inner
 def _solve(
     C: Array,
     float32_C: Array,
     profiles: Profiles,
+    solvers: Solvers,
     slot: int,
     solutions: Solutions,
     unsolved: Array,
@@ -169,9 +194,11 @@ def _solve(
         excess = room.rewards[profiles.reward[p], :size] if profiles.reward[p] >= 0 else nothing
         altered = False
         if profiles.solver[p] == RISK_PARITY:
-            gap, iterations, solved = risk_parity(C, float32_C, sigma, upper, w, room.solving)
+            gap, iterations, solved = _risk_parity_at(
+                solvers.risk_parity, (C, float32_C, sigma, upper, w, room.solving)
+            )
         else:
-            gap, iterations, altered, solved = mean_variance(C, sigma, excess, upper, w)
+            gap, iterations, altered, solved = mean_variance(solvers.few, solvers.faces, C, sigma, excess, upper, w)
         unsolved[p] = not solved
         if not solved:
             continue
@@ -198,6 +225,7 @@ def solve_clusters(
     universes: Universes,
     settings: Settings,
     profiles: Profiles,
+    solvers: Solvers,
     first_slot: int,
     count: int,
     posed: Posed,
@@ -213,6 +241,7 @@ def solve_clusters(
         universes: with their clusters.
         settings: of each universe.
         profiles: over clusters.
+        solvers: their addresses.
         first_slot: place of the first universe among the solutions.
         count: how many universes.
         posed: written.
@@ -251,7 +280,7 @@ def solve_clusters(
             posed.cap_relaxed[b, which], posed.asset_raised[b, which] = relaxed, raised
             for k in range(size):
                 posed.upper[b, which, k] = uppers[which, k]
-        _solve(C, float32_C, profiles, first_slot + b, solutions, unsolved[b], room)
+        _solve(C, float32_C, profiles, solvers, first_slot + b, solutions, unsolved[b], room)
 
 
 @scalar
@@ -281,6 +310,7 @@ def solve_assets(
     universes: Universes,
     settings: Settings,
     profiles: Profiles,
+    solvers: Solvers,
     first_slot: int,
     count: int,
     solutions: Solutions,
@@ -312,4 +342,4 @@ def solve_assets(
                 float32_C[i, j] = float32_C[j, i] = rho
             C[i, i] = 1
             float32_C[i, i] = 1
-        _solve(C, float32_C, profiles, first_slot + b, solutions, unsolved[b], room)
+        _solve(C, float32_C, profiles, solvers, first_slot + b, solutions, unsolved[b], room)

@@ -49,6 +49,11 @@ def scalar(function: Callable[..., Any]) -> Any:
     return _kept(njit(**_MAKING)(function), function)
 
 
+def scalar_sums(function: Callable[..., Any]) -> Any:
+    """`scalar` for a function whose sums may be taken in another order: always the same one."""
+    return _kept(njit(**_MAKING, fastmath=set(_REORDERED))(function), function)
+
+
 def placing(function: Callable[..., Any]) -> Any:
     """`scalar` for a function that makes no array: its results and its room are handed in."""
     return _kept(njit(**_PLACING)(function), function)
@@ -62,11 +67,6 @@ def inner(function: Callable[..., Any]) -> Any:
 def inner_sums(function: Callable[..., Any]) -> Any:
     """`inner` for a loop whose sums may be taken in another order: always the same one."""
     return _kept(njit(**_INNER, fastmath=set(_REORDERED))(function), function)
-
-
-def making_sums(function: Callable[..., Any]) -> Any:
-    """`inner_sums` for a function that makes arrays for itself."""
-    return _kept(njit(**(_MAKING | _CALLED), fastmath=set(_REORDERED))(function), function)
 
 
 def inlined_sums(function: Callable[..., Any]) -> Any:

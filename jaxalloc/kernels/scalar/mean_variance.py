@@ -42,7 +42,8 @@ from jaxalloc.kernels.scalar.faces import (
     solve,
     sums,
 )
-from jaxalloc.kernels.scalar.measuring import fill, measure, smallest, weigh
+from jaxalloc.kernels.scalar.measuring import fill, measure, signature, smallest, weigh
+from jaxalloc.kernels.scalar.separate import separate
 from jaxalloc.kernels.scalar.tableau import FEW, solve_few
 
 _WORTH = 1e-13  # gap that an entry at the wrong bound may be worth
@@ -287,8 +288,8 @@ def _begin(problem: Problem, face: Face, sharpe: bool, richest: Array, key: Arra
     join(problem, face, order, first + count, np.bool_(False))
 
 
-@scalar
-def mean_variance(C: Array, sigma: Array, e: Array, u: Array, weights: Array) -> tuple[float, int, bool, bool]:
+@separate(signature, late=True)
+def by_faces(C: Array, sigma: Array, e: Array, u: Array, weights: Array) -> tuple[float, int, bool, bool]:
     """Maximise e'w / sqrt(w'Sw) over {0 <= w <= u, sum w = 1}; where no such w has e'w > 0, minimise w'Sw.
 
     Args:
@@ -304,11 +305,7 @@ def mean_variance(C: Array, sigma: Array, e: Array, u: Array, weights: Array) ->
         a gap within 1e-11, or at its rounding floor. False, with what was found, where the exchanges come to no end,
         and with a gap of infinity where a number is NaN or infinite.
     """
-    size, faces = len(u), 0
-    if size <= FEW:
-        gap, faces, altered, solved = solve_few(C, sigma, e, u, weights)
-        if solved:
-            return gap, faces, altered, True
+    size = len(u)
     vectors, orders = np.zeros((9, size)), np.zeros((4, max(size, 3)), np.int64)
     a, b, excess, key, best, richest = vectors[0], vectors[1], vectors[2], vectors[3], vectors[4], vectors[5]
     checked = 0.0
@@ -317,7 +314,7 @@ def mean_variance(C: Array, sigma: Array, e: Array, u: Array, weights: Array) ->
         checked += abs(e[k]) + abs(u[k]) + sigma[k] + 1 / sigma[k]
         key[k] = -e[k]
     if not checked < math.inf:
-        return math.inf, faces, False, False
+        return math.inf, 0, False, False
     reward = -fill(key, u, richest)
     sharpe = reward > 0
     for k in range(size):
@@ -358,4 +355,33 @@ def mean_variance(C: Array, sigma: Array, e: Array, u: Array, weights: Array) ->
         _singles(problem, face, sharpe, key, orders[2])
         weigh(problem, u, face.y, weights)
         gap, solved = measure(problem, face, sharpe, u, weights, key, orders[2])
-    return gap, faces + face.count[2], not sharpe, solved
+    return gap, face.count[2], not sharpe, solved
+
+
+_solve_few_at, _by_faces_at = solve_few.at, by_faces.at
+
+
+@scalar
+def mean_variance(
+    few: int, faces: int, C: Array, sigma: Array, e: Array, u: Array, weights: Array
+) -> tuple[float, int, bool, bool]:
+    """`by_faces`, but few clusters as `solve_few` does, if it can.
+
+    Args:
+        few: address of `solve_few`.
+        faces: address of `by_faces`; 0 where nobody wants to wait for it, and what is left is not solved.
+        C: these and the results are as of `by_faces`.
+        sigma: likewise.
+        e: likewise.
+        u: likewise.
+        weights: likewise.
+    """
+    turns = 0
+    if len(u) <= FEW:
+        gap, turns, altered, solved = _solve_few_at(few, (C, sigma, e, u, weights))
+        if solved:
+            return gap, turns, altered, True
+    if faces == 0:
+        return math.inf, turns, False, False
+    gap, more, altered, solved = _by_faces_at(faces, (C, sigma, e, u, weights))
+    return gap, turns + more, altered, solved

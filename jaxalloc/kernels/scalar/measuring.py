@@ -6,14 +6,22 @@ The scalar twin of `jaxalloc.kernels.solvers.candidates` and of `jaxalloc.kernel
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
+from numba import boolean, float64, int64, types
 
 from jaxalloc.kernels.scalar.compiling import inner, inner_sums
 from jaxalloc.kernels.scalar.faces import EPS, ROUNDING, Array, Face, Ints, Problem, product
 from jaxalloc.kernels.solvers.problem import tolerance
 
 TOLERANCE = tolerance(np.float64)  # optimality gap at which a problem is solved
+_VECTOR = float64[::1]
+
+
+def signature(kind: Any) -> Any:
+    """Of solvers of minimum variance and maximum Sharpe for correlations of this type; see `mean_variance.by_faces`."""
+    return types.Tuple((float64, int64, boolean, boolean))(kind[:, ::1], _VECTOR, _VECTOR, _VECTOR, _VECTOR)
 
 
 @inner

@@ -213,9 +213,10 @@ def choose_sleeve(
     ``best`` is room for an integer of each cluster.
     """
     for k in range(n_clusters):
-        best[k] = -1
+        best[k], clusters[k] = -1, False
     for i in range(len(labels)):
         k = labels[i]
+        assets[i] = False
         if k >= 0 and (best[k] < 0 or scores[i] > scores[best[k]]):
             best[k] = i
     size = min(wanted, max(1, n_clusters - 4), n_clusters - 1)

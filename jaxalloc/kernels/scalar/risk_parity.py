@@ -18,11 +18,13 @@ What does not converge so is not solved, and says so: `jaxalloc.kernels.solvers.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
+from numba import boolean, float32, float64, int64, types
 
 from jaxalloc.kernels.scalar.bounded import minimise_bounded
-from jaxalloc.kernels.scalar.compiling import inner, inner_sums, scalar
+from jaxalloc.kernels.scalar.compiling import inner, inner_sums
 from jaxalloc.kernels.scalar.log_newton import (
     BELOW,
     CHANGE,
@@ -45,6 +47,7 @@ from jaxalloc.kernels.scalar.log_newton import (
     solve,
     spread,
 )
+from jaxalloc.kernels.scalar.separate import separate
 from jaxalloc.kernels.solvers.problem import accepted
 
 _ACCEPTED = accepted(np.float64)  # largest gap where Newton's method gains nothing more, as lanes accept it
@@ -52,6 +55,14 @@ _EPS = 2.0**-52
 _RISKLESS = 1e-12  # z'Cz of a portfolio in which the entries of z sum to 1, up to which it counts as riskless
 _STEPS = 80  # of Newton's method at most
 _EARLY = 8  # steps, for which a coarse direction does
+
+_VECTOR = float64[::1]
+
+
+def _signature(kind: Any) -> Any:
+    return types.Tuple((float64, int64, boolean))(
+        kind[:, ::1], float32[:, ::1], _VECTOR, _VECTOR, _VECTOR, float64[:, ::1]
+    )
 
 
 @inner_sums
@@ -164,7 +175,7 @@ def _even_out(weights: Vector, u: Vector) -> None:
                 weights[i] = min(weights[i] * scale, u[i])
 
 
-@scalar
+@separate(_signature)
 def risk_parity(
     C: Matrix, C32: Float32, sigma: Vector, u: Vector, weights: Vector, work: Matrix
 ) -> tuple[float, int, bool]:

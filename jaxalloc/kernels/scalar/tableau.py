@@ -19,9 +19,10 @@ import math
 
 import numpy as np
 
-from jaxalloc.kernels.scalar.compiling import inlined_sums, inner_sums, making_sums
+from jaxalloc.kernels.scalar.compiling import inlined_sums, inner_sums
 from jaxalloc.kernels.scalar.faces import EPS, FREE, FULL, ROUNDING, ZERO, Array
-from jaxalloc.kernels.scalar.measuring import TOLERANCE
+from jaxalloc.kernels.scalar.measuring import TOLERANCE, signature
+from jaxalloc.kernels.scalar.separate import separate
 
 FEW = 40  # clusters up to which a table of all of them costs less than faces
 _LANES = 8  # numbers that a vector of AVX-512 holds
@@ -344,9 +345,9 @@ def _measure(kept: Array, vectors: Array, size: int, sharpe: bool) -> tuple[floa
     return gap, bool(right and gap <= _ACCEPTED)
 
 
-@making_sums
+@separate(signature, sums=True)
 def solve_few(C: Array, sigma: Array, e: Array, u: Array, weights: Array) -> tuple[float, int, bool, bool]:
-    """`jaxalloc.kernels.scalar.mean_variance.mean_variance` for few clusters, where these pivots solve the problem.
+    """`jaxalloc.kernels.scalar.mean_variance.by_faces` for few clusters, where these pivots solve the problem.
 
     Arguments and results are the same; ``weights``, and whether there is a reward, mean nothing where it is not solved.
     """

@@ -13,10 +13,9 @@ from helpers import Array, batched, host
 
 pytest.importorskip("numba")
 
-from numba import njit
-
 from jaxalloc.kernels.lanes.backend import Backend
-from jaxalloc.kernels.scalar.mean_variance import mean_variance
+from jaxalloc.kernels.scalar.mean_variance import by_faces
+from jaxalloc.kernels.scalar.mean_variance import mean_variance as by_addresses
 from jaxalloc.kernels.scalar.measuring import TOLERANCE
 from jaxalloc.kernels.scalar.tableau import FEW, solve_few
 from jaxalloc.kernels.solvers import mean_variance as lanes
@@ -37,6 +36,11 @@ def split(S: Array) -> tuple[Array, Array]:
     C = S / np.outer(sigma, sigma)
     np.fill_diagonal(C, 1)
     return np.ascontiguousarray(C), sigma
+
+
+def mean_variance(*arguments: Array) -> tuple[float, int, bool, bool]:
+    few, faces = (solver.version(np.float64).address() for solver in (solve_few, by_faces))
+    return by_addresses(few, faces, *arguments)
 
 
 def solve(S: Array, e: Array, u: Array) -> Found:
@@ -194,12 +198,16 @@ def test_many_clusters(size: int, rows: int) -> None:
         assert_right(found, S, e, u, f"problem {i}")
 
 
+def test_without_faces_what_the_table_leaves_is_not_solved() -> None:
+    rng, few = np.random.default_rng(3), solve_few.version(np.float64).address()
+    for size in (FEW, FEW + 1):
+        S, u = oracles.random_covariance(rng, size), np.full(size, 0.25)
+        weights = np.full(size, np.nan)
+        gap, _, _, solved = by_addresses(few, 0, *split(S), np.zeros(size), u, weights)
+        assert solved == (size == FEW) == (gap <= TOLERANCE)
+
+
 # Few clusters: one table of them all, and faces for what it does not solve
-
-
-@njit
-def in_table(C: Array, sigma: Array, e: Array, u: Array, weights: Array) -> tuple[float, int, bool, bool]:
-    return solve_few(C, sigma, e, u, weights)
 
 
 def among_more(S: Array, e: Array, u: Array) -> Found:
@@ -228,7 +236,7 @@ def check_tables(count: int, seed: int) -> None:
             e = np.zeros(size)
         C, sigma = split((S + S.T) / 2)
         S, weights = C * np.outer(sigma, sigma), np.full(size, np.nan)
-        table = Found(weights, *in_table(C, sigma, e, u, weights))
+        table = Found(weights, *solve_few(C, sigma, e, u, weights))
         faces, found, where = among_more(S, e, u), solve(S, e, u), f"{name}, problem {i}"
         problems[name] += 1
         by_table[name] += table.solved

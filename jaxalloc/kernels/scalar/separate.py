@@ -1,0 +1,152 @@
+"""Scalar kernels that are compiled by themselves, in processes of their own, and called by others at their addresses.
+
+numba links a kernel with all that it calls, and optimises and translates all of that anew: the solvers, most of the
+code, would be compiled once for themselves and once more for each kernel above them. And it compiles one kernel at a
+time, holding the interpreter. The signature of a separate kernel is known beforehand, so that another process can
+compile it, into the folder where numba keeps what it compiles, while this one goes on.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numba
+import numpy as np
+from numba.core import cgutils
+from numba.core.compiler_lock import global_compiler_lock
+from numba.extending import intrinsic
+
+from jaxalloc.kernels.scalar.compiling import scalar, scalar_sums
+
+# Without the garbage collector, which finds little here, it takes a tenth less time.
+_CHILD = """
+import gc, importlib, os, sys
+gc.disable()
+root, module, name, precision, is_late = sys.argv[1:]
+if is_late and hasattr(os, "nice"):
+    os.nice(10)
+sys.path.append(root)
+getattr(importlib.import_module(module), name).version(precision).address()
+"""
+_ROOT = Path(__file__).parents[3]
+_NO_WINDOW = getattr(subprocess, "CREATE_NO_WINDOW", 0)  # on Windows
+
+
+def separate(
+    signature: Callable[[Any], Any], *, sums: bool = False, late: bool = False
+) -> Callable[[Callable[..., Any]], Separate]:
+    """Make a kernel of a module's function, which goes by its own name there.
+
+    Args:
+        signature: its only one for each type of correlations, with the type of its result.
+        sums: whether its sums may be taken in another order; always the same one.
+        late: whether it is wanted later than others, or never, so that these go before.
+    """
+    return lambda function: Separate(function, (scalar_sums if sums else scalar)(function), signature, late)
+
+
+class Separate:
+    """A kernel of which there is one version for universes of float64, and one for those of float32.
+
+    Python calls it like any function. Kernels call `at` with the address of a version and a tuple of its arguments;
+    they are given the address by whoever calls them, for it differs between processes.
+    """
+
+    def __init__(self, function: Callable[..., Any], kernel: Any, signature: Callable[[Any], Any], late: bool) -> None:
+        """Take a function, what compiles it, and what `separate` says of it."""
+        self.__doc__, self.__wrapped__ = function.__doc__, function
+        self._kernel = kernel
+        self._versions = {
+            kind.name: Version(kernel, signature(kind), (function.__module__, function.__name__, kind.name), late)
+            for kind in (numba.float64, numba.float32)
+        }
+        self.at = _calling([signature(numba.float64), signature(numba.float32)])
+
+    def __call__(self, *arguments: Any) -> Any:
+        """Call it from Python."""
+        return self._kernel(*arguments)
+
+    def version(self, dtype: Any) -> Version:
+        """The one for universes of this dtype."""
+        return self._versions[np.dtype(dtype).name]
+
+
+class Version:
+    """A kernel for arguments of certain types, compiled by this process or by another."""
+
+    def __init__(self, kernel: Any, signature: Any, name: tuple[str, ...], late: bool) -> None:
+        """Take what compiles a kernel, for what, under which name another process finds it, and how soon it must."""
+        self._kernel, self._signature, self._name, self._late = kernel, signature, name, late
+        self._lock = threading.Lock()
+        self._child: subprocess.Popen[bytes] | None = None
+        self._compiled: Any = None
+        self._address = 0
+
+    def is_here(self) -> bool:
+        """Whether this process has it."""
+        return self._compiled is not None
+
+    def begin(self) -> None:
+        """Have another process compile it, unless an earlier one has; this one may go on."""
+        with self._lock:
+            if self._child is None and not self._is_kept():
+                arguments = str(_ROOT), *self._name, "late" if self._late else ""
+                self._child = _start([sys.executable, "-c", _CHILD, *arguments])
+
+    def address(self) -> int:
+        """Where it is in this process: read from disk, or compiled if no other process has done so, or could."""
+        return self._address or self._find()
+
+    def _find(self) -> int:
+        with self._lock:
+            if self._child is not None:
+                self._child.wait()  # also where it fails
+                self._child = None
+            if not self._is_kept():
+                self._kernel.compile(self._signature.args)
+                self._compiled = self._kernel.overloads[self._signature.args]
+                assert self._compiled.signature == self._signature
+            function = self._compiled.fndesc.llvm_func_name
+            self._address = int(self._compiled.library.get_pointer_to_function(function))
+            return self._address
+
+    def _is_kept(self) -> bool:
+        if self._compiled is None:
+            with global_compiler_lock:
+                self._compiled = self._kernel._cache.load_overload(self._signature.args, self._kernel.targetctx)
+        return self._compiled is not None
+
+
+def _start(command: list[str]) -> subprocess.Popen[bytes] | None:
+    """A process of which nothing is heard; None where none can be started. It may go on when this one has ended."""
+    nothing = subprocess.DEVNULL
+    try:
+        return subprocess.Popen(command, stdin=nothing, stdout=nothing, stderr=nothing, creationflags=_NO_WINDOW)
+    except OSError:
+        return None
+
+
+def _calling(signatures: list[Any]) -> Any:
+    """What calls a function of numba's at an address with a tuple of arguments, in a kernel."""
+
+    @intrinsic
+    def at(typingctx: Any, address: Any, arguments: Any) -> Any:
+        def write(context: Any, builder: Any, called: Any, values: Any) -> Any:
+            result, kinds = called.return_type, tuple(called.args[1])
+            function = context.call_conv.get_function_type(result, kinds).as_pointer()
+            status, found = context.call_conv.call_function(
+                builder, builder.inttoptr(values[0], function), result, kinds, cgutils.unpack_tuple(builder, values[1])
+            )
+            with cgutils.if_unlikely(builder, status.is_error):
+                context.call_conv.return_status_propagate(builder, status)
+            return found
+
+        results = [each.return_type for each in signatures if each.args == tuple(arguments)]
+        return (results[0](address, arguments), write) if results else None
+
+    return at
