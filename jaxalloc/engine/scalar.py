@@ -240,8 +240,18 @@ class Scalar:
         profiles, solutions = self._profiles(places), self._solutions
         for solvers in self._solvers(int(np.max(universes.n_clusters[:count], initial=0)), unsolved):
             self._across.solve_clusters(
-                *(universes, settings, profiles, solvers, start, count),
-                *(posed, excess, solutions, unsolved, scratch, room),
+                universes,
+                settings,
+                profiles,
+                solvers,
+                start,
+                count,
+                posed,
+                excess,
+                solutions,
+                unsolved,
+                scratch,
+                room,
             )
         self._release(scratch)
         which = np.flatnonzero(unsolved.any(axis=1))

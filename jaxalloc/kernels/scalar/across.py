@@ -161,7 +161,7 @@ class Solvers(NamedTuple):
 
 SOLVERS = solve_few, by_faces, risk_parity  # in the order of their addresses
 ALWAYS = solve_few, risk_parity  # those that problems of any size want
-NOWHERE = Solvers(0, 0, 0)  # for no universes
+NOWHERE = Solvers(few=0, faces=0, risk_parity=0)  # for no universes
 _risk_parity_at = risk_parity.at
 
 
@@ -171,7 +171,11 @@ def solvers(dtype: Any, size: int) -> Solvers:
     Few seldom want `by_faces`, which takes longest to compile: as long as it is not here, its address is 0.
     """
     few, faces, parity = (solver.version(dtype) for solver in SOLVERS)
-    return Solvers(few.address(), faces.address() if size > FEW or faces.is_here() else 0, parity.address())
+    return Solvers(
+        few=few.address(),
+        faces=faces.address() if size > FEW or faces.is_here() else 0,
+        risk_parity=parity.address(),
+    )
 
 
 @inner
