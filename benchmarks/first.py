@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from panels import RESULTS, daily
+from panels import LATE_SECONDS, RESULTS, daily
 from parts import run_parts
 
 REPEATS = 3
@@ -98,6 +98,7 @@ def timed(code: str, values: np.ndarray, folder: Path, name: str) -> tuple[float
     file = folder / "panel.npy"
     np.save(file, values)
     env = os.environ | {"JAXALLOC_PROGRAMS": str(folder / name), "JAX_ENABLE_X64": "1"}
+    env["NUMBA_CACHE_DIR"] = str(folder / f"{name} of numba")
     for name_of_setting in ("JAX_COMPILATION_CACHE_DIR", "PYTHONDONTWRITEBYTECODE"):  # as a user's process has it
         env.pop(name_of_setting, None)
     began = time.perf_counter()
@@ -117,6 +118,7 @@ def answer() -> list[dict[str, Any]]:
                 values = daily(n_assets, 504)
                 found["skfolio"].append(timed(SKFOLIO, values, Path(folder), "none")[0])
                 found["nothing_kept"].append(timed(ALLOCATE, values, Path(folder), "programs")[0])
+                time.sleep(LATE_SECONDS)
                 found["kept"].append(timed(ALLOCATE, values, Path(folder), "programs")[0])
         rows.append({"assets": n_assets} | {name: statistics.median(each) for name, each in found.items()})
         print(rows[-1], flush=True)
@@ -132,6 +134,7 @@ def batch() -> list[dict[str, Any]]:
             with tempfile.TemporaryDirectory() as folder:
                 values = daily(n_assets, 252)
                 found["nothing_kept"].append(timed(BATCH, values, Path(folder), "programs")[0])
+                time.sleep(LATE_SECONDS)
                 seconds, said = timed(BATCH, values, Path(folder), "programs")
                 work = float(said)
                 found["kept"].append(seconds)

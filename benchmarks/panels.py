@@ -18,6 +18,7 @@ ROWS = 252
 # Real stocks, which cluster little; the embedded market (m), which clusters more, and whose volatilities lie far apart;
 # and assets that have a common factor alone (s), each a cluster of its own
 JOBS = {"W20": 20, "W100m": 100, "W100": 100, "W250": 250, "W431": 431, "W1000m": 1000, "W1000s": 1000}
+LATE_SECONDS = 15  # in which other processes have compiled what the first result did without
 LARGE = ("W431", "W1000m", "W1000s")  # where one universe takes some rivals minutes
 
 

@@ -23,10 +23,8 @@ from numba.extending import intrinsic
 
 from jaxalloc.kernels.scalar.compiling import scalar, scalar_sums
 
-# Without the garbage collector, which finds little here, it takes a tenth less time.
 _CHILD = """
-import gc, importlib, os, sys
-gc.disable()
+import importlib, os, sys
 root, module, name, precision, is_late = sys.argv[1:]
 if is_late and hasattr(os, "nice"):
     os.nice(10)

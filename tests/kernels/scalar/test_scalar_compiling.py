@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 pytest.importorskip("numba")
 
-from jaxalloc.kernels.scalar import compiling
+from numba import njit
+from numba.core.event import trigger_event
+
+from jaxalloc.kernels.scalar import across, compiling
 
 MODULE = """
 from jaxalloc.kernels.scalar.compiling import inner, scalar
@@ -57,3 +62,28 @@ def test_the_sources_are_these_kernels(tmp_path: Path, monkeypatch: pytest.Monke
     before = compiling._sources()
     (tmp_path / "a.py").write_text("x = 2\n", encoding="utf-8")
     assert compiling._sources() != before
+
+
+def test_the_collector_rests_while_kernels_are_compiled() -> None:
+    def compiling_of(dispatcher: object) -> Any:
+        return trigger_event("numba:compile", data={"dispatcher": dispatcher})
+
+    foreign = njit(lambda: 0)
+    assert gc.isenabled()
+    with compiling_of(foreign):
+        assert gc.isenabled()
+        with compiling_of(across.solve_clusters):  # of another's kernel nothing is ours
+            assert gc.isenabled()
+    with compiling_of(across.solve_clusters), compiling_of(foreign):
+        assert not gc.isenabled()
+    assert gc.isenabled()
+    with pytest.raises(ValueError, match="no kernel"), compiling_of(across.solve_clusters):
+        raise ValueError("no kernel")
+    assert gc.isenabled()
+    gc.disable()
+    try:
+        with compiling_of(across.solve_clusters):
+            pass
+        assert not gc.isenabled()
+    finally:
+        gc.enable()
