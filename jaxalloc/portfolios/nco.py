@@ -11,7 +11,8 @@ from jaxalloc.kernels.clusters.within import sum_by_cluster, sum_by_pair
 from jaxalloc.kernels.lanes.precision import is_negligible, jitter
 from jaxalloc.kernels.lanes.products import dot
 from jaxalloc.kernels.solvers.mean_variance import mean_variance
-from jaxalloc.kernels.solvers.problem import Solution, accepted
+from jaxalloc.kernels.solvers.problem import Solution
+from jaxalloc.kernels.solvers.tolerances import accepted
 from jaxalloc.portfolios.baselines import Assets, synthetic_clusters
 
 _MOST_TURNS = 8  # inside the clusters, where nearly always one is enough

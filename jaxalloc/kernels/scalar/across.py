@@ -21,7 +21,7 @@ from jaxalloc.kernels.scalar.measuring import gap_of, hedging
 from jaxalloc.kernels.scalar.posing import Room, bounds, by_cluster, choose_sleeve, correlate, within
 from jaxalloc.kernels.scalar.risk_parity import risk_parity
 from jaxalloc.kernels.scalar.tableau import FEW, solve_few
-from jaxalloc.kernels.solvers.problem import accepted
+from jaxalloc.kernels.solvers.tolerances import accepted
 
 Array = np.ndarray
 

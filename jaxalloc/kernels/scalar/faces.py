@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jaxalloc.kernels.scalar.compiling import inlined_sums, inner, inner_sums
-from jaxalloc.kernels.solvers.problem import rounding
+from jaxalloc.kernels.solvers.tolerances import rounding
 
 Array = NDArray[np.float64]
 Ints = NDArray[np.int64]

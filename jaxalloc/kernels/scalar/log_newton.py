@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jaxalloc.kernels.scalar.compiling import inner_sums
-from jaxalloc.kernels.solvers.problem import tolerance
+from jaxalloc.kernels.solvers.tolerances import tolerance
 
 Vector = NDArray[np.float64]
 Matrix = NDArray[np.float64]

@@ -13,7 +13,7 @@ from numba import boolean, float64, int64, types
 
 from jaxalloc.kernels.scalar.compiling import inner, inner_sums
 from jaxalloc.kernels.scalar.faces import EPS, ROUNDING, Array, Face, Ints, Problem, product
-from jaxalloc.kernels.solvers.problem import tolerance
+from jaxalloc.kernels.solvers.tolerances import tolerance
 
 TOLERANCE = tolerance(np.float64)  # optimality gap at which a problem is solved
 _VECTOR = float64[::1]

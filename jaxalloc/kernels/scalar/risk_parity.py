@@ -48,7 +48,7 @@ from jaxalloc.kernels.scalar.log_newton import (
     spread,
 )
 from jaxalloc.kernels.scalar.separate import separate
-from jaxalloc.kernels.solvers.problem import accepted
+from jaxalloc.kernels.solvers.tolerances import accepted
 
 _ACCEPTED = accepted(np.float64)  # largest gap where Newton's method gains nothing more, as lanes accept it
 _EPS = 2.0**-52

@@ -16,7 +16,8 @@ from jaxalloc.kernels.lanes.backend import Backend
 from jaxalloc.kernels.lanes.control import over_steps, while_any
 from jaxalloc.kernels.lanes.elimination import smallest_pivot, solve_positive_definite
 from jaxalloc.kernels.lanes.products import divisor, dot, matvec, positions, totals, two_products
-from jaxalloc.kernels.solvers.problem import MeanVarianceProblem, rounding
+from jaxalloc.kernels.solvers.problem import MeanVarianceProblem
+from jaxalloc.kernels.solvers.tolerances import rounding
 
 MOST_EXCHANGES = 12  # from one start
 _RELEASE = 0.2  # the entries whose multiplier is at least this share of the worst one leave their bound together

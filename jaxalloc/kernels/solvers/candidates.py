@@ -12,7 +12,8 @@ from jaxalloc.kernels.lanes.control import choose
 from jaxalloc.kernels.lanes.precision import is_off
 from jaxalloc.kernels.lanes.products import divisor, totals, two_products
 from jaxalloc.kernels.solvers.capped_simplex import even_out, linear_slack, project
-from jaxalloc.kernels.solvers.problem import MeanVarianceProblem, rounding, tolerance
+from jaxalloc.kernels.solvers.problem import MeanVarianceProblem
+from jaxalloc.kernels.solvers.tolerances import rounding, tolerance
 
 
 class Candidate(NamedTuple):

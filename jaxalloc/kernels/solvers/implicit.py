@@ -27,7 +27,7 @@ from jaxalloc.kernels.lanes.adapter import lanes_last
 from jaxalloc.kernels.lanes.backend import Backend
 from jaxalloc.kernels.lanes.elimination import solve_positive_definite
 from jaxalloc.kernels.lanes.products import divisor, dot
-from jaxalloc.kernels.solvers.problem import accepted
+from jaxalloc.kernels.solvers.tolerances import accepted
 
 Product = Callable[[Array], Array]
 

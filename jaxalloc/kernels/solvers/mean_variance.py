@@ -32,8 +32,9 @@ from jaxalloc.kernels.solvers.active_set import MOST_EXCHANGES, Face, exchange, 
 from jaxalloc.kernels.solvers.candidates import Candidate, better, is_solved, measure, unmeasured
 from jaxalloc.kernels.solvers.capped_simplex import linear_minimum
 from jaxalloc.kernels.solvers.gradient import curvature_of, projected_gradient
-from jaxalloc.kernels.solvers.problem import MeanVarianceProblem, Solution, accepted, correlate
+from jaxalloc.kernels.solvers.problem import MeanVarianceProblem, Solution, correlate
 from jaxalloc.kernels.solvers.steps import Problem, Solver, State, Step, narrow, solve_all, whole, wide
+from jaxalloc.kernels.solvers.tolerances import accepted
 
 _POWER_STEPS = 8  # of the power iteration, as a rule
 _FIRST_STEPS = 10  # of projected gradient in the first block, of few clusters

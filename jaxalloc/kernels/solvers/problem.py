@@ -1,8 +1,8 @@
-"""What the solvers across clusters share: correlations and volatilities, a problem, a solution, its tolerances."""
+"""What the solvers across clusters share: correlations and volatilities, a problem, a solution."""
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax.numpy as jnp
 from jax import Array
@@ -53,16 +53,6 @@ class Solution(NamedTuple):
     converged: Array
 
 
-def tolerance(dtype: Any) -> float:
-    """Optimality gap at which a solver stops: 1e-11 in float64, 3e-6 in float32."""
-    return 1e-11 if jnp.dtype(dtype) == jnp.float64 else 3e-6
-
-
-def accepted(dtype: Any) -> float:
-    """Optimality gap that counts as solved: 5e-10 in float64, 8e-6 in float32."""
-    return 5e-10 if jnp.dtype(dtype) == jnp.float64 else 8e-6
-
-
 class MeanVarianceProblem(NamedTuple):
     """A problem in the variance metric, y = sigma w, with lanes.
 
@@ -81,8 +71,3 @@ class MeanVarianceProblem(NamedTuple):
     upper: Array
     excess: Array
     rows: Array
-
-
-def rounding(dtype: Any) -> float:
-    """Relative error that a multiplier or an entry of y may have: 64 units in the last place, in float32 8."""
-    return (64 if jnp.dtype(dtype) == jnp.float64 else 8) * float(jnp.finfo(dtype).eps)

@@ -8,8 +8,8 @@ from jax import Array, lax
 from jaxalloc.kernels.lanes.backend import Backend
 from jaxalloc.kernels.lanes.control import over_short_steps, while_any
 from jaxalloc.kernels.lanes.products import totals
-from jaxalloc.kernels.solvers.problem import tolerance
 from jaxalloc.kernels.solvers.risk_parity.problem import Iterate, RiskParityProblem, cap, total
+from jaxalloc.kernels.solvers.tolerances import tolerance
 
 
 def descend(

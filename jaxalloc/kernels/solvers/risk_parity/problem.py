@@ -12,7 +12,8 @@ from jax import Array
 
 from jaxalloc.kernels.lanes.backend import Backend
 from jaxalloc.kernels.lanes.products import matvec, two_products
-from jaxalloc.kernels.solvers.problem import Correlation, accepted, tolerance
+from jaxalloc.kernels.solvers.problem import Correlation
+from jaxalloc.kernels.solvers.tolerances import accepted, tolerance
 
 _MOST_NOISE = 1e-3  # an iterate that runs away is all rounding; its noise counts as no more than this
 

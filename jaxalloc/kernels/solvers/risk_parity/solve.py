@@ -18,7 +18,7 @@ from jax import Array
 from jaxalloc.kernels.lanes.adapter import lanes_last
 from jaxalloc.kernels.lanes.backend import Backend
 from jaxalloc.kernels.solvers.capped_simplex import even_out, settle
-from jaxalloc.kernels.solvers.problem import Solution, accepted, correlate
+from jaxalloc.kernels.solvers.problem import Solution, correlate
 from jaxalloc.kernels.solvers.risk_parity.bounded import minimise
 from jaxalloc.kernels.solvers.risk_parity.descent import descend
 from jaxalloc.kernels.solvers.risk_parity.log_newton import minimise_in_log
@@ -33,6 +33,7 @@ from jaxalloc.kernels.solvers.risk_parity.problem import (
     unfinished,
 )
 from jaxalloc.kernels.solvers.steps import Problem, Solver, State, Step, narrow, solve_all, whole, wide
+from jaxalloc.kernels.solvers.tolerances import accepted
 
 FLOAT32_SWEEPS = 2
 
