@@ -383,6 +383,18 @@ def same_bits(a: Allocation, b: Allocation) -> list[str]:
     return [name for name in RESULT_FIELDS if getattr(a, name).tobytes() != getattr(b, name).tobytes()]
 
 
+@functools.cache
+def _caller(at: Any) -> Any:
+    from numba import njit
+
+    return njit(lambda address, arguments: at(address, arguments))
+
+
+def call_kernel(kernel: Any, *arguments: Any) -> Any:
+    """Call a separate kernel of numba, which has no way in from Python, with arguments of float64."""
+    return _caller(kernel.at)(kernel.version(np.float64).address(), arguments)
+
+
 def check_schema(found: Any, schema: Any, where: str = "document") -> None:
     """A dictionary has these keys in this order, a list any number of such items, a value one of its types."""
     if isinstance(schema, dict):

@@ -106,7 +106,7 @@ class Scalar:
         self._across, self._clusters, self._describing, self._posing = across, clusters, describing, posing
         self._draws, self._moments = draws, moments
         if available_cores() > 1:
-            for solver in across.SOLVERS:
+            for solver in (*across.ALWAYS, *across.SELDOM):
                 solver.version(work.dtype).begin()
         self._work = work
         self._solutions = across.Solutions(**solutions.fields()._asdict())
@@ -339,7 +339,7 @@ class Scalar:
         """The solvers that problems of up to this size want; then all, if some are left unsolved for want of one."""
         solvers = self._across.solvers(self._work.dtype, size) if len(unsolved) else self._across.NOWHERE
         yield solvers
-        if unsolved.any() and not solvers.faces:
+        if unsolved.any() and not all(solvers):
             yield self._across.solvers(self._work.dtype, _ANY_SIZE)
 
     def _profiles(self, places: Sequence[int]) -> across.Profiles:

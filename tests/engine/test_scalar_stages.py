@@ -95,12 +95,12 @@ def test_float32(monkeypatch: pytest.MonkeyPatch) -> None:
     assert np.abs(a.weights[valid].sum(axis=2, dtype=float) - 1).max() <= 1e-6
 
 
-@pytest.mark.parametrize("profiles", [("min_variance", "barbell"), ("asset_min_variance",)])
-def test_faces_that_are_late_solve_what_the_tables_leave(
-    monkeypatch: pytest.MonkeyPatch, profiles: tuple[str, ...]
-) -> None:
+@pytest.mark.parametrize("profiles", [("min_variance", "barbell"), ("asset_min_variance",), ("risk_parity",)])
+def test_solvers_that_are_late_solve_what_is_left(monkeypatch: pytest.MonkeyPatch, profiles: tuple[str, ...]) -> None:
     across = pytest.importorskip("jaxalloc.kernels.scalar.across")
-    returns = np.random.default_rng(0).normal(0, 0.01, (8, 3, N)).repeat(2, axis=1)  # more assets than rows
+    # more assets than rows, and one asset that takes all that it may
+    returns = np.random.default_rng(0).normal(0, 0.01, (8, 3, N)).repeat(2, axis=1)
+    returns[..., 0] *= 0.01
     config = AllocationConfig(profiles=profiles, distance_threshold=1e-6)
     with jax.enable_x64(True):
         expected = ja.allocate_batch(returns, config)
@@ -109,7 +109,7 @@ def test_faces_that_are_late_solve_what_the_tables_leave(
         def late(dtype: Any, size: int) -> Any:
             sizes.append(size)
             found = find(dtype, size)
-            return found._replace(faces=0) if size <= across.FEW else found
+            return found._replace(faces=0, bounded=0) if size <= across.FEW else found
 
         monkeypatch.setattr(across, "solvers", late)
         assert not same_bits(ja.allocate_batch(returns, config), expected)

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from jaxalloc.kernels.scalar.bounded import minimise_bounded
 from jaxalloc.kernels.scalar.compiling import inner, placing, scalar
 from jaxalloc.kernels.scalar.mean_variance import by_faces, mean_variance
 from jaxalloc.kernels.scalar.measuring import gap_of, hedging
@@ -152,29 +153,37 @@ class Scratch(NamedTuple):
 
 
 class Solvers(NamedTuple):
-    """Addresses of the solvers, which are separate kernels."""
+    """Addresses of the solvers, which are separate kernels; 0 of one that is not here yet, and seldom wanted.
+
+    Attributes:
+        few: of `solve_few`.
+        faces: of `by_faces`.
+        risk_parity: of `risk_parity`.
+        bounded: of `minimise_bounded`.
+    """
 
     few: int
     faces: int
     risk_parity: int
+    bounded: int
 
 
-SOLVERS = solve_few, by_faces, risk_parity  # in the order of their addresses
-ALWAYS = solve_few, risk_parity  # those that problems of any size want
-NOWHERE = Solvers(few=0, faces=0, risk_parity=0)  # for no universes
+ALWAYS, SELDOM = (solve_few, risk_parity), (by_faces, minimise_bounded)  # wanted by few clusters
+NOWHERE = Solvers(few=0, faces=0, risk_parity=0, bounded=0)  # for no universes
 _risk_parity_at = risk_parity.at
 
 
 def solvers(dtype: Any, size: int) -> Solvers:
     """The solvers in this process, as soon as they are compiled, for problems of up to so many clusters or assets.
 
-    Few seldom want `by_faces`, which takes longest to compile: as long as it is not here, its address is 0.
+    Where these are few, nobody waits for those that they seldom want, which take longest to compile.
     """
-    few, faces, parity = (solver.version(dtype) for solver in SOLVERS)
+    (few, parity), (faces, bounded) = ([each.version(dtype) for each in some] for some in (ALWAYS, SELDOM))
     return Solvers(
         few=few.address(),
         faces=faces.address() if size > FEW or faces.is_here() else 0,
         risk_parity=parity.address(),
+        bounded=bounded.address() if size > FEW or bounded.is_here() else 0,
     )
 
 
@@ -199,7 +208,7 @@ def _solve(
         altered = False
         if profiles.solver[p] == RISK_PARITY:
             gap, iterations, solved = _risk_parity_at(
-                solvers.risk_parity, (C, float32_C, sigma, upper, w, room.solving)
+                solvers.risk_parity, (solvers.bounded, C, float32_C, sigma, upper, w, room.solving)
             )
         else:
             gap, iterations, altered, solved = mean_variance(solvers.few, solvers.faces, C, sigma, excess, upper, w)

@@ -6,8 +6,10 @@ Symbols are those of `jaxalloc.kernels.scalar.risk_parity`.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
+from numba import float32, float64, int64, types
 
 from jaxalloc.kernels.scalar.compiling import inner_sums
 from jaxalloc.kernels.scalar.log_newton import (
@@ -33,6 +35,7 @@ from jaxalloc.kernels.scalar.log_newton import (
     solve,
     spread,
 )
+from jaxalloc.kernels.scalar.separate import separate
 
 _BOUNDED_STEPS = 30  # of Newton's method at most
 _PATIENCE = 3  # steps after which the clusters at their bounds should be known, or else be swept for
@@ -135,9 +138,17 @@ def _step(C: Matrix, C32: Float32, n: int, s: float, fixed: float, worst: float,
     return True
 
 
-@inner_sums
+def _signature(kind: Any) -> Any:
+    vector, matrix, matrix32 = float64[::1], float64[:, ::1], float32[:, ::1]
+    return types.Tuple((float64, int64))(kind[:, ::1], matrix32, vector, matrix, matrix32)
+
+
+@separate(_signature, sums=True, late=True)
 def minimise_bounded(C: Matrix, C32: Float32, u: Vector, work: Matrix, work32: Float32) -> tuple[float, int]:
-    """With the bounds on, from row ``Z`` and into it, the clusters at their bounds into ``HELD``: (gap, steps)."""
+    """With the bounds on, from row ``Z`` and into it, the clusters at their bounds into ``HELD``: (gap, steps).
+
+    Half of risk parity's code, and most portfolios do without it.
+    """
     n = len(u)
     s = 0.0
     for i in range(n):

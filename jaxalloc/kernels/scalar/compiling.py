@@ -78,9 +78,14 @@ def scalar(function: Callable[..., Any]) -> Any:
     return _kept(njit(**_MAKING)(function), function)
 
 
-def scalar_sums(function: Callable[..., Any]) -> Any:
-    """`scalar` for a function whose sums may be taken in another order: always the same one."""
-    return _kept(njit(**_MAKING, fastmath=set(_REORDERED))(function), function)
+def making(function: Callable[..., Any]) -> Any:
+    """`scalar` for a function that only kernels call."""
+    return _kept(njit(**(_MAKING | _CALLED))(function), function)
+
+
+def making_sums(function: Callable[..., Any]) -> Any:
+    """`making` for a loop whose sums may be taken in another order: always the same one."""
+    return _kept(njit(**(_MAKING | _CALLED), fastmath=set(_REORDERED))(function), function)
 
 
 def placing(function: Callable[..., Any]) -> Any:

@@ -56,13 +56,12 @@ _RISKLESS = 1e-12  # z'Cz of a portfolio in which the entries of z sum to 1, up 
 _STEPS = 80  # of Newton's method at most
 _EARLY = 8  # steps, for which a coarse direction does
 
-_VECTOR = float64[::1]
+_minimise_bounded_at = minimise_bounded.at
 
 
 def _signature(kind: Any) -> Any:
-    return types.Tuple((float64, int64, boolean))(
-        kind[:, ::1], float32[:, ::1], _VECTOR, _VECTOR, _VECTOR, float64[:, ::1]
-    )
+    result, vector, matrix = types.Tuple((float64, int64, boolean)), float64[::1], float64[:, ::1]
+    return result(int64, kind[:, ::1], float32[:, ::1], vector, vector, vector, matrix)
 
 
 @inner_sums
@@ -177,13 +176,14 @@ def _even_out(weights: Vector, u: Vector) -> None:
 
 @separate(_signature)
 def risk_parity(
-    C: Matrix, C32: Float32, sigma: Vector, u: Vector, weights: Vector, work: Matrix
+    bounded: int, C: Matrix, C32: Float32, sigma: Vector, u: Vector, weights: Vector, work: Matrix
 ) -> tuple[float, int, bool]:
     """Equal risk contributions over {0 < w <= u, sum w = 1}: every cluster below its bound contributes the same.
 
     Where the bounds leave no choice (sum u <= 1 + 1e-12) w = u.
 
     Args:
+        bounded: address of `minimise_bounded`; 0 where nobody wants to wait for it, and what wants it is not solved.
         C: (K, K) correlations, unit diagonal, C-contiguous.
         C32: (K, K) the same, for directions.
         sigma: (K,) volatilities, positive.
@@ -215,8 +215,10 @@ def risk_parity(
         s += work[INVERSE, i] * work[Z, i]
     for i in range(n):
         crossed |= work[INVERSE, i] * work[Z, i] > u[i] * s
+    if crossed and bounded == 0:
+        gap = np.inf
     if crossed and gap < np.inf:
-        gap, more = minimise_bounded(C, C32, u, work, work32)
+        gap, more = _minimise_bounded_at(bounded, (C, C32, u, work, work32))
         steps += more
         s = 0.0
         for i in range(n):

@@ -21,7 +21,7 @@ from numba.core import cgutils
 from numba.core.compiler_lock import global_compiler_lock
 from numba.extending import intrinsic
 
-from jaxalloc.kernels.scalar.compiling import scalar, scalar_sums
+from jaxalloc.kernels.scalar.compiling import making, making_sums
 
 _CHILD = """
 import importlib, os, sys
@@ -45,14 +45,14 @@ def separate(
         sums: whether its sums may be taken in another order; always the same one.
         late: whether it is wanted later than others, or never, so that these go before.
     """
-    return lambda function: Separate(function, (scalar_sums if sums else scalar)(function), signature, late)
+    return lambda function: Separate(function, (making_sums if sums else making)(function), signature, late)
 
 
 class Separate:
     """A kernel of which there is one version for universes of float64, and one for those of float32.
 
-    Python calls it like any function. Kernels call `at` with the address of a version and a tuple of its arguments;
-    they are given the address by whoever calls them, for it differs between processes.
+    Other kernels call `at` with the address of a version and a tuple of its arguments; they are given the address by
+    whoever calls them, for it differs between processes.
     """
 
     def __init__(self, function: Callable[..., Any], kernel: Any, signature: Callable[[Any], Any], late: bool) -> None:
@@ -64,10 +64,6 @@ class Separate:
             for kind in (numba.float64, numba.float32)
         }
         self.at = _calling([signature(numba.float64), signature(numba.float32)])
-
-    def __call__(self, *arguments: Any) -> Any:
-        """Call it from Python."""
-        return self._kernel(*arguments)
 
     def version(self, dtype: Any) -> Version:
         """The one for universes of this dtype."""

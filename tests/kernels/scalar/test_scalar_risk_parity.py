@@ -12,13 +12,14 @@ from typing import Any, NamedTuple
 import numpy as np
 import oracles
 import pytest
-from helpers import Array, batched, host
+from helpers import Array, batched, call_kernel, host
 from test_oracles import richard_roncalli, three_roots
 
 from jaxalloc.kernels.lanes.backend import Backend
 from jaxalloc.kernels.solvers.risk_parity.solve import risk_parity as in_lanes
 
 pytest.importorskip("numba")
+from jaxalloc.kernels.scalar.bounded import minimise_bounded
 from jaxalloc.kernels.scalar.log_newton import ROOM
 from jaxalloc.kernels.scalar.risk_parity import risk_parity
 
@@ -51,9 +52,11 @@ def split(S: Array) -> tuple[Array, Array]:
     return C, sigma
 
 
-def of_correlations(C: Array, sigma: Array, u: Array) -> Found:
+def of_correlations(C: Array, sigma: Array, u: Array, bounded: int | None = None) -> Found:
+    bounded = minimise_bounded.version(np.float64).address() if bounded is None else bounded
     weights = np.full(len(u), np.nan)
-    gap, steps, solved = risk_parity(C, C.astype(np.float32), sigma, u, weights, np.empty((ROOM, len(u))))
+    arguments = C, C.astype(np.float32), sigma, u, weights, np.empty((ROOM, len(u)))
+    gap, steps, solved = call_kernel(risk_parity, bounded, *arguments)
     return Found(weights=weights, gap=gap, steps=steps, solved=solved)
 
 
@@ -196,6 +199,16 @@ def test_many_clusters(size: int) -> None:
             found = solve(S, u)
             check(S, u, found, (family, bounds))
             assert found.solved, (family, bounds)
+
+
+def test_without_the_kernel_for_bounds_what_reaches_them_is_not_solved() -> None:
+    S, u = np.diag([1.0, 4.0, 9.0, 16.0]), np.full(4, 0.3)
+    found = of_correlations(*split(S), u, bounded=0)
+    assert not found.solved
+    assert found.gap == np.inf
+    check(S, u, found)
+    for found in (solve(S, u), of_correlations(*split(S), np.ones(4), bounded=0)):
+        assert found.solved
 
 
 # Against the oracle and the kernel of lanes
