@@ -297,11 +297,15 @@ def test_a_cpu_alone_is_scalar_and_only_where_it_may_be(monkeypatch: pytest.Monk
     assert not scalar.is_scalar(Backend.CPU)
 
 
-def test_without_numba_all_is_done_in_lanes(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("missing", [True, False], ids=["not installed", "not compiling"])
+def test_without_numba_all_is_done_in_lanes(monkeypatch: pytest.MonkeyPatch, missing: bool) -> None:
     monkeypatch.delenv("JAXALLOC_NUMBA", raising=False)
-    code = """
+    if not missing:
+        monkeypatch.setenv("NUMBA_DISABLE_JIT", "1")
+    code = f"""
 import sys
-sys.modules["numba"] = None  # as if it were not installed
+if {missing}:
+    sys.modules["numba"] = None
 import numpy as np
 import jaxalloc as ja
 from jaxalloc.engine import scalar
@@ -313,4 +317,4 @@ print(scalar.objection())
 """
     done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert "numba" in done.stdout
+    assert ("numba" if missing else "NUMBA_DISABLE_JIT") in done.stdout

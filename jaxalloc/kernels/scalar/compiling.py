@@ -8,13 +8,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from numba import njit
+from numba import config, njit
 from numba.core.caching import FunctionCache
 from numba.core.cpu import CPUTargetOptions
 from numba.core.event import Event, Listener, register
 
 if not hasattr(CPUTargetOptions, "_nrt"):  # which is not among what numba promises to keep
     raise ImportError("this version of numba has no kernels that leave out its counting of arrays")
+if config.DISABLE_JIT:
+    raise ImportError("NUMBA_DISABLE_JIT is set, which leaves kernels to the interpreter")
 
 # Who makes arrays says so: else a function takes over from its first caller whether it may.
 _MAKING: dict[str, Any] = {"nogil": True, "error_model": "numpy", "_nrt": True}

@@ -90,7 +90,7 @@ class Version:
         with self._lock:
             if self._child is None and not self._is_kept():
                 arguments = str(_ROOT), *self._name, "late" if self._late else ""
-                self._child = _start([sys.executable, "-c", _CHILD, *arguments])
+                self._child = _start(["-c", _CHILD, *arguments])
 
     def address(self) -> int:
         """Where it is in this process: read from disk, or compiled if no other process has done so, or could."""
@@ -116,9 +116,11 @@ class Version:
         return self._compiled is not None
 
 
-def _start(command: list[str]) -> subprocess.Popen[bytes] | None:
-    """A process of which nothing is heard; None where none can be started. It may go on when this one has ended."""
-    nothing = subprocess.DEVNULL
+def _start(arguments: list[str]) -> subprocess.Popen[bytes] | None:
+    """A Python of which nothing is heard; None where none can be started. It may go on when this one has ended."""
+    if not Path(sys.executable or "").name.lower().startswith("python"):  # but an application that Python runs inside
+        return None
+    command, nothing = [sys.executable, *arguments], subprocess.DEVNULL
     try:
         return subprocess.Popen(command, stdin=nothing, stdout=nothing, stderr=nothing, creationflags=_NO_WINDOW)
     except OSError:

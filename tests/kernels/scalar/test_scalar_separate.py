@@ -38,7 +38,10 @@ import sys
 import numpy as np
 from jaxalloc.kernels.scalar import separate
 if sys.argv[2] == "nowhere":
-    separate.sys.executable = "/nowhere"
+    sys.executable = "/nowhere/python"
+elif sys.argv[2] == "application":
+    sys.executable = "/bin/false"  # is never started
+    separate.subprocess.Popen = None
 elif sys.argv[2] == "broken":
     separate._CHILD = "raise SystemExit(1)"
 import kept
@@ -93,7 +96,7 @@ def test_another_process_compiles_a_kernel(folder: Path, precision: str) -> None
     assert use(folder, precision, "alone") == "False 0"
 
 
-@pytest.mark.parametrize("trouble", ["alone", "nowhere", "broken"])
+@pytest.mark.parametrize("trouble", ["alone", "nowhere", "application", "broken"])
 def test_a_kernel_that_no_other_process_compiles_is_compiled_here(folder: Path, trouble: str) -> None:
     assert use(folder, "float64", trouble) == "False 1"
     assert use(folder, "float64", "begun") == "True 0"
