@@ -71,6 +71,7 @@ def _trend(columns: np.ndarray) -> float | None:
     for column in columns.T:
         column = column[np.isfinite(column)]
         if len(column) >= _FEW and column.min() < column.max():
+            column = column / np.abs(column).max()  # whose squares are numbers
             ratios.append(np.mean(np.diff(column) ** 2) / (2 * column.var()))
     return float(np.median(ratios)) if ratios else None
 

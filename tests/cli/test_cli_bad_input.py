@@ -350,7 +350,7 @@ def test_no_asset_without_a_gap(refused: Callable[..., str], file: Path, market:
 @pytest.mark.slow
 def test_an_invalid_universe(refused: Callable[..., str], file: Path, market: pd.DataFrame) -> None:
     file.write_text(with_cell(2, 1, 1e200)(market))  # its variance is past all numbers
-    assert "clean or mask the data" in refused("allocate", file)
+    assert "correct it, or leave the asset out" in refused("allocate", file)
 
 
 def test_bad_target_is_refused_before_the_file_is_read(refused: Callable[..., str]) -> None:

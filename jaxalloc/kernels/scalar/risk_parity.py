@@ -52,7 +52,8 @@ from jaxalloc.kernels.solvers.tolerances import accepted
 
 _ACCEPTED = accepted(np.float64)  # largest gap where Newton's method gains nothing more, as lanes accept it
 _EPS = 2.0**-52
-_RISKLESS = 1e-12  # z'Cz of a portfolio in which the entries of z sum to 1, up to which it counts as riskless
+# z'Cz of a portfolio in which the entries of z sum to 1, up to which it counts as riskless, by the precision of C
+_RISKLESS, _FLOAT32_RISKLESS = 1e-12, 2.0**-19
 _STEPS = 80  # of Newton's method at most
 _EARLY = 8  # steps, for which a coarse direction does
 
@@ -90,6 +91,7 @@ def _free(C: Matrix, C32: Float32, u: Vector, work: Matrix, work32: Float32) -> 
         solution is near, and of no more use.
     """
     n = len(u)
+    riskless = _FLOAT32_RISKLESS if C.itemsize == 4 else _RISKLESS
     _start(C32, n, work, work32)
     before = np.inf
     gap, steps = np.inf, 1
@@ -101,7 +103,7 @@ def _free(C: Matrix, C32: Float32, u: Vector, work: Matrix, work32: Float32) -> 
             count += work[MEMBER, i]
             together += work[Z, i] * work[PRODUCT, i]
             length += work[Z, i]
-        if not (gap < np.inf and steps <= _STEPS and together > _RISKLESS * length * length):
+        if not (gap < np.inf and steps <= _STEPS and together > riskless * length * length):
             return np.inf, steps, False
         if gap <= TOLERANCE or (gap < NEAR and gap > 0.5 * before):
             return gap, steps, False
