@@ -105,9 +105,7 @@ class Scalar:
 
         self._across, self._clusters, self._describing, self._posing = across, clusters, describing, posing
         self._draws, self._moments = draws, moments
-        if available_cores() > 1:
-            for solver in (*across.ALWAYS, *across.SELDOM):
-                solver.version(work.dtype).begin()
+        across.begin(work.dtype, available_cores() - 1)
         self._work = work
         self._solutions = across.Solutions(**solutions.fields()._asdict())
         self._names = work.config.profiles

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from jaxalloc.kernels.scalar import separate
 from jaxalloc.kernels.scalar.bounded import minimise_bounded
 from jaxalloc.kernels.scalar.compiling import inner, placing, scalar
 from jaxalloc.kernels.scalar.mean_variance import by_faces, mean_variance
@@ -173,18 +174,20 @@ NOWHERE = Solvers(few=0, faces=0, risk_parity=0, bounded=0)  # for no universes
 _risk_parity_at = risk_parity.at
 
 
+def begin(dtype: Any, processes: int) -> None:
+    """Have so many other processes compile the solvers."""
+    separate.begin([solver.version(dtype) for solver in (*ALWAYS, *SELDOM)], processes)
+
+
 def solvers(dtype: Any, size: int) -> Solvers:
     """The solvers in this process, as soon as they are compiled, for problems of up to so many clusters or assets.
 
     Where these are few, nobody waits for those that they seldom want, which take longest to compile.
     """
-    (few, parity), (faces, bounded) = ([each.version(dtype) for each in some] for some in (ALWAYS, SELDOM))
-    return Solvers(
-        few=few.address(),
-        faces=faces.address() if size > FEW or faces.is_here() else 0,
-        risk_parity=parity.address(),
-        bounded=bounded.address() if size > FEW or bounded.is_here() else 0,
-    )
+    (few, parity), seldom = ([each.version(dtype) for each in some] for some in (ALWAYS, SELDOM))
+    # what another process comes to last is asked for first: this one compiles it meanwhile
+    bounded, faces = (each.address() if size > FEW or each.is_here() else 0 for each in reversed(seldom))
+    return Solvers(few=few.address(), faces=faces, risk_parity=parity.address(), bounded=bounded)
 
 
 @inner

@@ -15,7 +15,7 @@ from numba.core.event import Event, Listener, register
 
 if not hasattr(CPUTargetOptions, "_nrt"):  # which is not among what numba promises to keep
     raise ImportError("this version of numba has no kernels that leave out its counting of arrays")
-if config.DISABLE_JIT:
+if getattr(config, "DISABLE_JIT", False):
     raise ImportError("NUMBA_DISABLE_JIT is set, which leaves kernels to the interpreter")
 
 # Who makes arrays says so: else a function takes over from its first caller whether it may.

@@ -11,7 +11,8 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,14 +26,17 @@ from jaxalloc.kernels.scalar.compiling import making, making_sums
 
 _CHILD = """
 import importlib, os, sys
-root, module, name, precision, is_late = sys.argv[1:]
-if is_late and hasattr(os, "nice"):
-    os.nice(10)
-sys.path.append(root)
-getattr(importlib.import_module(module), name).version(precision).address()
+sys.path.append(sys.argv[1])
+for kernel in sys.argv[2:]:
+    module, name, precision, late = kernel.split(":")
+    if late and hasattr(os, "nice"):
+        os.nice(5)
+    getattr(importlib.import_module(module), name).version(precision).address()
 """
 _ROOT = Path(__file__).parents[3]
 _NO_WINDOW = getattr(subprocess, "CREATE_NO_WINDOW", 0)  # on Windows
+_BEGINNING = threading.Lock()
+_SECONDS = 0.02  # between two looks whether another process has compiled a kernel
 
 
 def separate(
@@ -60,7 +64,11 @@ class Separate:
         self.__doc__, self.__wrapped__ = function.__doc__, function
         self._kernel = kernel
         self._versions = {
-            kind.name: Version(kernel, signature(kind), (function.__module__, function.__name__, kind.name), late)
+            kind.name: Version(
+                kernel,
+                signature(kind),
+                f"{function.__module__}:{function.__name__}:{kind.name}:{'late' if late else ''}",
+            )
             for kind in (numba.float64, numba.float32)
         }
         self.at = _calling([signature(numba.float64), signature(numba.float32)])
@@ -71,13 +79,21 @@ class Separate:
 
 
 class Version:
-    """A kernel for arguments of certain types, compiled by this process or by another."""
+    """A kernel for arguments of certain types, compiled by this process or by another.
 
-    def __init__(self, kernel: Any, signature: Any, name: tuple[str, ...], late: bool) -> None:
-        """Take what compiles a kernel, for what, under which name another process finds it, and how soon it must."""
-        self._kernel, self._signature, self._name, self._late = kernel, signature, name, late
+    Attributes:
+        name: by which another process finds it.
+        child: the process that is to compile it, if any.
+        before: the kernel that this process compiles before it, if any.
+    """
+
+    def __init__(self, kernel: Any, signature: Any, name: str) -> None:
+        """Take what compiles a kernel, for what, and what another process is told to do so."""
+        self.name = name
+        self.child: subprocess.Popen[bytes] | None = None
+        self.before: Version | None = None
+        self._kernel, self._signature = kernel, signature
         self._lock = threading.Lock()
-        self._child: subprocess.Popen[bytes] | None = None
         self._compiled: Any = None
         self._address = 0
 
@@ -85,23 +101,15 @@ class Version:
         """Whether this process has it."""
         return self._compiled is not None
 
-    def begin(self) -> None:
-        """Have another process compile it, unless an earlier one has; this one may go on."""
-        with self._lock:
-            if self._child is None and not self._is_kept():
-                arguments = str(_ROOT), *self._name, "late" if self._late else ""
-                self._child = _start(["-c", _CHILD, *arguments])
-
     def address(self) -> int:
-        """Where it is in this process: read from disk, or compiled if no other process has done so, or could."""
+        """Where it is in this process: read from disk, or compiled if no other process does so, or can."""
         return self._address or self._find()
 
     def _find(self) -> int:
         with self._lock:
-            if self._child is not None:
-                self._child.wait()  # also where it fails
-                self._child = None
-            if not self._is_kept():
+            while not self.is_kept() and self._is_begun():
+                time.sleep(_SECONDS)
+            if not self.is_kept():
                 self._kernel.compile(self._signature.args)
                 self._compiled = self._kernel.overloads[self._signature.args]
                 assert self._compiled.signature == self._signature
@@ -109,18 +117,42 @@ class Version:
             self._address = int(self._compiled.library.get_pointer_to_function(function))
             return self._address
 
-    def _is_kept(self) -> bool:
+    def _is_begun(self) -> bool:
+        """Whether another process is compiling it: one that still runs, and has no other kernel before this one."""
+        return self.child is not None and self.child.poll() is None and (self.before is None or self.before.is_kept())
+
+    def is_kept(self) -> bool:
+        """Whether it is here, or has been found on disk."""
         if self._compiled is None:
             with global_compiler_lock:
                 self._compiled = self._kernel._cache.load_overload(self._signature.args, self._kernel.targetctx)
         return self._compiled is not None
 
 
+def begin(versions: Sequence[Version], processes: int) -> None:
+    """Have other processes compile kernels, unless earlier ones have; this one may go on.
+
+    Args:
+        versions: in the order in which they are wanted.
+        processes: at most so many.
+    """
+    with _BEGINNING:
+        missing = [each for each in versions if each.child is None and not each.is_kept()]
+        for first in range(min(processes, len(missing))):
+            some = missing[first::processes]
+            child = _start(["-c", _CHILD, str(_ROOT), *(each.name for each in some)])
+            for before, each in zip([None, *some], some, strict=False):
+                each.child, each.before = child, before
+
+
 def _start(arguments: list[str]) -> subprocess.Popen[bytes] | None:
-    """A Python of which nothing is heard; None where none can be started. It may go on when this one has ended."""
+    """A Python of which nothing is heard; None where none can be started. It may go on when this one has ended.
+
+    It loads nothing from where it happens to be called.
+    """
     if not Path(sys.executable or "").name.lower().startswith("python"):  # but an application that Python runs inside
         return None
-    command, nothing = [sys.executable, *arguments], subprocess.DEVNULL
+    command, nothing = [sys.executable, "-P", *arguments], subprocess.DEVNULL
     try:
         return subprocess.Popen(command, stdin=nothing, stdout=nothing, stderr=nothing, creationflags=_NO_WINDOW)
     except OSError:

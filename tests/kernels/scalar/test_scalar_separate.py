@@ -49,8 +49,8 @@ version = kept.entry.version(sys.argv[1])
 assert not version.is_here()
 begun = sys.argv[2] != "alone"
 if begun:
-    version.begin()
-    version.begin()
+    separate.begin([version], 1)
+    separate.begin([version], 1)
 was_kept = version.is_here()
 address = version.address()
 assert version.is_here() and version.address() == address
