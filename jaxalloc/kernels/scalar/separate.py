@@ -8,6 +8,7 @@ compile it, into the folder where numba keeps what it compiles, while this one g
 
 from __future__ import annotations
 
+import atexit
 import subprocess
 import sys
 import threading
@@ -154,9 +155,17 @@ def _start(arguments: list[str]) -> subprocess.Popen[bytes] | None:
         return None
     command, nothing = [sys.executable, "-P", *arguments], subprocess.DEVNULL
     try:
-        return subprocess.Popen(command, stdin=nothing, stdout=nothing, stderr=nothing, creationflags=_NO_WINDOW)
+        child = subprocess.Popen(command, stdin=nothing, stdout=nothing, stderr=nothing, creationflags=_NO_WINDOW)
     except OSError:
         return None
+    atexit.register(_let_go, child)
+    return child
+
+
+def _let_go(child: subprocess.Popen[bytes]) -> None:
+    """What goes on when this process ends does so on purpose: else Python would warn of it."""
+    if child.poll() is None:
+        child.returncode = 0
 
 
 def _calling(signatures: list[Any]) -> Any:

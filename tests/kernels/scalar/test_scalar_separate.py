@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -72,13 +73,15 @@ print(was_kept, sum(kept.entry._kernel.stats.cache_misses.values()))
 """
 
 
-def use(folder: Path, *arguments: str) -> str:
-    """Whether another process had compiled the kernel before, and how often this one has."""
+def run(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
     environment = os.environ | {"PYTHONPATH": f"{folder}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
     environment["NUMBA_CACHE_DIR"] = str(folder / "cache")
-    done = subprocess.run(
-        [sys.executable, "-c", USE, *arguments], env=environment, capture_output=True, text=True, check=False
-    )
+    return subprocess.run([sys.executable, *words], env=environment, capture_output=True, text=True, check=False)
+
+
+def use(folder: Path, *arguments: str) -> str:
+    """Whether another process had compiled the kernel before, and how often this one has."""
+    done = run(folder, "-c", USE, *arguments)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
 
@@ -110,3 +113,16 @@ def test_solvers_of_few_clusters_are_two_of_four() -> None:
         assert len({*every}) == len(every)
         assert all(few[i] in (0, every[i]) for i in range(len(every)))
         assert across.solvers(dtype, 1) == every  # once they are here
+
+
+def test_a_process_that_ends_first_does_not_warn(folder: Path) -> None:
+    """The child goes on, and what it compiles serves the next process."""
+    code = "import kept; from jaxalloc.kernels.scalar import separate as s; s.begin([kept.entry.version('float64')], 1)"
+    done = run(folder, "-X", "dev", "-W", "error", "-c", f"{code}; print(kept.entry.version('float64').child.pid)")
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    for _ in range(600):
+        if list((folder / "cache").glob("**/*.nbc")):
+            break
+        time.sleep(0.1)
+    assert use(folder, "float64", "begun") == "True 0"
