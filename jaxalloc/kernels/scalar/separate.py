@@ -137,6 +137,8 @@ def begin(versions: Sequence[Version], processes: int) -> None:
         versions: in the order in which they are wanted.
         processes: at most so many.
     """
+    if processes < 1:  # nor is the disk asked, each time anew, for what may never be wanted
+        return
     with _BEGINNING:
         missing = [each for each in versions if each.child is None and not each.is_kept()]
         for first in range(min(processes, len(missing))):
