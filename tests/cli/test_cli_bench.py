@@ -91,8 +91,9 @@ def test_float32(run: Run) -> None:
     words = ("--n-assets", "5", "--rows", "60", "--precision", "32")
     found = json.loads(run("bench", *words, *QUICK, "--json")[0])
     assert found["precision"] == 32
-    # where rewards nearly cancel, rounding leaves more of a gap
-    assert 1e-12 < max(row["optimality_gap"]["most"] for row in found["profiles"].values()) < 1e-3
+    most = {name: row["optimality_gap"]["most"] for name, row in found["profiles"].items()}
+    assert most.pop("max_sharpe") < 1e-3  # where rewards nearly cancel, rounding leaves more of a gap
+    assert 1e-12 < max(most.values()) < 1e-4
 
 
 class Waiting:

@@ -176,7 +176,8 @@ _risk_parity_at = risk_parity.at
 
 def begin(dtype: Any, processes: int) -> None:
     """Have so many other processes compile the solvers."""
-    separate.begin([solver.version(dtype) for solver in (*ALWAYS, *SELDOM)], processes)
+    always, seldom = ([solver.version(dtype) for solver in some] for some in (ALWAYS, SELDOM))
+    separate.begin(always, seldom, processes)
 
 
 def solvers(dtype: Any, size: int) -> Solvers:

@@ -143,7 +143,7 @@ def _signature(kind: Any) -> Any:
     return types.Tuple((float64, int64))(kind[:, ::1], matrix32, vector, matrix, matrix32)
 
 
-@separate(_signature, sums=True, late=True)
+@separate(_signature, sums=True)
 def minimise_bounded(C: Matrix, C32: Float32, u: Vector, work: Matrix, work32: Float32) -> tuple[float, int]:
     """With the bounds on, from row ``Z`` and into it, the clusters at their bounds into ``HELD``: (gap, steps).
 

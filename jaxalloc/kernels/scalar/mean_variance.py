@@ -288,7 +288,7 @@ def _begin(problem: Problem, face: Face, sharpe: bool, richest: Array, key: Arra
     join(problem, face, order, first + count, np.bool_(False))
 
 
-@separate(signature, late=True)
+@separate(signature)
 def by_faces(C: Array, sigma: Array, e: Array, u: Array, weights: Array) -> tuple[float, int, bool, bool]:
     """Maximise e'w / sqrt(w'Sw) over {0 <= w <= u, sum w = 1}; where no such w has e'w > 0, minimise w'Sw.
 

@@ -40,17 +40,14 @@ _BEGINNING = threading.Lock()
 _SECONDS = 0.02  # between two looks whether another process has compiled a kernel
 
 
-def separate(
-    signature: Callable[[Any], Any], *, sums: bool = False, late: bool = False
-) -> Callable[[Callable[..., Any]], Separate]:
+def separate(signature: Callable[[Any], Any], *, sums: bool = False) -> Callable[[Callable[..., Any]], Separate]:
     """Make a kernel of a module's function, which goes by its own name there.
 
     Args:
         signature: its only one for each type of correlations, with the type of its result.
         sums: whether its sums may be taken in another order; always the same one.
-        late: whether it is wanted later than others, or never, so that these go before.
     """
-    return lambda function: Separate(function, (making_sums if sums else making)(function), signature, late)
+    return lambda function: Separate(function, (making_sums if sums else making)(function), signature)
 
 
 class Separate:
@@ -60,15 +57,12 @@ class Separate:
     whoever calls them, for it differs between processes.
     """
 
-    def __init__(self, function: Callable[..., Any], kernel: Any, signature: Callable[[Any], Any], late: bool) -> None:
-        """Take a function, what compiles it, and what `separate` says of it."""
-        self.__doc__, self.__wrapped__ = function.__doc__, function
+    def __init__(self, function: Callable[..., Any], kernel: Any, signature: Callable[[Any], Any]) -> None:
+        """Take a function, what compiles it, and its signatures; see `separate`."""
         self._kernel = kernel
         self._versions = {
-            kind.name: Version(
-                kernel,
-                signature(kind),
-                f"{function.__module__}:{function.__name__}:{kind.name}:{'late' if late else ''}",
+            np.dtype(kind.name): Version(
+                kernel, signature(kind), f"{function.__module__}:{function.__name__}:{kind.name}"
             )
             for kind in (numba.float64, numba.float32)
         }
@@ -76,7 +70,7 @@ class Separate:
 
     def version(self, dtype: Any) -> Version:
         """The one for universes of this dtype."""
-        return self._versions[np.dtype(dtype).name]
+        return self._versions[np.dtype(dtype)]
 
 
 class Version:
@@ -130,20 +124,22 @@ class Version:
         return self._compiled is not None
 
 
-def begin(versions: Sequence[Version], processes: int) -> None:
+def begin(always: Sequence[Version], seldom: Sequence[Version], processes: int) -> None:
     """Have other processes compile kernels, unless earlier ones have; this one may go on.
 
     Args:
-        versions: in the order in which they are wanted.
+        always: those that are wanted at once, in their order.
+        seldom: those that are wanted later or never, and come after them.
         processes: at most so many.
     """
     if processes < 1:  # nor is the disk asked, each time anew, for what may never be wanted
         return
     with _BEGINNING:
-        missing = [each for each in versions if each.child is None and not each.is_kept()]
+        missing = [each for each in (*always, *seldom) if each.child is None and not each.is_kept()]
         for first in range(min(processes, len(missing))):
             some = missing[first::processes]
-            child = _start(["-c", _CHILD, str(_ROOT), *(each.name for each in some)])
+            names = (f"{each.name}:{'late' if each in seldom else ''}" for each in some)
+            child = _start(["-c", _CHILD, str(_ROOT), *names])
             for before, each in zip([None, *some], some, strict=False):
                 each.child, each.before = child, before
 

@@ -50,8 +50,8 @@ version = kept.entry.version(sys.argv[1])
 assert not version.is_here()
 begun = sys.argv[2] != "alone"
 if begun:
-    separate.begin([version], 1)
-    separate.begin([version], 1)
+    separate.begin([version], [], 1)
+    separate.begin([version], [], 1)
 was_kept = version.is_here()
 address = version.address()
 assert version.is_here() and version.address() == address
@@ -117,8 +117,9 @@ def test_solvers_of_few_clusters_are_two_of_four() -> None:
 
 def test_a_process_that_ends_first_does_not_warn(folder: Path) -> None:
     """The child goes on, and what it compiles serves the next process."""
-    code = "import kept; from jaxalloc.kernels.scalar import separate as s; s.begin([kept.entry.version('float64')], 1)"
-    done = run(folder, "-X", "dev", "-W", "error", "-c", f"{code}; print(kept.entry.version('float64').child.pid)")
+    code = "import kept; from jaxalloc.kernels.scalar import separate; version = kept.entry.version('float64')"
+    begin = "separate.begin([], [version], 1); print(version.child.pid)"
+    done = run(folder, "-X", "dev", "-W", "error", "-c", f"{code}; {begin}")
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     for _ in range(600):
